@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* image: the whole state of a pool at one sequence, as flat arrays: what core freezes, wire encodes
+ * into a snapshot and back. docs/protocol.md §4. */
+#ifndef JR_BASE_IMAGE_H
+#define JR_BASE_IMAGE_H
+
+#include "base/kv.h"
+#include "base/limits.h"
+#include <stddef.h>
+
+/* One block a (worker, rank) holds. `rank` is an index into the image's rank table. */
+struct jr_image_entry {
+    uint64_t block_hash;
+    uint64_t prefix_hash;
+    uint32_t rank;
+    uint32_t reserved;
+};
+
+struct jr_image_rank {
+    uint64_t worker_id;
+    uint32_t dp_rank;
+    bool waiting;         /* a hole was seen; events are ignored until the next begin */
+    uint64_t incarnation;
+    uint64_t newest_id;   /* newest applied event id; meaningful when has_id */
+    bool has_id;
+};
+
+struct jr_image {
+    uint32_t format;      /* of the snapshot it was read from or is to be written in */
+    uint32_t rule_version;
+    char namespace_[JR_NAME_MAX];
+    char component[JR_NAME_MAX];
+    struct jr_pool_params params;
+    struct jr_epoch epoch;
+    char reset_token[64]; /* the last that was applied */
+    uint64_t digest_blocks, digest_table;
+    /* Position: one shard. */
+    char stream[JR_NAME_MAX * 2];
+    int64_t stream_created_ns;
+    uint64_t seq;
+    int64_t msg_time_ns;     /* of the message at seq */
+    uint64_t msg_hash;
+    /* Refusal counters are part of the state. */
+    uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap;
+    struct jr_image_rank *ranks; /* sorted by (worker id, rank) */
+    uint32_t n_ranks;
+    struct jr_image_entry *entries; /* any order; digest is order-independent */
+    uint64_t n_entries;
+};
+
+/* An image owns its arrays (jr_x memory). NULL is fine. */
+struct jr_image *jr_image_create(void);
+void jr_image_destroy(struct jr_image *image);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mem: the only door to malloc.
+ *
+ * Two families. jr_mem_*: a counted, injectable allocator handed to core objects; frees are sized,
+ * so that the count is exact to the byte without headers; returns NULL when out of memory or over
+ * its limit. jr_x*: for io and app, where running out of memory ends the process; aborts, never
+ * returns NULL, freed with jr_xfree. A struct jr_mem belongs to one thread; jr_x* may be called
+ * from any. */
+#ifndef JR_BASE_MEM_H
+#define JR_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct jr_mem {
+    size_t bytes;       /* live now */
+    size_t bytes_peak;
+    size_t bytes_max;   /* 0: no limit */
+    uint64_t allocs;    /* calls that allocated, ever */
+    int64_t fail_after; /* tests: the n-th allocation from now fails, once; -1 never */
+};
+
+void jr_mem_init(struct jr_mem *m);
+/* Asserts that everything was given back. */
+void jr_mem_deinit(struct jr_mem *m);
+
+void *jr_mem_alloc(struct jr_mem *m, size_t size);  /* uninitialised; NULL on failure */
+void *jr_mem_zalloc(struct jr_mem *m, size_t size); /* zeroed */
+/* old_size must be what was asked for; on failure NULL and ptr stays valid. */
+void *jr_mem_realloc(struct jr_mem *m, void *ptr, size_t old_size, size_t new_size);
+void jr_mem_free(struct jr_mem *m, void *ptr, size_t size); /* takes; NULL is fine */
+
+void *jr_xalloc(size_t size); /* zeroed */
+void *jr_xrealloc(void *ptr, size_t size);
+char *jr_xstrdup(const char *s);
+char *jr_xstrndup(const char *s, size_t n);
+void *jr_xmemdup(const void *p, size_t n);
+char *jr_xprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void jr_xfree(void *ptr);
+
+#endif
