@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http_client: HTTP/1.1 client with kept-alive connections pooled per host:port. Loop thread only.
+ *
+ *     jr_http_fetch ──► on_head ─ on_data* ─ on_end(0)          the answer, relayed as it comes
+ *                   └─► on_end(JR_E…)                           connect, timeout, protocol, cut off
+ *
+ * on_end fires exactly once unless the exchange was cancelled. A kept-alive connection that turns
+ * out closed before any byte of the answer is replaced once by a fresh one, silently. */
+#ifndef JR_IO_HTTP_CLIENT_H
+#define JR_IO_HTTP_CLIENT_H
+
+#include "base/str.h"
+#include "io/http_server.h"
+
+struct jr_http_client;
+struct jr_http_exchange;
+
+struct jr_http_client_config {
+    uint32_t connect_timeout_ms;
+    uint32_t idle_timeout_ms;     /* of pooled connections */
+    uint32_t idle_per_host_max;
+};
+
+struct jr_http_reply {
+    int status;
+    const struct jr_http_header *headers;
+    uint32_t n_headers;
+    int64_t content_length; /* -1 when chunked or until close */
+};
+
+struct jr_http_fetch {
+    const char *url;            /* http://host:port/path; copied */
+    const char *method;         /* "GET" */
+    const char *content_type;   /* NULL for none */
+    const char *extra_headers;  /* "Name: value\r\n" lines or NULL; copied */
+    const void *body;           /* copied */
+    size_t n_body;
+    uint32_t first_byte_timeout_ms; /* 0: none */
+    uint32_t total_timeout_ms;      /* 0: none */
+    void (*on_head)(void *ctx, const struct jr_http_reply *reply); /* may be NULL */
+    void (*on_data)(void *ctx, const void *p, size_t n);
+    void (*on_end)(void *ctx, int err); /* 0, or why the answer is missing or not whole */
+    void *ctx;
+};
+
+JR_MUST_CHECK int jr_http_client_create(struct jr_loop *loop,
+                                        const struct jr_http_client_config *config,
+                                        struct jr_http_client **ret);
+/* Cancels what is under way without callbacks; cb (may be NULL) when all handles are closed. */
+void jr_http_client_close(struct jr_http_client *c, void (*cb)(void *ctx), void *ctx);
+
+/* JR_EINVAL for a bad URL (no callback then). *ret is valid until on_end or cancel. */
+JR_MUST_CHECK int jr_http_client_fetch(struct jr_http_client *c, const struct jr_http_fetch *fetch,
+                                       struct jr_http_exchange **ret);
+/* Backpressure: stop and go on reading from the peer. */
+void jr_http_exchange_pause(struct jr_http_exchange *x);
+void jr_http_exchange_resume(struct jr_http_exchange *x);
+/* Closes the connection; no callback fires any more. */
+void jr_http_exchange_cancel(struct jr_http_exchange *x);
+
+/* The whole answer in one piece, bounded by body_max; for control-plane calls. reply is NULL when
+ * err != 0; everything is borrowed for the call. */
+typedef void jr_http_whole_fn(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body);
+JR_MUST_CHECK int jr_http_client_whole(struct jr_http_client *c, const struct jr_http_fetch *fetch,
+                                       size_t body_max, jr_http_whole_fn *fn, void *ctx);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loop: a libuv loop with a mailbox and timers.
+ *
+ * One thread runs a loop and owns everything hung on it. Other threads do one thing only: post
+ * messages to its mailbox, which the loop delivers in order, in batches, under a time budget
+ * (JR_LOOP_SLICE_US), so that a flood of messages never starves sockets.
+ *
+ *     other threads ── jr_loop_post ──► [mailbox] ── uv_async ──► deliver(msg) on the loop thread
+ */
+#ifndef JR_IO_LOOP_H
+#define JR_IO_LOOP_H
+
+#include "base/err.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct jr_loop;
+
+/* Intrusive message. deliver runs on the loop thread and takes the message (frees it). When the
+ * loop is destroyed with messages waiting, drop is called instead, if set, else deliver is skipped
+ * and the message leaks: set drop for anything that owns memory. */
+struct jr_msg {
+    struct jr_msg *next;
+    void (*deliver)(struct jr_msg *msg);
+    void (*drop)(struct jr_msg *msg);
+};
+
+JR_MUST_CHECK int jr_loop_create(struct jr_loop **ret);
+void jr_loop_destroy(struct jr_loop *loop); /* closes what is left; the loop must not run */
+void jr_loop_run(struct jr_loop *loop);     /* until jr_loop_stop */
+void jr_loop_stop(struct jr_loop *loop);    /* loop thread */
+uv_loop_t *jr_loop_uv(struct jr_loop *loop);
+uint64_t jr_loop_now_ms(struct jr_loop *loop); /* monotonic, cached for this iteration */
+uint64_t jr_loop_now_ns(void);                 /* monotonic, read now; any thread */
+int64_t jr_unix_ns(void);                      /* wall clock; any thread */
+bool jr_loop_here(const struct jr_loop *loop); /* is this the loop's thread */
+
+/* Takes msg. Any thread. Never blocks; order per posting thread is kept. Unbounded by itself: a
+ * producer that can flood bounds itself (jr_gate below). */
+void jr_loop_post(struct jr_loop *loop, struct jr_msg *msg);
+
+/* gate: bounds what one producer thread has in flight; enter waits while `max` are inside, and
+ * returns JR_ECLOSED once the gate was closed. leave and close from any thread. */
+struct jr_gate;
+struct jr_gate *jr_gate_create(uint32_t max);
+void jr_gate_destroy(struct jr_gate *gate);
+JR_MUST_CHECK int jr_gate_enter(struct jr_gate *gate);
+void jr_gate_leave(struct jr_gate *gate);
+void jr_gate_close(struct jr_gate *gate);
+
+/* timer: loop thread only. The callback may restart or destroy it. */
+struct jr_timer;
+typedef void jr_timer_fn(void *ctx);
+struct jr_timer *jr_timer_create(struct jr_loop *loop, jr_timer_fn *fn, void *ctx);
+void jr_timer_destroy(struct jr_timer *timer); /* NULL is fine */
+void jr_timer_start(struct jr_timer *timer, uint64_t delay_ms, uint64_t repeat_ms);
+void jr_timer_stop(struct jr_timer *timer);
+
+/* idle work: fn runs once per loop iteration while it returns true; for sliced jobs. */
+struct jr_idler;
+struct jr_idler *jr_idler_create(struct jr_loop *loop, bool (*fn)(void *ctx), void *ctx);
+void jr_idler_start(struct jr_idler *idler);
+void jr_idler_destroy(struct jr_idler *idler);
+
+#endif
