@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cost: what it would cost to send a request to each candidate. Two models behind one interface:
+ * estimated seconds (default), and Dynamo's two formulas. Pure; any thread.
+ *
+ * seconds      cost = Q + (kappa + delta*D) * P + mu*D
+ *              P = speed * (linear*u + attention*u*(c + u/2)) for u uncached, c cached tokens;
+ *              c = the larger of index overlap and live bookings, at least one token uncached;
+ *              Q backlog seconds of the member, D requests decoding there
+ * dynamo 1.0   cost = weight * (prefill tokens there + uncached) / B + blocks there + new blocks
+ * dynamo 1.2   cost = scale * max(0, (prefill tokens there + isl) / B - credit' * overlap)
+ *                     + blocks there + new blocks + request_weight * requests there
+ *              credit' = credit / (1 + decay * x), x = excess of prefill over the least loaded
+ *              candidate, in requests of this size */
+#ifndef JR_CORE_COST_H
+#define JR_CORE_COST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum jr_cost_model { JR_COST_SECONDS = 1, JR_COST_DYNAMO_1_0 = 2, JR_COST_DYNAMO_1_2 = 3 };
+
+struct jr_cost_config {
+    enum jr_cost_model model;
+    double kappa, delta, mu;      /* seconds; delta and mu a decoding request */
+    double linear_s, attention_s; /* prefill seconds a token, a token x context token */
+    double overlap_weight;        /* dynamo 1.0 */
+    double credit, scale, decay, request_weight; /* dynamo 1.2 */
+};
+/* The defaults of every field, and the model as given. */
+void jr_cost_config_init(struct jr_cost_config *c, enum jr_cost_model model);
+
+struct jr_cost_request {
+    uint64_t isl_tokens; /* of the prompt */
+    uint32_t block_size; /* > 0 */
+};
+
+/* One candidate: what is known of it, and what the model made of it. The array is at the same time
+ * the record of the decision. */
+struct jr_candidate {
+    /* in */
+    uint32_t member;
+    uint32_t dp_rank;
+    uint64_t worker_id;
+    uint64_t indexed_blocks; /* entries of the member in the index, for ties */
+    uint32_t overlap_blocks; /* index score */
+    uint32_t live_blocks;    /* jr_active_match */
+    uint64_t prefill_tokens; /* there now */
+    uint64_t active_blocks;  /* there now */
+    uint32_t new_blocks;     /* of this request, not live there */
+    uint32_t requests;       /* there now */
+    uint32_t decoding;       /* D */
+    double backlog_s;        /* Q */
+    /* out */
+    uint32_t cached_blocks; /* what the model believes is cached */
+    uint64_t uncached_tokens;
+    double prefill_s;    /* speed * estimate of this request there, in either model */
+    double estimate_s;   /* without the speed factor: to be booked (core/active.h) */
+    double prefill_cost; /* the terms of the cost: they add up to it */
+    double load_cost;
+    double cost;
+    double probability; /* set by selection */
+};
+
+/* Fills the out fields of all candidates but probability. speed is jr_speed_factor(). */
+void jr_cost_eval(const struct jr_cost_config *c, const struct jr_cost_request *r, double speed,
+                  struct jr_candidate *candidates, uint32_t n);
+/* Estimated prefill seconds without the speed factor. */
+double jr_cost_prefill_s(const struct jr_cost_config *c, uint64_t uncached_tokens,
+                         uint64_t cached_tokens);
+
+/* How fast the fleet is: time taken over time estimated of about the last 200 prefills (each new
+ * one lets the older ones count 0.5 % less). Plain data: it travels between replicas as it is. */
+struct jr_speed {
+    double estimated_s;
+    double taken_s;
+};
+/* Observations that are not finite and positive are ignored. Zero-initialised is "nothing known".
+ */
+void jr_speed_add(struct jr_speed *s, double estimated_s, double taken_s);
+/* 1 while nothing is known; within 1/64 and 64. */
+double jr_speed_factor(const struct jr_speed *s);
+
+#endif

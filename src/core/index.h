@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* index: which member of a pool holds which blocks. A member is one (worker, dp rank); the caller
+ * gives each a small dense id. The pool's owner thread only.
+ *
+ * The content is a set of entries (member, block hash, prefix hash), a pure function of the calls
+ * made (design rule "one log, one order"): block hash is the engine's opaque name, prefix hash says
+ * which sequence of tokens the block ends (core/hash.h). At most one entry a (member, block hash);
+ * several block hashes of one member may name the same prefix.
+ *
+ *     member tables                         prefix table
+ *     0: block hash -> prefix hash   ---->  prefix hash -> set of members
+ *     1: block hash -> prefix hash   ---->  (up to four ids in the slot, else a row of a bitmap)
+ *     …
+ *
+ * Both are flat and open-addressed. A query looks up one prefix hash after the other and narrows
+ * the set of members until it is empty; a block's position is implied by its prefix hash. */
+#ifndef JR_CORE_INDEX_H
+#define JR_CORE_INDEX_H
+
+#include "base/err.h"
+#include "base/image.h"
+#include "base/kv.h"
+#include "base/mem.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct jr_index;
+
+/* Borrows mem, which must outlive the index. entries_max 0: no cap. Returns owned. JR_ENOMEM. */
+JR_MUST_CHECK int jr_index_create(struct jr_mem *mem, uint64_t entries_max, struct jr_index **ret);
+void jr_index_destroy(struct jr_index *idx);
+/* A new cap applies to stores from here on; what is there stays. */
+void jr_index_set_entries_max(struct jr_index *idx, uint64_t entries_max);
+
+/* Introduce a member: 0, JR_EEXIST, JR_ELIMIT (id >= JR_WORKERS_MAX), JR_ENOMEM. Every other call
+ * asserts that its member is known. */
+JR_MUST_CHECK int jr_index_add_member(struct jr_index *idx, uint32_t member, uint64_t worker_id,
+                                      uint32_t dp_rank);
+/* Forget a member; asserts that it holds nothing. */
+void jr_index_drop_member(struct jr_index *idx, uint32_t member);
+
+/* A run of blocks, the first a child of parent_hash (a block hash of this member) or of the root,
+ * each the child of the one before. Borrows blocks.
+ *   0            all stored; what was there already stays, a block hash known at another place
+ * moves JR_ENOTFOUND the member does not hold the parent: nothing stored JR_ELIMIT    the cap was
+ * met: the blocks before the first new one that did not fit are stored JR_ENOMEM    a first part of
+ * the blocks is stored, as the memory allowed; the index is whole */
+JR_MUST_CHECK int jr_index_store(struct jr_index *idx, uint32_t member, bool has_parent,
+                                 uint64_t parent_hash, const struct jr_kv_block *blocks,
+                                 uint32_t n);
+/* Unknown hashes are skipped, descendants stay. Returns how many were known. */
+uint32_t jr_index_remove(struct jr_index *idx, uint32_t member, const uint64_t *hashes, uint32_t n);
+/* All blocks of one member; the member stays known. */
+void jr_index_clear(struct jr_index *idx, uint32_t member);
+/* All blocks of all members; the members stay known. */
+void jr_index_reset(struct jr_index *idx);
+/* One entry of a snapshot; any order gives the same index. The cap is not applied. JR_ENOMEM: not
+ * stored. */
+JR_MUST_CHECK int jr_index_restore(struct jr_index *idx, uint32_t member, uint64_t block_hash,
+                                   uint64_t prefix_hash);
+/* Where a block is; false when the member does not hold it. ret_prefix may be NULL. */
+bool jr_index_lookup(const struct jr_index *idx, uint32_t member, uint64_t block_hash,
+                     uint64_t *ret_prefix);
+
+struct jr_index_score {
+    uint32_t member;
+    uint32_t blocks; /* contiguous from the root, held now; > 0 */
+};
+
+/* Result of a query, the caller's, reused from one to the next. Zero-initialised by init. */
+struct jr_index_match {
+    struct jr_mem *mem;       /* borrows */
+    struct jr_index_score *v; /* sorted by member */
+    uint32_t n;
+    uint32_t cap;
+    uint32_t *active; /* scratch */
+};
+
+void jr_index_match_init(struct jr_index_match *m, struct jr_mem *mem);
+void jr_index_match_deinit(struct jr_index_match *m);
+/* Score of every member that holds at least the first block. prefix_hashes are those of the
+ * prompt's blocks in order. Allocates only while the result array grows. JR_ENOMEM: *ret is empty.
+ */
+JR_MUST_CHECK int jr_index_match(const struct jr_index *idx, const uint64_t *prefix_hashes,
+                                 uint32_t n, struct jr_index_match *ret);
+/* Score of one member by binary search in the sorted result; 0 when it is not there. */
+uint32_t jr_index_match_blocks(const struct jr_index_match *m, uint32_t member);
+
+/* Sum over all entries of
+ *   mix(mix(mix(mix(worker_id + G) + dp_rank + G) + block_hash + G) + prefix_hash + G), mod 2^64
+ * with mix = jr_mix64 and G = 0x9e3779b97f4a7c15. Does not depend on order, ids or history. */
+uint64_t jr_index_digest(const struct jr_index *idx);
+uint64_t jr_index_digest_term(uint64_t worker_id, uint32_t dp_rank, uint64_t block_hash,
+                              uint64_t prefix_hash);
+uint64_t jr_index_entries(const struct jr_index *idx);
+uint64_t jr_index_blocks(const struct jr_index *idx); /* distinct prefixes */
+uint64_t jr_index_member_entries(const struct jr_index *idx, uint32_t member);
+uint64_t jr_index_bytes(const struct jr_index *idx); /* live, of all it allocated */
+
+/* Walk over all entries in slices. Zero-initialised is the start. Entries carry the member in
+ * `rank`; order is that of the tables. The index must not change between the slices of one walk. */
+struct jr_index_cursor {
+    uint64_t slot;
+    uint32_t member;
+};
+/* Up to max entries into out; 0 at the end. */
+uint32_t jr_index_export(const struct jr_index *idx, struct jr_index_cursor *cursor,
+                         struct jr_image_entry *out, uint32_t max);
+
+/* Test builds: every invariant between the tables, O(n). */
+void jr_index_check(const struct jr_index *idx);
+
+#endif
