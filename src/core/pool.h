@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool: the router of one pool as data in, data out.
+ *
+ *     events ──► jr_pool_step(pool, event, actions) ──► actions, in the order to be performed
+ *
+ * A pool is one (namespace, component): one event stream, one block size, its workers, its
+ * replicas. Time and the results of I/O come in as events; everything the pool wants done leaves as
+ * actions. It never calls back, reads no clock, and the same events with the same seed give the
+ * same actions byte for byte. Owned by one thread; not re-entrant.
+ *
+ * Memory of an action's arrays and text is the pool's and valid until the next step, unless the
+ * action says that the driver takes it. */
+#ifndef JR_CORE_POOL_H
+#define JR_CORE_POOL_H
+
+#include "base/image.h"
+#include "base/member.h"
+#include "base/sync.h"
+#include "base/trace.h"
+#include "core/cost.h"
+#include "core/recovery.h"
+#include "core/select.h"
+
+struct jr_pool;
+
+enum jr_router_mode {
+    JR_MODE_KV,
+    JR_MODE_ROUND_ROBIN,
+    JR_MODE_RANDOM,
+    JR_MODE_DIRECT,
+    JR_MODE_POWER_OF_TWO,
+    JR_MODE_LEAST_LOADED,
+};
+
+struct jr_pool_config {
+    char namespace_[JR_NAME_MAX];
+    char component[JR_NAME_MAX];
+    char replica_id[JR_NAME_MAX];
+    uint64_t incarnation; /* of this replica; random */
+    uint64_t seed;
+    char version[32];
+    char address[JR_URL_MAX];
+    bool durable; /* false: static workers, no log, no peers */
+    bool replica_sync;
+    bool assume_kv_reuse;
+    bool track_active_blocks;
+    enum jr_router_mode mode;
+    struct jr_cost_config cost;
+    enum jr_tie tie;
+    double temperature;
+    uint32_t block_size;         /* 0: from the workers */
+    uint64_t snapshot_threshold; /* messages */
+    uint64_t snapshot_max_age_ms;
+    uint64_t lease_ttl_ms;
+    uint64_t stale_worker_ms;
+    uint64_t active_expiry_ms;
+    uint64_t ready_timeout_ms;
+    uint64_t base_interval_ms;
+    uint64_t sync_flush_ms;
+    bool reset_at_start;  /* --router-reset-states without a token */
+    char reset_token[64]; /* with one; "" none */
+};
+
+/* ---------------------------------------------------------------- events */
+
+enum jr_event_type {
+    JR_EV_TICK = 1,        /* time has passed (the deadline came) */
+    JR_EV_SLICE,           /* do a slice of background work; u.slice.max entries */
+    JR_EV_NATS,            /* u.nats.connected */
+    JR_EV_LEASE_HELD,      /* our lease is written; u.incarnation the one it names */
+    JR_EV_LEASE_LOST,      /* a renewal failed: u.incarnation is our new one */
+    JR_EV_STREAM_INFO,     /* answer to JR_ACT_STREAM_INFO */
+    JR_EV_SNAPSHOT_LOADED, /* answer to JR_ACT_LOAD_SNAPSHOT */
+    JR_EV_LOG,             /* the next message of the stream */
+    JR_EV_READER_BROKEN,   /* the reader restarted, lost its place or died */
+    JR_EV_MEMBERS,         /* a re-list of the lease bucket */
+    JR_EV_PROBED,          /* answer to JR_ACT_PROBE */
+    JR_EV_LEADER,          /* we are or are not the leader now */
+    JR_EV_SYNC,            /* a batch of a peer */
+    JR_EV_SYNC_OPENED,     /* the sync stream was (re)opened and read to its end */
+    JR_EV_SYNC_FAILED,     /* a batch of ours could not be published */
+    JR_EV_SNAPSHOT_WRITTEN,
+    JR_EV_SNAPSHOT_RECORDED,
+    JR_EV_PURGED,
+    JR_EV_CONTROL_PUBLISHED,
+    JR_EV_ADMIN_SNAPSHOT, /* write one now (when leader) */
+    JR_EV_ADMIN_RESET,    /* u.token */
+    JR_EV_ROUTE,          /* a request wants a worker */
+    JR_EV_FIRST_TOKEN,    /* u.request.id */
+    JR_EV_OUTPUT,         /* u.request: output_tokens in all so far */
+    JR_EV_FINISH,         /* u.request: ended, whatever the way; frees the booking */
+};
+
+struct jr_stream_facts {
+    int64_t created_ns;
+    uint64_t first_seq, last_seq;
+    uint64_t bytes, bytes_max;
+    bool has_msg; /* the message that was asked for is there */
+    int64_t msg_time_ns;
+    uint64_t msg_hash;
+};
+
+/* What the state bucket says of snapshots; object "" is none. */
+struct jr_snapshot_ref {
+    char object[32]; /* snapshot-a, snapshot-b */
+    uint64_t seq;
+    uint64_t revision; /* of its meta message */
+    uint64_t bytes;
+    int64_t created_ns;
+    int64_t stream_created_ns;
+    uint64_t digest_blocks, digest_table;
+    struct jr_epoch epoch;
+};
+struct jr_snapshot_record {
+    struct jr_snapshot_ref newest, previous;
+};
+
+struct jr_route {
+    uint64_t id;            /* the driver's, unique among live ones */
+    uint32_t tokens;        /* prompt tokens */
+    const uint64_t *prefix; /* prefix hashes of the full blocks; may be NULL when n is 0 */
+    uint32_t n_prefix;
+    bool has_pin;
+    uint64_t pin_worker;
+    bool has_pin_rank;
+    uint32_t pin_rank;
+    const uint64_t *exclude; /* workers that failed this request already */
+    uint32_t n_exclude;
+    const uint64_t *allowed; /* workers it may go to; n_allowed 0: all */
+    uint32_t n_allowed;
+    bool query_only;                 /* decide, book nothing */
+    uint32_t expected_output_tokens; /* 0 unknown */
+};
+
+struct jr_event {
+    enum jr_event_type type;
+    uint64_t now_ms; /* monotonic */
+    int64_t unix_ns; /* wall clock, for what is written for others */
+    union {
+        struct {
+            uint32_t max;
+        } slice;
+        struct {
+            bool connected;
+        } nats;
+        uint64_t incarnation;
+        struct {
+            int err;
+            struct jr_stream_facts facts;
+        } stream;
+        struct {
+            int err;                /* JR_ENOTFOUND: there is none; else transient */
+            struct jr_image *image; /* the pool takes it */
+            struct jr_snapshot_ref ref;
+            struct jr_snapshot_record record;
+        } loaded;
+        const struct jr_log_msg *log;
+        struct {
+            const struct jr_worker_lease *workers;
+            uint32_t n_workers;
+            const struct jr_replica_lease *replicas; /* ours among them */
+            uint32_t n_replicas;
+            const uint64_t *removed; /* workers that took their lease back on purpose */
+            uint32_t n_removed;
+        } members;
+        struct {
+            uint64_t worker_id;
+            bool healthy;
+        } probed;
+        struct {
+            bool is_leader;
+            struct jr_snapshot_record record; /* re-read when leadership began */
+        } leader;
+        const struct jr_sync_batch *sync;
+        struct {
+            int err;
+            struct jr_snapshot_ref ref;
+        } written;
+        struct {
+            int err;
+        } result;
+        char token[64];
+        struct jr_route route;
+        struct {
+            uint64_t id;
+            uint32_t output_tokens;
+        } request;
+    } u;
+};
+
+/* ---------------------------------------------------------------- actions */
+
+enum jr_action_type {
+    JR_ACT_TAKE_LEASE = 1, /* write our lease (jr_pool_lease says what), then keep it */
+    JR_ACT_STREAM_INFO,    /* u.seq: also the message at it, 0 for none; from the stream leader */
+    JR_ACT_LOAD_SNAPSHOT,  /* newest verified one; u.load.skip names an object that did not fit */
+    JR_ACT_START_READER,   /* u.seq: first message wanted; ends an older reader */
+    JR_ACT_STOP_READER,
+    JR_ACT_WRITE_SNAPSHOT,  /* u.write: the driver takes the image */
+    JR_ACT_RECORD_SNAPSHOT, /* u.record */
+    JR_ACT_PURGE,           /* u.seq: the floor; that message stays */
+    JR_ACT_PUBLISH_CONTROL, /* u.control */
+    JR_ACT_PUBLISH_SYNC,    /* u.sync */
+    JR_ACT_REANNOUNCE,      /* u.rank: create reannounce.{worker}.{rank} */
+    JR_ACT_PROBE,           /* u.probe: GET {url}/health */
+    JR_ACT_DECIDE,          /* u.decide: the worker of a request */
+    JR_ACT_REJECT,          /* u.reject */
+    JR_ACT_EPOCH,           /* the epoch changed: as leader write the hint to the state bucket */
+    JR_ACT_READY,           /* u.ready: readiness changed */
+};
+
+struct jr_decision {
+    uint64_t id;
+    uint64_t worker_id;
+    uint32_t dp_rank;
+    const char *url;
+    const char *model;
+    uint32_t overlap_blocks;
+    uint32_t candidates;
+    double cost;
+};
+
+struct jr_action {
+    enum jr_action_type type;
+    union {
+        uint64_t seq;
+        struct {
+            char skip[32];
+        } load;
+        struct {
+            struct jr_image *image;
+            char object[32];
+        } write;
+        struct jr_snapshot_record record;
+        struct jr_control control;
+        struct jr_sync_batch sync;
+        struct {
+            uint64_t worker_id;
+            uint32_t dp_rank;
+        } rank;
+        struct {
+            uint64_t worker_id;
+            const char *url;
+        } probe;
+        struct jr_decision decide;
+        struct {
+            uint64_t id;
+            int err;
+            const char *why;
+        } reject;
+        struct {
+            struct jr_epoch epoch;
+        } epoch;
+        bool ready;
+    } u;
+};
+
+/* Reusable; zero-initialised is empty. */
+struct jr_actions {
+    JR_ARR_FIELDS(struct jr_action);
+};
+
+/* ---------------------------------------------------------------- the door */
+
+/* Copies the config; borrows trace (may be NULL). */
+JR_MUST_CHECK int jr_pool_create(const struct jr_pool_config *config, const struct jr_trace *trace,
+                                 struct jr_pool **ret);
+void jr_pool_destroy(struct jr_pool *pool);
+
+/* Clears ret and fills it. 0; JR_EAGAIN only for JR_EV_LOG while jr_pool_frozen: nothing was done,
+ * bring the message again later; JR_ENOMEM. */
+JR_MUST_CHECK int jr_pool_step(struct jr_pool *pool, const struct jr_event *event,
+                               struct jr_actions *ret);
+void jr_actions_deinit(struct jr_actions *actions, struct jr_pool *pool);
+
+/* When the next tick is due (monotonic ms). */
+uint64_t jr_pool_deadline_ms(const struct jr_pool *pool);
+/* A snapshot image is being copied: no log message is taken. */
+bool jr_pool_frozen(const struct jr_pool *pool);
+/* There is sliced work: feed JR_EV_SLICE in idle time. */
+bool jr_pool_has_slices(const struct jr_pool *pool);
+
+/* ---------------------------------------------------------------- looking in */
+
+/* What our lease must say now. */
+void jr_pool_lease(struct jr_pool *pool, struct jr_replica_lease *ret);
+
+struct jr_pool_view {
+    bool ready, leader, nats_connected, index_is_old, truncated, digest_mismatch;
+    const char *recovery_state;
+    const char *not_ready_because; /* "" when ready */
+    uint64_t applied_seq, stream_first_seq, stream_last_seq;
+    int64_t stream_created_ns;
+    uint64_t digest_blocks, digest_table;
+    uint64_t blocks, entries, index_bytes, bytes;
+    uint32_t block_size;
+    struct jr_epoch epoch;
+    struct jr_snapshot_record snapshots;
+    bool snapshot_running;
+    uint64_t restored_entries, restore_total;
+    uint32_t n_workers, n_peers, n_bookings;
+    double speed_factor;
+    struct jr_pool_counters {
+        uint64_t decisions, rejected_no_worker, log_messages, kv_events, dropped_unknown_parent,
+            dropped_stale, dropped_hole, undecodable, refused_cap, snapshots, snapshot_failures,
+            purges, purged_to, sync_sent, sync_received, sync_gaps, bookings_expired,
+            bookings_refused, reannounce, resets, history_checks, recoveries, overlap_blocks,
+            prompt_blocks, leases_refused;
+    } counters;
+};
+void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);
+
+enum jr_worker_state { JR_WORKER_LIVE, JR_WORKER_STALE, JR_WORKER_DOWN };
+const char *jr_worker_state_name(enum jr_worker_state state);
+
+/* One (worker, rank), for /state and metrics. */
+struct jr_worker_view {
+    uint64_t worker_id;
+    uint32_t dp_rank;
+    const char *url, *model;
+    enum jr_worker_state state;
+    uint64_t blocks; /* indexed */
+    uint64_t active_blocks, active_prefill_tokens;
+    uint32_t active_requests;
+    double backlog_seconds;
+    bool credited; /* its index entries count in decisions */
+};
+/* Walk with *pos from 0; false at the end. */
+bool jr_pool_next_worker(struct jr_pool *pool, uint32_t *pos, struct jr_worker_view *ret);
+
+struct jr_peer_view {
+    const char *id;
+    uint64_t incarnation;
+    bool ready, listed, base_read;
+    uint64_t applied_seq;
+    struct jr_digest_point point;
+    uint32_t active_requests;
+    const char *address, *version;
+};
+bool jr_pool_next_peer(struct jr_pool *pool, uint32_t *pos, struct jr_peer_view *ret);
+
+/* Index scores of a prompt, for tests and /state queries: calls fn in (worker, rank) order of age.
+ */
+int jr_pool_scores(struct jr_pool *pool, const uint64_t *prefix, uint32_t n,
+                   void (*fn)(void *ctx, uint64_t worker_id, uint32_t dp_rank, uint32_t blocks),
+                   void *ctx);
+/* First worker of a model (any when model is NULL or ""), for tokenization: NULL when none. */
+const char *jr_pool_any_url(struct jr_pool *pool, const char *model);
+/* Does any routable worker serve this model; *ret_known false when no worker is known at all. */
+bool jr_pool_serves(struct jr_pool *pool, const char *model, bool *ret_known);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state: what a pool's event stream says, and nothing else.
+ *
+ * The state is a pure function of the prefix of the stream: the index, the current incarnation and
+ * newest event id of every (worker, rank), the epoch, the agreed parameters, the rule version and
+ * the refusal counters. No clock, no flag of one replica, no memory pressure enters it, so two
+ * replicas at the same sequence have the same digest. docs/protocol.md §2, §3.
+ *
+ *     rank row:   absent ──begin──► current(incarnation, newest id) ──hole──► waiting
+ *                                      ▲                                        │
+ *                                      └────────────── begin ◄──────────────────┘
+ */
+#ifndef JR_CORE_STATE_H
+#define JR_CORE_STATE_H
+
+#include "base/image.h"
+#include "base/member.h"
+#include "core/index.h"
+#include "core/members.h"
+
+#define JR_RULES_VERSION 1 /* newest apply rules this program knows */
+
+struct jr_state_rank {
+    bool present;
+    bool waiting; /* saw a hole; everything is ignored until the next begin */
+    bool has_id;
+    uint64_t incarnation;
+    uint64_t newest_id;
+};
+
+/* What one message did that somebody outside the state must hear of. */
+enum jr_state_effect {
+    JR_EFFECT_REANNOUNCE = 1, /* (worker, rank): a hole or an unknown history */
+    JR_EFFECT_BEGAN = 2,      /* (worker, rank) began a new incarnation */
+    JR_EFFECT_GONE = 4,       /* a worker's ranks were dropped */
+    JR_EFFECT_RESET = 8,
+    JR_EFFECT_CONFIG = 16,
+    JR_EFFECT_ADOPT = 32,
+};
+
+struct jr_state_counters {
+    uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap;
+};
+
+struct jr_state {
+    struct jr_mem *mem;         /* borrows */
+    struct jr_members *members; /* borrows; shared with the registry */
+    struct jr_index *index;     /* owns */
+    struct {
+        JR_ARR_FIELDS(struct jr_state_rank); /* by member */
+    } ranks;
+    uint32_t n_ranks; /* present rows */
+    struct jr_pool_params params;
+    struct jr_epoch epoch;
+    char reset_token[64];
+    uint32_t rule_version;
+    struct jr_state_counters counters;
+    uint64_t seq; /* last applied */
+    int64_t msg_time_ns;
+    uint64_t msg_hash;
+    struct jr_digest_point points[JR_DIGEST_POINTS]; /* ring */
+    uint32_t n_points;                               /* ever recorded */
+};
+
+JR_MUST_CHECK int jr_state_create(struct jr_mem *mem, struct jr_members *members,
+                                  struct jr_state **ret);
+void jr_state_destroy(struct jr_state *s);
+
+/* Applies one message; msg->seq must be s->seq + 1 (the caller checked). 0 with *ret_effect a set
+ * of enum jr_state_effect; JR_EVERSION: newer rules than we know, nothing applied; JR_ENOMEM: the
+ * state is broken and must be thrown away. */
+JR_MUST_CHECK int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg,
+                                 uint32_t *ret_effect);
+
+/* The two digests now. The table digest costs a pass over the ranks. */
+uint64_t jr_state_digest_blocks(const struct jr_state *s);
+uint64_t jr_state_digest_table(const struct jr_state *s);
+/* Records a point at the present sequence (once). */
+void jr_state_record_point(struct jr_state *s);
+/* The point at that sequence, or NULL. */
+const struct jr_digest_point *jr_state_point(const struct jr_state *s, uint64_t seq);
+const struct jr_digest_point *jr_state_newest_point(const struct jr_state *s);
+
+const struct jr_state_rank *jr_state_rank(const struct jr_state *s, uint32_t member); /* or NULL */
+
+/* --- image out: begin, then steps until JR_OK; the state must not change meanwhile. --- */
+struct jr_state_export {
+    struct jr_image *image; /* owned until taken */
+    struct jr_index_cursor cursor;
+    uint32_t *rank_of_member; /* row in the image's rank table */
+    uint32_t n_members;
+};
+JR_MUST_CHECK int jr_state_export_begin(struct jr_state *s, struct jr_state_export *x);
+/* Copies up to max entries; true when whole. */
+bool jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max);
+struct jr_image *jr_state_export_take(struct jr_state *s,
+                                      struct jr_state_export *x); /* returns owned */
+void jr_state_export_abort(struct jr_state *s, struct jr_state_export *x);
+
+/* --- image in: into a fresh state; sliced the same way. The image is borrowed until the end. ---
+ */
+struct jr_state_import {
+    const struct jr_image *image;
+    uint32_t *member_of_rank;
+    uint64_t next;
+};
+JR_MUST_CHECK int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
+                                        const struct jr_image *image);
+/* JR_EAGAIN while there is more, 0 when done and both digests equal the header's, JR_ECORRUPT. */
+JR_MUST_CHECK int jr_state_import_step(struct jr_state *s, struct jr_state_import *x, uint32_t max);
+void jr_state_import_end(struct jr_state *s, struct jr_state_import *x);
+
+#endif
