@@ -33,6 +33,9 @@
 #define JR_HTTP_CONNS_MAX        16384
 #define JR_HTTP_WRITE_HIGH       (256 << 10) /* a writer is told to wait above this */
 
+#define JR_MSGPACK_DEPTH_MAX     32 /* engines' batches nest 6 deep */
+#define JR_OPENAI_DEPTH_MAX      64 /* nesting of a request body */
+
 #define JR_MAILBOX_MAX           65536   /* messages waiting for a loop */
 #define JR_LOOP_SLICE_US         1000    /* a sliced job gives way after this */
 

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokens: a growable array of token ids, bounded by JR_PROMPT_TOKENS_MAX. One thread at a time;
+ * keep one per connection or loop and reuse it, so that the routing path stops allocating. */
+#ifndef JR_WIRE_TOKENS_H
+#define JR_WIRE_TOKENS_H
+
+#include "base/arr.h"
+#include "base/limits.h"
+#include "base/mem.h"
+
+struct jr_tokens {
+    struct jr_mem *mem; /* borrowed; must outlive the array */
+    JR_ARR_FIELDS(uint32_t);
+};
+
+static inline void jr_tokens_init(struct jr_tokens *t, struct jr_mem *mem)
+{
+    t->mem = mem;
+    t->v = NULL;
+    t->n = t->cap = 0;
+}
+
+static inline void jr_tokens_deinit(struct jr_tokens *t)
+{
+    if (t->mem != NULL) {
+        jr_arr_free(t->mem, t);
+    }
+}
+
+#endif
