@@ -17,7 +17,7 @@ struct jr_http_exchange;
 
 struct jr_http_client_config {
     uint32_t connect_timeout_ms;
-    uint32_t idle_timeout_ms;     /* of pooled connections */
+    uint32_t idle_timeout_ms; /* of pooled connections */
     uint32_t idle_per_host_max;
 };
 
@@ -29,14 +29,14 @@ struct jr_http_reply {
 };
 
 struct jr_http_fetch {
-    const char *url;            /* http://host:port/path; copied */
-    const char *method;         /* "GET" */
-    const char *content_type;   /* NULL for none */
-    const char *extra_headers;  /* "Name: value\r\n" lines or NULL; copied */
-    const void *body;           /* copied */
+    const char *url;           /* http://host:port/path; copied */
+    const char *method;        /* "GET" */
+    const char *content_type;  /* NULL for none */
+    const char *extra_headers; /* "Name: value\r\n" lines or NULL; copied */
+    const void *body;          /* copied */
     size_t n_body;
-    uint32_t first_byte_timeout_ms; /* 0: none */
-    uint32_t total_timeout_ms;      /* 0: none */
+    uint32_t first_byte_timeout_ms;                                /* 0: none */
+    uint32_t total_timeout_ms;                                     /* 0: none */
     void (*on_head)(void *ctx, const struct jr_http_reply *reply); /* may be NULL */
     void (*on_data)(void *ctx, const void *p, size_t n);
     void (*on_end)(void *ctx, int err); /* 0, or why the answer is missing or not whole */
@@ -60,7 +60,8 @@ void jr_http_exchange_cancel(struct jr_http_exchange *x);
 
 /* The whole answer in one piece, bounded by body_max; for control-plane calls. reply is NULL when
  * err != 0; everything is borrowed for the call. */
-typedef void jr_http_whole_fn(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body);
+typedef void jr_http_whole_fn(void *ctx, int err, const struct jr_http_reply *reply,
+                              struct jr_str body);
 JR_MUST_CHECK int jr_http_client_whole(struct jr_http_client *c, const struct jr_http_fetch *fetch,
                                        size_t body_max, jr_http_whole_fn *fn, void *ctx);
 

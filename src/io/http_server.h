@@ -46,7 +46,8 @@ uint16_t jr_http_server_port(const struct jr_http_server *s);
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s);
 /* No new connections; kept-alive ones close after their present answer, idle ones now. */
 void jr_http_server_drain(struct jr_http_server *s);
-/* Closes everything; requests under way see on_gone first. cb (may be NULL) fires when all is gone. */
+/* Closes everything; requests under way see on_gone first. cb (may be NULL) fires when all is gone.
+ */
 void jr_http_server_close(struct jr_http_server *s, void (*cb)(void *ctx), void *ctx);
 
 /* What was asked; views borrow from the request until it is answered in full. */
@@ -56,7 +57,8 @@ struct jr_str jr_http_request_query(const struct jr_http_request *req); /* witho
 struct jr_str jr_http_request_body(const struct jr_http_request *req);
 /* First header of that name, case-insensitive; n == 0 and p == NULL when absent. */
 struct jr_str jr_http_request_header(const struct jr_http_request *req, const char *name);
-const struct jr_http_header *jr_http_request_headers(const struct jr_http_request *req, uint32_t *ret_n);
+const struct jr_http_header *jr_http_request_headers(const struct jr_http_request *req,
+                                                     uint32_t *ret_n);
 bool jr_http_request_from_loopback(const struct jr_http_request *req);
 uint64_t jr_http_request_id(const struct jr_http_request *req); /* unique in this server */
 

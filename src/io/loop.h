@@ -26,10 +26,15 @@ struct jr_msg {
     void (*drop)(struct jr_msg *msg);
 };
 
+/* The creating thread is the loop's until another one runs it. Ignores SIGPIPE for the process.
+ * JR_EIO when the system gives no loop. */
 JR_MUST_CHECK int jr_loop_create(struct jr_loop **ret);
-void jr_loop_destroy(struct jr_loop *loop); /* closes what is left; the loop must not run */
-void jr_loop_run(struct jr_loop *loop);     /* until jr_loop_stop */
-void jr_loop_stop(struct jr_loop *loop);    /* loop thread */
+/* Closes what is left: timers and idlers with their memory; other handles without a callback, so
+ * close their owners before. Waiting messages are dropped. The loop must not run and nobody may
+ * post any more. NULL is fine. */
+void jr_loop_destroy(struct jr_loop *loop);
+void jr_loop_run(struct jr_loop *loop);  /* until jr_loop_stop */
+void jr_loop_stop(struct jr_loop *loop); /* loop thread */
 uv_loop_t *jr_loop_uv(struct jr_loop *loop);
 uint64_t jr_loop_now_ms(struct jr_loop *loop); /* monotonic, cached for this iteration */
 uint64_t jr_loop_now_ns(void);                 /* monotonic, read now; any thread */
@@ -39,6 +44,11 @@ bool jr_loop_here(const struct jr_loop *loop); /* is this the loop's thread */
 /* Takes msg. Any thread. Never blocks; order per posting thread is kept. Unbounded by itself: a
  * producer that can flood bounds itself (jr_gate below). */
 void jr_loop_post(struct jr_loop *loop, struct jr_msg *msg);
+/* Loop thread: takes the waiting messages that match back out of the mailbox, in order, linked by
+ * next; they are the caller's again. For an owner that goes away with messages under way. */
+struct jr_msg *jr_loop_revoke(struct jr_loop *loop,
+                              bool (*match)(const struct jr_msg *msg, const void *ctx),
+                              const void *ctx);
 
 /* gate: bounds what one producer thread has in flight; enter waits while `max` are inside, and
  * returns JR_ECLOSED once the gate was closed. leave and close from any thread. */
@@ -57,7 +67,8 @@ void jr_timer_destroy(struct jr_timer *timer); /* NULL is fine */
 void jr_timer_start(struct jr_timer *timer, uint64_t delay_ms, uint64_t repeat_ms);
 void jr_timer_stop(struct jr_timer *timer);
 
-/* idle work: fn runs once per loop iteration while it returns true; for sliced jobs. */
+/* idle work: fn runs once per loop iteration while it returns true; for sliced jobs. fn may destroy
+ * the idler. Starting one that runs is harmless. */
 struct jr_idler;
 struct jr_idler *jr_idler_create(struct jr_loop *loop, bool (*fn)(void *ctx), void *ctx);
 void jr_idler_start(struct jr_idler *idler);
