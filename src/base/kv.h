@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Newest version of the apply rules that this program knows. */
+#define JR_RULES_MAX 1
+
 struct jr_kv_block {
     uint64_t block_hash; /* the engine's, opaque */
     uint64_t local_hash; /* ours: XXH3 of the block's tokens */
