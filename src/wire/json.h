@@ -47,6 +47,9 @@ JR_MUST_CHECK int jr_json_bool(struct jr_json *j, bool *ret);
 /* Integers only, exact; JR_EPROTO for a sign, a fraction or more than 64 bits. */
 JR_MUST_CHECK int jr_json_u64(struct jr_json *j, uint64_t *ret);
 JR_MUST_CHECK int jr_json_f64(struct jr_json *j, double *ret);
+/* Integers of the innermost array that fit 32 bits, up to max of them: 1 when there may be more, 0
+ * behind the array's end. */
+JR_MUST_CHECK int jr_json_u32s(struct jr_json *j, uint32_t max, uint32_t *dst, uint32_t *ret_n);
 JR_MUST_CHECK int jr_json_skip(struct jr_json *j);
 /* Nothing but white space may follow. */
 JR_MUST_CHECK int jr_json_end(struct jr_json *j);

@@ -28,13 +28,12 @@ struct jr_openai_span {
 struct jr_openai_nvext {
     bool has_backend_instance_id, has_decode_worker_id, has_prefill_worker_id;
     bool has_osl, has_priority, has_latency_sensitivity;
-    bool
-        has_token_data; /* the tokens array then holds these ids. Dynamo heeds them only together
-                           with backend_instance_id; the caller decides, prompt_span has the rest */
     uint64_t backend_instance_id, decode_worker_id, prefill_worker_id;
     uint32_t osl;               /* agent_hints.osl: expected output tokens */
     int32_t priority;           /* agent_hints.priority */
     double latency_sensitivity; /* agent_hints.latency_sensitivity, seconds */
+    /* Ids to use instead of tokenizing, checked; read them with jr_openai_tokens_of. Dynamo heeds
+     * them only when a backend instance id is given too, here or in a header. */
     struct jr_openai_span token_data;
     struct jr_str annotations[JR_OPENAI_ANNOTATIONS_MAX]; /* "key" or "key:value" */
     uint32_t n_annotations;
@@ -84,7 +83,7 @@ JR_MUST_CHECK int jr_openai_parser_create(size_t max_body, struct jr_openai_pars
 void jr_openai_parser_destroy(struct jr_openai_parser *p);
 
 /* Parse one body (borrowed for the call). tokens (may be NULL: ids are checked and dropped) is
- * overwritten with the ids of the prompt, or of nvext.token_data when that is present.
+ * overwritten with the ids of the (first) prompt, and emptied when the prompt is text.
  * JR_EPROTO: not JSON, with the position; JR_EINVAL: JSON, but no valid request; JR_ELIMIT: too
  * deep, too many tokens or too long; JR_ENOMEM. A key given twice is JR_EINVAL: router and worker
  * might read different ones. */
