@@ -82,8 +82,15 @@ struct jr_engine_batch {
 JR_MUST_CHECK int jr_engine_batch_decode(const void *p, size_t n, struct jr_arena *arena,
                                          struct jr_engine_batch *ret, struct jr_errmsg *e);
 
-/* May blocks of this event be indexed: on the GPU and of the main attention group. */
-bool jr_engine_event_is_main(const struct jr_engine_event *ev);
+/* Which attention group of a hybrid model is indexed; one per (engine, rank), zeroed at start. Stored
+ * events name the kind of their group, removed ones only its number, so it is learned. */
+struct jr_engine_group {
+    bool known;
+    uint32_t idx;
+};
+/* May blocks of this event be indexed: on the GPU and of the full-attention group. Until a kind was
+ * said, that is group 0. */
+bool jr_engine_event_is_main(const struct jr_engine_event *ev, struct jr_engine_group *group);
 
 /* For the mock engine: byte for byte what vLLM publishes for the fields it knows. */
 enum jr_engine_format {
