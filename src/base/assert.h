@@ -16,7 +16,7 @@ void jr_assert_set_sink(void (*sink)(const char *text));
 #else
 #define JR_DASSERT(e) ((void)0)
 #endif
-#define JR_IMPOSSIBLE(why) jr_assert_fail("impossible: " why, __FILE__, __LINE__, __func__)
+#define JR_IMPOSSIBLE(why)         jr_assert_fail("impossible: " why, __FILE__, __LINE__, __func__)
 #define JR_COUNT_IF(cond, counter) ((cond) ? (void)(counter)++ : (void)0)
 
 #endif

@@ -10,7 +10,7 @@
 
 /* X(name, exit code of the process when this error ends it, text, hint: what to do) */
 #define JR_ERR_TABLE(X)                                                                            \
-    X(EINVAL, 65, "invalid value", "correct the value named in the message")                      \
+    X(EINVAL, 65, "invalid value", "correct the value named in the message")                       \
     X(EUSAGE, 64, "usage error", "see --help")                                                     \
     X(ECONFIG, 78, "invalid configuration", "see docs/configuration.md")                           \
     X(ENOMEM, 71, "out of memory", "raise the memory limit of the process")                        \
@@ -45,7 +45,7 @@ enum jr_err_index {
 #define X(name, exit_code, text, hint) JR_ERR_INDEX_##name,
     JR_ERR_TABLE(X)
 #undef X
-    JR_ERR_COUNT
+        JR_ERR_COUNT
 };
 
 enum jr_err {

@@ -19,14 +19,14 @@ struct jr_image_entry {
 struct jr_image_rank {
     uint64_t worker_id;
     uint32_t dp_rank;
-    bool waiting;         /* a hole was seen; events are ignored until the next begin */
+    bool waiting; /* a hole was seen; events are ignored until the next begin */
     uint64_t incarnation;
-    uint64_t newest_id;   /* newest applied event id; meaningful when has_id */
+    uint64_t newest_id; /* newest applied event id; meaningful when has_id */
     bool has_id;
 };
 
 struct jr_image {
-    uint32_t format;      /* of the snapshot it was read from or is to be written in */
+    uint32_t format; /* of the snapshot it was read from or is to be written in */
     uint32_t rule_version;
     char namespace_[JR_NAME_MAX];
     char component[JR_NAME_MAX];
@@ -38,7 +38,7 @@ struct jr_image {
     char stream[JR_NAME_MAX * 2];
     int64_t stream_created_ns;
     uint64_t seq;
-    int64_t msg_time_ns;     /* of the message at seq */
+    int64_t msg_time_ns; /* of the message at seq */
     uint64_t msg_hash;
     /* Refusal counters are part of the state. */
     uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap;

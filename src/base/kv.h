@@ -20,11 +20,11 @@ enum jr_kv_type { JR_KV_STORED = 1, JR_KV_REMOVED = 2, JR_KV_CLEARED = 3 };
 
 struct jr_kv_event {
     enum jr_kv_type type;
-    bool has_parent;              /* stored: false is the root */
-    uint64_t parent_hash;         /* stored: engine hash of the block before the first */
+    bool has_parent;                  /* stored: false is the root */
+    uint64_t parent_hash;             /* stored: engine hash of the block before the first */
     const struct jr_kv_block *blocks; /* stored: a run, each the child of the one before */
-    const uint64_t *hashes;       /* removed */
-    uint32_t n;                   /* of blocks or hashes */
+    const uint64_t *hashes;           /* removed */
+    uint32_t n;                       /* of blocks or hashes */
 };
 
 /* Many events of one (worker, rank). Event i has id first_id + i. */
@@ -33,8 +33,8 @@ struct jr_kv_batch {
     uint32_t dp_rank;
     uint64_t incarnation; /* 0 only for Dynamo's JSON, which has none */
     uint64_t first_id;
-    bool begin;           /* makes its incarnation current here, and clears the rank first */
-    bool dynamo;          /* from RouterEvent JSON: cleared means all ranks, ids are not checked */
+    bool begin;  /* makes its incarnation current here, and clears the rank first */
+    bool dynamo; /* from RouterEvent JSON: cleared means all ranks, ids are not checked */
     const struct jr_kv_event *events;
     uint32_t n_events;
 };
@@ -66,21 +66,21 @@ struct jr_pool_params {
 
 struct jr_control {
     enum jr_control_type type;
-    uint64_t worker_id;                           /* WORKER_GONE */
-    const struct jr_rank_incarnation *ended;      /* WORKER_GONE: the incarnations it ends */
+    uint64_t worker_id;                      /* WORKER_GONE */
+    const struct jr_rank_incarnation *ended; /* WORKER_GONE: the incarnations it ends */
     uint32_t n_ended;
-    struct jr_epoch from, to;                     /* RESET: applies only when the epoch is `from` */
-    char token[64];                               /* RESET: the token of --router-reset-states */
-    struct jr_pool_params params;                 /* CONFIG */
-    uint32_t rule_version;                        /* USE_VERSION */
-    uint64_t digest_blocks, digest_table;         /* ADOPT */
+    struct jr_epoch from, to;             /* RESET: applies only when the epoch is `from` */
+    char token[64];                       /* RESET: the token of --router-reset-states */
+    struct jr_pool_params params;         /* CONFIG */
+    uint32_t rule_version;                /* USE_VERSION */
+    uint64_t digest_blocks, digest_table; /* ADOPT */
 };
 
 enum jr_log_kind {
     JR_LOG_KIND_BATCH = 1,
     JR_LOG_KIND_CONTROL = 2,
     JR_LOG_KIND_UNDECODABLE = 3, /* a no-op by rule, counted */
-    JR_LOG_KIND_TOO_NEW = 4,     /* a rule version or control kind this program does not know: stop */
+    JR_LOG_KIND_TOO_NEW = 4, /* a rule version or control kind this program does not know: stop */
 };
 
 /* One message of the event stream, decoded. */

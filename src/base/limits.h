@@ -4,29 +4,29 @@
 #ifndef JR_BASE_LIMITS_H
 #define JR_BASE_LIMITS_H
 
-#define JR_NAME_MAX            128   /* namespace, component, replica id, worker label */
-#define JR_URL_MAX             512
-#define JR_MODEL_MAX           256
-#define JR_POOLS_MAX           64
-#define JR_WORKERS_MAX         16384 /* (worker, rank) pairs of one pool */
-#define JR_RANKS_MAX           256   /* dp ranks of one worker */
-#define JR_REPLICAS_MAX        64    /* replicas of one pool */
-#define JR_REQUESTS_MAX        (1 << 20) /* live bookings of one pool, all replicas */
-#define JR_PROMPT_TOKENS_MAX   (4 << 20) /* tokens of one prompt */
-#define JR_PROMPT_BLOCKS_MAX   (1 << 18)
-#define JR_BLOCK_SIZE_MAX      4096
+#define JR_NAME_MAX              128 /* namespace, component, replica id, worker label */
+#define JR_URL_MAX               512
+#define JR_MODEL_MAX             256
+#define JR_POOLS_MAX             64
+#define JR_WORKERS_MAX           16384     /* (worker, rank) pairs of one pool */
+#define JR_RANKS_MAX             256       /* dp ranks of one worker */
+#define JR_REPLICAS_MAX          64        /* replicas of one pool */
+#define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
+#define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */
+#define JR_PROMPT_BLOCKS_MAX     (1 << 18)
+#define JR_BLOCK_SIZE_MAX        4096
 
-#define JR_BATCH_BYTES_MAX     (1 << 20)   /* one message of the event stream (NATS default payload) */
-#define JR_BATCH_EVENTS_MAX    65536
-#define JR_BATCH_TARGET_BYTES  (256 << 10) /* a bridge closes a batch at this size */
-#define JR_EVENT_BLOCKS_MAX    65536
-#define JR_SYNC_BYTES_MAX      (256 << 10) /* one part of a base */
-#define JR_SYNC_DELTAS_MAX     65536
-#define JR_SNAPSHOT_CHUNK      (128 << 10) /* object store chunk, ADR-20's default */
-#define JR_SNAPSHOT_RUN        4096        /* entries in one frame of a snapshot */
+#define JR_BATCH_BYTES_MAX       (1 << 20) /* one message of the event stream (NATS default payload) */
+#define JR_BATCH_EVENTS_MAX      65536
+#define JR_BATCH_TARGET_BYTES    (256 << 10) /* a bridge closes a batch at this size */
+#define JR_EVENT_BLOCKS_MAX      65536
+#define JR_SYNC_BYTES_MAX        (256 << 10) /* one part of a base */
+#define JR_SYNC_DELTAS_MAX       65536
+#define JR_SNAPSHOT_CHUNK        (128 << 10) /* object store chunk, ADR-20's default */
+#define JR_SNAPSHOT_RUN          4096        /* entries in one frame of a snapshot */
 
-#define JR_DIGEST_EVERY        4096 /* a digest point at each such sequence */
-#define JR_DIGEST_POINTS       64
+#define JR_DIGEST_EVERY          4096 /* a digest point at each such sequence */
+#define JR_DIGEST_POINTS         64
 
 #define JR_HTTP_HEADER_BYTES_MAX (64 << 10)
 #define JR_HTTP_HEADERS_MAX      128
@@ -36,7 +36,7 @@
 #define JR_MSGPACK_DEPTH_MAX     32 /* engines' batches nest 6 deep */
 #define JR_OPENAI_DEPTH_MAX      64 /* nesting of a request body */
 
-#define JR_MAILBOX_MAX           65536   /* messages waiting for a loop */
-#define JR_LOOP_SLICE_US         1000    /* a sliced job gives way after this */
+#define JR_MAILBOX_MAX           65536 /* messages waiting for a loop */
+#define JR_LOOP_SLICE_US         1000  /* a sliced job gives way after this */
 
 #endif

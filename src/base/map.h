@@ -13,10 +13,10 @@ struct jr_map {
     struct jr_mem *mem; /* borrows */
     struct jr_map_slot {
         uint64_t key, value;
-    } *slots;
+    } * slots;
     uint8_t *used; /* one byte a slot */
     uint64_t n;
-    uint64_t cap;  /* 0 or a power of two */
+    uint64_t cap; /* 0 or a power of two */
 };
 
 void jr_map_init(struct jr_map *m, struct jr_mem *mem);

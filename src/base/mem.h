@@ -13,11 +13,11 @@
 #include <stdint.h>
 
 struct jr_mem {
-    size_t bytes;       /* live now */
+    size_t bytes; /* live now */
     size_t bytes_peak;
     size_t bytes_max;   /* 0: no limit */
     uint64_t allocs;    /* calls that allocated, ever */
-    int64_t fail_after; /* tests: the n-th allocation from now fails, once; -1 never */
+    int64_t fail_after; /* tests: so many more succeed, then one fails; -1 never */
 };
 
 void jr_mem_init(struct jr_mem *m);

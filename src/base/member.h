@@ -19,10 +19,10 @@ struct jr_rank_lease {
 /* worker.{id}: published by its bridge. */
 struct jr_worker_lease {
     uint64_t worker_id;
-    char url[JR_URL_MAX];      /* http://host:port of the engine */
+    char url[JR_URL_MAX]; /* http://host:port of the engine */
     char model[JR_MODEL_MAX];
-    char role[32];             /* "aggregated", later "prefill", "decode" */
-    char tokenizer[32];        /* "vllm", "sglang" or "" */
+    char role[32];      /* "aggregated", later "prefill", "decode" */
+    char tokenizer[32]; /* "vllm", "sglang" or "" */
     uint32_t block_size;
     uint64_t total_kv_blocks;
     uint32_t max_num_seqs;
@@ -46,7 +46,7 @@ struct jr_replica_lease {
     uint32_t format_max; /* newest snapshot format it reads */
     uint32_t rules_max;  /* newest rule version it knows */
     bool ready;
-    uint64_t applied;    /* it needs applied + 1 and later */
+    uint64_t applied; /* it needs applied + 1 and later */
     uint64_t stream_created_ns;
     struct jr_digest_point point;
 };

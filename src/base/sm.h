@@ -21,7 +21,7 @@ struct jr_sm_row {
 struct jr_sm_table {
     const char *name; /* of the machine, for traces */
     const struct jr_sm_row *rows;
-    uint32_t n;       /* at most 32 */
+    uint32_t n;                                      /* at most 32 */
     bool (*invariant)(const void *owner, int state); /* may be NULL */
 };
 

@@ -19,12 +19,12 @@ struct jr_booking {
     uint64_t request; /* unique within (replica, incarnation) */
     uint64_t worker_id;
     uint32_t dp_rank;
-    uint32_t prefill_tokens;   /* uncached prompt tokens at admission; 0 once the first token came */
+    uint32_t prefill_tokens; /* uncached prompt tokens at admission; 0 once the first token came */
     uint32_t prompt_tokens;
     uint32_t output_blocks;
-    double prefill_seconds;    /* estimated prefill time at admission */
+    double prefill_seconds; /* estimated prefill time at admission */
     uint32_t n_blocks;
-    const uint64_t *blocks;    /* prefix hashes of the prompt's full blocks */
+    const uint64_t *blocks; /* prefix hashes of the prompt's full blocks */
 };
 
 struct jr_delta {
@@ -35,14 +35,14 @@ struct jr_delta {
 struct jr_sync_batch {
     const char *replica;
     uint64_t incarnation;
-    uint64_t number;       /* of this batch, from 1, without holes */
+    uint64_t number; /* of this batch, from 1, without holes */
     bool is_base;
     uint64_t base_number;
-    uint32_t part, parts;  /* of a base, part from 0 */
-    uint64_t includes;     /* base: deltas up to this batch number are in it */
-    double speed_factor;   /* base: what the cost model learned; 0 unknown */
+    uint32_t part, parts; /* of a base, part from 0 */
+    uint64_t includes;    /* base: deltas up to this batch number are in it */
+    double speed_factor;  /* base: what the cost model learned; 0 unknown */
     uint64_t speed_samples;
-    bool want_base;        /* asks the peers for theirs */
+    bool want_base;                /* asks the peers for theirs */
     const struct jr_delta *deltas; /* a base part holds ADMIT deltas */
     uint32_t n_deltas;
 };

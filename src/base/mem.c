@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/mem.h"
+#include "base/assert.h"
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void jr_mem_init(struct jr_mem *m)
+{
+    *m = (struct jr_mem){.fail_after = -1};
+}
+
+void jr_mem_deinit(struct jr_mem *m)
+{
+    if (m)
+        JR_ASSERT(m->bytes == 0);
+}
+
+/* malloc(0) may answer NULL, which would read as a failure. */
+static size_t at_least_one(size_t size)
+{
+    return size ? size : 1;
+}
+
+/* May `size` bytes take the place of `old` bytes? Counts the call and the tests' countdown. */
+static bool admit(struct jr_mem *m, size_t old, size_t size)
+{
+    size_t rest;
+
+    JR_ASSERT(m->bytes >= old);
+    if (m->fail_after >= 0 && m->fail_after-- == 0)
+        return false;
+    rest = m->bytes - old;
+    if (size > SIZE_MAX - rest || (m->bytes_max && rest + size > m->bytes_max))
+        return false;
+    return true;
+}
+
+static void count(struct jr_mem *m, size_t old, size_t size)
+{
+    m->bytes = m->bytes - old + size;
+    if (m->bytes > m->bytes_peak)
+        m->bytes_peak = m->bytes;
+    m->allocs++;
+}
+
+void *jr_mem_alloc(struct jr_mem *m, size_t size)
+{
+    void *p;
+
+    if (!admit(m, 0, size))
+        return NULL;
+    p = malloc(at_least_one(size));
+    if (p)
+        count(m, 0, size);
+    return p;
+}
+
+void *jr_mem_zalloc(struct jr_mem *m, size_t size)
+{
+    void *p;
+
+    if (!admit(m, 0, size))
+        return NULL;
+    p = calloc(1, at_least_one(size));
+    if (p)
+        count(m, 0, size);
+    return p;
+}
+
+void *jr_mem_realloc(struct jr_mem *m, void *ptr, size_t old_size, size_t new_size)
+{
+    void *p;
+
+    JR_ASSERT(ptr || old_size == 0);
+    if (!admit(m, old_size, new_size))
+        return NULL;
+    p = realloc(ptr, at_least_one(new_size));
+    if (p)
+        count(m, old_size, new_size);
+    return p;
+}
+
+void jr_mem_free(struct jr_mem *m, void *ptr, size_t size)
+{
+    if (!ptr)
+        return;
+    JR_ASSERT(m->bytes >= size);
+    m->bytes -= size;
+    free(ptr);
+}
+
+static void *or_die(void *p)
+{
+    if (!p)
+        JR_IMPOSSIBLE("out of memory");
+    return p;
+}
+
+void *jr_xalloc(size_t size)
+{
+    return or_die(calloc(1, at_least_one(size)));
+}
+
+void *jr_xrealloc(void *ptr, size_t size)
+{
+    return or_die(realloc(ptr, at_least_one(size)));
+}
+
+char *jr_xstrdup(const char *s)
+{
+    return jr_xstrndup(s, strlen(s));
+}
+
+char *jr_xstrndup(const char *s, size_t n)
+{
+    size_t len = strnlen(s, n);
+    char *p = or_die(malloc(len + 1));
+
+    memcpy(p, s, len);
+    p[len] = '\0';
+    return p;
+}
+
+void *jr_xmemdup(const void *p, size_t n)
+{
+    void *copy = or_die(malloc(at_least_one(n)));
+
+    if (n)
+        memcpy(copy, p, n);
+    return copy;
+}
+
+char *jr_xprintf(const char *fmt, ...)
+{
+    va_list ap, again;
+    int n;
+    char *p;
+
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    JR_ASSERT(n >= 0);
+    p = or_die(malloc((size_t)n + 1));
+    (void)vsnprintf(p, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return p;
+}
+
+void jr_xfree(void *ptr)
+{
+    free(ptr);
+}
