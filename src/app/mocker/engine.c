@@ -132,15 +132,12 @@ static void *grown(void *v, uint32_t *cap, uint32_t need, size_t elem)
     return jr_xrealloc(v, (size_t)to * elem);
 }
 
-/* Hash of the block after `parent`: opaque to everyone else, and never the router's own, since the
- * parent goes in before the tokens. The root's parent is the salt's hash. */
+/* Hash of the block after `parent`: opaque to everyone else, and never the router's own, which has a
+ * fixed seed and no parent. The root's parent is the salt's hash. */
 static uint64_t block_hash(const struct jr_engine *e, uint64_t parent, const uint32_t *tokens)
 {
-    XXH3_state_t state;
-    (void)XXH3_64bits_reset_withSeed(&state, e->config.hash_seed);
-    (void)XXH3_64bits_update(&state, &parent, sizeof parent);
-    (void)XXH3_64bits_update(&state, tokens, e->config.block_size * sizeof *tokens);
-    return XXH3_64bits_digest(&state);
+    return XXH3_64bits_withSeed(tokens, e->config.block_size * sizeof *tokens,
+                                jr_mix64(parent ^ e->config.hash_seed));
 }
 
 static uint64_t root_hash(const struct jr_engine *e, const struct jr_engine_seq *s)
