@@ -8,9 +8,10 @@
 #define JR_URL_MAX               512
 #define JR_MODEL_MAX             256
 #define JR_POOLS_MAX             64
-#define JR_WORKERS_MAX           16384     /* (worker, rank) pairs of one pool */
-#define JR_RANKS_MAX             256       /* dp ranks of one worker */
-#define JR_REPLICAS_MAX          64        /* replicas of one pool */
+#define JR_WORKERS_MAX           16384 /* (worker, rank) pairs of one pool */
+#define JR_STATE_RANKS_MAX       8192  /* of them, rows the stream may make: a rule of the log */
+#define JR_RANKS_MAX             256   /* dp ranks of one worker */
+#define JR_REPLICAS_MAX          64    /* replicas of one pool */
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
 #define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */
 #define JR_PROMPT_BLOCKS_MAX     (1 << 18)

@@ -162,6 +162,7 @@ struct jr_event {
             uint32_t n_replicas;
             const uint64_t *removed; /* workers that took their lease back on purpose */
             uint32_t n_removed;
+            bool is_static; /* named on the command line: no leases, no log */
         } members;
         struct {
             uint64_t worker_id;

@@ -52,6 +52,7 @@ struct jr_state {
     uint32_t n_ranks; /* present rows */
     struct jr_pool_params params;
     struct jr_epoch epoch;
+    bool epoch_unknown; /* a rebuild: the next Reset counts whatever it says it follows */
     char reset_token[64];
     uint32_t rule_version;
     struct jr_state_counters counters;
@@ -81,6 +82,10 @@ void jr_state_record_point(struct jr_state *s);
 const struct jr_digest_point *jr_state_point(const struct jr_state *s, uint64_t seq);
 const struct jr_digest_point *jr_state_newest_point(const struct jr_state *s);
 
+/* The row of (worker, rank), made when it is absent: JR_ELIMIT at JR_STATE_RANKS_MAX, JR_ENOMEM. For
+ * the two halves of this module only. */
+JR_MUST_CHECK int jr_state_make_rank(struct jr_state *s, uint64_t worker_id, uint32_t dp_rank,
+                                     uint32_t *ret, bool *ret_made);
 const struct jr_state_rank *jr_state_rank(const struct jr_state *s, uint32_t member); /* or NULL */
 
 /* --- image out: begin, then steps until JR_OK; the state must not change meanwhile. --- */

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bookings: the live requests of one replica, ours or a peer's, and their share in the load.
+ *
+ * A booking is known from admission to done. It counts in the active sequences only while its set
+ * is `counted`: a peer's set counts while the peer's lease is listed, and is held aside otherwise
+ * (design: load is shared, and dies with its owner). */
+#ifndef JR_CORE_BOOKINGS_H
+#define JR_CORE_BOOKINGS_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/sync.h"
+#include "core/active.h"
+#include "core/members.h"
+
+struct jr_booked {
+    struct jr_list node; /* in the set, oldest progress last touched first: see jr_bookings */
+    struct jr_booking b; /* blocks are an own copy */
+    uint32_t member;     /* one reference */
+    uint64_t key;        /* in active; unique over all sets of the pool */
+    bool in_active;
+    uint64_t progress_at_ms;
+    uint32_t generation; /* of the base that listed it last */
+};
+
+struct jr_bookings {
+    struct jr_mem *mem;         /* borrows */
+    struct jr_members *members; /* borrows */
+    struct jr_active *active;   /* borrows */
+    uint64_t *next_key;         /* borrows: the pool's counter */
+    struct jr_map by_request;   /* request -> struct jr_booked * */
+    struct jr_list list;        /* by progress, oldest first */
+    uint32_t n;
+    bool counted;
+};
+
+void jr_bookings_init(struct jr_bookings *bs, struct jr_mem *mem, struct jr_members *members,
+                      struct jr_active *active, uint64_t *next_key);
+void jr_bookings_deinit(struct jr_bookings *bs, uint64_t now_ms);
+/* Copies. A request that is booked already is replaced (a base repeats it): JR_ENOMEM, JR_ELIMIT. */
+JR_MUST_CHECK int jr_bookings_add(struct jr_bookings *bs, const struct jr_booking *b,
+                                  uint64_t now_ms, struct jr_booked **ret);
+struct jr_booked *jr_bookings_find(const struct jr_bookings *bs, uint64_t request); /* or NULL */
+/* Unknown requests are no error: they ended before we heard of them. */
+void jr_bookings_first_token(struct jr_bookings *bs, uint64_t request, uint64_t now_ms,
+                             struct jr_active_sample *ret_sample);
+void jr_bookings_progress(struct jr_bookings *bs, uint64_t request, uint32_t output_blocks,
+                          uint64_t now_ms);
+void jr_bookings_done(struct jr_bookings *bs, uint64_t request, uint64_t now_ms);
+void jr_bookings_clear(struct jr_bookings *bs, uint64_t now_ms);
+/* Let the whole set count, or hold it aside. */
+void jr_bookings_count(struct jr_bookings *bs, bool counted, uint64_t now_ms);
+/* Drops those of another generation; returns how many. */
+uint32_t jr_bookings_sweep(struct jr_bookings *bs, uint32_t generation, uint64_t now_ms);
+/* Drops those without progress since before_ms; returns how many. */
+uint32_t jr_bookings_expire(struct jr_bookings *bs, uint64_t before_ms, uint64_t now_ms);
+
+#endif

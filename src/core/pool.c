@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/pool_internal.h"
+
+#include "base/assert.h"
+
+#include <string.h>
+
+static int init_parts(struct jr_pool *p)
+{
+    jr_members_init(&p->members, &p->mem);
+    jr_workers_init(&p->workers, &p->mem, &p->members);
+    jr_map_init(&p->reannounced, &p->mem);
+    jr_index_match_init(&p->match, &p->mem);
+    jr_rng_init(&p->rng, p->config.seed, 1);
+    int err = jr_active_create(&p->mem, &p->active);
+    if (err < 0)
+        return err;
+    jr_bookings_init(&p->own, &p->mem, &p->members, p->active, &p->next_key);
+    jr_replicas_init(&p->replicas, &p->mem, &p->members, p->active, &p->next_key);
+    return jr_state_create(&p->mem, &p->members, &p->state);
+}
+
+int jr_pool_create(const struct jr_pool_config *config, const struct jr_trace *trace,
+                   struct jr_pool **ret)
+{
+    struct jr_pool *p = jr_xalloc(sizeof *p);
+    p->config = *config;
+    if (trace)
+        p->trace = *trace;
+    jr_mem_init(&p->mem);
+    int err = init_parts(p);
+    if (err < 0) {
+        jr_pool_destroy(p);
+        return err;
+    }
+    jr_sm_init(&p->recovery, &jr_recovery_table, p, &p->trace, JR_REC_COLD);
+    if (!config->durable)
+        jr_sm_move(&p->recovery, JR_REC_READY, "no log is configured");
+    *ret = p;
+    return 0;
+}
+
+void jr_pool_destroy(struct jr_pool *p)
+{
+    if (!p)
+        return;
+    jr_pool_snapshot_abort(p);
+    if (p->importing)
+        jr_state_import_end(p->fresh, &p->import);
+    jr_image_destroy(p->image);
+    if (p->active) {
+        jr_bookings_deinit(&p->own, p->now_ms);
+        jr_replicas_deinit(&p->replicas, p->now_ms);
+    }
+    jr_state_destroy(p->fresh);
+    jr_state_destroy(p->state);
+    jr_active_destroy(p->active);
+    jr_workers_deinit(&p->workers);
+    jr_index_match_deinit(&p->match);
+    jr_map_deinit(&p->reannounced);
+    jr_arr_free(&p->mem, &p->candidates);
+    jr_arr_free(&p->mem, &p->scratch_hashes);
+    jr_arr_free(&p->mem, &p->pending);
+    jr_arr_free(&p->mem, &p->sent);
+    jr_members_deinit(&p->members);
+    jr_mem_deinit(&p->mem);
+    jr_xfree(p);
+}
+
+void jr_actions_deinit(struct jr_actions *actions, struct jr_pool *pool)
+{
+    jr_arr_free(&pool->mem, actions);
+}
+
+struct jr_action *jr_pool_act(struct jr_pool *p, enum jr_action_type type)
+{
+    if (jr_arr_reserve(&p->mem, p->out, 1, JR_POOL_ACTIONS_MAX) < 0) {
+        p->broken = true;
+        return NULL;
+    }
+    struct jr_action *a = &p->out->v[p->out->n++];
+    memset(a, 0, sizeof *a);
+    a->type = type;
+    return a;
+}
+
+static void slice(struct jr_pool *p, uint32_t max)
+{
+    if (p->importing)
+        jr_pool_import_slice(p, max);
+    else if (p->snap == JR_SNAP_COPY)
+        jr_pool_copy_slice(p, max);
+}
+
+static int dispatch(struct jr_pool *p, const struct jr_event *e)
+{
+    switch (e->type) {
+    case JR_EV_TICK:
+        return 0;
+    case JR_EV_SLICE:
+        slice(p, e->u.slice.max);
+        return 0;
+    case JR_EV_NATS:
+        jr_pool_on_nats(p, e->u.nats.connected);
+        return 0;
+    case JR_EV_LEASE_HELD:
+        jr_pool_on_lease_held(p);
+        return 0;
+    case JR_EV_LEASE_LOST:
+        p->config.incarnation = e->u.incarnation;
+        p->batch_number = 0;
+        jr_pool_sync_lost(p);
+        return 0;
+    case JR_EV_STREAM_INFO:
+        return jr_pool_on_stream_info(p, e->u.stream.err, &e->u.stream.facts);
+    case JR_EV_SNAPSHOT_LOADED:
+        return jr_pool_on_loaded(p, e);
+    case JR_EV_LOG:
+        return jr_pool_on_log(p, e->u.log);
+    case JR_EV_READER_BROKEN:
+        jr_pool_on_reader_broken(p);
+        return 0;
+    case JR_EV_MEMBERS:
+        return jr_pool_on_members(p, e);
+    case JR_EV_PROBED:
+        jr_pool_on_probed(p, e->u.probed.worker_id, e->u.probed.healthy);
+        return 0;
+    case JR_EV_LEADER:
+        jr_pool_on_leader(p, e->u.leader.is_leader, &e->u.leader.record);
+        return 0;
+    case JR_EV_SYNC:
+        return jr_pool_on_sync(p, e->u.sync);
+    case JR_EV_SYNC_OPENED:
+        jr_pool_on_sync_opened(p);
+        return 0;
+    case JR_EV_SYNC_FAILED:
+        jr_pool_sync_lost(p);
+        return 0;
+    case JR_EV_SNAPSHOT_WRITTEN:
+        jr_pool_on_written(p, e->u.written.err, &e->u.written.ref);
+        return 0;
+    case JR_EV_SNAPSHOT_RECORDED:
+        jr_pool_on_recorded(p, e->u.result.err);
+        return 0;
+    case JR_EV_PURGED:
+        jr_pool_on_purged(p, e->u.result.err);
+        return 0;
+    case JR_EV_CONTROL_PUBLISHED:
+        if (e->u.result.err < 0)
+            jr_trace_emit(&p->trace, JR_TRACE_WARN, "control.publish_failed", "error=%s",
+                          jr_err_name(e->u.result.err));
+        return 0;
+    case JR_EV_ADMIN_SNAPSHOT:
+        p->snap_wanted = true;
+        return 0;
+    case JR_EV_ADMIN_RESET:
+        jr_pool_ask_reset(p, e->u.token);
+        return 0;
+    case JR_EV_ROUTE:
+        return jr_pool_on_route(p, &e->u.route);
+    case JR_EV_FIRST_TOKEN:
+        jr_pool_on_first_token(p, e->u.request.id);
+        return 0;
+    case JR_EV_OUTPUT:
+        jr_pool_on_output(p, e->u.request.id, e->u.request.output_tokens);
+        return 0;
+    case JR_EV_FINISH:
+        jr_pool_on_finish(p, e->u.request.id);
+        return 0;
+    }
+    JR_IMPOSSIBLE("unknown event");
+}
+
+/* What is due by the clock or by level, after every event: cheap when nothing is. */
+static void after(struct jr_pool *p, bool is_tick)
+{
+    if (is_tick && p->config.durable) {
+        jr_pool_recovery_tick(p);
+        jr_pool_duties_tick(p);
+    }
+    if (is_tick)
+        jr_pool_members_tick(p);
+    jr_pool_sync_tick(p);
+    jr_pool_judge_ready(p);
+}
+
+int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_actions *ret)
+{
+    JR_ASSERT(!p->stepping);
+    if (event->type == JR_EV_LOG && jr_pool_frozen(p))
+        return JR_EAGAIN;
+    p->stepping = true;
+    p->out = ret;
+    ret->n = 0;
+    if (p->started_at_ms == 0)
+        p->started_at_ms = event->now_ms ? event->now_ms : 1;
+    p->now_ms = event->now_ms;
+    if (event->unix_ns)
+        p->unix_ns = event->unix_ns;
+    int err = dispatch(p, event);
+    if (err == 0)
+        after(p, event->type == JR_EV_TICK);
+    p->out = NULL;
+    p->stepping = false;
+    return err;
+}
+
+uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
+{
+    uint64_t at = p->now_ms + JR_POOL_TICK_MS;
+    return p->flush_at_ms && p->flush_at_ms < at ? p->flush_at_ms : at;
+}
+
+bool jr_pool_frozen(const struct jr_pool *p)
+{
+    return p->snap == JR_SNAP_COPY;
+}
+
+bool jr_pool_has_slices(const struct jr_pool *p)
+{
+    return p->importing || p->snap == JR_SNAP_COPY;
+}
+
+void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
+{
+    *ret = (struct jr_replica_lease){
+        .incarnation = p->config.incarnation,
+        .format_max = 1,
+        .rules_max = JR_RULES_VERSION,
+        .ready = p->ready,
+        .applied = p->has_position ? p->state->seq : 0,
+        .stream_created_ns = (uint64_t)p->stream_created_ns,
+    };
+    memcpy(ret->id, p->config.replica_id, sizeof ret->id);
+    memcpy(ret->version, p->config.version, sizeof ret->version);
+    memcpy(ret->address, p->config.address, sizeof ret->address);
+    /* A candidate that is being installed needs what follows it, too. */
+    if (p->image && (!p->has_position || p->image->seq < ret->applied))
+        ret->applied = p->image->seq;
+    const struct jr_digest_point *newest = jr_state_newest_point(p->state);
+    if (p->has_position && newest)
+        ret->point = *newest;
+}

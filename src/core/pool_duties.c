@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What only the leader does. All of it is level-triggered: at each tick what is, is compared with
+ * what should be, so a leader that died in between is simply continued. docs/protocol.md §4, §7.
+ *
+ *   IDLE ──due──► COPY ──image──► WRITE ──uploaded, read back──► AGREE ──a peer agrees──► RECORD
+ *    ▲                                │                            │                        │
+ *    └────────── failed ──────────────┴────── a peer disagrees ────┘      recorded: purge ──┘ */
+#include "core/pool_internal.h"
+
+#include <string.h>
+
+#define AGREE_WAIT_MS  10000
+#define PURGE_EVERY_MS 2000
+
+void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshot_record *record)
+{
+    if (leader == p->leader)
+        return;
+    p->leader = leader;
+    p->epoch_said_n = p->epoch_said_random = 0;
+    if (leader)
+        p->record = *record;
+    else
+        jr_pool_snapshot_abort(p);
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "leader.change", "leader=%d", leader);
+}
+
+static bool on_duty(const struct jr_pool *p)
+{
+    if (!p->leader || !p->connected || p->broken || p->too_new || p->digest_mismatch)
+        return false;
+    return jr_pool_recovery(p) == JR_REC_READY;
+}
+
+/* ---------------------------------------------------------------- snapshots */
+
+/* Of the newest snapshot that belongs to this stream; 0 when there is none. */
+static uint64_t newest_seq(const struct jr_pool *p)
+{
+    const struct jr_snapshot_ref *r = &p->record.newest;
+    return r->object[0] && r->stream_created_ns == p->stream_created_ns ? r->seq : 0;
+}
+
+static const char *snapshot_due(const struct jr_pool *p)
+{
+    uint64_t newest = newest_seq(p), seq = p->state->seq;
+    if (p->snap_wanted)
+        return "wanted";
+    if (seq <= newest)
+        return NULL;
+    if (seq - newest >= p->config.snapshot_threshold)
+        return "messages";
+    if (newest == 0 && p->stream_first > 1)
+        return "nothing covers what was purged";
+    uint64_t age_ms = newest ? (uint64_t)(p->unix_ns - p->record.newest.created_ns) / 1000000 : 0;
+    if (newest && p->config.snapshot_max_age_ms && age_ms >= p->config.snapshot_max_age_ms)
+        return "age";
+    return NULL;
+}
+
+static void fail(struct jr_pool *p, const char *why)
+{
+    p->snap = JR_SNAP_IDLE;
+    p->n.snapshot_failures++;
+    uint32_t shift = p->snap_failures < 6 ? p->snap_failures : 6;
+    p->snap_failures++;
+    p->snap_retry_at_ms = p->now_ms + ((uint64_t)JR_POOL_RETRY_MS << shift);
+    jr_trace_emit(&p->trace, JR_TRACE_WARN, "snapshot.failed", "why=\"%s\" failures=%u", why,
+                  p->snap_failures);
+}
+
+void jr_pool_snapshot_abort(struct jr_pool *p)
+{
+    if (p->snap == JR_SNAP_COPY)
+        jr_state_export_abort(p->state, &p->export_);
+    if (p->snap != JR_SNAP_IDLE)
+        fail(p, "interrupted");
+}
+
+static void begin_copy(struct jr_pool *p, const char *why)
+{
+    if (jr_state_export_begin(p->state, &p->export_) < 0) {
+        fail(p, "out of memory");
+        return;
+    }
+    jr_state_record_point(p->state);
+    p->snap = JR_SNAP_COPY;
+    p->snap_started_ms = p->now_ms;
+    p->snap_wanted = false;
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.begin", "why=\"%s\" seq=%llu entries=%llu",
+                  why, (unsigned long long)p->state->seq,
+                  (unsigned long long)jr_index_entries(p->state->index));
+}
+
+static void complete_header(const struct jr_pool *p, struct jr_image *image)
+{
+    memcpy(image->namespace_, p->config.namespace_, sizeof image->namespace_);
+    memcpy(image->component, p->config.component, sizeof image->component);
+    image->stream_created_ns = p->stream_created_ns;
+}
+
+void jr_pool_copy_slice(struct jr_pool *p, uint32_t max)
+{
+    if (!jr_state_export_step(p->state, &p->export_, max))
+        return;
+    struct jr_image *image = jr_state_export_take(p->state, &p->export_);
+    complete_header(p, image);
+    struct jr_action *a = jr_pool_act(p, JR_ACT_WRITE_SNAPSHOT);
+    if (!a) {
+        jr_image_destroy(image);
+        fail(p, "out of memory");
+        return;
+    }
+    /* The one that is not the newest verified is written next, never the other. */
+    const char *object =
+        strcmp(p->record.newest.object, "snapshot-a") == 0 ? "snapshot-b" : "snapshot-a";
+    a->u.write.image = image;
+    (void)jr_str_copy(a->u.write.object, sizeof a->u.write.object, object);
+    p->snap = JR_SNAP_WRITE;
+}
+
+void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref *ref)
+{
+    if (p->snap != JR_SNAP_WRITE)
+        return;
+    if (err < 0) {
+        fail(p, jr_err_text(err));
+        return;
+    }
+    p->snap_ref = *ref;
+    p->snap = JR_SNAP_AGREE;
+    p->snap_agree_until_ms = p->now_ms + AGREE_WAIT_MS;
+}
+
+enum agreement { AGREE_YES, AGREE_NO, AGREE_WAIT, AGREE_NOBODY };
+
+/* A peer's newest digest point against ours at the same sequence. */
+static enum agreement compare_peer(const struct jr_pool *p, const struct jr_peer *peer)
+{
+    if (!peer->has_lease || !peer->lease.ready ||
+        peer->lease.stream_created_ns != (uint64_t)p->stream_created_ns)
+        return AGREE_NOBODY;
+    const struct jr_digest_point *theirs = &peer->lease.point;
+    const struct jr_digest_point *ours = jr_state_point(p->state, theirs->seq);
+    if (!theirs->seq || !ours)
+        return AGREE_WAIT;
+    return ours->blocks == theirs->blocks && ours->table == theirs->table ? AGREE_YES : AGREE_NO;
+}
+
+/* One that disagrees outvotes all; one that agrees at or past `seq` is enough. */
+static enum agreement ask_peers(const struct jr_pool *p, uint64_t seq)
+{
+    enum agreement ret = AGREE_NOBODY;
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        enum agreement a = compare_peer(p, p->replicas.v[i]);
+        if (a == AGREE_NO)
+            return AGREE_NO;
+        if (a == AGREE_YES && p->replicas.v[i]->lease.point.seq >= seq)
+            ret = AGREE_YES;
+        else if (a != AGREE_NOBODY && ret == AGREE_NOBODY)
+            ret = AGREE_WAIT;
+    }
+    return ret;
+}
+
+/* A majority against us is not needed: who disagrees with anybody stops leading and says so. */
+static void watch_digests(struct jr_pool *p)
+{
+    bool mismatch = ask_peers(p, 0) == AGREE_NO;
+    if (mismatch && !p->digest_mismatch)
+        jr_trace_emit(
+            &p->trace, JR_TRACE_ERROR, "digest.mismatch",
+            "hint=\"replicas disagree at the same sequence: compare ctl digest of each\"");
+    p->digest_mismatch = mismatch;
+}
+
+static void record_snapshot(struct jr_pool *p)
+{
+    struct jr_action *a = jr_pool_act(p, JR_ACT_RECORD_SNAPSHOT);
+    if (!a) {
+        fail(p, "out of memory");
+        return;
+    }
+    a->u.record.newest = p->snap_ref;
+    a->u.record.previous = p->record.newest;
+    p->snap = JR_SNAP_RECORD;
+}
+
+static void agree(struct jr_pool *p)
+{
+    switch (ask_peers(p, p->snap_ref.seq)) {
+    case AGREE_NO:
+        fail(p, "a peer has another digest");
+        return;
+    case AGREE_WAIT:
+        /* Peers are there, but no point of theirs is as new: after a while, that nobody
+         * disagrees at an older point has to do; the purge stays behind it anyway. */
+        if (p->now_ms < p->snap_agree_until_ms)
+            return;
+        break;
+    case AGREE_YES:
+    case AGREE_NOBODY:
+        break;
+    }
+    record_snapshot(p);
+}
+
+void jr_pool_on_recorded(struct jr_pool *p, int err)
+{
+    if (p->snap != JR_SNAP_RECORD)
+        return;
+    if (err < 0) {
+        fail(p, jr_err_text(err));
+        return;
+    }
+    p->record.previous = p->record.newest;
+    p->record.newest = p->snap_ref;
+    p->snap = JR_SNAP_IDLE;
+    p->snap_failures = 0;
+    p->n.snapshots++;
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.recorded",
+                  "object=%s seq=%llu bytes=%llu ms=%llu", p->snap_ref.object,
+                  (unsigned long long)p->snap_ref.seq, (unsigned long long)p->snap_ref.bytes,
+                  (unsigned long long)(p->now_ms - p->snap_started_ms));
+}
+
+/* ---------------------------------------------------------------- purge */
+
+/* min(sequence of the previous verified snapshot, applied of every live replica). */
+static uint64_t purge_floor(const struct jr_pool *p)
+{
+    const struct jr_snapshot_ref *previous = &p->record.previous;
+    if (!previous->object[0] || previous->stream_created_ns != p->stream_created_ns ||
+        newest_seq(p) == 0)
+        return 0;
+    uint64_t floor = previous->seq < p->state->seq ? previous->seq : p->state->seq;
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        if (peer->has_lease && peer->lease.applied < floor)
+            floor = peer->lease.applied;
+    }
+    return floor;
+}
+
+static void purge(struct jr_pool *p)
+{
+    if (p->purging || p->now_ms < p->purge_at_ms ||
+        p->now_ms - p->connected_at_ms < p->config.lease_ttl_ms || !p->listed_at_ms ||
+        p->now_ms - p->listed_at_ms >= p->config.lease_ttl_ms)
+        return;
+    uint64_t floor = purge_floor(p);
+    if (floor <= 1 || floor <= p->purged_to || floor <= p->stream_first ||
+        ask_peers(p, floor) == AGREE_NO)
+        return;
+    struct jr_action *a = jr_pool_act(p, JR_ACT_PURGE);
+    if (!a)
+        return;
+    a->u.seq = floor;
+    p->purging = true;
+    p->purged_to = floor;
+    p->purge_at_ms = p->now_ms + PURGE_EVERY_MS;
+}
+
+void jr_pool_on_purged(struct jr_pool *p, int err)
+{
+    p->purging = false;
+    if (err < 0) {
+        p->purged_to = 0; /* ask again */
+        jr_trace_emit(&p->trace, JR_TRACE_WARN, "purge.failed", "error=%s", jr_err_name(err));
+        return;
+    }
+    p->n.purges++;
+    p->stream_first = p->purged_to;
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "purge.done", "first_seq=%llu",
+                  (unsigned long long)p->purged_to);
+}
+
+/* ---------------------------------------------------------------- control messages */
+
+static struct jr_control *publish(struct jr_pool *p, enum jr_control_type type)
+{
+    struct jr_action *a = jr_pool_act(p, JR_ACT_PUBLISH_CONTROL);
+    if (!a)
+        return NULL;
+    a->u.control.type = type;
+    p->control_at_ms = p->now_ms;
+    return &a->u.control;
+}
+
+void jr_pool_ask_reset(struct jr_pool *p, const char *token)
+{
+    struct jr_control *c = publish(p, JR_CONTROL_RESET);
+    if (!c)
+        return;
+    c->from = p->state->epoch;
+    c->to = (struct jr_epoch){jr_rng_u64(&p->rng), p->state->epoch.n + 1};
+    (void)jr_str_copy(c->token, sizeof c->token, token);
+}
+
+/* The parameters of the pool enter the log once. */
+static void agree_on_params(struct jr_pool *p)
+{
+    uint32_t block_size = jr_pool_block_size(p);
+    if (p->state->params.block_size || !block_size)
+        return;
+    struct jr_control *c = publish(p, JR_CONTROL_CONFIG);
+    if (c)
+        c->params = (struct jr_pool_params){.block_size = block_size, .hash_scheme = 1};
+}
+
+/* Bridges learn of an epoch by the hint in the state bucket; each new leader says it again. */
+static void say_epoch(struct jr_pool *p)
+{
+    const struct jr_epoch *e = &p->state->epoch;
+    if (e->n == 0 || (e->n == p->epoch_said_n && e->random == p->epoch_said_random))
+        return;
+    struct jr_action *a = jr_pool_act(p, JR_ACT_EPOCH);
+    if (!a)
+        return;
+    a->u.epoch.epoch = *e;
+    p->epoch_said_n = e->n;
+    p->epoch_said_random = e->random;
+}
+
+void jr_pool_duties_tick(struct jr_pool *p)
+{
+    if (p->has_position && jr_pool_recovery(p) == JR_REC_READY)
+        watch_digests(p);
+    bool may_repeat = !p->control_at_ms || p->now_ms - p->control_at_ms >= JR_POOL_REPEAT_MS;
+    if (p->rebuilding && p->leader && p->connected && p->state->seq >= p->target_seq && may_repeat)
+        jr_pool_ask_reset(p, p->config.reset_token);
+    if (!on_duty(p))
+        return;
+    if (may_repeat)
+        agree_on_params(p);
+    say_epoch(p);
+    if (p->snap == JR_SNAP_AGREE)
+        agree(p);
+    const char *due =
+        p->snap == JR_SNAP_IDLE && p->now_ms >= p->snap_retry_at_ms ? snapshot_due(p) : NULL;
+    if (due)
+        begin_copy(p, due);
+    purge(p);
+}

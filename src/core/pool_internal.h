@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pool_internal: what the pool_*.c files share. Nobody else includes it.
+ *
+ *     pool.c           the door: create, step, tick, deadline
+ *     pool_recovery.c  how the state is come by and kept: recovery, history checks, log messages
+ *     pool_members.c   leases, probes, WorkerGone, re-announcements
+ *     pool_route.c     requests: candidates, choice, booking, progress
+ *     pool_sync.c      our deltas and bases; the peers' batches
+ *     pool_duties.c    what only the leader does: parameters, snapshots, purge
+ *     pool_view.c      looking in */
+#ifndef JR_CORE_POOL_INTERNAL_H
+#define JR_CORE_POOL_INTERNAL_H
+
+#include "core/pool.h"
+#include "core/replicas.h"
+#include "core/state.h"
+#include "base/str.h"
+#include "core/workers.h"
+
+#define JR_POOL_TICK_MS            100
+#define JR_POOL_RETRY_MS           1000 /* a failed look-up is asked again after this */
+#define JR_POOL_REPEAT_MS          5000 /* a control message without effect is sent again after this */
+#define JR_POOL_REANNOUNCE_WAIT_MS 60000 /* ready after a reset without a worker's answer */
+#define JR_POOL_WANT_BASE_MS       100
+#define JR_POOL_ACTIONS_MAX        65536
+
+enum jr_snapshot_job { JR_SNAP_IDLE, JR_SNAP_COPY, JR_SNAP_WRITE, JR_SNAP_AGREE, JR_SNAP_RECORD };
+
+struct jr_pool {
+    struct jr_pool_config config;
+    struct jr_mem mem;
+    struct jr_trace trace;
+    bool stepping;
+    uint64_t now_ms;
+    int64_t unix_ns;
+    struct jr_actions *out; /* of the step under way */
+
+    struct jr_members members;
+    struct jr_workers workers;
+    struct jr_active *active;
+    struct jr_bookings own;
+    struct jr_replicas replicas;
+    uint64_t next_key;
+    struct jr_speed speed;
+    struct jr_rng rng;
+    uint64_t round_robin;
+    struct jr_index_match match;
+    struct {
+        JR_ARR_FIELDS(struct jr_candidate);
+    } candidates;
+    struct {
+        JR_ARR_FIELDS(uint64_t);
+    } scratch_hashes;
+
+    /* recovery */
+    struct jr_sm recovery;
+    struct jr_state *state; /* what answers */
+    bool has_position;      /* state->seq means something on stream created_ns */
+    int64_t stream_created_ns;
+    uint64_t stream_first, stream_last;
+    uint64_t target_seq;    /* ready at or past it */
+    bool index_is_old;      /* its position has left the stream; being replaced */
+    struct jr_image *image; /* candidate being verified and installed */
+    struct jr_snapshot_ref image_ref;
+    struct jr_state *fresh; /* being filled from the image */
+    struct jr_state_import import;
+    bool importing;
+    uint32_t snapshots_skipped;
+    bool waiting_info, waiting_load;
+    uint64_t retry_at_ms; /* 0: nothing to ask again */
+    char load_skip[32];
+    bool connected;
+    uint64_t started_at_ms, connected_at_ms, listed_at_ms;
+    bool ready, ready_said, broken, too_new;
+    bool rebuilding;                 /* REBUILD: the Reset has not come yet */
+    uint64_t await_workers_until_ms; /* after a reset or rebuild; 0: no waiting */
+    bool reset_asked;                /* --router-reset-states was acted on */
+
+    /* membership */
+    bool leader;
+    struct jr_map reannounced; /* mix(worker, rank) -> when */
+    uint64_t scan_at_ms;
+
+    /* sync */
+    struct {
+        JR_ARR_FIELDS(struct jr_delta);
+    } pending, sent;
+    size_t pending_bytes;
+    uint64_t flush_at_ms; /* 0: nothing pending */
+    uint64_t batch_number, base_number;
+    uint64_t base_at_ms;
+    bool need_base, want_base, sync_open;
+    uint64_t want_base_at_ms;
+
+    /* leader's duties */
+    struct jr_snapshot_record record;
+    enum jr_snapshot_job snap;
+    struct jr_state_export export_;
+    struct jr_snapshot_ref snap_ref;
+    uint64_t snap_agree_until_ms, snap_retry_at_ms, snap_started_ms;
+    uint32_t snap_failures;
+    bool snap_wanted;
+    uint64_t purged_to, purge_at_ms;
+    bool purging;
+    uint64_t control_at_ms; /* last Config or Reset */
+    bool digest_mismatch;
+    uint64_t epoch_said_n, epoch_said_random;
+
+    struct jr_pool_counters n;
+};
+
+/* A new action, zeroed; NULL only when out of memory or past the bound (counted as broken). */
+struct jr_action *jr_pool_act(struct jr_pool *p, enum jr_action_type type);
+static inline enum jr_recovery jr_pool_recovery(const struct jr_pool *p)
+{
+    return (enum jr_recovery)p->recovery.state;
+}
+
+/* pool_recovery.c */
+void jr_pool_on_nats(struct jr_pool *p, bool connected);
+void jr_pool_on_lease_held(struct jr_pool *p);
+int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e);
+int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_facts *facts);
+int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg);
+void jr_pool_on_reader_broken(struct jr_pool *p);
+void jr_pool_import_slice(struct jr_pool *p, uint32_t max);
+void jr_pool_recovery_tick(struct jr_pool *p);
+void jr_pool_judge_ready(struct jr_pool *p);
+const char *jr_pool_not_ready_because(const struct jr_pool *p);
+
+/* pool_members.c */
+int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e);
+void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy);
+void jr_pool_members_tick(struct jr_pool *p);
+void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank);
+bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
+bool jr_pool_workers_announced(const struct jr_pool *p);
+uint32_t jr_pool_block_size(const struct jr_pool *p);
+
+/* pool_route.c */
+int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r);
+void jr_pool_on_first_token(struct jr_pool *p, uint64_t id);
+void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens);
+void jr_pool_on_finish(struct jr_pool *p, uint64_t id);
+
+/* pool_sync.c */
+void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b);
+int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch);
+void jr_pool_on_sync_opened(struct jr_pool *p);
+void jr_pool_sync_lost(struct jr_pool *p); /* what we sent may be missing: the next is a base */
+void jr_pool_sync_tick(struct jr_pool *p);
+
+/* pool_duties.c */
+void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshot_record *record);
+void jr_pool_copy_slice(struct jr_pool *p, uint32_t max);
+void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref *ref);
+void jr_pool_on_recorded(struct jr_pool *p, int err);
+void jr_pool_on_purged(struct jr_pool *p, int err);
+void jr_pool_ask_reset(struct jr_pool *p, const char *token);
+void jr_pool_duties_tick(struct jr_pool *p);
+void jr_pool_snapshot_abort(struct jr_pool *p);
+
+#endif

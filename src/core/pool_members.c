@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leases, probes, and what the log holds of workers that are gone. docs/protocol.md §5. */
+#include "core/pool_internal.h"
+
+#include <string.h>
+
+#define SCAN_EVERY_MS       500
+#define REANNOUNCE_EVERY_MS 2000
+
+uint32_t jr_pool_block_size(const struct jr_pool *p)
+{
+    if (p->state->params.block_size)
+        return p->state->params.block_size;
+    if (p->config.block_size)
+        return p->config.block_size;
+    for (uint32_t i = 0; i < p->workers.n; i++)
+        if (p->workers.v[i]->lease.block_size)
+            return p->workers.v[i]->lease.block_size;
+    return 0;
+}
+
+/* Its index entries count: the lease is listed and the log's incarnation is the lease's. */
+bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i)
+{
+    if (w->state != JR_WORKER_LIVE)
+        return false;
+    const struct jr_state_rank *r = jr_state_rank(p->state, w->members[i]);
+    if (!r)
+        return false;
+    uint64_t named = i < w->lease.n_ranks ? w->lease.ranks[i].incarnation : 0;
+    return named == 0 || named == r->incarnation;
+}
+
+static bool is_in(const uint64_t *ids, uint32_t n, uint64_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+static bool is_listed(const struct jr_worker_lease *leases, uint32_t n, uint64_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (leases[i].worker_id == id)
+            return true;
+    return false;
+}
+
+static int list_workers(struct jr_pool *p, const struct jr_worker_lease *leases, uint32_t n,
+                        bool is_static)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct jr_worker *w;
+        int err = jr_workers_list(&p->workers, &leases[i], jr_pool_block_size(p), is_static,
+                                  p->now_ms, &w);
+        if (err == JR_EINVAL || err == JR_ELIMIT) {
+            p->n.leases_refused++;
+            jr_trace_emit(&p->trace, JR_TRACE_WARN, "worker.refused",
+                          "worker=%llu block_size=%u pool_block_size=%u error=%s",
+                          (unsigned long long)leases[i].worker_id, leases[i].block_size,
+                          jr_pool_block_size(p), jr_err_name(err));
+        } else if (err < 0) {
+            return err;
+        }
+    }
+    return 0;
+}
+
+int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e)
+{
+    int err = list_workers(p, e->u.members.workers, e->u.members.n_workers, e->u.members.is_static);
+    if (err < 0 || e->u.members.is_static)
+        return err;
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        struct jr_worker *w = p->workers.v[i];
+        uint64_t id = w->lease.worker_id;
+        if (!is_listed(e->u.members.workers, e->u.members.n_workers, id))
+            jr_workers_unlist(w, is_in(e->u.members.removed, e->u.members.n_removed, id),
+                              p->now_ms);
+    }
+    p->listed_at_ms = p->now_ms;
+    return jr_replicas_list(&p->replicas, e->u.members.replicas, e->u.members.n_replicas,
+                            p->config.replica_id, 10 * p->config.lease_ttl_ms, p->now_ms);
+}
+
+void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy)
+{
+    struct jr_worker *w = jr_workers_find(&p->workers, worker_id);
+    if (w)
+        jr_workers_probed(w, healthy, p->now_ms);
+}
+
+void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank)
+{
+    uint64_t key = jr_mix64(worker_id ^ jr_mix64(dp_rank));
+    uint64_t at;
+    if (jr_map_get(&p->reannounced, key, &at) && p->now_ms - at < REANNOUNCE_EVERY_MS)
+        return;
+    if (p->reannounced.n > JR_WORKERS_MAX)
+        jr_map_clear(&p->reannounced);
+    if (jr_map_put(&p->reannounced, key, p->now_ms) < 0)
+        return;
+    struct jr_action *a = jr_pool_act(p, JR_ACT_REANNOUNCE);
+    if (!a)
+        return;
+    a->u.rank.worker_id = worker_id;
+    a->u.rank.dp_rank = dp_rank;
+    p->n.reannounce++;
+}
+
+/* The log is past what the bridge has an acknowledgement for, and yet does not know the rank's
+ * incarnation: what it announced is lost to us. */
+static bool rank_is_lost(const struct jr_pool *p, const struct jr_worker *w, uint32_t i)
+{
+    const struct jr_rank_lease *lease = &w->lease.ranks[i];
+    if (lease->incarnation == 0 || lease->acked_seq == 0 || p->state->seq < lease->acked_seq)
+        return false;
+    const struct jr_state_rank *r = jr_state_rank(p->state, w->members[i]);
+    return !r || r->waiting || r->incarnation != lease->incarnation;
+}
+
+static void find_lost_ranks(struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        struct jr_worker *w = p->workers.v[i];
+        if (w->state != JR_WORKER_LIVE)
+            continue;
+        for (uint32_t k = 0; k < w->lease.n_ranks; k++)
+            if (rank_is_lost(p, w, k))
+                jr_pool_reannounce(p, w->lease.worker_id, w->lease.ranks[k].dp_rank);
+    }
+}
+
+bool jr_pool_workers_announced(const struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        const struct jr_worker *w = p->workers.v[i];
+        for (uint32_t k = 0; w->listed && k < w->lease.n_ranks; k++) {
+            const struct jr_state_rank *r = jr_state_rank(p->state, w->members[k]);
+            if (!r || r->waiting)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The log holds blocks of workers that nobody listed since we are here. */
+static void find_ghosts(struct jr_pool *p)
+{
+    for (uint32_t m = 0; m < p->state->ranks.n; m++) {
+        const struct jr_state_rank *r = jr_state_rank(p->state, m);
+        uint64_t id = p->members.v[m].worker_id;
+        if (r && r->incarnation != 0 && !jr_workers_find(&p->workers, id))
+            if (jr_workers_ghost(&p->workers, id, p->now_ms) < 0)
+                return;
+    }
+}
+
+static bool in_log(const struct jr_pool *p, uint64_t worker_id)
+{
+    uint32_t m = jr_members_first(&p->members, worker_id);
+    for (; m != JR_MEMBER_NONE; m = jr_members_next(&p->members, m))
+        if (jr_state_rank(p->state, m))
+            return true;
+    return false;
+}
+
+/* The incarnations of a worker that the log knows. */
+static uint32_t incarnations(const struct jr_pool *p, uint64_t worker_id,
+                             struct jr_rank_incarnation *out, uint32_t max)
+{
+    uint32_t n = 0;
+    uint32_t m = jr_members_first(&p->members, worker_id);
+    for (; m != JR_MEMBER_NONE && n < max; m = jr_members_next(&p->members, m)) {
+        const struct jr_state_rank *r = jr_state_rank(p->state, m);
+        if (r)
+            out[n++] = (struct jr_rank_incarnation){p->members.v[m].dp_rank, r->incarnation};
+    }
+    return n;
+}
+
+static void publish_gone(struct jr_pool *p, struct jr_worker *w)
+{
+    struct jr_action *a = jr_pool_act(p, JR_ACT_PUBLISH_CONTROL);
+    if (!a)
+        return;
+    a->u.control.type = JR_CONTROL_WORKER_GONE;
+    a->u.control.worker_id = w->lease.worker_id;
+    a->u.control.ended = w->ended;
+    a->u.control.n_ended = incarnations(p, w->lease.worker_id, w->ended, JR_RANKS_INLINE);
+    w->gone_at_ms = p->now_ms;
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "worker.gone", "worker=%llu why=%s",
+                  (unsigned long long)w->lease.worker_id,
+                  w->removed ? "removed" : "\"no lease and no answer\"");
+}
+
+static bool may_judge(const struct jr_pool *p)
+{
+    return p->leader && p->connected && p->listed_at_ms &&
+           p->now_ms - p->connected_at_ms >= p->config.lease_ttl_ms &&
+           p->now_ms - p->listed_at_ms < p->config.lease_ttl_ms;
+}
+
+static void judge_absent(struct jr_pool *p, struct jr_worker *w)
+{
+    bool over =
+        w->removed || (w->unhealthy && p->now_ms - w->unlisted_at_ms >= p->config.stale_worker_ms);
+    if (!over)
+        return;
+    if (in_log(p, w->lease.worker_id)) {
+        if (may_judge(p) && (!w->gone_at_ms || p->now_ms - w->gone_at_ms >= JR_POOL_REPEAT_MS))
+            publish_gone(p, w);
+        return;
+    }
+    jr_workers_remove(&p->workers, w->lease.worker_id);
+}
+
+static void probe_due(struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        struct jr_worker *w = p->workers.v[i];
+        if (w->listed || !w->probe_at_ms || p->now_ms < w->probe_at_ms || !w->lease.url[0])
+            continue;
+        struct jr_action *a = jr_pool_act(p, JR_ACT_PROBE);
+        if (!a)
+            return;
+        a->u.probe.worker_id = w->lease.worker_id;
+        a->u.probe.url = w->lease.url;
+        w->probe_at_ms = p->now_ms + 10 * SCAN_EVERY_MS; /* should the answer never come */
+    }
+}
+
+void jr_pool_members_tick(struct jr_pool *p)
+{
+    probe_due(p);
+    if (p->now_ms < p->scan_at_ms || !p->config.durable)
+        return;
+    p->scan_at_ms = p->now_ms + SCAN_EVERY_MS;
+    if (jr_pool_recovery(p) != JR_REC_READY && jr_pool_recovery(p) != JR_REC_CATCH_UP)
+        return;
+    find_lost_ranks(p);
+    find_ghosts(p);
+    for (uint32_t i = p->workers.n; i-- > 0;)
+        if (!p->workers.v[i]->listed)
+            judge_absent(p, p->workers.v[i]);
+    uint64_t expiry = p->config.active_expiry_ms;
+    if (expiry && p->now_ms > expiry)
+        p->n.bookings_expired += jr_replicas_expire(&p->replicas, p->now_ms - expiry, p->now_ms);
+}

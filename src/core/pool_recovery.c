@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the state is come by and kept: core/recovery.h has the machine. */
+#include "core/pool_internal.h"
+
+#include "base/assert.h"
+
+#include <string.h>
+
+static void move(struct jr_pool *p, enum jr_recovery to, const char *why)
+{
+    jr_sm_move(&p->recovery, (int)to, why);
+}
+
+static void ask_info(struct jr_pool *p, uint64_t seq)
+{
+    struct jr_action *a = jr_pool_act(p, JR_ACT_STREAM_INFO);
+    if (a)
+        a->u.seq = seq;
+    p->waiting_info = a != NULL;
+    p->retry_at_ms = 0;
+}
+
+static void ask_load(struct jr_pool *p)
+{
+    struct jr_action *a = jr_pool_act(p, JR_ACT_LOAD_SNAPSHOT);
+    if (a)
+        memcpy(a->u.load.skip, p->load_skip, sizeof a->u.load.skip);
+    p->waiting_load = a != NULL;
+    p->retry_at_ms = 0;
+}
+
+static void drop_candidate(struct jr_pool *p)
+{
+    if (p->importing)
+        jr_state_import_end(p->fresh, &p->import);
+    p->importing = false;
+    jr_state_destroy(p->fresh);
+    p->fresh = NULL;
+    jr_image_destroy(p->image);
+    p->image = NULL;
+}
+
+static void go_load(struct jr_pool *p, const char *why)
+{
+    drop_candidate(p);
+    p->index_is_old = p->has_position;
+    p->snapshots_skipped = 0;
+    p->load_skip[0] = '\0';
+    move(p, JR_REC_LOAD_SNAPSHOT, why);
+    ask_load(p);
+}
+
+/* The sequence whose message the candidate of VERIFY remembers. */
+static uint64_t candidate_seq(const struct jr_pool *p)
+{
+    if (p->image)
+        return p->image->seq;
+    return p->has_position && !p->index_is_old ? p->state->seq : 0;
+}
+
+static void go_verify(struct jr_pool *p, const char *why)
+{
+    move(p, JR_REC_VERIFY, why);
+    p->n.history_checks++;
+    ask_info(p, candidate_seq(p));
+}
+
+void jr_pool_on_nats(struct jr_pool *p, bool connected)
+{
+    if (!p->config.durable || connected == p->connected)
+        return;
+    p->connected = connected;
+    if (!connected) {
+        p->sync_open = false;
+        p->waiting_info = p->waiting_load = false;
+        p->retry_at_ms = 0;
+        drop_candidate(p);
+        jr_pool_snapshot_abort(p);
+        jr_pool_sync_lost(p);
+        if (jr_pool_recovery(p) != JR_REC_COLD && jr_pool_recovery(p) != JR_REC_DEGRADED)
+            move(p, JR_REC_DEGRADED, "NATS is gone");
+        jr_pool_act(p, JR_ACT_STOP_READER);
+        return;
+    }
+    p->connected_at_ms = p->now_ms;
+    p->listed_at_ms = 0;
+    if (jr_pool_recovery(p) == JR_REC_DEGRADED && p->has_position && !p->index_is_old) {
+        go_verify(p, "NATS is back");
+        return;
+    }
+    move(p, JR_REC_LEASE, "NATS is there");
+    jr_pool_act(p, JR_ACT_TAKE_LEASE);
+}
+
+void jr_pool_on_lease_held(struct jr_pool *p)
+{
+    if (jr_pool_recovery(p) == JR_REC_LEASE)
+        go_load(p, "registered");
+}
+
+int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e)
+{
+    if (jr_pool_recovery(p) != JR_REC_LOAD_SNAPSHOT || !p->waiting_load) {
+        jr_image_destroy(e->u.loaded.image);
+        return 0;
+    }
+    p->waiting_load = false;
+    if (e->u.loaded.err != 0 && e->u.loaded.err != JR_ENOTFOUND) {
+        jr_trace_emit(&p->trace, JR_TRACE_WARN, "snapshot.load_failed", "error=%s",
+                      jr_err_name(e->u.loaded.err));
+        p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
+        return 0;
+    }
+    p->image = e->u.loaded.image;
+    p->image_ref = e->u.loaded.ref;
+    p->record = e->u.loaded.record;
+    go_verify(p, p->image ? "a snapshot was read" : "there is no snapshot");
+    return 0;
+}
+
+/* Design 5.3: created as known, first <= seq + 1, last >= seq, and the message at seq, if it is
+ * still there, has the time and hash that are remembered. */
+static const char *misfit(int64_t created_ns, uint64_t seq, int64_t msg_time_ns, uint64_t msg_hash,
+                          const struct jr_stream_facts *f)
+{
+    if (created_ns != f->created_ns)
+        return "the stream was created anew";
+    if (f->last_seq < seq)
+        return "the stream was rolled back";
+    if (f->first_seq > seq + 1)
+        return "what follows has left the stream";
+    if (seq > 0 && f->has_msg && (f->msg_time_ns != msg_time_ns || f->msg_hash != msg_hash))
+        return "the stream has another message there";
+    return NULL;
+}
+
+static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, const char *why)
+{
+    p->has_position = true;
+    p->index_is_old = false;
+    p->stream_created_ns = f->created_ns;
+    p->target_seq = f->last_seq;
+    struct jr_action *a = jr_pool_act(p, JR_ACT_START_READER);
+    if (a)
+        a->u.seq = p->state->seq + 1;
+    move(p, p->rebuilding ? JR_REC_REBUILD : JR_REC_REPLAY, why);
+}
+
+/* An empty state at a sequence of the log takes the place of what there was. */
+static int start_empty(struct jr_pool *p, uint64_t seq, const struct jr_stream_facts *f)
+{
+    struct jr_state *fresh;
+    int err = jr_state_create(&p->mem, &p->members, &fresh);
+    if (err < 0)
+        return err;
+    fresh->seq = seq;
+    fresh->epoch_unknown = p->rebuilding;
+    jr_state_destroy(p->state);
+    p->state = fresh;
+    p->n.recoveries++;
+    start_reading(p, f, p->rebuilding ? "nobody holds the purged part" : "from the first message");
+    return 0;
+}
+
+static bool peer_holds_state(const struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        if (peer->has_lease && peer->lease.ready && peer->lease.applied > 0 &&
+            peer->lease.stream_created_ns == (uint64_t)p->stream_created_ns)
+            return true;
+    }
+    return false;
+}
+
+static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
+{
+    p->stream_created_ns = f->created_ns;
+    if (f->first_seq <= 1)
+        return start_empty(p, 0, f);
+    if (peer_holds_state(p)) {
+        /* Its leader owes a snapshot that fits; ask again. */
+        jr_trace_emit(&p->trace, JR_TRACE_WARN, "recovery.waiting",
+                      "why=\"a peer holds the state; waiting for its snapshot\" first_seq=%llu",
+                      (unsigned long long)f->first_seq);
+        move(p, JR_REC_LOAD_SNAPSHOT, "waiting for a peer's snapshot");
+        p->load_skip[0] = '\0';
+        p->snapshots_skipped = 0;
+        p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
+        return 0;
+    }
+    p->rebuilding = true;
+    return start_empty(p, f->first_seq - 1, f);
+}
+
+static int begin_import(struct jr_pool *p, const struct jr_stream_facts *f)
+{
+    int err = jr_state_create(&p->mem, &p->members, &p->fresh);
+    if (err == 0)
+        err = jr_state_import_begin(p->fresh, &p->import, p->image);
+    if (err == JR_ENOMEM)
+        return err;
+    if (err < 0) {
+        jr_trace_emit(&p->trace, JR_TRACE_ERROR, "snapshot.refused", "object=%s error=%s",
+                      p->image_ref.object, jr_err_name(err));
+        drop_candidate(p);
+        return without_snapshot(p, f);
+    }
+    p->importing = true;
+    p->stream_first = f->first_seq;
+    p->stream_last = f->last_seq;
+    p->stream_created_ns = f->created_ns;
+    return 0;
+}
+
+/* The other of the two objects gets its chance; then there is none. */
+static int skip_snapshot(struct jr_pool *p, const char *why, const struct jr_stream_facts *f)
+{
+    jr_trace_emit(&p->trace, JR_TRACE_WARN, "snapshot.misfit", "object=%s why=\"%s\"",
+                  p->image_ref.object, why);
+    memcpy(p->load_skip, p->image_ref.object, sizeof p->load_skip);
+    drop_candidate(p);
+    if (p->snapshots_skipped++ > 0)
+        return without_snapshot(p, f);
+    move(p, JR_REC_LOAD_SNAPSHOT, why);
+    ask_load(p);
+    return 0;
+}
+
+int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_facts *f)
+{
+    if (!p->waiting_info || jr_pool_recovery(p) != JR_REC_VERIFY)
+        return 0;
+    p->waiting_info = false;
+    if (err < 0) {
+        p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
+        return 0;
+    }
+    p->stream_first = f->first_seq;
+    p->stream_last = f->last_seq;
+    const struct jr_image *image = p->image;
+    if (image) {
+        const char *why =
+            misfit(image->stream_created_ns, image->seq, image->msg_time_ns, image->msg_hash, f);
+        return why ? skip_snapshot(p, why, f) : begin_import(p, f);
+    }
+    if (!p->has_position || p->index_is_old)
+        return without_snapshot(p, f);
+    const struct jr_state *s = p->state;
+    const char *why = misfit(p->stream_created_ns, s->seq, s->msg_time_ns, s->msg_hash, f);
+    if (!why) {
+        start_reading(p, f, "what we hold fits the stream");
+        return 0;
+    }
+    go_load(p, why);
+    return 0;
+}
+
+static void install(struct jr_pool *p)
+{
+    jr_state_import_end(p->fresh, &p->import);
+    p->importing = false;
+    jr_state_destroy(p->state);
+    p->state = p->fresh;
+    p->fresh = NULL;
+    p->n.recoveries++;
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.restored",
+                  "object=%s seq=%llu entries=%llu workers=%u", p->image_ref.object,
+                  (unsigned long long)p->state->seq,
+                  (unsigned long long)jr_index_entries(p->state->index), p->state->n_ranks);
+    struct jr_stream_facts f = {.created_ns = p->stream_created_ns, .last_seq = p->stream_last};
+    jr_image_destroy(p->image);
+    p->image = NULL;
+    start_reading(p, &f, "snapshot restored");
+}
+
+void jr_pool_import_slice(struct jr_pool *p, uint32_t max)
+{
+    int err = jr_state_import_step(p->fresh, &p->import, max);
+    if (err == JR_EAGAIN)
+        return;
+    if (err == 0) {
+        install(p);
+        return;
+    }
+    struct jr_stream_facts f = {.created_ns = p->stream_created_ns,
+                                .first_seq = p->stream_first,
+                                .last_seq = p->stream_last};
+    if (skip_snapshot(p, jr_err_text(err), &f) < 0)
+        p->broken = true;
+}
+
+/* ---------------------------------------------------------------- the log */
+
+static bool reading(const struct jr_pool *p)
+{
+    switch (jr_pool_recovery(p)) {
+    case JR_REC_REPLAY:
+    case JR_REC_CATCH_UP:
+    case JR_REC_READY:
+    case JR_REC_REBUILD:
+        return p->has_position && !p->broken && !p->too_new;
+    default:
+        return false;
+    }
+}
+
+void jr_pool_on_reader_broken(struct jr_pool *p)
+{
+    if (!reading(p))
+        return;
+    jr_pool_act(p, JR_ACT_STOP_READER);
+    go_verify(p, "the reader lost its place");
+}
+
+static void stop_applying(struct jr_pool *p, int err)
+{
+    bool *flag = err == JR_EVERSION ? &p->too_new : &p->broken;
+    *flag = true;
+    jr_pool_act(p, JR_ACT_STOP_READER);
+    jr_trace_emit(&p->trace, JR_TRACE_ERROR, "log.stopped", "seq=%llu error=%s hint=\"%s\"",
+                  (unsigned long long)p->state->seq + 1, jr_err_name(err), jr_err_hint(err));
+}
+
+static void on_reset_applied(struct jr_pool *p)
+{
+    p->n.resets++;
+    p->rebuilding = false;
+    p->snap_wanted = true;
+    p->await_workers_until_ms = p->now_ms + JR_POOL_REANNOUNCE_WAIT_MS;
+    jr_trace_emit(&p->trace, JR_TRACE_WARN, "pool.reset", "seq=%llu epoch=%llu",
+                  (unsigned long long)p->state->seq, (unsigned long long)p->state->epoch.n);
+}
+
+static void on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect)
+{
+    if (effect & JR_EFFECT_REANNOUNCE)
+        jr_pool_reannounce(p, msg->u.batch.worker_id, msg->u.batch.dp_rank);
+    if (effect & JR_EFFECT_RESET)
+        on_reset_applied(p);
+}
+
+static void caught_up(struct jr_pool *p)
+{
+    if (p->state->seq < p->target_seq || p->rebuilding)
+        return;
+    enum jr_recovery at = jr_pool_recovery(p);
+    if (at == JR_REC_REPLAY || at == JR_REC_REBUILD)
+        move(p, JR_REC_CATCH_UP, "read up to what the stream held at start");
+}
+
+int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
+{
+    if (!reading(p) || msg->seq <= p->state->seq)
+        return 0;
+    if (msg->seq != p->state->seq + 1) {
+        jr_pool_on_reader_broken(p);
+        return 0;
+    }
+    uint32_t effect = 0;
+    int err = jr_state_apply(p->state, msg, &effect);
+    if (err < 0) {
+        stop_applying(p, err);
+        return 0;
+    }
+    p->n.log_messages++;
+    if (msg->kind == JR_LOG_KIND_BATCH)
+        p->n.kv_events += msg->u.batch.n_events;
+    if (msg->seq > p->stream_last)
+        p->stream_last = msg->seq;
+    if (effect)
+        on_effect(p, msg, effect);
+    caught_up(p);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- the clock */
+
+void jr_pool_recovery_tick(struct jr_pool *p)
+{
+    if (jr_pool_recovery(p) == JR_REC_COLD && !p->connected &&
+        p->now_ms - p->started_at_ms >= p->config.ready_timeout_ms)
+        move(p, JR_REC_DEGRADED, "NATS was not reachable in time");
+    if (p->retry_at_ms && p->now_ms >= p->retry_at_ms) {
+        if (jr_pool_recovery(p) == JR_REC_LOAD_SNAPSHOT)
+            ask_load(p);
+        else if (jr_pool_recovery(p) == JR_REC_VERIFY)
+            ask_info(p, candidate_seq(p));
+        p->retry_at_ms = 0;
+    }
+    if (reading(p))
+        caught_up(p);
+    /* A digest point at rest, so that quiet replicas can be compared, too. */
+    if (reading(p) && p->state->seq == p->stream_last && p->state->seq >= p->target_seq)
+        jr_state_record_point(p->state);
+}
+
+const char *jr_pool_not_ready_because(const struct jr_pool *p)
+{
+    if (p->broken)
+        return "out of memory: the state of the pool is not whole";
+    if (p->too_new)
+        return "the log has rules that this version does not know: upgrade";
+    switch (jr_pool_recovery(p)) {
+    case JR_REC_COLD:
+        return "NATS is not reachable yet";
+    case JR_REC_LEASE:
+        return "registering";
+    case JR_REC_LOAD_SNAPSHOT:
+        return "loading a snapshot";
+    case JR_REC_VERIFY:
+        return "checking the snapshot against the stream, or restoring it";
+    case JR_REC_REPLAY:
+        return "replaying the stream";
+    case JR_REC_REBUILD:
+        return "no snapshot fits the stream: rebuilding from a reset";
+    case JR_REC_CATCH_UP:
+        if (!p->listed_at_ms)
+            return "waiting for the list of workers and replicas";
+        if (p->config.replica_sync && !(p->sync_open && jr_replicas_complete(&p->replicas)))
+            return "waiting for the load of the other replicas";
+        return "waiting for the workers to announce their blocks";
+    default:
+        return "";
+    }
+}
+
+static bool load_is_known(const struct jr_pool *p)
+{
+    if (!p->listed_at_ms)
+        return false;
+    if (p->config.replica_sync && !(p->sync_open && jr_replicas_complete(&p->replicas)))
+        return false;
+    return !p->await_workers_until_ms || p->now_ms >= p->await_workers_until_ms ||
+           jr_pool_workers_announced(p);
+}
+
+/* --router-reset-states: with a token once, without at every start. */
+static void reset_at_start(struct jr_pool *p)
+{
+    if (p->reset_asked)
+        return;
+    p->reset_asked = true;
+    const char *token = p->config.reset_token;
+    if (token[0] ? strcmp(token, p->state->reset_token) != 0 : p->config.reset_at_start)
+        jr_pool_ask_reset(p, token);
+}
+
+void jr_pool_judge_ready(struct jr_pool *p)
+{
+    enum jr_recovery at = jr_pool_recovery(p);
+    if (at == JR_REC_CATCH_UP && load_is_known(p)) {
+        move(p, JR_REC_READY, "caught up, and the peers' load is known");
+        p->await_workers_until_ms = 0;
+        reset_at_start(p);
+    }
+    at = jr_pool_recovery(p);
+    bool waited = p->now_ms - p->started_at_ms >= p->config.ready_timeout_ms;
+    if (at == JR_REC_READY || (at == JR_REC_DEGRADED && waited))
+        p->ready = true;
+    if (p->broken || p->too_new)
+        p->ready = false;
+    if (p->ready == p->ready_said)
+        return;
+    p->ready_said = p->ready;
+    struct jr_action *a = jr_pool_act(p, JR_ACT_READY);
+    if (a)
+        a->u.ready = p->ready;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/pool_internal.h"
+
+#include <string.h>
+
+static void view_counters(const struct jr_pool *p, struct jr_pool_counters *c)
+{
+    *c = p->n;
+    const struct jr_state_counters *s = &p->state->counters;
+    c->dropped_unknown_parent = s->dropped_unknown_parent;
+    c->dropped_stale = s->dropped_stale;
+    c->dropped_hole = s->dropped_hole;
+    c->undecodable = s->undecodable;
+    c->refused_cap = s->refused_cap;
+    c->purged_to = p->purged_to;
+}
+
+static uint32_t count_bookings(const struct jr_pool *p)
+{
+    return jr_active_requests(p->active);
+}
+
+void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
+{
+    const struct jr_state *s = p->state;
+    *ret = (struct jr_pool_view){
+        .ready = p->ready,
+        .leader = p->leader,
+        .nats_connected = p->connected,
+        .index_is_old = p->index_is_old,
+        .truncated = s->counters.refused_cap > 0,
+        .digest_mismatch = p->digest_mismatch,
+        .recovery_state = jr_sm_name(&p->recovery),
+        .not_ready_because = p->ready ? "" : jr_pool_not_ready_because(p),
+        .applied_seq = p->has_position ? s->seq : 0,
+        .stream_first_seq = p->stream_first,
+        .stream_last_seq = p->stream_last,
+        .stream_created_ns = p->stream_created_ns,
+        .digest_blocks = jr_state_digest_blocks(s),
+        .digest_table = jr_state_digest_table(s),
+        .blocks = jr_index_blocks(s->index),
+        .entries = jr_index_entries(s->index),
+        .index_bytes = jr_index_bytes(s->index),
+        .bytes = p->mem.bytes,
+        .block_size = jr_pool_block_size(p),
+        .epoch = s->epoch,
+        .snapshots = p->record,
+        .snapshot_running = p->snap != JR_SNAP_IDLE,
+        .restored_entries = p->importing ? p->import.next : 0,
+        .restore_total = p->image ? p->image->n_entries : 0,
+        .n_workers = p->workers.n,
+        .n_peers = p->replicas.n,
+        .n_bookings = count_bookings(p),
+        .speed_factor = jr_speed_factor(&p->speed),
+    };
+    view_counters(p, &ret->counters);
+}
+
+static void view_rank(struct jr_pool *p, const struct jr_worker *w, uint32_t i,
+                      struct jr_worker_view *ret)
+{
+    uint32_t member = w->members[i];
+    struct jr_active_load load;
+    jr_active_load(p->active, member, p->now_ms, jr_speed_factor(&p->speed), &load);
+    bool known = jr_state_rank(p->state, member) != NULL;
+    *ret = (struct jr_worker_view){
+        .worker_id = w->lease.worker_id,
+        .dp_rank = p->members.v[member].dp_rank,
+        .url = w->lease.url,
+        .model = w->lease.model,
+        .state = w->state,
+        .blocks = known ? jr_index_member_entries(p->state->index, member) : 0,
+        .active_blocks = load.active_blocks,
+        .active_prefill_tokens = load.prefill_tokens,
+        .active_requests = load.requests,
+        .backlog_seconds = load.backlog_s,
+        .credited = jr_pool_credited(p, w, i),
+    };
+}
+
+/* *pos counts (worker, rank) pairs in the order of worker ids; ghosts have none. */
+bool jr_pool_next_worker(struct jr_pool *p, uint32_t *pos, struct jr_worker_view *ret)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        const struct jr_worker *w = p->workers.v[i];
+        if (*pos < at + w->n_members) {
+            view_rank(p, w, *pos - at, ret);
+            (*pos)++;
+            return true;
+        }
+        at += w->n_members;
+    }
+    return false;
+}
+
+bool jr_pool_next_peer(struct jr_pool *p, uint32_t *pos, struct jr_peer_view *ret)
+{
+    if (*pos >= p->replicas.n)
+        return false;
+    const struct jr_peer *peer = p->replicas.v[(*pos)++];
+    *ret = (struct jr_peer_view){
+        .id = peer->id,
+        .incarnation = peer->incarnation,
+        .ready = peer->has_lease && peer->lease.ready,
+        .listed = peer->has_lease,
+        .base_read = peer->base_read,
+        .applied_seq = peer->lease.applied,
+        .point = peer->lease.point,
+        .active_requests = peer->bookings.n,
+        .address = peer->lease.address,
+        .version = peer->lease.version,
+    };
+    return true;
+}
+
+int jr_pool_scores(struct jr_pool *p, const uint64_t *prefix, uint32_t n,
+                   void (*fn)(void *ctx, uint64_t worker_id, uint32_t dp_rank, uint32_t blocks),
+                   void *ctx)
+{
+    int err = jr_index_match(p->state->index, prefix, n, &p->match);
+    for (uint32_t i = 0; err == 0 && i < p->match.n; i++) {
+        const struct jr_member *m = &p->members.v[p->match.v[i].member];
+        fn(ctx, m->worker_id, m->dp_rank, p->match.v[i].blocks);
+    }
+    return err;
+}
+
+static bool serves(const struct jr_worker *w, const char *model)
+{
+    return w->state != JR_WORKER_DOWN && w->lease.url[0] &&
+           (!model || !model[0] || !w->lease.model[0] ||
+            jr_str_eq(jr_str_of(w->lease.model, strlen(w->lease.model)), model));
+}
+
+const char *jr_pool_any_url(struct jr_pool *p, const char *model)
+{
+    for (uint32_t i = 0; i < p->workers.n; i++)
+        if (serves(p->workers.v[i], model))
+            return p->workers.v[i]->lease.url;
+    return NULL;
+}
+
+bool jr_pool_serves(struct jr_pool *p, const char *model, bool *ret_known)
+{
+    bool known = false, found = false;
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        known = known || serves(p->workers.v[i], NULL);
+        found = found || serves(p->workers.v[i], model);
+    }
+    *ret_known = known;
+    return found;
+}

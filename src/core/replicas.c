@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/replicas.h"
+
+#include "base/limits.h"
+#include "base/str.h"
+
+#include <string.h>
+
+void jr_replicas_init(struct jr_replicas *rs, struct jr_mem *mem, struct jr_members *members,
+                      struct jr_active *active, uint64_t *next_key)
+{
+    *rs = (struct jr_replicas){
+        .mem = mem, .members = members, .active = active, .next_key = next_key};
+}
+
+static void free_peer(struct jr_replicas *rs, struct jr_peer *p, uint64_t now_ms)
+{
+    jr_bookings_deinit(&p->bookings, now_ms);
+    jr_arr_free(rs->mem, &p->redo);
+    jr_mem_free(rs->mem, p, sizeof *p);
+}
+
+void jr_replicas_deinit(struct jr_replicas *rs, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < rs->n; i++)
+        free_peer(rs, rs->v[i], now_ms);
+    jr_arr_free(rs->mem, rs);
+}
+
+struct jr_peer *jr_replicas_find(const struct jr_replicas *rs, const char *id)
+{
+    for (uint32_t i = 0; i < rs->n; i++)
+        if (strcmp(rs->v[i]->id, id) == 0)
+            return rs->v[i];
+    return NULL;
+}
+
+static int find_or_make(struct jr_replicas *rs, const char *id, struct jr_peer **ret)
+{
+    *ret = jr_replicas_find(rs, id);
+    if (*ret)
+        return 0;
+    int err = jr_arr_reserve(rs->mem, rs, 1, JR_REPLICAS_MAX);
+    if (err < 0)
+        return err;
+    struct jr_peer *p = jr_mem_zalloc(rs->mem, sizeof *p);
+    if (!p)
+        return JR_ENOMEM;
+    (void)jr_str_copy(p->id, sizeof p->id, id);
+    jr_bookings_init(&p->bookings, rs->mem, rs->members, rs->active, rs->next_key);
+    p->bookings.counted = false;
+    uint32_t at = 0;
+    while (at < rs->n && strcmp(rs->v[at]->id, id) < 0)
+        at++;
+    memmove(rs->v + at + 1, rs->v + at, (rs->n - at) * sizeof *rs->v);
+    rs->v[at] = p;
+    rs->n++;
+    *ret = p;
+    return 0;
+}
+
+/* Another incarnation: nothing of the old one is true any more. */
+static void become(struct jr_peer *p, uint64_t incarnation, uint64_t now_ms)
+{
+    jr_bookings_clear(&p->bookings, now_ms);
+    p->incarnation = incarnation;
+    p->last_number = 0;
+    p->base_read = p->in_base = false;
+    p->wants = true;
+    p->redo.n = 0;
+}
+
+static void judge_listed(struct jr_peer *p, uint64_t now_ms)
+{
+    p->listed = p->has_lease && p->lease.incarnation == p->incarnation;
+    jr_bookings_count(&p->bookings, p->listed, now_ms);
+}
+
+static const struct jr_replica_lease *lease_of(const struct jr_replica_lease *leases, uint32_t n,
+                                               const char *id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(leases[i].id, id) == 0)
+            return &leases[i];
+    return NULL;
+}
+
+static void forget_old(struct jr_replicas *rs, uint64_t forget_ms, uint64_t now_ms)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < rs->n; i++) {
+        struct jr_peer *p = rs->v[i];
+        if (!p->has_lease && now_ms - p->last_seen_ms > forget_ms)
+            free_peer(rs, p, now_ms);
+        else
+            rs->v[kept++] = p;
+    }
+    rs->n = kept;
+}
+
+int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leases, uint32_t n,
+                     const char *self, uint64_t forget_ms, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (strcmp(leases[i].id, self) == 0)
+            continue;
+        struct jr_peer *p;
+        int err = find_or_make(rs, leases[i].id, &p);
+        if (err < 0)
+            return err;
+        p->lease = leases[i];
+        p->last_seen_ms = now_ms;
+        if (p->incarnation != leases[i].incarnation && p->last_number == 0)
+            become(p, leases[i].incarnation, now_ms);
+    }
+    for (uint32_t i = 0; i < rs->n; i++) {
+        struct jr_peer *p = rs->v[i];
+        p->has_lease = lease_of(leases, n, p->id) != NULL;
+        /* The lease names a newer life than the batches we hold: they are a dead one's. */
+        judge_listed(p, now_ms);
+    }
+    forget_old(rs, forget_ms, now_ms);
+    return 0;
+}
+
+static int remember(struct jr_replicas *rs, struct jr_peer *p, const struct jr_delta *d)
+{
+    int err = jr_arr_reserve(rs->mem, &p->redo, 1, JR_SYNC_DELTAS_MAX);
+    if (err < 0)
+        return err;
+    p->redo.v[p->redo.n++] = (struct jr_redo){d->type, d->b.request, d->b.output_blocks};
+    return 0;
+}
+
+static void apply_change(struct jr_peer *p, enum jr_delta_type type, uint64_t request,
+                         uint32_t output_blocks, struct jr_speed *speed, uint64_t now_ms)
+{
+    struct jr_active_sample sample;
+    switch (type) {
+    case JR_DELTA_FIRST_TOKEN:
+        jr_bookings_first_token(&p->bookings, request, now_ms, &sample);
+        if (speed && sample.valid)
+            jr_speed_add(speed, sample.estimated_s, sample.taken_s);
+        break;
+    case JR_DELTA_PROGRESS:
+        jr_bookings_progress(&p->bookings, request, output_blocks, now_ms);
+        break;
+    case JR_DELTA_DONE:
+        jr_bookings_done(&p->bookings, request, now_ms);
+        break;
+    case JR_DELTA_ADMIT:
+        break;
+    }
+}
+
+static int apply_delta(struct jr_replicas *rs, struct jr_peer *p, const struct jr_delta *d,
+                       struct jr_speed *speed, uint64_t now_ms)
+{
+    if (d->type == JR_DELTA_ADMIT) {
+        struct jr_booked *k;
+        int err = jr_bookings_add(&p->bookings, &d->b, now_ms, &k);
+        if (err < 0) {
+            rs->refused++;
+            return err == JR_ENOMEM ? err : 0;
+        }
+        k->generation = p->generation;
+        return 0;
+    }
+    apply_change(p, d->type, d->b.request, d->b.output_blocks, speed, now_ms);
+    return p->in_base ? remember(rs, p, d) : 0;
+}
+
+static int apply_deltas(struct jr_replicas *rs, struct jr_peer *p,
+                        const struct jr_sync_batch *batch, struct jr_speed *speed, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < batch->n_deltas; i++) {
+        int err = apply_delta(rs, p, &batch->deltas[i], speed, now_ms);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+static void end_base(struct jr_peer *p, uint64_t now_ms)
+{
+    p->in_base = false;
+    for (uint32_t i = 0; i < p->redo.n; i++) {
+        const struct jr_redo *r = &p->redo.v[i];
+        apply_change(p, r->type, r->request, r->output_blocks, NULL, now_ms);
+    }
+    p->redo.n = 0;
+    (void)jr_bookings_sweep(&p->bookings, p->generation, now_ms);
+    p->base_read = true;
+    p->wants = false;
+}
+
+/* One part of a base. A part that does not follow the one before voids the base under way. */
+static int apply_base(struct jr_replicas *rs, struct jr_peer *p, const struct jr_sync_batch *batch,
+                      struct jr_speed *speed, uint64_t now_ms)
+{
+    if (batch->part == 0) {
+        p->in_base = true;
+        p->base_number = batch->base_number;
+        p->next_part = 0;
+        p->generation++;
+        p->redo.n = 0;
+        /* A base says by which batch number it is true; later deltas follow in order. */
+        p->last_number = batch->includes;
+    }
+    if (!p->in_base || batch->base_number != p->base_number || batch->part != p->next_part) {
+        p->in_base = false;
+        p->wants = true;
+        return 0;
+    }
+    for (uint32_t i = 0; i < batch->n_deltas; i++) {
+        struct jr_booked *k;
+        int err = jr_bookings_add(&p->bookings, &batch->deltas[i].b, now_ms, &k);
+        if (err == JR_ENOMEM)
+            return err;
+        if (err < 0)
+            rs->refused++;
+        else
+            k->generation = p->generation;
+    }
+    if (++p->next_part == batch->parts)
+        end_base(p, now_ms);
+    if (speed && batch->speed_factor > 0 && speed->estimated_s <= 0)
+        *speed = (struct jr_speed){1, batch->speed_factor};
+    return 0;
+}
+
+int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
+                      struct jr_speed *speed, bool *ret_want_base, uint64_t now_ms)
+{
+    struct jr_peer *p;
+    int err = find_or_make(rs, batch->replica, &p);
+    if (err == JR_ELIMIT) {
+        rs->refused++;
+        return 0;
+    }
+    if (err < 0)
+        return err;
+    /* The stream keeps the order of a sender's subject, so another incarnation is a newer one. */
+    if (batch->incarnation != p->incarnation)
+        become(p, batch->incarnation, now_ms);
+    p->last_seen_ms = now_ms;
+    rs->received++;
+    judge_listed(p, now_ms);
+    if (batch->is_base) {
+        err = apply_base(rs, p, batch, speed, now_ms);
+    } else {
+        if (batch->number <= p->last_number)
+            return 0; /* the base had it */
+        if (batch->number != p->last_number + 1) {
+            rs->gaps++;
+            p->wants = true;
+        }
+        p->last_number = batch->number;
+        err = apply_deltas(rs, p, batch, speed, now_ms);
+    }
+    if (p->wants)
+        *ret_want_base = true;
+    return err;
+}
+
+void jr_replicas_reopened(struct jr_replicas *rs)
+{
+    for (uint32_t i = 0; i < rs->n; i++) {
+        rs->v[i]->base_read = false;
+        rs->v[i]->in_base = false;
+        rs->v[i]->wants = true;
+    }
+}
+
+bool jr_replicas_complete(const struct jr_replicas *rs)
+{
+    for (uint32_t i = 0; i < rs->n; i++)
+        if (rs->v[i]->has_lease && !(rs->v[i]->base_read && rs->v[i]->listed))
+            return false;
+    return true;
+}
+
+uint32_t jr_replicas_expire(struct jr_replicas *rs, uint64_t before_ms, uint64_t now_ms)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < rs->n; i++)
+        n += jr_bookings_expire(&rs->v[i]->bookings, before_ms, now_ms);
+    return n;
+}

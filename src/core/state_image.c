@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State to image and back, in slices. While an image is copied out the state stands still (the pool
+ * takes no log message), so the image is of one sequence. */
+#include "core/state.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Fills the rank table, sorted by (worker, rank), so that equal states give equal images. */
+static int compare_ranks(const void *a, const void *b)
+{
+    const struct jr_image_rank *x = a, *y = b;
+    if (x->worker_id != y->worker_id)
+        return x->worker_id < y->worker_id ? -1 : 1;
+    return (x->dp_rank > y->dp_rank) - (x->dp_rank < y->dp_rank);
+}
+
+static void fill_ranks(const struct jr_state *s, struct jr_image *image)
+{
+    image->ranks = jr_xalloc((size_t)(s->n_ranks ? s->n_ranks : 1) * sizeof *image->ranks);
+    for (uint32_t m = 0; m < s->ranks.n; m++) {
+        const struct jr_state_rank *r = &s->ranks.v[m];
+        if (!r->present)
+            continue;
+        image->ranks[image->n_ranks++] = (struct jr_image_rank){
+            .worker_id = s->members->v[m].worker_id,
+            .dp_rank = s->members->v[m].dp_rank,
+            .waiting = r->waiting,
+            .incarnation = r->incarnation,
+            .newest_id = r->newest_id,
+            .has_id = r->has_id,
+        };
+    }
+    qsort(image->ranks, image->n_ranks, sizeof *image->ranks, compare_ranks);
+}
+
+static void fill_header(const struct jr_state *s, struct jr_image *image)
+{
+    image->format = 1;
+    image->rule_version = s->rule_version;
+    image->params = s->params;
+    image->epoch = s->epoch;
+    memcpy(image->reset_token, s->reset_token, sizeof image->reset_token);
+    image->digest_blocks = jr_state_digest_blocks(s);
+    image->digest_table = jr_state_digest_table(s);
+    image->seq = s->seq;
+    image->msg_time_ns = s->msg_time_ns;
+    image->msg_hash = s->msg_hash;
+    image->dropped_unknown_parent = s->counters.dropped_unknown_parent;
+    image->dropped_stale = s->counters.dropped_stale;
+    image->dropped_hole = s->counters.dropped_hole;
+    image->undecodable = s->counters.undecodable;
+    image->refused_cap = s->counters.refused_cap;
+}
+
+int jr_state_export_begin(struct jr_state *s, struct jr_state_export *x)
+{
+    *x = (struct jr_state_export){.n_members = s->ranks.n};
+    size_t bytes = (size_t)(x->n_members ? x->n_members : 1) * sizeof *x->rank_of_member;
+    x->rank_of_member = jr_mem_zalloc(s->mem, bytes);
+    if (!x->rank_of_member)
+        return JR_ENOMEM;
+    struct jr_image *image = jr_image_create();
+    fill_header(s, image);
+    fill_ranks(s, image);
+    for (uint32_t i = 0; i < image->n_ranks; i++) {
+        uint32_t m =
+            jr_members_find(s->members, image->ranks[i].worker_id, image->ranks[i].dp_rank);
+        x->rank_of_member[m] = i;
+    }
+    uint64_t n = jr_index_entries(s->index);
+    image->entries = jr_xalloc((size_t)(n ? n : 1) * sizeof *image->entries);
+    x->image = image;
+    return 0;
+}
+
+bool jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max)
+{
+    struct jr_image_entry *out = x->image->entries + x->image->n_entries;
+    uint64_t left = jr_index_entries(s->index) - x->image->n_entries;
+    uint32_t n = jr_index_export(s->index, &x->cursor, out, left < max ? (uint32_t)left : max);
+    for (uint32_t i = 0; i < n; i++)
+        out[i].rank = x->rank_of_member[out[i].rank];
+    x->image->n_entries += n;
+    return x->image->n_entries == jr_index_entries(s->index);
+}
+
+static void export_free(struct jr_state *s, struct jr_state_export *x)
+{
+    size_t bytes = (size_t)(x->n_members ? x->n_members : 1) * sizeof *x->rank_of_member;
+    jr_mem_free(s->mem, x->rank_of_member, bytes);
+    *x = (struct jr_state_export){0};
+}
+
+struct jr_image *jr_state_export_take(struct jr_state *s, struct jr_state_export *x)
+{
+    struct jr_image *image = x->image;
+    export_free(s, x);
+    return image;
+}
+
+void jr_state_export_abort(struct jr_state *s, struct jr_state_export *x)
+{
+    if (!x->image)
+        return;
+    jr_image_destroy(x->image);
+    export_free(s, x);
+}
+
+/* ---------------------------------------------------------------- image in */
+
+static int import_rank(struct jr_state *s, const struct jr_image_rank *row, uint32_t *ret)
+{
+    bool made;
+    int err = jr_state_make_rank(s, row->worker_id, row->dp_rank, ret, &made);
+    if (err < 0)
+        return err;
+    if (!made) /* twice in the table */
+        return JR_ECORRUPT;
+    struct jr_state_rank *r = &s->ranks.v[*ret];
+    r->waiting = row->waiting;
+    r->has_id = row->has_id;
+    r->incarnation = row->incarnation;
+    r->newest_id = row->newest_id;
+    return 0;
+}
+
+static void import_header(struct jr_state *s, const struct jr_image *image)
+{
+    s->rule_version = image->rule_version;
+    s->params = image->params;
+    jr_index_set_entries_max(s->index, image->params.index_entries_max);
+    s->epoch = image->epoch;
+    memcpy(s->reset_token, image->reset_token, sizeof s->reset_token);
+    s->seq = image->seq;
+    s->msg_time_ns = image->msg_time_ns;
+    s->msg_hash = image->msg_hash;
+    s->counters = (struct jr_state_counters){
+        .dropped_unknown_parent = image->dropped_unknown_parent,
+        .dropped_stale = image->dropped_stale,
+        .dropped_hole = image->dropped_hole,
+        .undecodable = image->undecodable,
+        .refused_cap = image->refused_cap,
+    };
+}
+
+int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
+                          const struct jr_image *image)
+{
+    JR_ASSERT(s->seq == 0 && s->n_ranks == 0);
+    if (image->rule_version > JR_RULES_VERSION)
+        return JR_EVERSION;
+    *x = (struct jr_state_import){.image = image};
+    size_t bytes = (size_t)(image->n_ranks ? image->n_ranks : 1) * sizeof *x->member_of_rank;
+    x->member_of_rank = jr_mem_zalloc(s->mem, bytes);
+    if (!x->member_of_rank)
+        return JR_ENOMEM;
+    import_header(s, image);
+    for (uint32_t i = 0; i < image->n_ranks; i++) {
+        int err = import_rank(s, &image->ranks[i], &x->member_of_rank[i]);
+        if (err < 0) {
+            jr_state_import_end(s, x);
+            return err;
+        }
+    }
+    return 0;
+}
+
+int jr_state_import_step(struct jr_state *s, struct jr_state_import *x, uint32_t max)
+{
+    const struct jr_image *image = x->image;
+    for (uint32_t i = 0; i < max && x->next < image->n_entries; i++, x->next++) {
+        const struct jr_image_entry *e = &image->entries[x->next];
+        if (e->rank >= image->n_ranks)
+            return JR_ECORRUPT;
+        int err =
+            jr_index_restore(s->index, x->member_of_rank[e->rank], e->block_hash, e->prefix_hash);
+        if (err < 0)
+            return err;
+    }
+    if (x->next < image->n_entries)
+        return JR_EAGAIN;
+    if (jr_state_digest_blocks(s) != image->digest_blocks ||
+        jr_state_digest_table(s) != image->digest_table)
+        return JR_ECORRUPT;
+    jr_state_record_point(s);
+    return 0;
+}
+
+void jr_state_import_end(struct jr_state *s, struct jr_state_import *x)
+{
+    if (!x->member_of_rank)
+        return;
+    uint32_t n = x->image->n_ranks ? x->image->n_ranks : 1;
+    jr_mem_free(s->mem, x->member_of_rank, (size_t)n * sizeof *x->member_of_rank);
+    *x = (struct jr_state_import){0};
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* workers: the registry of a pool's workers, as this replica sees them. docs/protocol.md §5.
+ *
+ *                 lease listed
+ *     (unknown) ───────────────► LIVE ──lease gone──► STALE ◄──/health answers── DOWN
+ *                                 ▲                    │  └──/health fails ─────► │
+ *                                 └──── lease listed ──┴──────────────────────────┘
+ *
+ * LIVE is routed to with overlap credit, STALE without, DOWN not at all. A worker leaves the
+ * registry when it is not listed and the log holds nothing of it. Static workers (named on the
+ * command line) have no lease: they are STALE or DOWN by /health, and STALE to begin with. */
+#ifndef JR_CORE_WORKERS_H
+#define JR_CORE_WORKERS_H
+
+#include "base/arr.h"
+#include "base/member.h"
+#include "core/members.h"
+#include "core/pool.h"
+
+struct jr_worker {
+    struct jr_worker_lease lease;
+    enum jr_worker_state state;
+    bool listed;                                       /* in the last re-list */
+    bool removed;                                      /* its lease was taken back on purpose */
+    bool unhealthy;                                    /* last probe failed */
+    uint64_t unlisted_at_ms;                           /* when it was first missed */
+    uint64_t probe_at_ms;                              /* next probe; 0: none */
+    uint64_t gone_at_ms;                               /* when WorkerGone was last asked for */
+    struct jr_rank_incarnation ended[JR_RANKS_INLINE]; /* named by that WorkerGone */
+    uint32_t n_members;
+    uint32_t members[JR_RANKS_INLINE]; /* a reference each, by rank of the lease */
+};
+
+struct jr_workers {
+    struct jr_mem *mem;         /* borrows */
+    struct jr_members *members; /* borrows */
+    JR_ARR_FIELDS(
+        struct jr_worker *); /* owned; sorted by worker id, so that walks are the same everywhere */
+    uint64_t refused;        /* leases that were not taken */
+};
+
+void jr_workers_init(struct jr_workers *ws, struct jr_mem *mem, struct jr_members *members);
+void jr_workers_deinit(struct jr_workers *ws);
+struct jr_worker *jr_workers_find(const struct jr_workers *ws, uint64_t worker_id); /* or NULL */
+/* The lease was listed: the worker is made or brought up to date and is LIVE. block_size 0: any;
+ * JR_EINVAL when the lease does not fit it, JR_ELIMIT, JR_ENOMEM. */
+JR_MUST_CHECK int jr_workers_list(struct jr_workers *ws, const struct jr_worker_lease *lease,
+                                  uint32_t block_size, bool is_static, uint64_t now_ms,
+                                  struct jr_worker **ret);
+/* The log speaks of a worker nobody listed: a ghost without url, DOWN, until WorkerGone ends it. */
+JR_MUST_CHECK int jr_workers_ghost(struct jr_workers *ws, uint64_t worker_id, uint64_t now_ms);
+/* A re-list in which it was missing. */
+void jr_workers_unlist(struct jr_worker *w, bool removed, uint64_t now_ms);
+void jr_workers_probed(struct jr_worker *w, bool healthy, uint64_t now_ms);
+void jr_workers_remove(struct jr_workers *ws, uint64_t worker_id);
+
+#endif
