@@ -13,6 +13,7 @@
 #ifndef JR_CORE_POOL_H
 #define JR_CORE_POOL_H
 
+#include "base/arr.h"
 #include "base/image.h"
 #include "base/member.h"
 #include "base/sync.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/recovery.h"
 
+#include <stddef.h>
+
 #define TO(s) JR_SM_TO(JR_REC_##s)
 
 static const struct jr_sm_row rows[JR_REC_COUNT] = {
