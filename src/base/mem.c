@@ -139,6 +139,7 @@ char *jr_xprintf(const char *fmt, ...)
     int n;
     char *p;
 
+    JR_ASSERT(fmt);
     va_start(ap, fmt);
     va_copy(again, ap);
     n = vsnprintf(NULL, 0, fmt, ap);
