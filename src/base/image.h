@@ -48,6 +48,22 @@ struct jr_image {
     uint64_t n_entries;
 };
 
+/* One verified snapshot; object "" is none. */
+struct jr_snapshot_ref {
+    char object[32]; /* snapshot-a, snapshot-b */
+    uint64_t seq;
+    uint64_t revision; /* stream sequence of the object's meta message */
+    uint64_t bytes;
+    int64_t created_ns;        /* Unix time */
+    int64_t stream_created_ns; /* identity of the stream that seq belongs to */
+    uint64_t digest_blocks, digest_table;
+    struct jr_epoch epoch;
+};
+/* What the state bucket says of snapshots. */
+struct jr_snapshots_record {
+    struct jr_snapshot_ref newest, previous;
+};
+
 /* An image owns its arrays (jr_x memory). NULL is fine. */
 struct jr_image *jr_image_create(void);
 void jr_image_destroy(struct jr_image *image);

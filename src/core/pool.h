@@ -101,21 +101,6 @@ struct jr_stream_facts {
     uint64_t msg_hash;
 };
 
-/* What the state bucket says of snapshots; object "" is none. */
-struct jr_snapshot_ref {
-    char object[32]; /* snapshot-a, snapshot-b */
-    uint64_t seq;
-    uint64_t revision; /* of its meta message */
-    uint64_t bytes;
-    int64_t created_ns;
-    int64_t stream_created_ns;
-    uint64_t digest_blocks, digest_table;
-    struct jr_epoch epoch;
-};
-struct jr_snapshot_record {
-    struct jr_snapshot_ref newest, previous;
-};
-
 struct jr_route {
     uint64_t id;            /* the driver's, unique among live ones */
     uint32_t tokens;        /* prompt tokens */
@@ -153,7 +138,7 @@ struct jr_event {
             int err;                /* JR_ENOTFOUND: there is none; else transient */
             struct jr_image *image; /* the pool takes it */
             struct jr_snapshot_ref ref;
-            struct jr_snapshot_record record;
+            struct jr_snapshots_record record;
         } loaded;
         const struct jr_log_msg *log;
         struct {
@@ -171,7 +156,7 @@ struct jr_event {
         } probed;
         struct {
             bool is_leader;
-            struct jr_snapshot_record record; /* re-read when leadership began */
+            struct jr_snapshots_record record; /* re-read when leadership began */
         } leader;
         const struct jr_sync_batch *sync;
         struct {
@@ -227,13 +212,20 @@ struct jr_action {
     union {
         uint64_t seq;
         struct {
+            uint64_t applied; /* read from applied + 1 */
+            int64_t stream_created_ns;
+            bool has_msg; /* time and hash of the message at applied are known */
+            int64_t msg_time_ns;
+            uint64_t msg_hash;
+        } start;
+        struct {
             char skip[32];
         } load;
         struct {
             struct jr_image *image;
             char object[32];
         } write;
-        struct jr_snapshot_record record;
+        struct jr_snapshots_record record;
         struct jr_control control;
         struct jr_sync_batch sync;
         struct {
@@ -297,7 +289,7 @@ struct jr_pool_view {
     uint64_t blocks, entries, index_bytes, bytes;
     uint32_t block_size;
     struct jr_epoch epoch;
-    struct jr_snapshot_record snapshots;
+    struct jr_snapshots_record snapshots;
     bool snapshot_running;
     uint64_t restored_entries, restore_total;
     uint32_t n_workers, n_peers, n_bookings;

@@ -12,7 +12,7 @@
 #define AGREE_WAIT_MS  10000
 #define PURGE_EVERY_MS 2000
 
-void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshot_record *record)
+void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots_record *record)
 {
     if (leader == p->leader)
         return;

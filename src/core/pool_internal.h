@@ -93,7 +93,7 @@ struct jr_pool {
     uint64_t want_base_at_ms;
 
     /* leader's duties */
-    struct jr_snapshot_record record;
+    struct jr_snapshots_record record;
     enum jr_snapshot_job snap;
     struct jr_state_export export_;
     struct jr_snapshot_ref snap_ref;
@@ -151,7 +151,7 @@ void jr_pool_sync_lost(struct jr_pool *p); /* what we sent may be missing: the n
 void jr_pool_sync_tick(struct jr_pool *p);
 
 /* pool_duties.c */
-void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshot_record *record);
+void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots_record *record);
 void jr_pool_copy_slice(struct jr_pool *p, uint32_t max);
 void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref *ref);
 void jr_pool_on_recorded(struct jr_pool *p, int err);

@@ -141,8 +141,13 @@ static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, co
     p->stream_created_ns = f->created_ns;
     p->target_seq = f->last_seq;
     struct jr_action *a = jr_pool_act(p, JR_ACT_START_READER);
-    if (a)
-        a->u.seq = p->state->seq + 1;
+    if (a) {
+        a->u.start.applied = p->state->seq;
+        a->u.start.stream_created_ns = f->created_ns;
+        a->u.start.has_msg = p->state->msg_time_ns != 0;
+        a->u.start.msg_time_ns = p->state->msg_time_ns;
+        a->u.start.msg_hash = p->state->msg_hash;
+    }
     move(p, p->rebuilding ? JR_REC_REBUILD : JR_REC_REPLAY, why);
 }
 

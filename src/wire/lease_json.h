@@ -12,6 +12,7 @@
 #define JR_WIRE_LEASE_JSON_H
 
 #include "base/buf.h"
+#include "base/image.h"
 #include "base/member.h"
 
 #define JR_LEASE_BYTES_MAX (64 << 10)
@@ -35,18 +36,7 @@ JR_MUST_CHECK int jr_lease_encode_leader(const struct jr_leader_record *l, struc
 JR_MUST_CHECK int jr_lease_decode_leader(const void *p, size_t n, struct jr_leader_record *ret,
                                          struct jr_errmsg *e);
 
-/* snapshots, in the state bucket: the two newest verified snapshots. */
-struct jr_snapshot_ref {
-    char object[JR_NAME_MAX]; /* "" is none */
-    uint64_t seq;
-    uint64_t revision;  /* stream sequence of the object's meta message */
-    int64_t created_ns; /* UNIX time */
-    uint64_t bytes;
-    uint64_t digest_blocks, digest_table;
-};
-struct jr_snapshots_record {
-    struct jr_snapshot_ref newest, previous;
-};
+/* snapshots, in the state bucket: the two newest verified snapshots (base/image.h). */
 /* {"newest":{…}|null,"previous":{…}|null}. Required in each: object, seq. */
 JR_MUST_CHECK int jr_lease_encode_snapshots(const struct jr_snapshots_record *r, struct jr_buf *b);
 JR_MUST_CHECK int jr_lease_decode_snapshots(const void *p, size_t n,
