@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/rng.h"
 #include "core/cost.h"
+#include <stdbool.h>
 
 enum jr_tie {
     JR_TIE_HASH = 0, /* fewest indexed blocks, then lowest jr_select_tie_key: all replicas agree */
