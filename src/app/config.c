@@ -165,8 +165,9 @@ static int unknown_option(enum jr_cmd command, const char *typed, struct jr_errm
     }
     for (int i = 0; i < JR_CFG_COUNT; i++)
         if (row_answers(&rows[i], typed))
-            return jr_errmsg_set(e, JR_EUSAGE, "option --%.64s is not one of %s", typed,
-                                 jr_config_command_name(command));
+            return jr_errmsg_set(e, JR_EUSAGE,
+                                 "this command has no option --%.64s, the nearest is --%s", typed,
+                                 best);
     return jr_errmsg_set(e, JR_EUSAGE, "unknown option --%.64s, the nearest is --%s", typed, best);
 }
 
@@ -195,6 +196,14 @@ static int bad_range(const struct jr_cfg_row *row, const char *name, const char 
     char want[96];
     const char *kind = row->type == JR_CFG_TYPE_F64 ? "a number" : "a whole number";
     (void)snprintf(want, sizeof want, "%s in %.16g..%.16g", kind, row->min, row->max);
+    return bad(row, name, text, want, e);
+}
+
+static int bad_choice(const struct jr_cfg_row *row, const char *name, const char *text,
+                      struct jr_errmsg *e)
+{
+    char want[160];
+    (void)snprintf(want, sizeof want, "one of: %s", row->choices);
     return bad(row, name, text, want, e);
 }
 
@@ -259,7 +268,7 @@ static int parse_bool(const struct jr_cfg_row *row, const char *name, const char
 static int parse_enum(const struct jr_cfg_row *row, const char *name, const char *text,
                       struct value *v, struct jr_errmsg *e)
 {
-    char low[64], want[160];
+    char low[64];
     size_t n = strlen(text);
     for (size_t i = 0; i <= n && n < sizeof low; i++)
         low[i] = text[i] == '_' ? '-' : (char)tolower((unsigned char)text[i]);
@@ -271,8 +280,7 @@ static int parse_enum(const struct jr_cfg_row *row, const char *name, const char
             v->s = jr_xstrdup(low);
             return 0;
         }
-    (void)snprintf(want, sizeof want, "one of: %s", row->choices);
-    return bad(row, name, text, want, e);
+    return bad_choice(row, name, text, e);
 }
 
 static int check_text(const struct jr_cfg_row *row, const char *name, const char *text,
@@ -291,8 +299,10 @@ static int canonical(const struct jr_cfg_row *row, const char *name, const char 
 {
     int rv =
         row->canon ? row->canon(text, ret, cap) : (jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL);
+    if (rv < 0 && row->choices)
+        return bad_choice(row, name, text, e);
     if (rv < 0)
-        return bad(row, name, text, row->expects ? row->expects : "a value it takes", e);
+        return bad(row, name, text, row->expects, e);
     return 0;
 }
 
