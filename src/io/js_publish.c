@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define WINDOW_MSGS_DEFAULT  1000
 #define WINDOW_BYTES_DEFAULT (8u << 20)
@@ -58,14 +59,16 @@ struct jr_js_publisher {
     void *close_ctx;
     /* guarded by mu */
     pthread_mutex_t mu;
-    pthread_cond_t cond;
+    pthread_cond_t cond; /* for the sender */
+    pthread_cond_t wake; /* for the keeper */
     struct jr_list queue, sent;
     struct slot *slots;
     uint32_t n_slots, free_slot;
     bool subscribed;
+    bool unsubscribed; /* no more replies run */
     bool stop;
     /* threads */
-    pthread_t sender, acker;
+    pthread_t sender, keeper;
     struct jr_msg final;
     atomic_uint_least64_t published, acked, duplicates, errors, timeouts;
 };
@@ -267,7 +270,8 @@ static void *sender_main(void *arg)
     return NULL;
 }
 
-/* --- acker thread --- */
+/* --- replies: a thread of nats.c. (Taking them with natsSubscription_NextMsg instead would lose
+ * whom "no responders" is for: 3.4.1 swallows that message.) --- */
 
 static void on_reply(struct jr_js_publisher *pub, natsMsg *reply)
 {
@@ -286,6 +290,26 @@ static void on_reply(struct jr_js_publisher *pub, natsMsg *reply)
     if (op != NULL)
         finish(op, jr_pub_reply(reply, &op->ack, NULL));
 }
+
+static void reply_cb(natsConnection *nc, natsSubscription *sub, natsMsg *reply, void *closure)
+{
+    (void)nc;
+    (void)sub;
+    on_reply(closure, reply);
+    natsMsg_Destroy(reply);
+}
+
+static void complete_cb(void *closure)
+{
+    struct jr_js_publisher *pub = closure;
+
+    pthread_mutex_lock(&pub->mu);
+    pub->unsubscribed = true;
+    pthread_cond_signal(&pub->wake);
+    pthread_mutex_unlock(&pub->mu);
+}
+
+/* --- keeper thread: subscribes, looks for what is overdue, ends it all --- */
 
 /* With mu held: the oldest op that is overdue, or whose answer was lost with its connection. */
 static struct op *overdue(struct jr_js_publisher *pub, uint64_t now_ns)
@@ -324,35 +348,54 @@ static void sweep(struct jr_js_publisher *pub)
     }
 }
 
-static bool stopping(struct jr_js_publisher *pub)
+/* Waits a tick or for the end; true at the end. */
+static bool tick(struct jr_js_publisher *pub)
 {
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += TICK_MS * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&pub->mu);
+    while (!pub->stop && pthread_cond_timedwait(&pub->wake, &pub->mu, &until) == 0)
+        ;
     bool stop = pub->stop;
     pthread_mutex_unlock(&pub->mu);
     return stop;
 }
 
-/* The inbox, as soon as the connection takes a subscription. */
-static natsSubscription *subscribe(struct jr_js_publisher *pub)
+/* The inbox; false while the connection takes no subscription. */
+static bool subscribe(struct jr_js_publisher *pub, natsSubscription **ret)
 {
     natsSubscription *sub = NULL;
     char subject[96];
 
     snprintf(subject, sizeof subject, "%s.>", pub->inbox);
-    while (!stopping(pub)) {
-        if (natsConnection_SubscribeSync(&sub, jr_nats_nc(pub->config.nats), subject) == NATS_OK)
-            break;
-        sweep(pub);
-        nats_Sleep(TICK_MS);
-    }
-    if (sub == NULL)
-        return NULL;
+    if (natsConnection_Subscribe(&sub, jr_nats_nc(pub->config.nats), subject, reply_cb, pub) !=
+        NATS_OK)
+        return false;
+    if (natsSubscription_SetOnCompleteCB(sub, complete_cb, pub) != NATS_OK)
+        complete_cb(pub); /* closed in between */
     natsSubscription_SetPendingLimits(sub, -1, -1);
     pthread_mutex_lock(&pub->mu);
     pub->subscribed = true;
     pthread_cond_signal(&pub->cond);
     pthread_mutex_unlock(&pub->mu);
-    return sub;
+    *ret = sub;
+    return true;
+}
+
+static void unsubscribe(struct jr_js_publisher *pub, natsSubscription *sub)
+{
+    if (sub == NULL)
+        return;
+    natsSubscription_Unsubscribe(sub);
+    pthread_mutex_lock(&pub->mu);
+    while (!pub->unsubscribed)
+        pthread_cond_wait(&pub->wake, &pub->mu);
+    pthread_mutex_unlock(&pub->mu);
+    natsSubscription_Destroy(sub);
 }
 
 static void end_all(struct jr_js_publisher *pub)
@@ -373,29 +416,20 @@ static void end_all(struct jr_js_publisher *pub)
     }
 }
 
-static void *acker_main(void *arg)
+static void *keeper_main(void *arg)
 {
     struct jr_js_publisher *pub = arg;
-    natsSubscription *sub = subscribe(pub);
-    uint64_t swept_ns = jr_loop_now_ns();
+    natsSubscription *sub = NULL;
 
-    while (sub != NULL && !stopping(pub)) {
-        natsMsg *reply = NULL;
-        natsStatus s = natsSubscription_NextMsg(&reply, sub, TICK_MS);
-        if (s == NATS_OK)
-            on_reply(pub, reply);
-        else if (s != NATS_TIMEOUT)
-            nats_Sleep(TICK_MS); /* closed connection: ops end by time-out */
-        natsMsg_Destroy(reply);
-        if (jr_loop_now_ns() - swept_ns >= TICK_MS * 1000000ull) {
-            sweep(pub);
-            swept_ns = jr_loop_now_ns();
-        }
-    }
-    natsSubscription_Destroy(sub);
+    do {
+        if (sub == NULL)
+            (void)subscribe(pub, &sub);
+        sweep(pub);
+    } while (!tick(pub));
     pthread_join(pub->sender, NULL);
+    unsubscribe(pub, sub);
     end_all(pub);
-    jr_loop_post(pub->config.loop, &pub->final); /* the last this thread posts */
+    jr_loop_post(pub->config.loop, &pub->final); /* after all outcomes */
     return NULL;
 }
 
@@ -404,6 +438,7 @@ static void *acker_main(void *arg)
 static void publisher_free(struct jr_js_publisher *pub)
 {
     pthread_cond_destroy(&pub->cond);
+    pthread_cond_destroy(&pub->wake);
     pthread_mutex_destroy(&pub->mu);
     jr_xfree(pub->slots);
     jr_xfree(pub->inbox);
@@ -414,7 +449,7 @@ static void final_drop(struct jr_msg *msg)
 {
     struct jr_js_publisher *pub = JR_CONTAINER_OF(msg, struct jr_js_publisher, final);
 
-    pthread_join(pub->acker, NULL);
+    pthread_join(pub->keeper, NULL);
     publisher_free(pub);
 }
 
@@ -440,6 +475,7 @@ static struct jr_js_publisher *publisher_new(const struct jr_js_publisher_config
     c->timeout_ms = c->timeout_ms != 0 ? c->timeout_ms : TIMEOUT_MS_DEFAULT;
     pthread_mutex_init(&pub->mu, NULL);
     pthread_cond_init(&pub->cond, NULL);
+    pthread_cond_init(&pub->wake, NULL);
     jr_list_init(&pub->queue);
     jr_list_init(&pub->sent);
     pub->n_slots = c->window_msgs;
@@ -463,7 +499,7 @@ int jr_js_publisher_create(const struct jr_js_publisher_config *config,
     natsInbox_Destroy(inbox);
     if (pthread_create(&pub->sender, NULL, sender_main, pub) != 0)
         goto err_after_new;
-    if (pthread_create(&pub->acker, NULL, acker_main, pub) != 0)
+    if (pthread_create(&pub->keeper, NULL, keeper_main, pub) != 0)
         goto err_after_sender;
     *ret = pub;
     return 0;
@@ -471,7 +507,7 @@ int jr_js_publisher_create(const struct jr_js_publisher_config *config,
 err_after_sender:
     pthread_mutex_lock(&pub->mu);
     pub->stop = true;
-    pthread_cond_broadcast(&pub->cond);
+    pthread_cond_signal(&pub->cond);
     pthread_mutex_unlock(&pub->mu);
     pthread_join(pub->sender, NULL);
 err_after_new:
@@ -486,7 +522,8 @@ void jr_js_publisher_close(struct jr_js_publisher *publisher, void (*cb)(void *c
     publisher->close_ctx = ctx;
     pthread_mutex_lock(&publisher->mu);
     publisher->stop = true;
-    pthread_cond_broadcast(&publisher->cond);
+    pthread_cond_signal(&publisher->cond);
+    pthread_cond_signal(&publisher->wake);
     pthread_mutex_unlock(&publisher->mu);
 }
 
