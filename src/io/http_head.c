@@ -7,15 +7,15 @@
 #include <string.h>
 #include <strings.h>
 
-/* One line, with its LF, is fine when it ends in CRLF, holds no other CR and is no continuation of
- * the line before. */
+/* One line, with its LF, is fine when it ends in CRLF, holds no other CR, is no continuation of the
+ * line before and names its field. */
 static bool line_ok(const char *line, size_t n, bool first)
 {
     if (n < 2 || line[n - 2] != '\r')
         return false;
     if (memchr(line, '\r', n - 2) != NULL)
         return false;
-    return first || (line[0] != ' ' && line[0] != '\t');
+    return first || (line[0] != ' ' && line[0] != '\t' && line[0] != ':');
 }
 
 int jr_http_scan_head(struct jr_http_scan *scan, const char *p, size_t n, size_t *ret_end)
