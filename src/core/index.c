@@ -41,9 +41,14 @@ struct jr_index {
     struct jr_idset_pool sets;
 };
 
+bool jr_index_has_member(const struct jr_index *idx, uint32_t member)
+{
+    return member < idx->members_cap && idx->members[member].known;
+}
+
 static struct member *member_of(const struct jr_index *idx, uint32_t member)
 {
-    JR_ASSERT(member < idx->members_cap && idx->members[member].known);
+    JR_ASSERT(jr_index_has_member(idx, member));
     return &idx->members[member];
 }
 

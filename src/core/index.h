@@ -36,6 +36,7 @@ void jr_index_set_entries_max(struct jr_index *idx, uint64_t entries_max);
  * asserts that its member is known. */
 JR_MUST_CHECK int jr_index_add_member(struct jr_index *idx, uint32_t member, uint64_t worker_id,
                                       uint32_t dp_rank);
+bool jr_index_has_member(const struct jr_index *idx, uint32_t member);
 /* Forget a member; asserts that it holds nothing. */
 void jr_index_drop_member(struct jr_index *idx, uint32_t member);
 
