@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/zmq_pub.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define HWM_DEFAULT   100000
+#define STEPS_DEFAULT 10000
+#define BYTES_DEFAULT (256ull << 20)
+#define LINGER_MS     100
+#define ENDPOINT_MAX  256
+#define TOPIC_MAX     256
+
+struct step {
+    uint8_t *payload;
+    size_t n;
+    bool live; /* else only replayed */
+};
+
+/* The ring holds the steps [first, next); step s is at s % cap. The thread has sent those below
+ * sent; if the ring moves past it, the steps between are lost live, as PUB loses at its mark. */
+struct jr_zmq_pub {
+    void *zmq, *pub, *router;
+    int wake_fd;
+    pthread_t thread;
+    bool old_form;
+    char topic[TOPIC_MAX];
+    char endpoint[ENDPOINT_MAX], replay_endpoint[ENDPOINT_MAX];
+    pthread_mutex_t mu; /* guards all below */
+    struct step *ring;
+    uint64_t cap, first, next, sent;
+    uint64_t bytes, bytes_max;
+    bool stop;
+};
+
+/* --- ring --- */
+
+static void drop_first(struct jr_zmq_pub *p)
+{
+    struct step *step = &p->ring[p->first % p->cap];
+
+    p->bytes -= step->n;
+    jr_xfree(step->payload);
+    step->payload = NULL;
+    p->first++;
+    if (p->sent < p->first)
+        p->sent = p->first;
+}
+
+static uint64_t append(struct jr_zmq_pub *p, const void *payload, size_t n, bool live)
+{
+    uint64_t one = 1, seq;
+
+    pthread_mutex_lock(&p->mu);
+    while (p->next - p->first == p->cap || (p->first < p->next && p->bytes + n > p->bytes_max))
+        drop_first(p);
+    seq = p->next++;
+    p->ring[seq % p->cap] = (struct step){jr_xmemdup(payload, n), n, live};
+    p->bytes += n;
+    pthread_mutex_unlock(&p->mu);
+    if (live && write(p->wake_fd, &one, sizeof one) < 0)
+        return seq; /* the counter is full: the thread is awake */
+    return seq;
+}
+
+uint64_t jr_zmq_pub_send(struct jr_zmq_pub *pub, const void *payload, size_t n)
+{
+    return append(pub, payload, n, true);
+}
+
+uint64_t jr_zmq_pub_skip(struct jr_zmq_pub *pub, const void *payload, size_t n)
+{
+    return append(pub, payload, n, false);
+}
+
+uint64_t jr_zmq_pub_next_seq(struct jr_zmq_pub *pub)
+{
+    pthread_mutex_lock(&pub->mu);
+    uint64_t next = pub->next;
+    pthread_mutex_unlock(&pub->mu);
+    return next;
+}
+
+/* --- thread --- */
+
+/* A copy of step *seq, or of the first there is behind it; false at the end. */
+static bool copy_step(struct jr_zmq_pub *p, uint64_t *seq, zmq_msg_t *ret, bool *ret_live)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&p->mu);
+    if (*seq < p->first)
+        *seq = p->first;
+    if (*seq < p->next) {
+        const struct step *step = &p->ring[*seq % p->cap];
+        zmq_msg_init_size(ret, step->n);
+        if (step->n > 0)
+            memcpy(zmq_msg_data(ret), step->payload, step->n);
+        *ret_live = step->live;
+        found = true;
+    }
+    pthread_mutex_unlock(&p->mu);
+    return found;
+}
+
+static void put_be64(uint8_t *dst, uint64_t v)
+{
+    for (unsigned i = 0; i < 8; i++)
+        dst[i] = (uint8_t)(v >> (56 - 8 * i));
+}
+
+static bool send_part(void *socket, const void *p, size_t n)
+{
+    return zmq_send(socket, p, n, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
+}
+
+/* The rest of a message; takes payload. */
+static void send_step(struct jr_zmq_pub *p, void *socket, bool with_topic, uint64_t seq,
+                      zmq_msg_t *payload)
+{
+    uint8_t number[8];
+
+    put_be64(number, seq);
+    if ((!with_topic || send_part(socket, p->topic, strlen(p->topic))) &&
+        send_part(socket, number, sizeof number))
+        zmq_msg_send(payload, socket, ZMQ_DONTWAIT);
+    zmq_msg_close(payload);
+}
+
+static void send_live(struct jr_zmq_pub *p)
+{
+    uint64_t seq;
+    zmq_msg_t payload;
+    bool live;
+
+    pthread_mutex_lock(&p->mu);
+    seq = p->sent;
+    pthread_mutex_unlock(&p->mu);
+    while (copy_step(p, &seq, &payload, &live)) {
+        if (live)
+            send_step(p, p->pub, true, seq, &payload);
+        else
+            zmq_msg_close(&payload);
+        seq++;
+        pthread_mutex_lock(&p->mu);
+        if (p->sent < seq)
+            p->sent = seq;
+        pthread_mutex_unlock(&p->mu);
+    }
+}
+
+static bool begin_reply(struct jr_zmq_pub *p, zmq_msg_t *identity)
+{
+    return send_part(p->router, zmq_msg_data(identity), zmq_msg_size(identity)) &&
+           send_part(p->router, "", 0);
+}
+
+static void replay(struct jr_zmq_pub *p, zmq_msg_t *identity, uint64_t from)
+{
+    zmq_msg_t payload;
+    uint8_t end[8];
+    bool live;
+
+    for (uint64_t seq = from; copy_step(p, &seq, &payload, &live); seq++) {
+        if (begin_reply(p, identity))
+            send_step(p, p->router, !p->old_form, seq, &payload);
+        else
+            zmq_msg_close(&payload);
+    }
+    memset(end, 0xff, sizeof end);
+    if (begin_reply(p, identity) && (p->old_form || send_part(p->router, "", 0)) &&
+        send_part(p->router, end, sizeof end))
+        zmq_send(p->router, "", 0, ZMQ_DONTWAIT);
+}
+
+/* [identity, empty, seq], seq of 0 to 8 bytes big endian, as Python's int.from_bytes reads it;
+ * anything else is ignored, as the engines do. */
+static bool take_request(struct jr_zmq_pub *p)
+{
+    zmq_msg_t part[3];
+    unsigned n = 0;
+    bool more = true, good;
+
+    while (more) {
+        zmq_msg_t m;
+        zmq_msg_init(&m);
+        if (zmq_msg_recv(&m, p->router, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(&m);
+            break;
+        }
+        more = zmq_msg_more(&m) != 0;
+        if (n < 3) {
+            zmq_msg_init(&part[n]);
+            zmq_msg_move(&part[n], &m);
+        }
+        zmq_msg_close(&m);
+        n++;
+    }
+    good = n == 3 && zmq_msg_size(&part[1]) == 0 && zmq_msg_size(&part[2]) <= 8;
+    if (good) {
+        const uint8_t *seq = zmq_msg_data(&part[2]);
+        uint64_t from = 0;
+        for (size_t i = 0; i < zmq_msg_size(&part[2]); i++)
+            from = from << 8 | seq[i];
+        replay(p, &part[0], from);
+    }
+    for (unsigned i = 0; i < n && i < 3; i++)
+        zmq_msg_close(&part[i]);
+    return n > 0;
+}
+
+static void *pub_main(void *arg)
+{
+    struct jr_zmq_pub *p = arg;
+    zmq_pollitem_t items[2] = {
+        {.fd = p->wake_fd, .events = ZMQ_POLLIN},
+        {.socket = p->router, .events = ZMQ_POLLIN},
+    };
+    bool stop = false;
+
+    while (!stop) {
+        uint64_t count;
+        if (zmq_poll(items, p->router != NULL ? 2 : 1, -1) < 0 && errno != EINTR)
+            break;
+        if ((items[0].revents & ZMQ_POLLIN) != 0 && read(p->wake_fd, &count, sizeof count) < 0)
+            continue;
+        send_live(p);
+        if (p->router != NULL && (items[1].revents & ZMQ_POLLIN) != 0)
+            while (take_request(p))
+                ;
+        pthread_mutex_lock(&p->mu);
+        stop = p->stop;
+        pthread_mutex_unlock(&p->mu);
+    }
+    return NULL;
+}
+
+/* --- create, destroy --- */
+
+static int zmq_error(struct jr_errmsg *e, const char *endpoint)
+{
+    int err = JR_EIO;
+
+    if (errno == EADDRINUSE)
+        err = JR_EADDRINUSE;
+    else if (errno == EINVAL || errno == EPROTONOSUPPORT || errno == ENODEV)
+        err = JR_EINVAL;
+    return jr_errmsg_set(e, err, "%s: %s", endpoint, zmq_strerror(errno));
+}
+
+static int open_one(struct jr_zmq_pub *p, int type, bool connect, const char *endpoint, int hwm,
+                    void **ret, char *real, struct jr_errmsg *e)
+{
+    int linger = LINGER_MS;
+    size_t n = ENDPOINT_MAX;
+    void *socket = zmq_socket(p->zmq, type);
+
+    if (socket == NULL)
+        return zmq_error(e, endpoint);
+    *ret = socket;
+    zmq_setsockopt(socket, ZMQ_SNDHWM, &hwm, sizeof hwm);
+    zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
+    if ((connect ? zmq_connect(socket, endpoint) : zmq_bind(socket, endpoint)) != 0)
+        return zmq_error(e, endpoint);
+    if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &n) != 0)
+        return zmq_error(e, endpoint);
+    return 0;
+}
+
+static int open_sockets(struct jr_zmq_pub *p, const struct jr_zmq_pub_config *c,
+                        struct jr_errmsg *e)
+{
+    int hwm = (int)(c->hwm != 0 ? c->hwm : HWM_DEFAULT);
+    int rv;
+
+    p->zmq = zmq_ctx_new();
+    if (p->zmq == NULL)
+        return jr_errmsg_set(e, JR_EIO, "ZMQ context: %s", zmq_strerror(errno));
+    rv = open_one(p, ZMQ_PUB, c->connect, c->endpoint, hwm, &p->pub, p->endpoint, e);
+    if (rv != 0 || c->replay_endpoint == NULL || c->replay_endpoint[0] == '\0')
+        return rv;
+    /* Room for a whole replay, twice: a ROUTER drops in silence beyond its mark. */
+    return open_one(p, ZMQ_ROUTER, false, c->replay_endpoint, (int)(2 * (p->cap + 1)), &p->router,
+                    p->replay_endpoint, e);
+}
+
+static void pub_free(struct jr_zmq_pub *p)
+{
+    if (p->pub != NULL)
+        zmq_close(p->pub);
+    if (p->router != NULL)
+        zmq_close(p->router);
+    if (p->zmq != NULL)
+        zmq_ctx_term(p->zmq);
+    if (p->wake_fd >= 0)
+        close(p->wake_fd);
+    while (p->first < p->next)
+        drop_first(p);
+    pthread_mutex_destroy(&p->mu);
+    jr_xfree(p->ring);
+    jr_xfree(p);
+}
+
+int jr_zmq_pub_create(const struct jr_zmq_pub_config *config, struct jr_zmq_pub **ret,
+                      struct jr_errmsg *e)
+{
+    struct jr_zmq_pub *p = jr_xalloc(sizeof *p);
+    int rv;
+
+    pthread_mutex_init(&p->mu, NULL);
+    p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    p->cap = config->buffer_steps != 0 ? config->buffer_steps : STEPS_DEFAULT;
+    p->bytes_max = config->buffer_bytes != 0 ? config->buffer_bytes : BYTES_DEFAULT;
+    p->ring = jr_xalloc(p->cap * sizeof *p->ring);
+    p->old_form = config->replay_old_form;
+    if (!jr_str_copy(p->topic, sizeof p->topic, config->topic != NULL ? config->topic : "")) {
+        rv = jr_errmsg_set(e, JR_EINVAL, "topic: longer than %d bytes", TOPIC_MAX - 1);
+        goto err;
+    }
+    rv = open_sockets(p, config, e);
+    if (rv != 0)
+        goto err;
+    if (p->wake_fd < 0 || pthread_create(&p->thread, NULL, pub_main, p) != 0) {
+        rv = jr_errmsg_set(e, JR_EIO, "%s: no thread", config->endpoint);
+        goto err;
+    }
+    *ret = p;
+    return 0;
+
+err:
+    pub_free(p);
+    return rv;
+}
+
+void jr_zmq_pub_destroy(struct jr_zmq_pub *pub)
+{
+    uint64_t one = 1;
+
+    if (pub == NULL)
+        return;
+    pthread_mutex_lock(&pub->mu);
+    pub->stop = true;
+    pthread_mutex_unlock(&pub->mu);
+    if (write(pub->wake_fd, &one, sizeof one) < 0)
+        one = 0; /* the counter is full: the thread is awake */
+    pthread_join(pub->thread, NULL);
+    pub_free(pub);
+}
+
+const char *jr_zmq_pub_endpoint(const struct jr_zmq_pub *pub)
+{
+    return pub->endpoint;
+}
+
+const char *jr_zmq_pub_replay_endpoint(const struct jr_zmq_pub *pub)
+{
+    return pub->replay_endpoint;
+}
