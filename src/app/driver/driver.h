@@ -66,6 +66,8 @@ bool jr_driver_ready(const struct jr_driver *d);
 const char *jr_driver_stream(const struct jr_driver *d); /* "" without NATS */
 void jr_driver_admin_snapshot(struct jr_driver *d);
 void jr_driver_admin_reset(struct jr_driver *d, const char *token);
+/* on_tail is called for log messages only while this is on (trace records always are). */
+void jr_driver_tail(struct jr_driver *d, bool on);
 /* Not ready from now on, whatever the pool says (drain). */
 void jr_driver_drain(struct jr_driver *d);
 

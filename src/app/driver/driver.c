@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/driver/driver_internal.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+
+#include <string.h>
+
+uint64_t jr_driver_now_ms(void)
+{
+    return jr_loop_now_ns() / 1000000;
+}
+
+/* ---------------------------------------------------------------- jobs */
+
+bool jr_driver_submit(struct jr_driver *d, struct jr_lane *lane, struct jr_job *job)
+{
+    if (d->closing || jr_lane_submit(lane, job) < 0)
+        return false;
+    d->jobs++;
+    return true;
+}
+
+bool jr_driver_job_done(struct jr_driver *d)
+{
+    d->jobs--;
+    return !d->closing;
+}
+
+/* ---------------------------------------------------------------- actions */
+
+struct probe {
+    struct jr_driver *d;
+    uint64_t worker_id;
+};
+
+static void on_probed(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+{
+    (void)body;
+    struct probe *probe = ctx;
+    struct jr_driver *d = probe->d;
+    struct jr_event ev = {.type = JR_EV_PROBED};
+    ev.u.probed.worker_id = probe->worker_id;
+    ev.u.probed.healthy = err == 0 && reply->status == 200;
+    jr_xfree(probe);
+    if (jr_driver_job_done(d))
+        jr_driver_step(d, &ev);
+    else
+        jr_driver_maybe_closed(d);
+}
+
+static void probe(struct jr_driver *d, uint64_t worker_id, const char *url)
+{
+    char health[JR_URL_MAX + 16];
+    snprintf(health, sizeof health, "%s/health", url);
+    struct probe *p = jr_xalloc(sizeof *p);
+    *p = (struct probe){d, worker_id};
+    struct jr_http_fetch fetch = {
+        .url = health, .method = "GET", .first_byte_timeout_ms = 2000, .total_timeout_ms = 3000};
+    d->jobs++;
+    if (jr_http_client_whole(d->config.client, &fetch, 64 << 10, on_probed, p) < 0) {
+        d->jobs--;
+        jr_xfree(p);
+    }
+}
+
+static void reannounce(struct jr_driver *d, uint64_t worker_id, uint32_t dp_rank)
+{
+    char key[64];
+    snprintf(key, sizeof key, "reannounce.%llu.%u", (unsigned long long)worker_id, dp_rank);
+    jr_driver_put_state(d, key, "1", true);
+}
+
+static void say_epoch(struct jr_driver *d, const struct jr_epoch *epoch)
+{
+    char value[96];
+    snprintf(value, sizeof value, "{\"random\":\"%llu\",\"n\":%llu}",
+             (unsigned long long)epoch->random, (unsigned long long)epoch->n);
+    jr_driver_put_state(d, "epoch", value, false);
+}
+
+static void on_ready(struct jr_driver *d, bool ready)
+{
+    struct jr_pool_view v;
+    jr_pool_view(d->pool, &v);
+    if (ready && !d->was_ready) {
+        d->was_ready = true;
+        d->stats.applied_seq_at_ready = v.applied_seq;
+    }
+    jr_log(JR_LOG_INFO, "pool.ready", "component=%s ready=%d state=%s applied=%llu entries=%llu",
+           d->config.pool.component, ready, v.recovery_state, (unsigned long long)v.applied_seq,
+           (unsigned long long)v.entries);
+}
+
+static void perform(struct jr_driver *d, struct jr_action *a)
+{
+    switch (a->type) {
+    case JR_ACT_TAKE_LEASE:
+        jr_driver_take_lease(d);
+        return;
+    case JR_ACT_STREAM_INFO:
+        jr_driver_stream_info(d, a->u.seq);
+        return;
+    case JR_ACT_LOAD_SNAPSHOT:
+        jr_driver_load_snapshot(d, a->u.load.skip);
+        return;
+    case JR_ACT_START_READER:
+        jr_driver_start_reader(d, a);
+        return;
+    case JR_ACT_STOP_READER:
+        jr_driver_stop_reader(d);
+        return;
+    case JR_ACT_WRITE_SNAPSHOT:
+        jr_driver_write_snapshot(d, a->u.write.image, a->u.write.object);
+        return;
+    case JR_ACT_RECORD_SNAPSHOT:
+        jr_driver_record_snapshot(d, &a->u.record);
+        return;
+    case JR_ACT_PURGE:
+        jr_driver_purge(d, a->u.seq);
+        return;
+    case JR_ACT_PUBLISH_CONTROL:
+        jr_driver_publish_control(d, &a->u.control);
+        return;
+    case JR_ACT_PUBLISH_SYNC:
+        jr_driver_publish_sync(d, &a->u.sync);
+        return;
+    case JR_ACT_REANNOUNCE:
+        reannounce(d, a->u.rank.worker_id, a->u.rank.dp_rank);
+        return;
+    case JR_ACT_PROBE:
+        probe(d, a->u.probe.worker_id, a->u.probe.url);
+        return;
+    case JR_ACT_EPOCH:
+        say_epoch(d, &a->u.epoch.epoch);
+        return;
+    case JR_ACT_READY:
+        on_ready(d, a->u.ready);
+        return;
+    case JR_ACT_DECIDE:
+    case JR_ACT_REJECT:
+        return; /* answered below, when all else is done */
+    }
+    JR_IMPOSSIBLE("unknown action");
+}
+
+static bool take_wait(struct jr_driver *d, uint64_t id, struct jr_driver_route_wait *ret)
+{
+    for (uint32_t i = 0; i < d->waits.n; i++) {
+        if (d->waits.v[i].id != id)
+            continue;
+        *ret = d->waits.v[i];
+        d->waits.v[i] = d->waits.v[--d->waits.n];
+        return true;
+    }
+    return false;
+}
+
+/* The callback may ask for further steps; nothing of this step is looked at afterwards but what
+ * was copied. */
+static void answer(struct jr_driver *d, const struct jr_action *a)
+{
+    struct jr_driver_route_wait w;
+    if (a->type == JR_ACT_DECIDE) {
+        struct jr_decision decision = a->u.decide;
+        if (take_wait(d, decision.id, &w))
+            w.fn(w.ctx, &decision, 0, "");
+    } else if (take_wait(d, a->u.reject.id, &w)) {
+        w.fn(w.ctx, NULL, a->u.reject.err, a->u.reject.why);
+    }
+}
+
+static void rearm(struct jr_driver *d)
+{
+    uint64_t now = jr_driver_now_ms(), at = jr_pool_deadline_ms(d->pool);
+    jr_timer_start(d->tick, at > now ? at - now : 0, 0);
+    if (jr_pool_has_slices(d->pool) || d->queue_head)
+        jr_idler_start(d->idler);
+}
+
+static void run_actions(struct jr_driver *d, struct jr_actions *acts)
+{
+    uint32_t answers = 0;
+    for (uint32_t i = 0; i < acts->n; i++) {
+        struct jr_action *a = &acts->v[i];
+        if (a->type == JR_ACT_DECIDE || a->type == JR_ACT_REJECT)
+            acts->v[answers++] = *a; /* all before it are performed */
+        else
+            perform(d, a);
+    }
+    for (uint32_t i = 0; i < answers; i++)
+        answer(d, &acts->v[i]);
+}
+
+void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
+{
+    if (d->closing)
+        return;
+    ev->now_ms = jr_driver_now_ms();
+    ev->unix_ns = jr_unix_ns();
+    struct jr_actions inner = {0};
+    struct jr_actions *acts = d->depth ? &inner : &d->actions;
+    d->depth++;
+    uint64_t before = jr_loop_now_ns();
+    int err = jr_pool_step(d->pool, ev, acts);
+    uint64_t took_us = (jr_loop_now_ns() - before) / 1000;
+    if (took_us > d->stats.step_max_us)
+        d->stats.step_max_us = took_us;
+    if (err < 0)
+        jr_log(JR_LOG_ERROR, "pool.step_failed", "event_type=%d error=%s", (int)ev->type,
+               jr_err_name(err));
+    else
+        run_actions(d, acts);
+    d->depth--;
+    jr_actions_deinit(&inner, d->pool);
+    if (d->depth == 0 && !d->closing)
+        rearm(d);
+}
+
+static void on_tick(void *ctx)
+{
+    struct jr_event ev = {.type = JR_EV_TICK};
+    jr_driver_step(ctx, &ev);
+}
+
+static bool on_idle(void *ctx)
+{
+    struct jr_driver *d = ctx;
+    if (jr_pool_has_slices(d->pool)) {
+        struct jr_event ev = {.type = JR_EV_SLICE};
+        ev.u.slice.max = JR_DRIVER_SLICE;
+        jr_driver_step(d, &ev);
+    }
+    bool more = jr_driver_feed_log(d);
+    return more || jr_pool_has_slices(d->pool);
+}
+
+/* ---------------------------------------------------------------- requests */
+
+uint64_t jr_driver_request_id(struct jr_driver *d)
+{
+    return ++d->last_id;
+}
+
+int jr_driver_route(struct jr_driver *d, const struct jr_route *route, jr_driver_decided_fn *fn,
+                    void *ctx)
+{
+    int err = jr_arr_reserve(&d->waits_mem, &d->waits, 1, JR_REQUESTS_MAX);
+    if (err < 0)
+        return err;
+    d->waits.v[d->waits.n++] = (struct jr_driver_route_wait){route->id, fn, ctx};
+    struct jr_event ev = {.type = JR_EV_ROUTE};
+    ev.u.route = *route;
+    jr_driver_step(d, &ev);
+    return 0;
+}
+
+static void request_event(struct jr_driver *d, enum jr_event_type type, uint64_t id, uint32_t n)
+{
+    struct jr_event ev = {.type = type};
+    ev.u.request.id = id;
+    ev.u.request.output_tokens = n;
+    jr_driver_step(d, &ev);
+}
+
+void jr_driver_first_token(struct jr_driver *d, uint64_t id)
+{
+    request_event(d, JR_EV_FIRST_TOKEN, id, 0);
+}
+
+void jr_driver_output(struct jr_driver *d, uint64_t id, uint32_t output_tokens)
+{
+    request_event(d, JR_EV_OUTPUT, id, output_tokens);
+}
+
+void jr_driver_finish(struct jr_driver *d, uint64_t id)
+{
+    struct jr_driver_route_wait w;
+    (void)take_wait(d, id, &w);
+    request_event(d, JR_EV_FINISH, id, 0);
+}
+
+/* ---------------------------------------------------------------- administration */
+
+struct jr_pool *jr_driver_pool(struct jr_driver *d)
+{
+    return d->pool;
+}
+
+bool jr_driver_ready(const struct jr_driver *d)
+{
+    struct jr_pool_view v;
+    jr_pool_view(d->pool, &v);
+    return v.ready && !d->draining;
+}
+
+const char *jr_driver_stream(const struct jr_driver *d)
+{
+    return d->stream;
+}
+
+void jr_driver_admin_snapshot(struct jr_driver *d)
+{
+    struct jr_event ev = {.type = JR_EV_ADMIN_SNAPSHOT};
+    jr_driver_step(d, &ev);
+}
+
+void jr_driver_admin_reset(struct jr_driver *d, const char *token)
+{
+    struct jr_event ev = {.type = JR_EV_ADMIN_RESET};
+    (void)jr_str_copy(ev.u.token, sizeof ev.u.token, token);
+    jr_driver_step(d, &ev);
+}
+
+void jr_driver_tail(struct jr_driver *d, bool on)
+{
+    d->tail = on;
+}
+
+void jr_driver_drain(struct jr_driver *d)
+{
+    d->draining = true;
+}
+
+void jr_driver_stats(const struct jr_driver *d, struct jr_driver_stats *ret)
+{
+    *ret = d->stats;
+    ret->log_queue = d->queue_n;
+}
+
+void jr_driver_nats(struct jr_driver *d, bool connected)
+{
+    if (!d->nats || d->closing)
+        return;
+    if (connected) {
+        jr_driver_open(d);
+        return;
+    }
+    jr_timer_stop(d->open_retry);
+    jr_driver_not_leader(d);
+    if (!d->connected)
+        return;
+    d->connected = false;
+    struct jr_event ev = {.type = JR_EV_NATS};
+    jr_driver_step(d, &ev);
+}
+
+int jr_driver_add_static(struct jr_driver *d, const struct jr_worker_lease *leases, uint32_t n)
+{
+    struct jr_event ev = {.type = JR_EV_MEMBERS};
+    ev.u.members.workers = leases;
+    ev.u.members.n_workers = n;
+    ev.u.members.is_static = true;
+    jr_driver_step(d, &ev);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- life */
+
+/* The pool's records become log lines. */
+static void on_trace(void *ctx, enum jr_trace_level level, const char *event, const char *text)
+{
+    const struct jr_driver *d = ctx;
+    static const enum jr_log_level levels[] = {JR_LOG_DEBUG, JR_LOG_INFO, JR_LOG_WARN,
+                                               JR_LOG_ERROR};
+    jr_log(levels[level], event, "component=%s %s", d->config.pool.component, text);
+}
+
+static int name_streams(struct jr_driver *d)
+{
+    const struct {
+        enum jr_stream_kind kind;
+        char *dst;
+    } names[] = {
+        {JR_STREAM_EVENTS, d->stream},
+        {JR_STREAM_SYNC, d->sync_stream},
+        {JR_STREAM_LEASES, d->leases_bucket},
+        {JR_STREAM_STATE, d->state_bucket},
+        {JR_STREAM_SNAPSHOTS, d->snapshots_bucket},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int err = jr_stream_name(names[i].kind, d->config.pool.namespace_, d->config.pool.component,
+                                 names[i].dst);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+static void on_open_retry(void *ctx)
+{
+    jr_driver_open(ctx);
+}
+
+static int start_nats_side(struct jr_driver *d)
+{
+    int err = name_streams(d);
+    const struct {
+        const char *name;
+        struct jr_lane **lane;
+    } lanes[] = {
+        {"jr-lease", &d->lease_lane}, {"jr-control", &d->control_lane}, {"jr-bulk", &d->bulk_lane}};
+    for (size_t i = 0; err == 0 && i < sizeof lanes / sizeof *lanes; i++)
+        err = jr_lane_create(d->loop, lanes[i].name, JR_DRIVER_LANE_DEPTH, lanes[i].lane);
+    if (err < 0)
+        return err;
+    d->open_retry = jr_timer_create(d->loop, on_open_retry, d);
+    jr_driver_members_start(d);
+    return 0;
+}
+
+static void free_driver(struct jr_driver *d)
+{
+    jr_timer_destroy(d->tick);
+    jr_timer_destroy(d->open_retry);
+    jr_timer_destroy(d->round_timer);
+    jr_idler_destroy(d->idler);
+    jr_js_kv_destroy(d->leases);
+    jr_js_kv_destroy(d->state);
+    jr_object_store_destroy(d->store);
+    if (d->pool) {
+        jr_actions_deinit(&d->actions, d->pool);
+        jr_pool_destroy(d->pool);
+    }
+    jr_arr_free(&d->waits_mem, &d->waits);
+    jr_xfree(d);
+}
+
+int jr_driver_create(const struct jr_driver_config *config, struct jr_driver **ret,
+                     struct jr_errmsg *e)
+{
+    struct jr_driver *d = jr_xalloc(sizeof *d);
+    d->config = *config;
+    d->loop = config->loop;
+    d->nats = config->nats;
+    d->queue_tail = &d->queue_head;
+    d->incarnation = config->pool.incarnation;
+    jr_mem_init(&d->waits_mem);
+    struct jr_trace trace = {on_trace, d};
+    int err = jr_pool_create(&config->pool, &trace, &d->pool);
+    if (err == 0) {
+        d->tick = jr_timer_create(d->loop, on_tick, d);
+        d->idler = jr_idler_create(d->loop, on_idle, d);
+        if (d->nats)
+            err = start_nats_side(d);
+    }
+    if (err < 0) {
+        jr_lane_destroy(d->lease_lane);
+        jr_lane_destroy(d->control_lane);
+        jr_lane_destroy(d->bulk_lane);
+        free_driver(d);
+        return jr_errmsg_set(e, err, "cannot start the pool %s: %s", config->pool.component,
+                             jr_err_text(err));
+    }
+    jr_timer_start(d->tick, 0, 0);
+    *ret = d;
+    return 0;
+}
+
+static void on_closed_part(void *ctx)
+{
+    struct jr_driver *d = ctx;
+    d->closings--;
+    jr_driver_maybe_closed(d);
+}
+
+/* Readers, publisher, probes and lanes have all ended: the last of them frees. */
+void jr_driver_maybe_closed(struct jr_driver *d)
+{
+    if (!d->closing || d->closings || d->jobs)
+        return;
+    void (*cb)(void *ctx) = d->close_cb;
+    void *ctx = d->close_ctx;
+    free_driver(d);
+    if (cb)
+        cb(ctx);
+}
+
+static void close_part(struct jr_driver *d, struct jr_js_reader *reader)
+{
+    if (!reader)
+        return;
+    d->closings++;
+    jr_js_reader_close(reader, on_closed_part, d);
+}
+
+void jr_driver_close_rest(struct jr_driver *d)
+{
+    d->closing = true;
+    d->closings++; /* ours: nothing is freed before this function is through */
+    jr_timer_stop(d->tick);
+    jr_driver_stop_reader(d);
+    close_part(d, d->sync_reader);
+    if (d->publisher) {
+        d->closings++;
+        jr_js_publisher_close(d->publisher, on_closed_part, d);
+    }
+    /* Waits for the job under way (at most a request time-out of NATS); done runs in here. */
+    jr_lane_destroy(d->lease_lane);
+    jr_lane_destroy(d->control_lane);
+    jr_lane_destroy(d->bulk_lane);
+    on_closed_part(d);
+}
+
+void jr_driver_close(struct jr_driver *d, void (*cb)(void *ctx), void *ctx)
+{
+    JR_ASSERT(!d->closing && d->depth == 0);
+    d->close_cb = cb;
+    d->close_ctx = ctx;
+    if (d->nats)
+        jr_driver_release_leases(d);
+    else
+        jr_driver_close_rest(d);
+}

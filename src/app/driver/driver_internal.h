@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* driver_internal: what the driver_*.c files share.
+ *
+ *     driver.c           the loop side: steps, actions, timers, requests
+ *     driver_log.c       event stream: facts, reader, decoding, feeding the pool in order
+ *     driver_members.c   the lease bucket: our lease, the leader's, the list of all
+ *     driver_snapshot.c  snapshots: load, write, record, purge
+ *     driver_sync.c      the sync stream: peers' batches in, ours out */
+#ifndef JR_APP_DRIVER_DRIVER_INTERNAL_H
+#define JR_APP_DRIVER_DRIVER_INTERNAL_H
+
+#include "app/driver/driver.h"
+#include "io/js_kv.h"
+#include "io/js_publish.h"
+#include "io/js_reader.h"
+#include "io/lane.h"
+#include "io/object_store.h"
+#include "wire/event_codec.h"
+
+#define JR_DRIVER_ROUND_MS   500   /* the lease bucket is listed this often */
+#define JR_DRIVER_SLICE      16384 /* entries of an image copied or restored in one go */
+#define JR_DRIVER_LANE_DEPTH 1024
+#define JR_DRIVER_RETRY_MS   1000
+
+struct jr_driver_route_wait {
+    uint64_t id;
+    jr_driver_decided_fn *fn;
+    void *ctx;
+};
+
+struct jr_driver {
+    struct jr_driver_config config;
+    struct jr_loop *loop;
+    struct jr_nats *nats;
+    struct jr_pool *pool;
+    struct jr_actions actions;
+    uint32_t depth; /* steps within steps: callbacks of decisions may ask for more */
+    struct jr_timer *tick;
+    struct jr_idler *idler;
+    bool tail;
+    bool draining;
+    bool closing;
+    void (*close_cb)(void *ctx);
+    void *close_ctx;
+    uint32_t jobs;     /* lane jobs and probes under way */
+    uint32_t closings; /* readers and the publisher that are closing */
+    uint64_t last_id;
+    struct jr_driver_stats stats;
+    bool was_ready;
+
+    /* the route whose answer is being waited for; more than one only with a queue */
+    struct {
+        JR_ARR_FIELDS(struct jr_driver_route_wait);
+    } waits;
+    struct jr_mem waits_mem;
+
+    /* NATS */
+    bool connected; /* told to the pool */
+    bool opened;    /* streams and buckets are there */
+    bool opening;
+    struct jr_timer *open_retry;
+    char stream[JR_STREAM_NAME_MAX], sync_stream[JR_STREAM_NAME_MAX];
+    char leases_bucket[JR_STREAM_NAME_MAX], state_bucket[JR_STREAM_NAME_MAX];
+    char snapshots_bucket[JR_STREAM_NAME_MAX];
+    struct jr_js_kv *leases, *state;
+    struct jr_object_store *store;
+    struct jr_lane *lease_lane, *control_lane, *bulk_lane;
+
+    /* log */
+    struct jr_js_reader *reader;
+    struct jr_js_msg *queue_head, **queue_tail; /* waiting while the pool is frozen */
+    uint64_t queue_n;
+
+    /* membership */
+    struct jr_timer *round_timer;
+    bool round_running, take_lease;
+    bool held; /* our lease is written */
+    uint64_t lease_revision;
+    uint64_t renew_at_ms;
+    bool leader_key; /* we hold the key */
+    uint64_t leader_revision;
+    uint64_t leader_renewed_ms;
+    bool leader_told; /* the pool knows that we lead */
+    bool leading_up;  /* the job that prepares it runs */
+    uint64_t incarnation;
+
+    /* snapshots */
+    uint64_t object_revision[2]; /* a, b: as of taking over, or written by us */
+    uint64_t record_revision;
+    struct jr_snapshots_record record;
+
+    /* sync */
+    struct jr_js_reader *sync_reader;
+    struct jr_js_publisher *publisher;
+};
+
+/* driver.c */
+void jr_driver_step(struct jr_driver *d, struct jr_event *ev);
+uint64_t jr_driver_now_ms(void);
+/* Counts the job and submits it; false when the lane is full or closing (the job is the caller's). */
+bool jr_driver_submit(struct jr_driver *d, struct jr_lane *lane, struct jr_job *job);
+/* First thing a job's done does: uncounts it; false when the driver is closing. */
+bool jr_driver_job_done(struct jr_driver *d);
+void jr_driver_maybe_closed(struct jr_driver *d);
+void jr_driver_close_rest(struct jr_driver *d); /* second half of close, when the leases are back */
+
+/* driver_log.c */
+void jr_driver_open(struct jr_driver *d); /* streams and buckets, then tell the pool */
+void jr_driver_stream_info(struct jr_driver *d, uint64_t seq);
+void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a);
+void jr_driver_stop_reader(struct jr_driver *d);
+/* Feeds what waits while the pool takes it; true when some is left. */
+bool jr_driver_feed_log(struct jr_driver *d);
+void jr_driver_publish_control(struct jr_driver *d, const struct jr_control *control);
+void jr_driver_put_state(struct jr_driver *d, const char *key, const char *value, bool create);
+
+/* driver_members.c */
+void jr_driver_members_start(struct jr_driver *d);
+void jr_driver_take_lease(struct jr_driver *d);
+void jr_driver_not_leader(struct jr_driver *d);
+void jr_driver_release_leases(struct jr_driver *d); /* then jr_driver_close_rest */
+
+/* driver_snapshot.c */
+void jr_driver_lead(
+    struct jr_driver *d); /* read the record, fence old leaders, then tell the pool */
+void jr_driver_load_snapshot(struct jr_driver *d, const char *skip);
+void jr_driver_write_snapshot(struct jr_driver *d, struct jr_image *image, const char *object);
+void jr_driver_record_snapshot(struct jr_driver *d, const struct jr_snapshots_record *record);
+void jr_driver_purge(struct jr_driver *d, uint64_t floor);
+
+/* driver_sync.c */
+int jr_driver_sync_start(struct jr_driver *d);
+void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *batch);
+
+#endif

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The event stream: streams and buckets made, facts asked, messages read, decoded and fed. */
+#include "app/driver/driver_internal.h"
+
+#include "base/log.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- opening */
+
+struct open_job {
+    struct jr_job job;
+    struct jr_driver *d;
+    struct jr_js_kv *leases, *state;
+    struct jr_object_store *store;
+    struct jr_stream_info info;
+    struct jr_errmsg e;
+};
+
+static int open_stream(struct open_job *o)
+{
+    struct jr_driver *d = o->d;
+    struct jr_stream_config config;
+    jr_stream_config_events(&config, d->stream, (int64_t)d->config.stream_max_bytes,
+                            d->config.nats_replicas);
+    bool created;
+    int err = jr_nats_check_jetstream(d->nats, &o->e);
+    return err < 0 ? err : jr_stream_open(d->nats, &config, &o->info, &created, &o->e);
+}
+
+static int open_buckets(struct open_job *o)
+{
+    struct jr_driver *d = o->d;
+    struct jr_js_kv_config leases = {.bucket = d->leases_bucket,
+                                     .ttl_ms = (int64_t)d->config.pool.lease_ttl_ms,
+                                     .replicas = d->config.nats_replicas};
+    struct jr_js_kv_config state = {.bucket = d->state_bucket, .replicas = d->config.nats_replicas};
+    struct jr_object_store_config store = {.bucket = d->snapshots_bucket,
+                                           .replicas = d->config.nats_replicas};
+    int err = jr_js_kv_open(d->nats, &leases, &o->leases, NULL, &o->e);
+    if (err == 0)
+        err = jr_js_kv_open(d->nats, &state, &o->state, NULL, &o->e);
+    if (err == 0)
+        err = jr_object_store_open(d->nats, &store, &o->store, &o->e);
+    return err;
+}
+
+static void run_open(struct jr_job *job)
+{
+    struct open_job *o = (struct open_job *)(void *)job;
+    job->err = open_stream(o);
+    if (job->err == 0)
+        job->err = open_buckets(o);
+}
+
+static void free_open(struct open_job *o)
+{
+    jr_js_kv_destroy(o->leases);
+    jr_js_kv_destroy(o->state);
+    jr_object_store_destroy(o->store);
+    jr_xfree(o);
+}
+
+static void open_failed(struct jr_driver *d, struct open_job *o)
+{
+    jr_log(JR_LOG_WARN, "nats.open_failed", "stream=%s error=%s words=\"%s\"", d->stream,
+           jr_err_name(o->job.err), o->e.text);
+    bool hopeless = o->job.err == JR_ENOJETSTREAM && !d->opened;
+    if (hopeless && d->config.on_fatal)
+        d->config.on_fatal(d->config.ctx, o->job.err, o->e.text);
+    else
+        jr_timer_start(d->open_retry, JR_DRIVER_RETRY_MS, 0);
+}
+
+/* The handles of the first time are kept: jobs may be using them. */
+static void take_handles(struct jr_driver *d, struct open_job *o)
+{
+    if (d->opened)
+        return;
+    d->leases = o->leases;
+    d->state = o->state;
+    d->store = o->store;
+    o->leases = o->state = NULL;
+    o->store = NULL;
+    d->opened = true;
+    d->stats.stream_last_at_start = o->info.last_seq;
+}
+
+static void warn_foreign_settings(struct jr_driver *d, const struct jr_stream_info *info)
+{
+    if (info->discard_old || info->max_age_ms)
+        jr_log(JR_LOG_WARN, "stream.foreign_settings",
+               "stream=%s discard_old=%d max_age_ms=%lld "
+               "hint=\"messages may leave before a snapshot covers them\"",
+               d->stream, info->discard_old, (long long)info->max_age_ms);
+}
+
+static void done_open(struct jr_job *job)
+{
+    struct open_job *o = (struct open_job *)(void *)job;
+    struct jr_driver *d = o->d;
+    bool go_on = jr_driver_job_done(d);
+    d->opening = false;
+    if (go_on && job->err < 0) {
+        open_failed(d, o);
+    } else if (go_on) {
+        take_handles(d, o);
+        warn_foreign_settings(d, &o->info);
+        if (!d->sync_reader && jr_driver_sync_start(d) < 0)
+            jr_log(JR_LOG_ERROR, "sync.start_failed", "stream=%s", d->sync_stream);
+        if (!d->connected) {
+            d->connected = true;
+            struct jr_event ev = {.type = JR_EV_NATS};
+            ev.u.nats.connected = true;
+            jr_driver_step(d, &ev);
+        }
+    }
+    free_open(o);
+    jr_driver_maybe_closed(d);
+}
+
+void jr_driver_open(struct jr_driver *d)
+{
+    if (d->opening || d->closing || !jr_nats_connected(d->nats))
+        return;
+    struct open_job *o = jr_xalloc(sizeof *o);
+    *o = (struct open_job){.job = {.run = run_open, .done = done_open}, .d = d};
+    d->opening = jr_driver_submit(d, d->control_lane, &o->job);
+    if (!d->opening)
+        jr_xfree(o);
+}
+
+/* ---------------------------------------------------------------- facts */
+
+struct info_job {
+    struct jr_job job;
+    struct jr_driver *d;
+    uint64_t seq;
+    struct jr_stream_facts facts;
+};
+
+static void run_info(struct jr_job *job)
+{
+    struct info_job *i = (struct info_job *)(void *)job;
+    struct jr_stream_info info;
+    struct jr_errmsg e = {0};
+    job->err = jr_stream_info(i->d->nats, i->d->stream, &info, &e);
+    if (job->err < 0)
+        return;
+    i->facts = (struct jr_stream_facts){
+        .created_ns = info.created_ns,
+        .first_seq = info.first_seq,
+        .last_seq = info.last_seq,
+        .bytes = info.bytes,
+        .bytes_max = info.max_bytes > 0 ? (uint64_t)info.max_bytes : 0,
+    };
+    if (i->seq == 0 || i->seq < info.first_seq || i->seq > info.last_seq)
+        return;
+    struct jr_stored *stored = NULL;
+    int err = jr_stored_get(i->d->nats, i->d->stream, i->seq, &stored, &e);
+    if (err == 0) {
+        i->facts.has_msg = true;
+        i->facts.msg_time_ns = stored->time_ns;
+        i->facts.msg_hash = stored->payload_hash;
+    } else if (err != JR_ENOTFOUND) {
+        job->err = err;
+    }
+    jr_stored_destroy(stored);
+}
+
+static void done_info(struct jr_job *job)
+{
+    struct info_job *i = (struct info_job *)(void *)job;
+    struct jr_driver *d = i->d;
+    if (jr_driver_job_done(d)) {
+        struct jr_event ev = {.type = JR_EV_STREAM_INFO};
+        ev.u.stream.err = job->err;
+        ev.u.stream.facts = i->facts;
+        jr_driver_step(d, &ev);
+    }
+    jr_xfree(i);
+    jr_driver_maybe_closed(d);
+}
+
+void jr_driver_stream_info(struct jr_driver *d, uint64_t seq)
+{
+    struct info_job *i = jr_xalloc(sizeof *i);
+    *i = (struct info_job){.job = {.run = run_info, .done = done_info}, .d = d, .seq = seq};
+    if (!jr_driver_submit(d, d->control_lane, &i->job))
+        jr_xfree(i);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* A message decoded on the reader's thread; the arrays live in its arena. */
+struct decoded {
+    struct jr_arena arena;
+    struct jr_log_msg msg;
+    bool failed;
+};
+
+static void free_decoded(void *p)
+{
+    struct decoded *x = p;
+    jr_arena_deinit(&x->arena);
+    jr_xfree(x);
+}
+
+static pthread_key_t decoder_key;
+static pthread_once_t decoder_once = PTHREAD_ONCE_INIT;
+
+static void free_decoder(void *p)
+{
+    jr_event_decoder_destroy(p);
+}
+
+static void make_decoder_key(void)
+{
+    (void)pthread_key_create(&decoder_key, free_decoder);
+}
+
+/* One a thread; it ends with its thread. */
+static struct jr_event_decoder *decoder_of_thread(void)
+{
+    pthread_once(&decoder_once, make_decoder_key);
+    struct jr_event_decoder *x = pthread_getspecific(decoder_key);
+    if (!x) {
+        x = jr_event_decoder_create();
+        (void)pthread_setspecific(decoder_key, x);
+    }
+    return x;
+}
+
+static struct jr_str last_token(const char *subject)
+{
+    const char *dot = strrchr(subject, '.');
+    const char *token = dot ? dot + 1 : subject;
+    return jr_str_of(token, strlen(token));
+}
+
+/* Reader thread. */
+static void decode(struct jr_js_msg *m, void *ctx)
+{
+    (void)ctx;
+    if (m->kind != JR_READ_MSG)
+        return;
+    struct decoded *x = jr_xalloc(sizeof *x);
+    jr_arena_init(&x->arena, JR_EVENT_ARENA_MAX);
+    struct jr_event_ids ids = jr_event_ids_parse(jr_js_msg_header(m, JR_HEADER_INCARNATION),
+                                                 jr_js_msg_header(m, JR_HEADER_FIRST_ID),
+                                                 jr_js_msg_header(m, JR_HEADER_BEGIN));
+    x->failed = jr_event_decode(decoder_of_thread(), last_token(m->subject), m->payload, m->n, &ids,
+                                &x->arena, &x->msg) < 0;
+    x->msg.seq = m->seq;
+    x->msg.time_ns = m->time_ns;
+    m->decoded = x;
+    m->decoded_free = free_decoded;
+}
+
+static void count_events(const struct jr_kv_batch *b, uint32_t *stored, uint32_t *removed,
+                         uint32_t *cleared)
+{
+    for (uint32_t i = 0; i < b->n_events; i++) {
+        *stored += b->events[i].type == JR_KV_STORED ? b->events[i].n : 0;
+        *removed += b->events[i].type == JR_KV_REMOVED ? b->events[i].n : 0;
+        *cleared += b->events[i].type == JR_KV_CLEARED;
+    }
+}
+
+static void tail_line(struct jr_driver *d, const struct jr_log_msg *m)
+{
+    static const char *const kinds[] = {"", "batch", "control", "undecodable", "too_new"};
+    char line[512];
+    int n = snprintf(line, sizeof line, "{\"seq\":%llu,\"time_ns\":%lld,\"kind\":\"%s\"",
+                     (unsigned long long)m->seq, (long long)m->time_ns, kinds[m->kind]);
+    size_t at = (size_t)n;
+    if (m->kind == JR_LOG_KIND_BATCH) {
+        const struct jr_kv_batch *b = &m->u.batch;
+        uint32_t stored = 0, removed = 0, cleared = 0;
+        count_events(b, &stored, &removed, &cleared);
+        snprintf(line + at, sizeof line - at,
+                 ",\"worker_id\":\"%llu\",\"dp_rank\":%u,\"incarnation\":\"%llu\","
+                 "\"first_id\":%llu,\"events\":%u,\"begin\":%s,\"blocks_stored\":%u,"
+                 "\"blocks_removed\":%u,\"cleared\":%u}",
+                 (unsigned long long)b->worker_id, b->dp_rank, (unsigned long long)b->incarnation,
+                 (unsigned long long)b->first_id, b->n_events, b->begin ? "true" : "false", stored,
+                 removed, cleared);
+    } else {
+        snprintf(line + at, sizeof line - at, ",\"control\":%d}",
+                 m->kind == JR_LOG_KIND_CONTROL ? (int)m->u.control.type : 0);
+    }
+    d->config.on_tail(d->config.ctx, line);
+}
+
+static void feed(struct jr_driver *d, struct jr_js_msg *m)
+{
+    struct decoded *x = m->decoded;
+    struct jr_event ev = {.type = x->failed ? JR_EV_READER_BROKEN : JR_EV_LOG};
+    ev.u.log = &x->msg;
+    jr_driver_step(d, &ev);
+    if (d->tail && d->config.on_tail && !x->failed)
+        tail_line(d, &x->msg);
+    jr_js_msg_destroy(m);
+}
+
+bool jr_driver_feed_log(struct jr_driver *d)
+{
+    uint64_t until = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000;
+    while (d->queue_head && !jr_pool_frozen(d->pool) && jr_loop_now_ns() < until) {
+        struct jr_js_msg *m = d->queue_head;
+        d->queue_head = (struct jr_js_msg *)(void *)m->msg.next;
+        if (!d->queue_head)
+            d->queue_tail = &d->queue_head;
+        d->queue_n--;
+        feed(d, m);
+    }
+    return d->queue_head != NULL;
+}
+
+/* While the pool is frozen messages wait in order; the reader's window bounds how many. */
+static void enqueue(struct jr_driver *d, struct jr_js_msg *m)
+{
+    m->msg.next = NULL;
+    *d->queue_tail = m;
+    d->queue_tail = (struct jr_js_msg **)(void *)&m->msg.next;
+    d->queue_n++;
+    jr_idler_start(d->idler);
+}
+
+static void on_log_msg(struct jr_js_msg *m, void *ctx)
+{
+    struct jr_driver *d = ctx;
+    switch (m->kind) {
+    case JR_READ_MSG:
+        if (d->queue_head || jr_pool_frozen(d->pool))
+            enqueue(d, m);
+        else
+            feed(d, m);
+        return;
+    case JR_READ_STOPPED:
+        jr_log(JR_LOG_WARN, "stream.stopped", "stream=%s error=%s words=\"%s\"", d->stream,
+               jr_err_name(m->err), m->text);
+        jr_js_msg_destroy(m);
+        struct jr_event ev = {.type = JR_EV_READER_BROKEN};
+        jr_driver_step(d, &ev);
+        return;
+    case JR_READ_LOST:
+        jr_log(JR_LOG_WARN, "stream.lost", "stream=%s words=\"%s\"", d->stream, m->text);
+        break;
+    case JR_READ_LIVE:
+        break;
+    }
+    jr_js_msg_destroy(m);
+}
+
+static void drop_queue(struct jr_driver *d)
+{
+    while (d->queue_head) {
+        struct jr_js_msg *m = d->queue_head;
+        d->queue_head = (struct jr_js_msg *)(void *)m->msg.next;
+        jr_js_msg_destroy(m);
+    }
+    d->queue_tail = &d->queue_head;
+    d->queue_n = 0;
+}
+
+static void on_reader_closed(void *ctx)
+{
+    struct jr_driver *d = ctx;
+    d->closings--;
+    jr_driver_maybe_closed(d);
+}
+
+void jr_driver_stop_reader(struct jr_driver *d)
+{
+    if (!d->reader)
+        return;
+    struct jr_js_reader *reader = d->reader;
+    d->reader = NULL;
+    drop_queue(d);
+    d->closings++;
+    jr_js_reader_close(reader, on_reader_closed, d);
+}
+
+void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a)
+{
+    jr_driver_stop_reader(d);
+    struct jr_js_reader_config config = {
+        .nats = d->nats,
+        .loop = d->loop,
+        .stream = d->stream,
+        .from = JR_READ_POSITION,
+        .position = {.created_ns = a->u.start.stream_created_ns,
+                     .seq = a->u.start.applied,
+                     .has_msg = a->u.start.has_msg,
+                     .time_ns = a->u.start.msg_time_ns,
+                     .payload_hash = a->u.start.msg_hash},
+        .decode = decode,
+        .on_msg = on_log_msg,
+        .ctx = d,
+    };
+    int err = jr_js_reader_create(&config, &d->reader);
+    if (err < 0)
+        jr_log(JR_LOG_ERROR, "stream.reader_failed", "stream=%s error=%s", d->stream,
+               jr_err_name(err));
+}
+
+/* ---------------------------------------------------------------- writing */
+
+struct control_job {
+    struct jr_job job;
+    struct jr_driver *d;
+    struct jr_buf payload;
+    struct jr_errmsg e;
+};
+
+/* Expecting the last control message makes two that race one (error 10071 for the other). */
+static void run_control(struct jr_job *job)
+{
+    struct control_job *c = (struct control_job *)(void *)job;
+    char subject[JR_STREAM_NAME_MAX + 16];
+    snprintf(subject, sizeof subject, "%s.%s", c->d->stream, JR_SUBJECT_CONTROL);
+    struct jr_stored *last = NULL;
+    int err = jr_stored_last(c->d->nats, c->d->stream, subject, &last, &c->e);
+    if (err < 0 && err != JR_ENOTFOUND) {
+        job->err = err;
+        return;
+    }
+    struct jr_pub pub = {.subject = subject,
+                         .payload = c->payload.p,
+                         .n = c->payload.n,
+                         .expect_last = true,
+                         .last_subject_seq = last ? last->seq : 0};
+    jr_stored_destroy(last);
+    struct jr_pub_ack ack;
+    job->err = jr_js_publish(c->d->nats, &pub, &ack, &c->e);
+}
+
+static void done_control(struct jr_job *job)
+{
+    struct control_job *c = (struct control_job *)(void *)job;
+    struct jr_driver *d = c->d;
+    if (jr_driver_job_done(d)) {
+        struct jr_event ev = {.type = JR_EV_CONTROL_PUBLISHED};
+        ev.u.result.err = job->err;
+        jr_driver_step(d, &ev);
+    }
+    jr_buf_deinit(&c->payload);
+    jr_xfree(c);
+    jr_driver_maybe_closed(d);
+}
+
+void jr_driver_publish_control(struct jr_driver *d, const struct jr_control *control)
+{
+    struct control_job *c = jr_xalloc(sizeof *c);
+    *c = (struct control_job){.job = {.run = run_control, .done = done_control}, .d = d};
+    jr_buf_init(&c->payload, JR_BATCH_BYTES_MAX);
+    int err = jr_event_encode_control(control, &c->payload);
+    if (err == 0 && d->connected && jr_driver_submit(d, d->control_lane, &c->job))
+        return;
+    jr_log(JR_LOG_WARN, "control.not_published", "type=%d error=%s", (int)control->type,
+           jr_err_name(err));
+    jr_buf_deinit(&c->payload);
+    jr_xfree(c);
+}
+
+struct put_job {
+    struct jr_job job;
+    struct jr_driver *d;
+    char key[JR_NAME_MAX];
+    char value[JR_NAME_MAX];
+    bool create;
+};
+
+static void run_put(struct jr_job *job)
+{
+    struct put_job *p = (struct put_job *)(void *)job;
+    struct jr_errmsg e = {0};
+    size_t n = strlen(p->value);
+    if (p->create)
+        job->err = jr_js_kv_create(p->d->state, p->key, p->value, n, NULL, &e);
+    else
+        job->err = jr_js_kv_put(p->d->state, p->key, p->value, n, NULL, &e);
+    if (p->create && job->err == JR_ECONFLICT)
+        job->err = 0; /* it is there: that is what was wanted */
+}
+
+static void done_put(struct jr_job *job)
+{
+    struct put_job *p = (struct put_job *)(void *)job;
+    struct jr_driver *d = p->d;
+    if (jr_driver_job_done(d) && job->err < 0)
+        jr_log(JR_LOG_WARN, "state.put_failed", "key=%s error=%s", p->key, jr_err_name(job->err));
+    jr_xfree(p);
+    jr_driver_maybe_closed(d);
+}
+
+/* Level-triggered by the pool, so a failure is only logged. */
+void jr_driver_put_state(struct jr_driver *d, const char *key, const char *value, bool create)
+{
+    if (!d->opened)
+        return;
+    struct put_job *p = jr_xalloc(sizeof *p);
+    *p = (struct put_job){.job = {.run = run_put, .done = done_put}, .d = d, .create = create};
+    (void)jr_str_copy(p->key, sizeof p->key, key);
+    (void)jr_str_copy(p->value, sizeof p->value, value);
+    if (!jr_driver_submit(d, d->control_lane, &p->job))
+        jr_xfree(p);
+}

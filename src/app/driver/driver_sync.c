@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sync stream: memory only, read from its start at every (re)connection. docs/protocol.md §6. */
+#include "app/driver/driver_internal.h"
+
+#include "base/log.h"
+#include "wire/sync_codec.h"
+
+#include <string.h>
+
+static void smooth_delay(struct jr_driver *d, int64_t stored_ns)
+{
+    double ms = (double)(jr_unix_ns() - stored_ns) / 1e6;
+    if (ms < 0)
+        ms = 0;
+    d->stats.sync_delay_ms += (ms - d->stats.sync_delay_ms) / 16;
+}
+
+static void on_batch(struct jr_driver *d, const struct jr_js_msg *m)
+{
+    struct jr_arena arena;
+    jr_arena_init(&arena, JR_SYNC_ARENA_MAX);
+    struct jr_sync_batch batch;
+    struct jr_errmsg e = {0};
+    int err = jr_sync_decode(m->payload, m->n, &arena, &batch, &e);
+    if (err < 0) {
+        jr_log(JR_LOG_WARN, "sync.unreadable", "subject=%s error=%s words=\"%s\"", m->subject,
+               jr_err_name(err), e.text);
+    } else if (strcmp(batch.replica, d->config.pool.replica_id) != 0) {
+        smooth_delay(d, m->time_ns);
+        struct jr_event ev = {.type = JR_EV_SYNC};
+        ev.u.sync = &batch;
+        jr_driver_step(d, &ev);
+    }
+    jr_arena_deinit(&arena);
+}
+
+static void on_sync_msg(struct jr_js_msg *m, void *ctx)
+{
+    struct jr_driver *d = ctx;
+    if (m->kind == JR_READ_MSG) {
+        on_batch(d, m);
+    } else if (m->kind == JR_READ_LIVE) {
+        struct jr_event ev = {.type = JR_EV_SYNC_OPENED};
+        jr_driver_step(d, &ev);
+    }
+    jr_js_msg_destroy(m);
+}
+
+int jr_driver_sync_start(struct jr_driver *d)
+{
+    if (!d->config.pool.replica_sync)
+        return 0;
+    struct jr_js_publisher_config publisher = {
+        .nats = d->nats, .loop = d->loop, .timeout_ms = 2000};
+    int err = d->publisher ? 0 : jr_js_publisher_create(&publisher, &d->publisher);
+    if (err < 0)
+        return err;
+    struct jr_stream_config stream;
+    /* Three base intervals: a base is always there. Replicas as the others: it is small. */
+    jr_stream_config_sync(&stream, d->sync_stream, (int64_t)d->config.pool.base_interval_ms * 3,
+                          d->config.nats_replicas);
+    struct jr_js_reader_config reader = {.nats = d->nats,
+                                         .loop = d->loop,
+                                         .stream = d->sync_stream,
+                                         .from = JR_READ_ALL,
+                                         .create = &stream,
+                                         .on_msg = on_sync_msg,
+                                         .ctx = d};
+    return jr_js_reader_create(&reader, &d->sync_reader);
+}
+
+static void on_ack(void *ctx, int err, const struct jr_pub_ack *ack)
+{
+    (void)ack;
+    struct jr_driver *d = ctx;
+    if (err == 0 || d->closing)
+        return;
+    struct jr_event ev = {.type = JR_EV_SYNC_FAILED};
+    jr_driver_step(d, &ev);
+}
+
+void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *batch)
+{
+    if (!d->publisher)
+        return;
+    struct jr_buf b;
+    jr_buf_init(&b, JR_BATCH_BYTES_MAX);
+    int err = jr_sync_encode(batch, &b);
+    char subject[JR_STREAM_NAME_MAX + JR_NAME_MAX + 2];
+    snprintf(subject, sizeof subject, "%s.%s", d->sync_stream, d->config.pool.replica_id);
+    struct jr_pub pub = {
+        .subject = subject, .payload = b.p, .n = b.n, .rollup = batch->is_base && batch->part == 0};
+    if (err == 0)
+        err = jr_js_publish_async(d->publisher, &pub, on_ack, d);
+    jr_buf_deinit(&b);
+    if (err == 0)
+        return;
+    jr_log(JR_LOG_WARN, "sync.not_published", "error=%s", jr_err_name(err));
+    struct jr_event ev = {.type = JR_EV_SYNC_FAILED};
+    jr_driver_step(d, &ev);
+}
