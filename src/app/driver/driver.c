@@ -213,8 +213,14 @@ void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
         run_actions(d, acts);
     d->depth--;
     jr_actions_deinit(&inner, d->pool);
-    if (d->depth == 0 && !d->closing)
-        rearm(d);
+    if (d->depth > 0 || d->closing)
+        return;
+    if (d->sync_failed) {
+        d->sync_failed = false;
+        struct jr_event failed = {.type = JR_EV_SYNC_FAILED};
+        jr_driver_step(d, &failed);
+    }
+    rearm(d);
 }
 
 static void on_tick(void *ctx)

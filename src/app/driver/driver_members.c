@@ -6,6 +6,7 @@
  * A key is renewed by revision only: a failed renewal means that this replica has a new life. */
 #include "app/driver/driver_internal.h"
 
+#include "base/cursor.h"
 #include "base/log.h"
 #include "wire/lease_json.h"
 

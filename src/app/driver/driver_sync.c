@@ -96,6 +96,5 @@ void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *bat
     if (err == 0)
         return;
     jr_log(JR_LOG_WARN, "sync.not_published", "error=%s", jr_err_name(err));
-    struct jr_event ev = {.type = JR_EV_SYNC_FAILED};
-    jr_driver_step(d, &ev);
+    d->sync_failed = true; /* told when this step's actions are through */
 }
