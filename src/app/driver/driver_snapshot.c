@@ -295,6 +295,16 @@ static int verify(struct write_job *w, uint64_t revision)
                 : jr_errmsg_set(&w->e, JR_ECORRUPT, "what was read back is not what was written");
 }
 
+/* Chunks that no meta names. Left behind, they only take room: the next leader collects them. */
+static void purge_chunks(struct write_job *w, const char *nuid)
+{
+    struct jr_errmsg e = {0};
+    int err = jr_object_purge_chunks(w->d->store, nuid, &e);
+    if (err < 0)
+        jr_log(JR_LOG_WARN, "snapshot.chunks_left", "nuid=%s error=%s words=\"%s\"", nuid,
+               jr_err_name(err), e.text);
+}
+
 static void run_write(struct jr_job *job)
 {
     struct write_job *w = (struct write_job *)(void *)job;
@@ -311,10 +321,10 @@ static void run_write(struct jr_job *job)
         if (err == 0)
             err = verify(w, revision);
         else if (err == JR_ECONFLICT)
-            (void)jr_object_purge_chunks(w->d->store, object.nuid, NULL);
+            purge_chunks(w, object.nuid);
     }
     if (err == 0 && had)
-        (void)jr_object_purge_chunks(w->d->store, before.nuid, NULL); /* named by nothing now */
+        purge_chunks(w, before.nuid);
     job->err = err;
 }
 
