@@ -32,6 +32,8 @@ else()
     add_library(jr_llhttp STATIC ${llhttp_src}/llhttp.c ${llhttp_src}/api.c ${llhttp_src}/http.c)
     target_include_directories(jr_llhttp SYSTEM PUBLIC ${JR_DEPS}/usr/share/include
                                ${JR_DEPS}/usr/share/include/llhttp)
+    # 8.1's loose mode takes any two bytes for the CR LF behind a chunk; 9 is always strict.
+    target_compile_definitions(jr_llhttp PUBLIC LLHTTP_STRICT_MODE=1)
     target_compile_options(jr_llhttp PRIVATE -w)
 endif()
 

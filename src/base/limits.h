@@ -40,4 +40,7 @@
 #define JR_MAILBOX_MAX           65536 /* messages waiting for a loop */
 #define JR_LOOP_SLICE_US         1000  /* a sliced job gives way after this */
 
+#define JR_CONFIG_VALUE_MAX      4096 /* bytes of an option's value */
+#define JR_CONFIG_LIST_MAX       4096 /* elements of a list option */
+
 #endif

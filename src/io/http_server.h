@@ -28,7 +28,8 @@ struct jr_http_server_config {
     uint64_t body_max;
     uint32_t conns_max;
     uint32_t header_timeout_ms; /* time from the first byte to the whole header */
-    uint32_t idle_timeout_ms;   /* keep-alive without a request */
+    uint32_t
+        idle_timeout_ms; /* keep-alive without a request; a body or a reader that stands still */
     void (*on_request)(void *ctx, struct jr_http_request *req);
     void *ctx;
 };
@@ -44,7 +45,8 @@ JR_MUST_CHECK int jr_http_server_listen(struct jr_loop *loop,
                                         struct jr_errmsg *e, struct jr_http_server **ret);
 uint16_t jr_http_server_port(const struct jr_http_server *s);
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s);
-/* No new connections; kept-alive ones close after their present answer, idle ones now. */
+/* No new connections; kept-alive ones close after their present answer, idle ones now. One that was
+ * accepted but sent nothing yet may still send its first request. */
 void jr_http_server_drain(struct jr_http_server *s);
 /* Closes everything; requests under way see on_gone first. cb (may be NULL) fires when all is gone.
  */
@@ -62,7 +64,8 @@ const struct jr_http_header *jr_http_request_headers(const struct jr_http_reques
 bool jr_http_request_from_loopback(const struct jr_http_request *req);
 uint64_t jr_http_request_id(const struct jr_http_request *req); /* unique in this server */
 
-/* on_gone fires at most once, never after end or respond; on_writable after a write that
+/* on_gone fires at most once, never after end or respond, never from within a call of this module;
+ * on_writable after a write that
  * returned JR_EAGAIN, once there is room again. Both may be NULL. */
 void jr_http_request_watch(struct jr_http_request *req, void (*on_gone)(void *ctx),
                            void (*on_writable)(void *ctx), void *ctx);
@@ -73,7 +76,7 @@ void jr_http_respond(struct jr_http_request *req, int status, const char *conten
 /* Stream: content_length < 0 means chunked. */
 void jr_http_respond_start(struct jr_http_request *req, int status, const char *content_type,
                            const char *extra_headers, int64_t content_length);
-/* Copies (or sends at once). 0; JR_EAGAIN: taken, but wait for on_writable before the next;
+/* Copies (or sends at once); n == 0 does nothing. What goes beyond content_length is not sent. 0; JR_EAGAIN: taken, but wait for on_writable before the next;
  * JR_ECLOSED: the client is gone, nothing was taken. */
 JR_MUST_CHECK int jr_http_respond_write(struct jr_http_request *req, const void *p, size_t n);
 /* Ends the answer and takes the request; with abort the connection is cut, so that the client sees

@@ -36,8 +36,8 @@ JR_MUST_CHECK int jr_js_publisher_create(const struct jr_js_publisher_config *co
  * the payload exceeds the server's maximum. */
 JR_MUST_CHECK int jr_js_publish_async(struct jr_js_publisher *publisher, const struct jr_pub *pub,
                                       jr_js_ack_fn *fn, void *ctx);
-/* Loop thread, does not block. What is open ends with JR_ECLOSED within this call; cb (may be NULL)
- * runs on the loop when the threads have ended. Takes the publisher. */
+/* Loop thread, does not block. What is open ends with its outcome or JR_ECLOSED before cb (may be
+ * NULL) runs on the loop, within about 100 ms; then the threads have ended. Takes the publisher. */
 void jr_js_publisher_close(struct jr_js_publisher *publisher, void (*cb)(void *ctx), void *ctx);
 
 struct jr_js_publisher_counters {

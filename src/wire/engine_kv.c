@@ -358,7 +358,7 @@ static int read_extra_keys(struct draft *d, struct jr_cursor *c)
     if (rv < 0 || m.type == JR_MSGPACK_NIL) {
         return rv;
     }
-    if (m.type != JR_MSGPACK_ARRAY) {
+    if (m.type != JR_MSGPACK_ARRAY || m.n > d->ev.n_hashes) {
         return JR_EPROTO;
     }
     uint32_t blocks = m.n;

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/cli.h"
+#include "app/docs.h"
+#include "app/log_sink.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "jetrouter/version.h"
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* CMake defines JR_HAVE_<NAME> for each command whose source exists; the others say so. */
+static int not_built(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    return jr_errmsg_set(e, JR_EUNSUPPORTED, "the command '%s' is not built yet",
+                         jr_config_command_name(jr_config_command(cfg)));
+}
+#ifdef JR_HAVE_FRONTEND
+#include "app/frontend/frontend.h"
+#else
+#define jr_frontend_main not_built
+#endif
+#ifdef JR_HAVE_ROUTER
+#include "app/router/router.h"
+#else
+#define jr_router_main not_built
+#endif
+#ifdef JR_HAVE_BRIDGE
+#include "app/bridge/bridge.h"
+#else
+#define jr_bridge_main not_built
+#endif
+#ifdef JR_HAVE_MOCKER
+#include "app/mocker/mocker.h"
+#else
+#define jr_mocker_main not_built
+#endif
+#ifdef JR_HAVE_REPLAY
+#include "app/replay/replay.h"
+#else
+#define jr_replay_main not_built
+#endif
+#ifdef JR_HAVE_CTL
+#include "app/ctl/ctl.h"
+#else
+#define jr_ctl_main not_built
+#endif
+
+static const struct jr_command commands[] = {
+    {"frontend", JR_CMD_FRONTEND, "", 0, "OpenAI-compatible HTTP front that routes and proxies",
+     "jetrouter frontend --http-port 8000 --router-mode kv --embedded-nats", jr_frontend_main},
+    {"router", JR_CMD_ROUTER, "", 0, "standalone router of one endpoint",
+     "jetrouter router --endpoint dynamo.prefill.generate --router-block-size 64", jr_router_main},
+    {"bridge", JR_CMD_BRIDGE, "", 0, "publishes an engine's KV events to JetStream",
+     "jetrouter bridge --engine-url http://127.0.0.1:8100 "
+     "--kv-events-endpoint tcp://127.0.0.1:5557",
+     jr_bridge_main},
+    {"mocker", JR_CMD_MOCKER, "", 0, "simulated engines",
+     "jetrouter mocker --http-port 8100 --num-workers 4 --zmq-kv-events-ports 5557 --bridge",
+     jr_mocker_main},
+    {"replay", JR_CMD_REPLAY, "", 0, "replays a trace against a URL and reports",
+     "jetrouter replay --trace trace.jsonl --url http://127.0.0.1:8000 --limit 500",
+     jr_replay_main},
+    {"ctl", JR_CMD_CTL, "ACTION", 1,
+     "asks a replica: state, workers, replicas, digest, snapshot, reset, drain, tail",
+     "jetrouter ctl --url http://127.0.0.1:8000 workers", jr_ctl_main},
+};
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+const struct jr_command *jr_cli_commands(unsigned *ret_n)
+{
+    *ret_n = COMMANDS;
+    return commands;
+}
+
+static const struct jr_command *find_command(const char *name)
+{
+    for (unsigned i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- output */
+
+/* "jetrouter frontend: <message>. <Hint>." on one line; returns the exit code. */
+static int fail(const char *command, int err, const struct jr_errmsg *e)
+{
+    char message[sizeof e->text], hint[160];
+    (void)jr_str_copy(message, sizeof message, e->text[0] ? e->text : jr_err_text(err));
+    size_t n = strlen(message);
+    while (n > 0 && (message[n - 1] == '.' || message[n - 1] == '\n' || message[n - 1] == ' '))
+        message[--n] = '\0';
+    for (char *p = message; *p; p++)
+        if ((unsigned char)*p < ' ')
+            *p = ' ';
+    (void)jr_str_copy(hint, sizeof hint, jr_err_hint(err));
+    if (hint[0] >= 'a' && hint[0] <= 'z')
+        hint[0] = (char)(hint[0] - 'a' + 'A');
+    (void)fprintf(stderr, "jetrouter%s%s: %s. %s.\n", command[0] ? " " : "", command, message,
+                  hint);
+    return jr_err_exit_code(err);
+}
+
+static int print(const struct jr_buf *b)
+{
+    bool ok = fwrite(jr_buf_str(b), 1, b->n, stdout) == b->n && fflush(stdout) == 0 && b->err == 0;
+    return ok ? 0 : jr_err_exit_code(JR_EIO);
+}
+
+#define TEXT_MAX (4 << 20)
+
+static int print_usage(void)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, TEXT_MAX);
+    jr_docs_usage(&b);
+    int rv = print(&b);
+    jr_buf_deinit(&b);
+    return rv;
+}
+
+static int print_help(const struct jr_command *command)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, TEXT_MAX);
+    jr_docs_help(command, &b);
+    int rv = print(&b);
+    jr_buf_deinit(&b);
+    return rv;
+}
+
+/* jetrouter docs config|metrics|man: for the build, not listed. */
+static int print_docs(const char *what)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, TEXT_MAX);
+    int rv;
+    if (what && strcmp(what, "config") == 0)
+        jr_docs_config(&b);
+    else if (what && strcmp(what, "metrics") == 0)
+        jr_docs_metrics(&b);
+    else if (what && strcmp(what, "man") == 0)
+        jr_docs_man(&b);
+    else {
+        struct jr_errmsg e = {"which text? config, metrics or man"};
+        jr_buf_deinit(&b);
+        return fail("docs", JR_EUSAGE, &e);
+    }
+    rv = print(&b);
+    jr_buf_deinit(&b);
+    return rv;
+}
+
+static int unknown_command(const char *name)
+{
+    struct jr_errmsg e = {""};
+    const char *best = "help";
+    unsigned distance = jr_str_distance(name, best);
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        unsigned d = jr_str_distance(name, commands[i].name);
+        if (d < distance) {
+            distance = d;
+            best = commands[i].name;
+        }
+    }
+    (void)jr_errmsg_set(&e, JR_EUSAGE, "unknown command '%.64s', the nearest is '%s'", name, best);
+    return fail("", JR_EUSAGE, &e);
+}
+
+/* ---------------------------------------------------------------- running */
+
+static bool wants_help(int argc, char *const *argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
+static int dump_config(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    const char *path = jr_config_str(cfg, JR_CFG_DUMP_CONFIG_TO);
+    if (!path)
+        return 0;
+    struct jr_buf b;
+    jr_buf_init(&b, TEXT_MAX);
+    jr_config_dump(cfg, &b);
+    FILE *f = fopen(path, "w");
+    bool ok = f && fwrite(jr_buf_str(&b), 1, b.n, f) == b.n;
+    int why = errno;
+    if (f && fclose(f) != 0)
+        ok = false;
+    jr_buf_deinit(&b);
+    if (!ok)
+        return jr_errmsg_set(e, JR_EIO, "--dump-config-to: cannot write %.128s: %s", path,
+                             strerror(why));
+    return 0;
+}
+
+static void log_notes(const struct jr_config *cfg)
+{
+    struct jr_errmsg note;
+    unsigned pos = 0;
+    const char *text;
+    while ((text = jr_config_note(cfg, &pos, &note)))
+        jr_log(JR_LOG_WARN, "config.note", "text=\"%s\"", text);
+}
+
+#ifdef JR_FAILPOINTS
+static void sleep_ms(unsigned ms)
+{
+    (void)usleep(ms * 1000);
+}
+
+static int set_failpoints(struct jr_errmsg *e)
+{
+    const char *spec = getenv("JETROUTER_FAILPOINTS");
+    jr_failpoint_set_sleep(sleep_ms);
+    if (spec && spec[0] && jr_failpoint_set(spec) < 0)
+        return jr_errmsg_set(e, JR_EINVAL, "JETROUTER_FAILPOINTS: cannot read '%.128s'", spec);
+    return 0;
+}
+#else
+static int set_failpoints(struct jr_errmsg *e)
+{
+    (void)e;
+    return 0;
+}
+#endif
+
+static int run(const struct jr_command *command, int argc, char *const *argv)
+{
+    struct jr_errmsg e = {""};
+    struct jr_config *cfg = NULL;
+    int rv = jr_config_load(command->cmd, argc, argv, command->args_max, getenv, &e, &cfg);
+    if (rv < 0)
+        return fail(command->name, rv, &e);
+    jr_log_sink_configure(cfg);
+    rv = set_failpoints(&e);
+    if (rv == 0)
+        rv = dump_config(cfg, &e);
+    if (rv == 0) {
+        log_notes(cfg);
+        rv = command->main(cfg, &e);
+    }
+    jr_config_destroy(cfg);
+    return rv < 0 ? fail(command->name, rv, &e) : rv;
+}
+
+int jr_cli_main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        struct jr_errmsg e = {
+            "a command is missing: frontend, router, bridge, mocker, replay, ctl"};
+        return fail("", JR_EUSAGE, &e);
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--version") == 0 || strcmp(word, "version") == 0)
+        return printf("jetrouter %s\n", JETROUTER_VERSION) > 0 ? 0 : jr_err_exit_code(JR_EIO);
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        return print_usage();
+    if (strcmp(word, "docs") == 0)
+        return print_docs(argc > 2 ? argv[2] : NULL);
+    if (strcmp(word, "help") == 0) {
+        if (argc < 3)
+            return print_usage();
+        word = argv[2];
+    }
+    const struct jr_command *command = find_command(word);
+    if (!command)
+        return unknown_command(word);
+    if (strcmp(argv[1], "help") == 0 || wants_help(argc - 2, argv + 2))
+        return print_help(command);
+    return run(command, argc - 2, argv + 2);
+}

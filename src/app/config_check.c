@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_check: what options mean together, and the rewriting of single values. */
+#include "app/config.h"
+#include "base/str.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool given(const struct jr_config *cfg, enum jr_cfg_key key)
+{
+    return jr_config_source(cfg, key) != JR_CFG_FROM_DEFAULT;
+}
+
+/* ---------------------------------------------------------------- rules */
+
+static bool weights_given(const struct jr_config *cfg)
+{
+    return given(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_WEIGHT) ||
+           given(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT) ||
+           given(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY) ||
+           given(cfg, JR_CFG_ROUTER_PREFILL_LOAD_SCALE) ||
+           given(cfg, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT);
+}
+
+bool jr_config_cost_model_is_dynamo(const struct jr_config *cfg)
+{
+    return weights_given(cfg) || strcmp(jr_config_str(cfg, JR_CFG_ROUTER_PRESET), "none") != 0 ||
+           strcmp(jr_config_str(cfg, JR_CFG_ROUTER_COST_MODEL), "dynamo") == 0;
+}
+
+static bool durable_without_events(const struct jr_config *cfg)
+{
+    return given(cfg, JR_CFG_ROUTER_DURABLE_KV_EVENTS) &&
+           jr_config_bool(cfg, JR_CFG_ROUTER_DURABLE_KV_EVENTS) &&
+           !jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS);
+}
+
+static bool events_not_durable(const struct jr_config *cfg)
+{
+    return !jr_config_bool(cfg, JR_CFG_ROUTER_DURABLE_KV_EVENTS) &&
+           jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS);
+}
+
+static bool output_without_active(const struct jr_config *cfg)
+{
+    return jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_OUTPUT_BLOCKS) &&
+           !jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_ACTIVE_BLOCKS);
+}
+
+static bool cache_control_without_kv(const struct jr_config *cfg)
+{
+    return jr_config_bool(cfg, JR_CFG_ENABLE_CACHE_CONTROL) &&
+           strcmp(jr_config_str(cfg, JR_CFG_ROUTER_MODE), "kv") != 0;
+}
+
+static bool seconds_with_weights(const struct jr_config *cfg)
+{
+    return given(cfg, JR_CFG_ROUTER_COST_MODEL) && weights_given(cfg) &&
+           strcmp(jr_config_str(cfg, JR_CFG_ROUTER_COST_MODEL), "seconds") == 0;
+}
+
+static bool two_nats(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_EMBEDDED_NATS) &&
+           jr_config_source(cfg, JR_CFG_NATS_SERVER) == JR_CFG_FROM_CLI;
+}
+
+static bool half_a_certificate(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_NATS_TLS_CERT) !=
+           jr_config_is_set(cfg, JR_CFG_NATS_TLS_KEY);
+}
+
+static bool half_a_login(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_NATS_AUTH_USERNAME) !=
+           jr_config_is_set(cfg, JR_CFG_NATS_AUTH_PASSWORD);
+}
+
+static bool one_component(const struct jr_config *cfg)
+{
+    uint32_t n;
+    (void)jr_config_list(cfg, JR_CFG_COMPONENT, &n);
+    return n != 1;
+}
+
+static bool two_urls(const struct jr_config *cfg)
+{
+    uint32_t n;
+    (void)jr_config_list(cfg, JR_CFG_URL, &n);
+    return n != 1;
+}
+
+static bool many_urls(const struct jr_config *cfg)
+{
+    uint32_t n;
+    (void)jr_config_list(cfg, JR_CFG_URL, &n);
+    return n > 2;
+}
+
+/* A list of ports names one for each worker, or the first of all. */
+static bool ports_wrong(const struct jr_config *cfg, enum jr_cfg_key key)
+{
+    uint32_t n, workers = jr_config_u32(cfg, JR_CFG_NUM_WORKERS);
+    const char *const *v = jr_config_list(cfg, key, &n);
+    if (n == 0 || n == workers)
+        return false;
+    return n != 1 || strtoul(v[0], NULL, 10) + workers - 1 > 65535;
+}
+
+static bool event_ports_wrong(const struct jr_config *cfg)
+{
+    return ports_wrong(cfg, JR_CFG_ZMQ_KV_EVENTS_PORTS);
+}
+
+static bool replay_ports_wrong(const struct jr_config *cfg)
+{
+    return ports_wrong(cfg, JR_CFG_ZMQ_REPLAY_PORTS);
+}
+
+static bool http_ports_wrong(const struct jr_config *cfg)
+{
+    uint16_t port = jr_config_port(cfg, JR_CFG_HTTP_PORT);
+    return port != 0 && port + jr_config_u32(cfg, JR_CFG_NUM_WORKERS) - 1 > 65535;
+}
+
+static bool bridge_without_events(const struct jr_config *cfg)
+{
+    return jr_config_bool(cfg, JR_CFG_BRIDGE) && !jr_config_is_set(cfg, JR_CFG_ZMQ_KV_EVENTS_PORTS);
+}
+
+static bool approximate_with_events(const struct jr_config *cfg)
+{
+    return jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS) &&
+           (given(cfg, JR_CFG_ROUTER_TTL_SECS) || given(cfg, JR_CFG_ROUTER_MAX_TREE_SIZE) ||
+            given(cfg, JR_CFG_ROUTER_PRUNE_TARGET_RATIO));
+}
+
+static bool reset_at_every_start(const struct jr_config *cfg)
+{
+    const char *token = jr_config_str(cfg, JR_CFG_ROUTER_RESET_STATES);
+    return token && token[0] == '\0';
+}
+
+static const struct rule {
+    unsigned commands;
+    bool fatal; /* else a note */
+    bool (*broken)(const struct jr_config *cfg);
+    const char *text;
+} rules[] = {
+    {JR_CMD_ROUTING, true, durable_without_events,
+     "--router-durable-kv-events needs --router-kv-events"},
+    {JR_CMD_ROUTING, true, events_not_durable,
+     "--no-router-durable-kv-events needs --no-router-kv-events: events are read from JetStream"},
+    {JR_CMD_ROUTING, true, output_without_active,
+     "--router-track-output-blocks needs --router-track-active-blocks"},
+    {JR_CMD_FRONTEND, true, cache_control_without_kv,
+     "--enable-cache-control needs --router-mode kv"},
+    {JR_CMD_ROUTING, true, seconds_with_weights,
+     "--router-cost-model seconds does not use the weights of Dynamo's cost function: leave one "
+     "out"},
+    {JR_CMD_FRONTEND, true, two_nats, "--embedded-nats and --nats-server exclude each other"},
+    {JR_CMD_NATS, true, half_a_certificate, "--nats-tls-cert and --nats-tls-key go together"},
+    {JR_CMD_NATS, true, half_a_login, "NATS_AUTH_USERNAME and NATS_AUTH_PASSWORD go together"},
+    {JR_CMD_BRIDGE | JR_CMD_MOCKER, true, one_component, "--component: exactly one is needed here"},
+    {JR_CMD_CTL, true, two_urls, "--url: exactly one is needed here"},
+    {JR_CMD_REPLAY, true, many_urls, "--url: at most two can be compared"},
+    {JR_CMD_MOCKER, true, http_ports_wrong,
+     "--http-port: the ports of all workers must be below 65536"},
+    {JR_CMD_MOCKER, true, event_ports_wrong,
+     "--zmq-kv-events-ports: name one port for each worker, or the first of them, below 65536"},
+    {JR_CMD_MOCKER, true, replay_ports_wrong,
+     "--zmq-replay-ports: name one port for each worker, or the first of them, below 65536"},
+    {JR_CMD_MOCKER, true, bridge_without_events, "--bridge needs --zmq-kv-events-ports"},
+    {JR_CMD_ROUTING, false, approximate_with_events,
+     "--router-ttl-secs, --router-max-tree-size and --router-prune-target-ratio act only with "
+     "--no-router-kv-events"},
+    {JR_CMD_ROUTING, false, reset_at_every_start,
+     "--router-reset-states without a token resets every replica at each start of this one"},
+};
+#define RULES (sizeof rules / sizeof rules[0])
+
+int jr_config_check(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    for (unsigned i = 0; i < RULES; i++)
+        if (rules[i].fatal && (rules[i].commands & (unsigned)jr_config_command(cfg)) &&
+            rules[i].broken(cfg))
+            return jr_errmsg_set(e, JR_ECONFIG, "%s", rules[i].text);
+    return 0;
+}
+
+const char *jr_config_note(const struct jr_config *cfg, unsigned *pos, struct jr_errmsg *note)
+{
+    unsigned command = (unsigned)jr_config_command(cfg);
+    for (; *pos < RULES; ++*pos) {
+        const struct rule *rule = &rules[*pos];
+        if (!rule->fatal && (rule->commands & command) && rule->broken(cfg)) {
+            ++*pos;
+            return rule->text;
+        }
+    }
+    for (; *pos < RULES + JR_CFG_COUNT; ++*pos) {
+        enum jr_cfg_key key = (enum jr_cfg_key)(*pos - RULES);
+        const struct jr_cfg_row *row = jr_config_row(key);
+        if (row->group == JR_CFG_GROUP_COMPAT && (row->commands & command) && given(cfg, key)) {
+            ++*pos;
+            (void)jr_errmsg_set(note, 0, "--%s has no effect: %s", row->flag, row->help);
+            return note->text;
+        }
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- canonical values */
+
+/* RUST_LOG style filters: the first part without '=' is the general level. */
+int jr_config_canon_log_level(const char *text, char *ret, size_t cap)
+{
+    static const char *const levels[][2] = {
+        {"trace", "debug"},  {"debug", "debug"}, {"info", "info"}, {"warn", "warn"},
+        {"warning", "warn"}, {"error", "error"}, {"off", "off"},   {"none", "off"},
+    };
+    for (const char *p = text; *p;) {
+        struct jr_str part = jr_str_of(p, strcspn(p, ","));
+        for (unsigned i = 0; i < sizeof levels / sizeof levels[0]; i++)
+            if (jr_str_ieq(part, levels[i][0]))
+                return jr_str_copy(ret, cap, levels[i][1]) ? 0 : JR_EINVAL;
+        bool filter = memchr(part.p, '=', part.n) != NULL;
+        if (!filter)
+            return JR_EINVAL;
+        p += part.n;
+        p += *p == ',';
+    }
+    return jr_str_copy(ret, cap, "info") ? 0 : JR_EINVAL; /* only filters: the default */
+}
+
+int jr_config_canon_port(const char *text, char *ret, size_t cap)
+{
+    size_t n = strspn(text, "0123456789");
+    if (n == 0 || n > 5 || text[n] != '\0')
+        return JR_EINVAL;
+    unsigned long port = strtoul(text, NULL, 10);
+    if (port == 0 || port > 65535)
+        return JR_EINVAL;
+    (void)snprintf(ret, cap, "%lu", port);
+    return 0;
+}
+
+/* Is there HOST:PORT, as in a.b:1, [::1]:1 or *:1? */
+static bool has_host_port(const char *s, size_t n)
+{
+    char port[8], ret[8];
+    const char *colon = NULL;
+    for (size_t i = 0; i < n; i++)
+        if (s[i] == ':')
+            colon = s + i;
+        else if (s[i] <= ' ' || s[i] == '@')
+            return false;
+    size_t digits = colon ? n - (size_t)(colon + 1 - s) : 0;
+    if (!colon || colon == s || digits == 0 || digits >= sizeof port)
+        return false;
+    memcpy(port, colon + 1, digits);
+    port[digits] = '\0';
+    return jr_config_canon_port(port, ret, sizeof ret) == 0;
+}
+
+int jr_config_canon_http_url(const char *text, char *ret, size_t cap)
+{
+    static const char scheme[] = "http://";
+    size_t n = strlen(text);
+    while (n > 0 && text[n - 1] == '/')
+        n--;
+    if (n < sizeof scheme || strncmp(text, scheme, sizeof scheme - 1) != 0 || n >= cap ||
+        n >= JR_URL_MAX)
+        return JR_EINVAL;
+    const char *host = text + sizeof scheme - 1;
+    size_t host_n = strcspn(host, "/");
+    size_t rest = n - (sizeof scheme - 1);
+    if (!has_host_port(host, host_n < rest ? host_n : rest))
+        return JR_EINVAL;
+    memcpy(ret, text, n);
+    ret[n] = '\0';
+    return 0;
+}
+
+int jr_config_canon_zmq_url(const char *text, char *ret, size_t cap)
+{
+    bool tcp = strncmp(text, "tcp://", 6) == 0 && has_host_port(text + 6, strlen(text + 6));
+    bool ipc = strncmp(text, "ipc://", 6) == 0 && text[6] != '\0';
+    bool inproc = strncmp(text, "inproc://", 9) == 0 && text[9] != '\0';
+    if (!tcp && !ipc && !inproc)
+        return JR_EINVAL;
+    return jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
+}
+
+int jr_config_canon_endpoint(const char *text, char *ret, size_t cap)
+{
+    if (strncmp(text, "dyn://", 6) == 0)
+        text += 6;
+    unsigned parts = 1;
+    for (const char *p = text; *p; p++) {
+        bool dot = *p == '.';
+        if (dot && (p == text || p[1] == '.' || p[1] == '\0'))
+            return JR_EINVAL;
+        parts += dot;
+    }
+    if (parts != 3)
+        return JR_EINVAL;
+    return jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_table: every option of every command, once. Parsing, environment, bounds, --help,
+ * --dump-config-to, docs/configuration.md, docs/jetrouter.1 and the tests are driven by it; adding
+ * a row is all it takes to add an option.
+ *
+ * X(KEY, TYPE, flag, env, default, commands, group, metavar, help, optional fields…)
+ *   KEY      enum jr_cfg_key is JR_CFG_<KEY>
+ *   TYPE     enum jr_cfg_type is JR_CFG_TYPE_<TYPE>; numbers need .max, and .min when it is not 0
+ *   flag     without "--"; NULL: environment only (secrets, which a command line would show)
+ *   env      names separated by a space, the first one set wins; an empty value counts as unset
+ *   default  as text; NULL: unset
+ *   optional .aliases (obsolete names, space separated) .choices .min .max .nullable ("None" unsets)
+ *            .secret .required (commands that need it) .canon .expects .since */
+#ifndef JR_APP_CONFIG_TABLE_H
+#define JR_APP_CONFIG_TABLE_H
+
+#include "base/limits.h"
+
+/* clang-format off */
+#define JR_CFG_TABLE(X)                                                                            \
+X(HTTP_HOST, STR, "http-host", "DYN_HTTP_HOST", "0.0.0.0", JR_CMD_HTTP, HTTP, "HOST",              \
+    "address to listen on", .aliases = "host")                                                     \
+X(HTTP_PORT, PORT, "http-port", "DYN_HTTP_PORT", "8000", JR_CMD_HTTP, HTTP, "PORT",                \
+    "port to listen on; 0 takes any free one; the mocker uses this one and the following",         \
+    .aliases = "port", .max = 65535)                                                               \
+X(HTTP_THREADS, U32, "http-threads", "JETROUTER_HTTP_THREADS", "1", JR_CMD_ROUTING, HTTP, "N",     \
+    "loops that own connections and relay bytes", .min = 1, .max = 64)                             \
+X(HTTP_BODY_LIMIT_MB, U32, "http-body-limit-mb", "DYN_HTTP_BODY_LIMIT_MB", "45", JR_CMD_ROUTING,   \
+    HTTP, "MB", "largest request body, in MiB", .min = 1, .max = 4096)                             \
+X(REQUEST_TIMEOUT_SECS, F64, "request-timeout-secs", "JETROUTER_REQUEST_TIMEOUT_SECS", "0",        \
+    JR_CMD_ROUTING, HTTP, "SECS", "most time a whole request may take; 0: no limit",               \
+    .max = 604800)                                                                                 \
+X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_ROUTING, HTTP, "N",  \
+    "attempts on other workers when one fails before the first byte of its answer",                \
+    .max = 4294967295.0)                                                                           \
+X(FORWARD_TOKEN_IDS, BOOL, "forward-token-ids", "JETROUTER_FORWARD_TOKEN_IDS", "false",            \
+    JR_CMD_ROUTING, HTTP, NULL, "send the token ids used for routing on to the worker")            \
+X(DRAIN_DELAY_SECS, F64, "drain-delay-secs", "JETROUTER_DRAIN_DELAY_SECS", "5", JR_CMD_ROUTING,    \
+    HTTP, "SECS", "not ready but still accepting for this long after SIGTERM", .max = 3600)        \
+X(DRAIN_TIMEOUT_SECS, F64, "drain-timeout-secs", "JETROUTER_DRAIN_TIMEOUT_SECS", "300",            \
+    JR_CMD_ROUTING, HTTP, "SECS", "most time requests in flight are waited for after that",        \
+    .max = 86400)                                                                                  \
+X(READY_TIMEOUT_SECS, F64, "ready-timeout-secs", "JETROUTER_READY_TIMEOUT_SECS", "30",             \
+    JR_CMD_ROUTING, HTTP, "SECS",                                                                  \
+    "with NATS unreachable at start: ready in degraded mode after this", .max = 86400)             \
+X(ADMIN_PORT, PORT, "admin-port", "JETROUTER_ADMIN_PORT", NULL, JR_CMD_ROUTING, HTTP, "PORT",      \
+    "port of /admin; unset: the public port, loopback only until a token is set", .max = 65535,    \
+    .nullable = true)                                                                              \
+X(ADMIN_TOKEN_FILE, STR, "admin-token-file", "JETROUTER_ADMIN_TOKEN_FILE", NULL,                   \
+    JR_CMD_ROUTING | JR_CMD_CTL, HTTP, "FILE", "file that holds the bearer token of /admin")       \
+X(WORKER, LIST, "worker", "JETROUTER_WORKER", NULL, JR_CMD_FRONTEND, HTTP, "URL",                  \
+    "a static worker; NATS is not needed for the modes that need no events (repeatable)",          \
+    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
+X(ROUTER_MODE, ENUM, "router-mode", "DYN_ROUTER_MODE", "round-robin", JR_CMD_FRONTEND, ROUTING,    \
+    "MODE", "how a worker is chosen; underscores are accepted (round_robin)",                      \
+    .choices = "round-robin random kv direct power-of-two least-loaded device-aware-weighted")     \
+X(ROUTER_KV_OVERLAP_SCORE_WEIGHT, F64, "router-kv-overlap-score-weight",                           \
+    "DYN_ROUTER_KV_OVERLAP_SCORE_WEIGHT DYN_KV_OVERLAP_SCORE_WEIGHT DYN_OVERLAP_SCORE_WEIGHT",     \
+    "1.0", JR_CMD_ROUTING, ROUTING, "W",                                                           \
+    "weight of cache overlap; setting it selects the cost model `dynamo`; 0: pure load balancing", \
+    .aliases = "kv-overlap-score-weight", .max = 1000000)                                          \
+X(ROUTER_KV_OVERLAP_SCORE_CREDIT, F64, "router-kv-overlap-score-credit",                           \
+    "DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT", "1.0", JR_CMD_ROUTING, ROUTING, "C",                     \
+    "share of a cached block that is taken off the cost; selects the cost model `dynamo`",         \
+    .max = 1000000)                                                                                \
+X(ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY, F64, "router-kv-overlap-score-credit-decay",               \
+    "DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY", "0.0", JR_CMD_ROUTING, ROUTING, "D",               \
+    "the credit shrinks with a worker's excess of prefill; selects the cost model `dynamo`",       \
+    .max = 1000000)                                                                                \
+X(ROUTER_PREFILL_LOAD_SCALE, F64, "router-prefill-load-scale", "DYN_ROUTER_PREFILL_LOAD_SCALE",    \
+    "1.0", JR_CMD_ROUTING, ROUTING, "S",                                                           \
+    "weight of prefill load; selects the cost model `dynamo`", .max = 1000000)                     \
+X(ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT, F64, "router-decode-active-request-weight",                 \
+    "DYN_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT", "0.0", JR_CMD_ROUTING, ROUTING, "W",                \
+    "cost of each request a worker has; selects the cost model `dynamo`", .max = 1000000)          \
+X(ROUTER_TEMPERATURE, F64, "router-temperature", "DYN_ROUTER_TEMPERATURE", "0.0", JR_CMD_ROUTING,  \
+    ROUTING, "T", "softmax temperature of the choice; 0: always the best worker", .max = 1000000)  \
+X(ROUTER_COST_MODEL, ENUM, "router-cost-model", "JETROUTER_ROUTER_COST_MODEL", "seconds",          \
+    JR_CMD_ROUTING, ROUTING, "MODEL",                                                              \
+    "what a worker's cost is: estimated seconds, or the cost function of Dynamo",                  \
+    .choices = "seconds dynamo")                                                                   \
+X(ROUTER_PRESET, ENUM, "router-preset", "JETROUTER_ROUTER_PRESET", "none", JR_CMD_ROUTING,         \
+    ROUTING, "PRESET", "a set of routing options at once", .choices = "none dynamo dynamo-tuned")  \
+X(ROUTER_TIE_BREAK, ENUM, "router-tie-break", "JETROUTER_ROUTER_TIE_BREAK", "request-hash",        \
+    JR_CMD_ROUTING, ROUTING, "RULE", "between workers of equal cost; the first is the same on "    \
+    "every replica", .choices = "request-hash tree-size random")                                   \
+X(ROUTER_KV_EVENTS, BOOL, "router-kv-events",                                                      \
+    "DYN_ROUTER_USE_KV_EVENTS DYN_USE_KV_EVENTS DYN_KV_EVENTS", "true", JR_CMD_ROUTING, ROUTING,   \
+    NULL,                                                                                          \
+    "build the index from the workers' KV events; off: approximate mode, from the router's "       \
+    "own decisions", .aliases = "kv-events")                                                       \
+X(ROUTER_DURABLE_KV_EVENTS, BOOL, "router-durable-kv-events",                                      \
+    "DYN_ROUTER_DURABLE_KV_EVENTS DYN_DURABLE_KV_EVENTS", "true", JR_CMD_ROUTING, ROUTING, NULL,   \
+    "read the events from JetStream; this is the only way there is",                               \
+    .aliases = "durable-kv-events")                                                                \
+X(ROUTER_REPLICA_SYNC, BOOL, "router-replica-sync", "DYN_ROUTER_REPLICA_SYNC", "true",             \
+    JR_CMD_ROUTING, ROUTING, NULL, "share requests in flight with the other replicas")             \
+X(ROUTER_TRACK_ACTIVE_BLOCKS, BOOL, "router-track-active-blocks",                                  \
+    "DYN_ROUTER_TRACK_ACTIVE_BLOCKS", "true", JR_CMD_ROUTING, ROUTING, NULL,                       \
+    "count the blocks of live requests; off for prefill-only routing",                             \
+    .aliases = "track-active-blocks")                                                              \
+X(ROUTER_ASSUME_KV_REUSE, BOOL, "router-assume-kv-reuse", "DYN_ROUTER_ASSUME_KV_REUSE", "true",    \
+    JR_CMD_ROUTING, ROUTING, NULL, "count a prompt block shared by live requests once",            \
+    .aliases = "assume-kv-reuse")                                                                  \
+X(ROUTER_TRACK_OUTPUT_BLOCKS, BOOL, "router-track-output-blocks",                                  \
+    "DYN_ROUTER_TRACK_OUTPUT_BLOCKS", "false", JR_CMD_ROUTING, ROUTING, NULL,                      \
+    "count output blocks too, with decay", .aliases = "track-output-blocks")                       \
+X(ROUTER_TRACK_PREFILL_TOKENS, BOOL, "router-track-prefill-tokens",                                \
+    "DYN_ROUTER_TRACK_PREFILL_TOKENS", "true", JR_CMD_ROUTING, ROUTING, NULL,                      \
+    "count prompt tokens until the first token; off for decode-only paths",                        \
+    .aliases = "track-prefill-tokens")                                                             \
+X(ROUTER_EVENT_THREADS, U32, "router-event-threads", "DYN_ROUTER_EVENT_THREADS", "4",              \
+    JR_CMD_ROUTING, ROUTING, "N", "threads that decode events", .min = 1, .max = 64)               \
+X(KV_CACHE_BLOCK_SIZE, U32, "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE", NULL,                \
+    JR_CMD_FRONTEND, ROUTING, "TOKENS", "must equal the workers'; unset: from the worker",         \
+    .min = 1, .max = JR_BLOCK_SIZE_MAX, .nullable = true)                                          \
+X(DECODE_FALLBACK, BOOL, "decode-fallback", "DYN_DECODE_FALLBACK", "false", JR_CMD_FRONTEND,       \
+    ROUTING, NULL, "aggregated mode when prefill workers are unavailable")                         \
+X(ENABLE_CACHE_CONTROL, BOOL, "enable-cache-control", "DYN_ENABLE_CACHE_CONTROL", "false",         \
+    JR_CMD_FRONTEND, ROUTING, NULL, "TTL-based cache pinning; needs --router-mode kv")             \
+X(ENDPOINT, STR, "endpoint", "DYN_ROUTER_ENDPOINT", NULL, JR_CMD_ROUTER, ROUTING, "NS.COMP.EP",    \
+    "the workers' endpoint, three parts with dots", .required = JR_CMD_ROUTER,                     \
+    .canon = jr_config_canon_endpoint, .expects = "namespace.component.endpoint",                  \
+    .max = JR_NAME_MAX - 1)                                                                        \
+X(ROUTER_BLOCK_SIZE, U32, "router-block-size", "DYN_ROUTER_BLOCK_SIZE", "128", JR_CMD_ROUTER,      \
+    ROUTING, "TOKENS", "must equal the workers'", .aliases = "block-size", .min = 1,               \
+    .max = JR_BLOCK_SIZE_MAX)                                                                      \
+X(ROUTER_TTL_SECS, F64, "router-ttl-secs", "DYN_ROUTER_TTL_SECS DYN_ROUTER_TTL", "120.0",          \
+    JR_CMD_ROUTING, APPROX, "SECS", "how long a routed prefix is believed to be cached",           \
+    .aliases = "router-ttl", .max = 31536000)                                                      \
+X(ROUTER_MAX_TREE_SIZE, U64, "router-max-tree-size", "DYN_ROUTER_MAX_TREE_SIZE", "1048576",        \
+    JR_CMD_ROUTING, APPROX, "BLOCKS", "prune above this many blocks", .min = 1,                    \
+    .max = 1099511627776.0)                                                                        \
+X(ROUTER_PRUNE_TARGET_RATIO, F64, "router-prune-target-ratio", "DYN_ROUTER_PRUNE_TARGET_RATIO",    \
+    "0.8", JR_CMD_ROUTING, APPROX, "RATIO", "prune down to this share of it", .max = 1)            \
+X(ROUTER_QUEUE_THRESHOLD, F64, "router-queue-threshold", "DYN_ROUTER_QUEUE_THRESHOLD", "4.0",      \
+    JR_CMD_ROUTING, LOAD, "FRAC",                                                                  \
+    "requests wait while every worker has more than this fraction of " "its prefill capacity",     \
+    .max = 1000000, .nullable = true)                                                              \
+X(ROUTER_QUEUE_POLICY, ENUM, "router-queue-policy", "DYN_ROUTER_QUEUE_POLICY", "fcfs",             \
+    JR_CMD_ROUTING, LOAD, "POLICY",                                                                \
+    "order of the queue: fcfs for tail TTFT, wspt for average TTFT, lcfs for comparison only",     \
+    .choices = "fcfs wspt lcfs")                                                                   \
+X(ACTIVE_DECODE_BLOCKS_THRESHOLD, F64, "active-decode-blocks-threshold",                           \
+    "DYN_ACTIVE_DECODE_BLOCKS_THRESHOLD", NULL, JR_CMD_ROUTING, LOAD, "FRAC",                      \
+    "a worker is busy above this share of its blocks", .max = 1, .nullable = true)                 \
+X(ACTIVE_PREFILL_TOKENS_THRESHOLD, U64, "active-prefill-tokens-threshold",                         \
+    "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD", NULL, JR_CMD_ROUTING, LOAD, "TOKENS",                   \
+    "a worker is busy above this many prefill tokens", .max = 1099511627776.0, .nullable = true)   \
+X(ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC, F64, "active-prefill-tokens-threshold-frac",               \
+    "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC", NULL, JR_CMD_ROUTING, LOAD, "FRAC",                \
+    "a worker is busy above this multiple of its batch token limit", .max = 1000000,               \
+    .nullable = true)                                                                              \
+X(ACTIVE_REQUEST_EXPIRY_SECS, F64, "active-request-expiry-secs",                                   \
+    "JETROUTER_ACTIVE_REQUEST_EXPIRY_SECS DYN_ROUTER_ACTIVE_REQUEST_EXPIRY_SECS", "120",           \
+    JR_CMD_ROUTING, LOAD, "SECS", "a booking without progress for this long is freed", .min = 1,   \
+    .max = 86400)                                                                                  \
+X(NAMESPACE, STR, "namespace", "DYN_NAMESPACE", "dynamo", JR_CMD_NATS, CLUSTER, "NAME",            \
+    "the namespace of the pools", .max = JR_NAME_MAX - 1)                                          \
+X(COMPONENT, LIST, "component", "JETROUTER_COMPONENT", "backend", JR_CMD_NATS & ~JR_CMD_ROUTER,    \
+    CLUSTER, "NAME", "the pool; a frontend may serve several (repeatable)", .max = JR_NAME_MAX -   \
+    1)                                                                                             \
+X(DISCOVER_POOLS, BOOL, "discover-pools", "JETROUTER_DISCOVER_POOLS", "false", JR_CMD_FRONTEND,    \
+    CLUSTER, NULL, "serve every pool of the namespace")                                            \
+X(NATS_SERVER, STR, "nats-server", "NATS_SERVER", "nats://127.0.0.1:4222", JR_CMD_NATS, CLUSTER,   \
+    "URL[,URL...]", "NATS servers")                                                                \
+X(NATS_AUTH_USERNAME, STR, NULL, "NATS_AUTH_USERNAME", NULL, JR_CMD_NATS, CLUSTER, "NAME",         \
+    "user name for NATS")                                                                          \
+X(NATS_AUTH_PASSWORD, STR, NULL, "NATS_AUTH_PASSWORD", NULL, JR_CMD_NATS, CLUSTER, "TEXT",         \
+    "password for NATS", .secret = true)                                                           \
+X(NATS_AUTH_TOKEN, STR, NULL, "NATS_AUTH_TOKEN", NULL, JR_CMD_NATS, CLUSTER, "TEXT",               \
+    "token for NATS", .secret = true)                                                              \
+X(NATS_AUTH_NKEY, STR, NULL, "NATS_AUTH_NKEY", NULL, JR_CMD_NATS, CLUSTER, "SEED",                 \
+    "nkey seed for NATS", .secret = true)                                                          \
+X(NATS_AUTH_CREDENTIALS_FILE, STR, NULL, "NATS_AUTH_CREDENTIALS_FILE", NULL, JR_CMD_NATS,          \
+    CLUSTER, "FILE", "credentials file for NATS")                                                  \
+X(NATS_TLS_CA, STR, "nats-tls-ca", "JETROUTER_NATS_TLS_CA", NULL, JR_CMD_NATS, CLUSTER, "FILE",    \
+    "certificates (PEM) that NATS servers are checked against")                                    \
+X(NATS_TLS_CERT, STR, "nats-tls-cert", "JETROUTER_NATS_TLS_CERT", NULL, JR_CMD_NATS, CLUSTER,      \
+    "FILE", "client certificate (PEM) for NATS; with --nats-tls-key")                              \
+X(NATS_TLS_KEY, STR, "nats-tls-key", "JETROUTER_NATS_TLS_KEY", NULL, JR_CMD_NATS, CLUSTER,         \
+    "FILE", "its key (PEM)")                                                                       \
+X(NATS_REPLICAS, U32, "nats-replicas", "JETROUTER_NATS_REPLICAS", "1", JR_CMD_NATS, CLUSTER, "R",  \
+    "copies JetStream keeps of streams and buckets created here", .min = 1, .max = 5)              \
+X(EMBEDDED_NATS, OPTSTR, "embedded-nats", "JETROUTER_EMBEDDED_NATS", NULL, JR_CMD_FRONTEND,        \
+    CLUSTER, "DIR", "start a nats-server child, with its data in DIR (default: a temporary one)")  \
+X(REPLICA_ID, STR, "replica-id", "JETROUTER_REPLICA_ID", NULL, JR_CMD_ROUTING, CLUSTER, "NAME",    \
+    "stable name of this replica; unset: random", .max = JR_NAME_MAX - 1)                          \
+X(WORKER_ID, U64, "worker-id", "JETROUTER_WORKER_ID", NULL, JR_CMD_BRIDGE | JR_CMD_MOCKER,         \
+    CLUSTER, "ID",                                                                                 \
+    "number of the worker (the mocker counts up from it); unset: derived from host " "and port",   \
+    .min = 1, .max = 9007199254740992.0, .nullable = true)                                         \
+X(LEASE_TTL_SECS, F64, "lease-ttl-secs", "JETROUTER_LEASE_TTL_SECS", "5", JR_CMD_NATS, CLUSTER,    \
+    "SECS", "a replica or worker that is silent for this long has no lease any more", .min = 0.5,  \
+    .max = 3600)                                                                                   \
+X(STALE_WORKER_SECS, F64, "stale-worker-secs", "JETROUTER_STALE_WORKER_SECS", "60",                \
+    JR_CMD_ROUTING, CLUSTER, "SECS",                                                               \
+    "a worker without lease and health is declared gone after this", .max = 86400)                 \
+X(STREAM_MAX_BYTES, BYTES, "stream-max-bytes", "JETROUTER_STREAM_MAX_BYTES", "8GiB", JR_CMD_NATS,  \
+    CLUSTER, "BYTES", "size of the event stream; a snapshot is due at a quarter (K, M, G, T)",     \
+    .min = 1048576, .max = 1125899906842624.0)                                                     \
+X(ROUTER_SNAPSHOT_THRESHOLD, U64, "router-snapshot-threshold", "DYN_ROUTER_SNAPSHOT_THRESHOLD",    \
+    "1000000", JR_CMD_ROUTING, CLUSTER, "MESSAGES", "a snapshot is due after this many messages",  \
+    .min = 1, .max = 1099511627776.0)                                                              \
+X(SNAPSHOT_MAX_AGE_SECS, F64, "snapshot-max-age-secs", "JETROUTER_SNAPSHOT_MAX_AGE_SECS", "3600",  \
+    JR_CMD_ROUTING, CLUSTER, "SECS", "a snapshot is due at this age", .min = 1, .max = 31536000)   \
+X(SNAPSHOT_COMPAT, ENUM, "snapshot-compat", "JETROUTER_SNAPSHOT_COMPAT", "none", JR_CMD_ROUTING,   \
+    CLUSTER, "FORMAT", "write Dynamo's snapshot object too",                                       \
+    .choices = "none dynamo-1.0 dynamo-1.1")                                                       \
+X(ROUTER_RESET_STATES, OPTSTR, "router-reset-states", "DYN_ROUTER_RESET_STATES", NULL,             \
+    JR_CMD_ROUTING, CLUSTER, "TOKEN", "reset the pool at start, on every replica; a token acts "   \
+    "once, without one every start resets")                                                        \
+X(INDEX_MAX_ENTRIES, U64, "index-max-entries", "JETROUTER_INDEX_MAX_ENTRIES", "0",                 \
+    JR_CMD_ROUTING, CLUSTER, "N",                                                                  \
+    "most entries of the index, agreed through the log; 0: no limit", .max = 1099511627776.0)      \
+X(EVENT_FORMAT, ENUM, "event-format", "JETROUTER_EVENT_FORMAT", "batch",                           \
+    JR_CMD_BRIDGE | JR_CMD_MOCKER, CLUSTER, "FORMAT",                                              \
+    "what is published: protobuf batches, or Dynamo's RouterEvent JSON", .choices = "batch json")  \
+X(ENGINE_URL, STR, "engine-url", "JETROUTER_ENGINE_URL", NULL, JR_CMD_BRIDGE, BRIDGE, "URL",       \
+    "the engine's HTTP address, as routers reach it", .required = JR_CMD_BRIDGE,                   \
+    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
+X(KV_EVENTS_ENDPOINT, STR, "kv-events-endpoint", "JETROUTER_KV_EVENTS_ENDPOINT", NULL,             \
+    JR_CMD_BRIDGE, BRIDGE, "TCP://...", "the engine's ZMQ endpoint of KV events",                  \
+    .required = JR_CMD_BRIDGE, .canon = jr_config_canon_zmq_url,                                   \
+    .expects = "tcp://HOST:PORT or ipc://PATH")                                                    \
+X(KV_EVENTS_REPLAY_ENDPOINT, STR, "kv-events-replay-endpoint",                                     \
+    "JETROUTER_KV_EVENTS_REPLAY_ENDPOINT", NULL, JR_CMD_BRIDGE, BRIDGE, "TCP://...",               \
+    "the engine's ZMQ endpoint that repeats events after a gap",                                   \
+    .canon = jr_config_canon_zmq_url, .expects = "tcp://HOST:PORT or ipc://PATH")                  \
+X(MODEL_NAME, STR, "model-name", "JETROUTER_MODEL_NAME", "mock-model", JR_CMD_MOCKER, MOCKER,      \
+    "NAME", "model the engines claim to serve", .aliases = "model", .max = JR_MODEL_MAX - 1)       \
+X(NUM_WORKERS, U32, "num-workers", "JETROUTER_NUM_WORKERS", "1", JR_CMD_MOCKER, MOCKER, "N",       \
+    "engines, on consecutive ports", .aliases = "workers", .min = 1, .max = 1024)                  \
+X(BLOCK_SIZE, U32, "block-size", "JETROUTER_BLOCK_SIZE", "64", JR_CMD_MOCKER, MOCKER, "TOKENS",    \
+    "tokens of a KV block", .min = 1, .max = JR_BLOCK_SIZE_MAX)                                    \
+X(NUM_GPU_BLOCKS_OVERRIDE, U32, "num-gpu-blocks-override", "JETROUTER_NUM_GPU_BLOCKS_OVERRIDE",    \
+    "16384", JR_CMD_MOCKER, MOCKER, "N", "KV blocks of an engine",                                 \
+    .aliases = "num-gpu-blocks gpu-blocks", .min = 1, .max = 67108864)                             \
+X(MAX_NUM_SEQS, U32, "max-num-seqs", "JETROUTER_MAX_NUM_SEQS", "256", JR_CMD_MOCKER, MOCKER, "N",  \
+    "requests an engine runs at once", .aliases = "max-seqs", .min = 1, .max = 65536)              \
+X(MAX_NUM_BATCHED_TOKENS, U32, "max-num-batched-tokens", "JETROUTER_MAX_NUM_BATCHED_TOKENS",       \
+    "8192", JR_CMD_MOCKER, MOCKER, "N", "tokens of one engine step",                               \
+    .aliases = "max-batched-tokens", .min = 1, .max = 16777216)                                    \
+X(SPEEDUP_RATIO, F64, "speedup-ratio", "JETROUTER_SPEEDUP_RATIO", "1.0", JR_CMD_MOCKER, MOCKER,    \
+    "R", "simulated time runs this much faster; 0: no waiting at all", .aliases = "speedup",       \
+    .max = 1000000)                                                                                \
+X(ZMQ_KV_EVENTS_PORTS, LIST, "zmq-kv-events-ports", "JETROUTER_ZMQ_KV_EVENTS_PORTS", NULL,         \
+    JR_CMD_MOCKER, MOCKER, "PORT[,PORT...]",                                                       \
+    "port of each engine's KV events; a single number counts up", .aliases = "zmq-ports",          \
+    .canon = jr_config_canon_port, .expects = "port numbers in 1..65535")                          \
+X(ZMQ_REPLAY_PORTS, LIST, "zmq-replay-ports", "JETROUTER_ZMQ_REPLAY_PORTS", NULL, JR_CMD_MOCKER,   \
+    MOCKER, "PORT[,PORT...]", "port of each engine's event replay; a single number counts up",     \
+    .aliases = "replay-ports", .canon = jr_config_canon_port,                                      \
+    .expects = "port numbers in 1..65535")                                                         \
+X(BRIDGE, BOOL, "bridge", "JETROUTER_BRIDGE", "false", JR_CMD_MOCKER, MOCKER, NULL,                \
+    "run the bridge of each engine in this process")                                               \
+X(TRACE, STR, "trace", "JETROUTER_TRACE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",                     \
+    "trace in Mooncake's format, one JSON object a line", .required = JR_CMD_REPLAY)               \
+X(LIMIT, U64, "limit", "JETROUTER_LIMIT", "0", JR_CMD_REPLAY, REPLAY, "N",                         \
+    "only the first N requests; 0: all", .max = 1099511627776.0)                                   \
+X(SPEED, F64, "speed", "JETROUTER_SPEED", "1.0", JR_CMD_REPLAY, REPLAY, "X",                       \
+    "send X times as fast as the trace's times say; 0: without waiting", .max = 1000000)           \
+X(COMPARE, STR, "compare", "JETROUTER_COMPARE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",               \
+    "what --json printed in an earlier run: print an A/B table")                                   \
+X(URL, LIST, "url", "JETROUTER_URL", "http://127.0.0.1:8000", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT,  \
+    "URL", "address of the router (replay: repeatable, two print an A/B table)",                   \
+    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
+X(JSON, BOOL, "json", "JETROUTER_JSON", "false", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT, NULL,         \
+    "print JSON instead of tables")                                                                \
+X(LOG_LEVEL, ENUM, "log-level", "JETROUTER_LOG_LEVEL DYN_LOG", "info", JR_CMD_ALL, LOG, "LEVEL",   \
+    "least level that is logged; of a filter list as DYN_LOG may hold, the general level counts",  \
+    .choices = "debug info warn error off", .canon = jr_config_canon_log_level)                    \
+X(LOG_FORMAT, ENUM, "log-format", "JETROUTER_LOG_FORMAT", "text", JR_CMD_ALL, LOG, "FORMAT",       \
+    "key=value text, or one JSON object a line", .choices = "text json")                           \
+X(DUMP_CONFIG_TO, STR, "dump-config-to", "DYN_DUMP_CONFIG_TO", NULL, JR_CMD_ALL, LOG, "FILE",      \
+    "write the effective options, without secrets, as JSON")                                       \
+X(STORE_KV, ENUM, "store-kv", "DYN_STORE_KV", "etcd", JR_CMD_NATS, COMPAT, "STORE",                \
+    "leases live in NATS", .choices = "etcd file mem kubernetes")                                  \
+X(DISCOVERY_BACKEND, ENUM, "discovery-backend", "DYN_DISCOVERY_BACKEND", "etcd", JR_CMD_NATS,      \
+    COMPAT, "BACKEND", "workers are found through their leases in NATS",                           \
+    .choices = "etcd kubernetes file mem")                                                         \
+X(REQUEST_PLANE, ENUM, "request-plane", "DYN_REQUEST_PLANE", "tcp", JR_CMD_NATS, COMPAT, "PLANE",  \
+    "requests reach workers by HTTP", .choices = "tcp nats http")                                  \
+X(EVENT_PLANE, ENUM, "event-plane", "DYN_EVENT_PLANE", "nats", JR_CMD_NATS, COMPAT, "PLANE",       \
+    "events travel through JetStream", .choices = "nats zmq auto")                                 \
+X(CONNECTOR, LIST, "connector", "DYN_CONNECTOR", NULL, JR_CMD_NATS, COMPAT, "NAME",                \
+    "the engine's business")                                                                       \
+X(DYN_TOOL_CALL_PARSER, STR, "dyn-tool-call-parser", "DYN_TOOL_CALL_PARSER", NULL, JR_CMD_NATS,    \
+    COMPAT, "NAME", "the engine's business")                                                       \
+X(DYN_REASONING_PARSER, STR, "dyn-reasoning-parser", "DYN_REASONING_PARSER", NULL, JR_CMD_NATS,    \
+    COMPAT, "NAME", "the engine's business")                                                       \
+X(CUSTOM_JINJA_TEMPLATE, STR, "custom-jinja-template", "DYN_CUSTOM_JINJA_TEMPLATE", NULL,          \
+    JR_CMD_NATS, COMPAT, "FILE", "the engine's business")                                          \
+X(ENDPOINT_TYPES, STR, "endpoint-types", "DYN_ENDPOINT_TYPES", "chat,completions", JR_CMD_NATS,    \
+    COMPAT, "TYPES", "both are always served")                                                     \
+X(DURABLE_KV_EVENTS, BOOL, "durable-kv-events", "DYN_DURABLE_KV_EVENTS", "true",                   \
+    JR_CMD_BRIDGE | JR_CMD_MOCKER, COMPAT, NULL, "a bridge always publishes to JetStream")
+/* clang-format on */
+
+/* Groups of options in --help and the documentation. */
+#define JR_CFG_GROUP_TABLE(X)                                                                      \
+    X(HTTP, "HTTP and life cycle")                                                                 \
+    X(ROUTING, "Routing")                                                                          \
+    X(APPROX, "Approximate mode (only without KV events)")                                         \
+    X(LOAD, "Queue and busy detection")                                                            \
+    X(CLUSTER, "NATS, pools and shared state")                                                     \
+    X(BRIDGE, "Bridge")                                                                            \
+    X(MOCKER, "Mocker")                                                                            \
+    X(REPLAY, "Replay")                                                                            \
+    X(CLIENT, "Client")                                                                            \
+    X(LOG, "Logging and configuration")                                                            \
+    X(COMPAT, "Accepted for compatibility, without effect")
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http_internal: the server's connection, shared by http_server.c (listening, closing),
+ * http_conn.c (its life), http_parse.c (reading requests) and http_respond.c (writing answers). Loop thread only.
+ *
+ *              first byte        head whole          body whole        answered
+ *      ┌─► IDLE ─────────► HEAD ───────────► BODY ──────────────► ANSWER ──┐
+ *      │    │               │  │             CHUNKED                │ │    │
+ *      │    │               │  └──────── no body ──────────────────►┘ │    │
+ *      │    ▼               ▼ refused: 4xx                            ▼    │ write queue high
+ *      │  CLOSED ◄──────── LINGER ◄──────────────────────── not kept alive │
+ *      └─────────────────────────────────────────────────── FLUSH ◄────────┘
+ *
+ * LINGER: our side is shut down; what the client still sends is read and thrown away for a while, so
+ * that the kernel does not answer it with a reset that overtakes our last words.
+ *
+ * Memory of one connection with a request under way:
+ *
+ *      in  [ head ¦ body, if it came along ¦ pipelined, next request ]     reads go here, or
+ *      body[ body that did not fit ]                                       straight here
+ *      out [ answer bytes not yet handed to the kernel, small writes gather ]
+ *
+ * Views of the request point into `in` and `body`; so neither moves before the answer ended. */
+#ifndef JR_IO_HTTP_INTERNAL_H
+#define JR_IO_HTTP_INTERNAL_H
+
+#include "base/list.h"
+#include "base/sm.h"
+#include "io/http_head.h"
+
+#define JR_HTTP_IN_SIZE   (16 << 10) /* of an ordinary read buffer; a long head makes it grow */
+#define JR_HTTP_IN_SPARE  256        /* read buffers kept for the next connection that reads */
+#define JR_HTTP_ROOM_MIN  (4 << 10)  /* room that a read gets at least */
+#define JR_HTTP_BODY_KEEP (64 << 10) /* a larger body buffer is given back after the answer */
+#define JR_HTTP_CORK      (4 << 10)  /* writes below gather until the loop polls again */
+#define JR_HTTP_OUT_MAX   (16 << 10) /* gathered bytes are sent at this size */
+#define JR_HTTP_OUT_KEEP  (32 << 10)
+#define JR_HTTP_LINGER_MS 1000
+
+enum jr_http_state {
+    JR_HTTP_IDLE,
+    JR_HTTP_HEAD,
+    JR_HTTP_BODY,
+    JR_HTTP_CHUNKED,
+    JR_HTTP_ANSWER,
+    JR_HTTP_FLUSH,
+    JR_HTTP_LINGER,
+    JR_HTTP_CLOSED,
+};
+
+/* One at a time per connection, so it lives in it. */
+struct jr_http_request {
+    uint64_t id;
+    struct jr_str method, path, query, body;
+    struct jr_http_fields fields;
+    void (*on_gone)(void *ctx);
+    void (*on_writable)(void *ctx);
+    void *ctx;
+    bool owned; /* by the handler: from on_request to respond or end */
+    bool http10;
+    bool is_head;
+    bool keep_alive;
+    bool started;       /* respond_start was called */
+    bool chunked;       /* the answer */
+    bool no_body;       /* the answer: HEAD, 204, 304 */
+    bool want_writable; /* a write returned JR_EAGAIN */
+    bool has_left;      /* the answer has a Content-Length: left counts down */
+    uint64_t left;
+};
+
+struct jr_http_conn {
+    uv_tcp_t tcp;
+    uv_timer_t timer;
+    uv_shutdown_t shutdown;
+    struct jr_http_server *server;
+    struct jr_list node;
+    struct jr_list
+        flush_node; /* in server->to_flush while out waits for the end of the iteration */
+    struct jr_sm sm;
+    unsigned open_handles;
+    unsigned served; /* requests handed over */
+    uint64_t deadline_ms, timer_due_ms;
+    size_t stall_queue;  /* write queue when the timer last looked */
+    uint64_t stall_sent; /* and bytes_sent */
+    uint64_t bytes_sent;
+
+    llhttp_t parser;
+    char *in;
+    size_t in_cap, in_start, in_end;
+    struct jr_http_scan scan;
+    char *body;
+    size_t body_n, body_len, body_cap; /* body_len: the declared length */
+    uint64_t chunk_overhead;           /* bytes of a chunked body that are no body */
+
+    struct jr_http_request req;
+    struct jr_buf out;
+    int refuse_status; /* why the parser was stopped from within a callback */
+    bool reading;
+    bool advancing; /* jr_http_conn_advance is on the stack */
+    bool head_done, message_done;
+    bool request_chunked, has_length, bad_length, expects;
+    bool head_deadline;    /* runs for this head */
+    bool shut;             /* LINGER: our end is shut down, all is written */
+    bool linger_for_input; /* LINGER: wait for the client's end too */
+};
+
+struct jr_http_server {
+    struct jr_loop *loop;
+    struct jr_http_server_config config;
+    struct jr_http_server_stats stats;
+    uv_tcp_t listener;
+    uv_prepare_t flusher;
+    unsigned open_handles;
+    uint16_t port;
+    struct jr_list conns;
+    struct jr_list to_flush;
+    llhttp_settings_t settings;
+    uint64_t next_id;
+    char *spare[JR_HTTP_IN_SPARE];
+    unsigned n_spare;
+    char trash[8 << 10]; /* what LINGER reads */
+    bool draining, closing;
+    void (*on_closed)(void *ctx);
+    void *closed_ctx;
+};
+
+static inline struct jr_http_conn *jr_http_conn_of(struct jr_http_request *req)
+{
+    return JR_CONTAINER_OF(req, struct jr_http_conn, req);
+}
+static inline enum jr_http_state jr_http_state(const struct jr_http_conn *c)
+{
+    return (enum jr_http_state)c->sm.state;
+}
+
+/* http_server.c */
+void jr_http_server_conn_gone(struct jr_http_server *s); /* a connection's memory was freed */
+
+/* http_parse.c */
+void jr_http_conn_settings(llhttp_settings_t *settings);
+/* Goes on with what was read. */
+void jr_http_conn_advance(struct jr_http_conn *c);
+
+/* http_conn.c */
+/* Room for at least JR_HTTP_ROOM_MIN more bytes. Moves `in`: not while views into it exist. */
+void jr_http_conn_make_room(struct jr_http_conn *c);
+void jr_http_conn_release_in(struct jr_http_conn *c); /* between requests, when it is empty */
+void jr_http_conn_stop_reading(struct jr_http_conn *c);
+/* Takes a connection from the listener. */
+void jr_http_conn_accept(struct jr_http_server *s);
+/* The handler gave the request back: next request, or the end of the connection. */
+void jr_http_conn_answered(struct jr_http_conn *c);
+/* Bytes left the write queue. */
+void jr_http_conn_written(struct jr_http_conn *c);
+/* Shuts down our side once all is written, then closes; with for_input not before the client's end
+ * (or JR_HTTP_LINGER_MS). */
+void jr_http_conn_linger(struct jr_http_conn *c, bool for_input);
+/* Closes the handles; on_gone fires from the close callback when a request is under way. */
+void jr_http_conn_close(struct jr_http_conn *c);
+void jr_http_conn_reset(struct jr_http_conn *c); /* the same, and the peer sees a reset */
+void jr_http_conn_maybe_free(struct jr_http_conn *c);
+void jr_http_conn_deadline(struct jr_http_conn *c, uint64_t delay_ms);
+
+/* http_respond.c */
+/* Sends what is gathered and then bufs; what the kernel does not take is copied. On a write error
+ * the connection is closed. */
+void jr_http_conn_send(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n_bufs);
+void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words);
+void jr_http_flush_all(uv_prepare_t *flusher);
+size_t jr_http_conn_queued(const struct jr_http_conn *c);
+
+#endif

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/js_reader.h"
+
+#include "base/list.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "io/js_consumer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#define WINDOW_MSGS_DEFAULT  4096
+#define WEIGHT_BYTES         (64 << 10) /* a larger message takes more places in the window */
+#define HEARTBEAT_MS_DEFAULT 1000
+#define HEARTBEAT_MS_MIN     100 /* the server's least */
+#define POLL_MS              50
+#define RETRY_MS             250
+#define CREATE_SUBJECTS_MAX  4
+
+struct jr_js_reader {
+    struct jr_nats *nats;
+    struct jr_loop *loop;
+    char *stream, *filter;
+    enum jr_read_from from;
+    uint32_t heartbeat_ms;
+    void (*decode)(struct jr_js_msg *msg, void *ctx);
+    void *decode_ctx;
+    bool create;
+    struct jr_stream_config create_config;
+    char *create_name, *create_subjects[CREATE_SUBJECTS_MAX];
+    struct jr_gate *gate;
+    uint32_t window;
+    atomic_uint refs; /* one until the final message, one a living message */
+    /* loop thread */
+    bool closing;
+    void (*on_msg)(struct jr_js_msg *msg, void *ctx);
+    void *ctx;
+    void (*close_cb)(void *ctx);
+    void *close_ctx;
+    /* reader thread */
+    struct jr_stream_position position;
+    bool lost; /* reported since the last creation */
+    /* thread control */
+    pthread_t thread;
+    pthread_mutex_t mu;
+    pthread_cond_t cond;
+    bool stop;
+    struct jr_msg final;
+    atomic_uint_least64_t msgs, bytes, creations, losses, last_seq;
+};
+
+/* --- life --- */
+
+static void reader_release(struct jr_js_reader *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) != 1)
+        return;
+    jr_gate_destroy(r->gate);
+    pthread_cond_destroy(&r->cond);
+    pthread_mutex_destroy(&r->mu);
+    for (unsigned i = 0; i < CREATE_SUBJECTS_MAX; i++)
+        jr_xfree(r->create_subjects[i]);
+    jr_xfree(r->create_name);
+    jr_xfree(r->filter);
+    jr_xfree(r->stream);
+    jr_xfree(r);
+}
+
+void jr_js_msg_destroy(struct jr_js_msg *msg)
+{
+    struct jr_js_reader *r;
+
+    if (msg == NULL)
+        return;
+    r = msg->reader;
+    if (msg->decoded_free != NULL)
+        msg->decoded_free(msg->decoded);
+    natsMsg_Destroy(msg->impl);
+    for (uint32_t i = 0; i < msg->weight; i++)
+        jr_gate_leave(r->gate);
+    jr_xfree(msg);
+    reader_release(r);
+}
+
+const char *jr_js_msg_header(struct jr_js_msg *msg, const char *key)
+{
+    const char *value = NULL;
+
+    if (msg->impl == NULL || natsMsgHeader_Get(msg->impl, key, &value) != NATS_OK)
+        return NULL;
+    return value;
+}
+
+static void msg_drop(struct jr_msg *msg)
+{
+    jr_js_msg_destroy((struct jr_js_msg *)msg);
+}
+
+static void msg_deliver(struct jr_msg *m)
+{
+    struct jr_js_msg *msg = (struct jr_js_msg *)m;
+    struct jr_js_reader *r = msg->reader;
+
+    if (r->closing)
+        jr_js_msg_destroy(msg);
+    else
+        r->on_msg(msg, r->ctx);
+}
+
+/* --- reader thread --- */
+
+static bool stopping(struct jr_js_reader *r)
+{
+    pthread_mutex_lock(&r->mu);
+    bool stop = r->stop;
+    pthread_mutex_unlock(&r->mu);
+    return stop;
+}
+
+/* Waits, but not longer than until the end is wanted. */
+static void pause_ms(struct jr_js_reader *r, uint32_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (long)ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&r->mu);
+    while (!r->stop && pthread_cond_timedwait(&r->cond, &r->mu, &until) == 0)
+        ;
+    pthread_mutex_unlock(&r->mu);
+}
+
+static struct jr_js_msg *msg_new(struct jr_js_reader *r, enum jr_read_kind kind)
+{
+    struct jr_js_msg *msg = jr_xalloc(sizeof *msg);
+
+    msg->msg.deliver = msg_deliver;
+    msg->msg.drop = msg_drop;
+    msg->reader = r;
+    msg->kind = kind;
+    atomic_fetch_add(&r->refs, 1);
+    return msg;
+}
+
+/* Takes msg. Waits for room; false when the reader is being closed. */
+static bool post(struct jr_js_reader *r, struct jr_js_msg *msg)
+{
+    uint32_t weight = 1 + (uint32_t)(msg->n / WEIGHT_BYTES);
+
+    if (weight > r->window)
+        weight = r->window;
+    while (msg->weight < weight) {
+        if (jr_gate_enter(r->gate) != 0) {
+            jr_js_msg_destroy(msg);
+            return false;
+        }
+        msg->weight++;
+    }
+    jr_loop_post(r->loop, &msg->msg);
+    return true;
+}
+
+static bool post_note(struct jr_js_reader *r, enum jr_read_kind kind, int err, const char *text)
+{
+    struct jr_js_msg *msg = msg_new(r, kind);
+
+    msg->seq = r->position.seq;
+    msg->err = err;
+    jr_str_copy(msg->text, sizeof msg->text, text != NULL ? text : "");
+    return post(r, msg);
+}
+
+/* Once per loss, however often the re-creation fails. */
+static bool report_loss(struct jr_js_reader *r, int err, const struct jr_errmsg *e)
+{
+    if (r->lost)
+        return true;
+    r->lost = true;
+    atomic_fetch_add(&r->losses, 1);
+    return post_note(r, JR_READ_LOST, err, e->text);
+}
+
+static bool hand_over(struct jr_js_reader *r, natsMsg *m, const struct jr_js_meta *meta)
+{
+    struct jr_js_msg *msg = msg_new(r, JR_READ_MSG);
+
+    msg->impl = m;
+    msg->restarted = meta->consumer_seq == 1;
+    msg->seq = meta->seq;
+    msg->consumer_seq = meta->consumer_seq;
+    msg->pending = meta->pending;
+    msg->time_ns = meta->time_ns;
+    msg->subject = natsMsg_GetSubject(m);
+    msg->payload = (const uint8_t *)natsMsg_GetData(m);
+    msg->n = (size_t)natsMsg_GetDataLength(m);
+    msg->payload_hash = jr_payload_hash(msg->payload, msg->n);
+    r->position.seq = msg->seq;
+    r->position.has_msg = true;
+    r->position.time_ns = msg->time_ns;
+    r->position.payload_hash = msg->payload_hash;
+    atomic_fetch_add(&r->msgs, 1);
+    atomic_fetch_add(&r->bytes, msg->n);
+    atomic_store(&r->last_seq, msg->seq);
+    if (r->decode != NULL)
+        r->decode(msg, r->decode_ctx);
+    return post(r, msg);
+}
+
+/* Takes messages until the consumer is lost (its error) or the reader ends (JR_ECLOSED). */
+static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struct jr_errmsg *e)
+{
+    bool live = false;
+    struct jr_js_meta meta;
+
+    for (;;) {
+        natsMsg *m = NULL;
+        if (!live && jr_js_consumer_drained(c)) {
+            live = true;
+            if (!post_note(r, JR_READ_LIVE, 0, NULL))
+                return JR_ECLOSED;
+        }
+        int rv = jr_js_consumer_next(c, POLL_MS, &m, &meta, e);
+        if (stopping(r)) {
+            natsMsg_Destroy(m);
+            return JR_ECLOSED;
+        }
+        if (rv == 0 && !hand_over(r, m, &meta))
+            return JR_ECLOSED;
+        if (rv != 0 && rv != JR_EAGAIN)
+            return rv;
+    }
+}
+
+/* The stream is there and its history is ours. */
+static int prepare(struct jr_js_reader *r, struct jr_errmsg *e)
+{
+    struct jr_stream_info info;
+    int rv;
+
+    if (r->from != JR_READ_POSITION) {
+        if (!r->create)
+            return 0;
+        return jr_stream_open(r->nats, &r->create_config, NULL, NULL, e);
+    }
+    rv = jr_stream_check(r->nats, r->stream, &r->position, &info, e);
+    if (rv == JR_ENOTFOUND && r->position.created_ns != 0)
+        return jr_errmsg_set(e, JR_EHISTORY, "%s: the stream is gone", r->stream);
+    if (rv == 0)
+        r->position.created_ns = info.created_ns;
+    return rv;
+}
+
+static int create_consumer(struct jr_js_reader *r, struct jr_js_consumer **ret, struct jr_errmsg *e)
+{
+    struct jr_js_consumer_config config = {
+        .nats = r->nats,
+        .stream = r->stream,
+        .filter = r->filter,
+        .heartbeat_ms = r->heartbeat_ms,
+        .last_per_subject = r->from == JR_READ_LAST,
+        .start_seq = r->from == JR_READ_POSITION ? r->position.seq + 1 : 0,
+    };
+    int rv = prepare(r, e);
+
+    if (rv == 0)
+        rv = jr_js_consumer_create(&config, ret, e);
+    if (rv == 0)
+        atomic_fetch_add(&r->creations, 1);
+    return rv;
+}
+
+/* False: the end. */
+static bool one_round(struct jr_js_reader *r)
+{
+    struct jr_js_consumer *c = NULL;
+    struct jr_errmsg e = {""};
+    int rv = create_consumer(r, &c, &e);
+
+    if (rv == 0) {
+        r->lost = false;
+        rv = read_consumer(r, c, &e);
+        jr_js_consumer_destroy(c);
+        if (rv == JR_ECLOSED)
+            return false;
+        return report_loss(r, rv, &e); /* and at once again */
+    }
+    if (r->from == JR_READ_POSITION && (rv == JR_EGAP || rv == JR_EHISTORY)) {
+        post_note(r, JR_READ_STOPPED, rv, e.text);
+        return false;
+    }
+    if (!report_loss(r, rv, &e))
+        return false;
+    pause_ms(r, RETRY_MS);
+    return true;
+}
+
+static void *reader_main(void *arg)
+{
+    struct jr_js_reader *r = arg;
+
+    while (!stopping(r)) {
+        if (!jr_nats_connected(r->nats))
+            pause_ms(r, POLL_MS);
+        else if (!one_round(r))
+            break;
+    }
+    /* Stopped by the history: the thread stays until it is closed, so that close is the only end. */
+    pthread_mutex_lock(&r->mu);
+    while (!r->stop)
+        pthread_cond_wait(&r->cond, &r->mu);
+    pthread_mutex_unlock(&r->mu);
+    jr_loop_post(r->loop, &r->final);
+    return NULL;
+}
+
+/* --- loop thread --- */
+
+static void final_drop(struct jr_msg *msg)
+{
+    struct jr_js_reader *r = JR_CONTAINER_OF(msg, struct jr_js_reader, final);
+
+    pthread_join(r->thread, NULL);
+    reader_release(r);
+}
+
+static void final_deliver(struct jr_msg *msg)
+{
+    struct jr_js_reader *r = JR_CONTAINER_OF(msg, struct jr_js_reader, final);
+    void (*cb)(void *ctx) = r->close_cb;
+    void *ctx = r->close_ctx;
+
+    final_drop(msg);
+    if (cb != NULL)
+        cb(ctx);
+}
+
+static int copy_create(struct jr_js_reader *r, const struct jr_stream_config *c)
+{
+    if (c == NULL)
+        return 0;
+    if (c->n_subjects > CREATE_SUBJECTS_MAX)
+        return JR_EINVAL;
+    r->create = true;
+    r->create_config = *c;
+    r->create_name = jr_xstrdup(c->name);
+    r->create_config.name = r->create_name;
+    for (uint32_t i = 0; i < c->n_subjects; i++)
+        r->create_subjects[i] = jr_xstrdup(c->subjects[i]);
+    if (c->subjects != NULL)
+        r->create_config.subjects = (const char *const *)r->create_subjects;
+    return 0;
+}
+
+static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
+{
+    struct jr_js_reader *r = jr_xalloc(sizeof *r);
+
+    r->nats = c->nats;
+    r->loop = c->loop;
+    r->stream = jr_xstrdup(c->stream);
+    r->filter = c->filter_subject != NULL ? jr_xstrdup(c->filter_subject) : NULL;
+    r->from = c->from;
+    r->position = c->position;
+    r->heartbeat_ms = c->heartbeat_ms != 0 ? c->heartbeat_ms : HEARTBEAT_MS_DEFAULT;
+    if (r->heartbeat_ms < HEARTBEAT_MS_MIN)
+        r->heartbeat_ms = HEARTBEAT_MS_MIN;
+    r->decode = c->decode;
+    r->decode_ctx = c->decode_ctx;
+    r->on_msg = c->on_msg;
+    r->ctx = c->ctx;
+    r->window = c->window_msgs != 0 ? c->window_msgs : WINDOW_MSGS_DEFAULT;
+    r->gate = jr_gate_create(r->window);
+    atomic_init(&r->refs, 1);
+    pthread_mutex_init(&r->mu, NULL);
+    pthread_cond_init(&r->cond, NULL);
+    r->final.deliver = final_deliver;
+    r->final.drop = final_drop;
+    return r;
+}
+
+int jr_js_reader_create(const struct jr_js_reader_config *config, struct jr_js_reader **ret)
+{
+    struct jr_js_reader *r = reader_new(config);
+    int rv = copy_create(r, config->create);
+
+    if (rv == 0 && pthread_create(&r->thread, NULL, reader_main, r) != 0)
+        rv = JR_EIO;
+    if (rv != 0) {
+        reader_release(r);
+        return rv;
+    }
+    *ret = r;
+    return 0;
+}
+
+void jr_js_reader_close(struct jr_js_reader *reader, void (*cb)(void *ctx), void *ctx)
+{
+    if (reader == NULL)
+        return;
+    reader->closing = true;
+    reader->close_cb = cb;
+    reader->close_ctx = ctx;
+    jr_gate_close(reader->gate);
+    pthread_mutex_lock(&reader->mu);
+    reader->stop = true;
+    pthread_cond_broadcast(&reader->cond);
+    pthread_mutex_unlock(&reader->mu);
+}
+
+void jr_js_reader_counters_get(struct jr_js_reader *reader, struct jr_js_reader_counters *ret)
+{
+    *ret = (struct jr_js_reader_counters){
+        .msgs = atomic_load(&reader->msgs),
+        .bytes = atomic_load(&reader->bytes),
+        .creations = atomic_load(&reader->creations),
+        .losses = atomic_load(&reader->losses),
+        .last_seq = atomic_load(&reader->last_seq),
+    };
+}

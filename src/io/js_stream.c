@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/js_stream.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "io/js_publish.h"
+#include "io/nats_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define NS_PER_MS 1000000
+
+/* --- names and settings (pure) --- */
+
+int jr_stream_name(enum jr_stream_kind kind, const char *namespace_, const char *component,
+                   char *dst)
+{
+    static const char *const suffix[] = {
+        [JR_STREAM_EVENTS] = ".kv-events",    [JR_STREAM_SYNC] = ".active-sequences",
+        [JR_STREAM_SNAPSHOTS] = "-snapshots", [JR_STREAM_LEASES] = "-leases",
+        [JR_STREAM_STATE] = "-state",         [JR_STREAM_RADIX] = "-radix-bucket",
+    };
+    char text[JR_STREAM_NAME_MAX];
+    int n = snprintf(text, sizeof text, "namespace.%s.component.%s%s", namespace_, component,
+                     suffix[kind]);
+
+    if (n < 0 || (size_t)n >= sizeof text)
+        return JR_ELIMIT;
+    return jr_str_slug(text, dst, JR_STREAM_NAME_MAX);
+}
+
+void jr_stream_config_events(struct jr_stream_config *ret, const char *name, int64_t max_bytes,
+                             uint32_t replicas)
+{
+    *ret = (struct jr_stream_config){
+        .name = name, .replicas = replicas, .max_bytes = max_bytes, .allow_rollup = true};
+}
+
+void jr_stream_config_sync(struct jr_stream_config *ret, const char *name, int64_t max_age_ms,
+                           uint32_t replicas)
+{
+    *ret = (struct jr_stream_config){
+        .name = name,
+        .replicas = replicas,
+        .memory = true,
+        .max_age_ms = max_age_ms,
+        .discard_old = true,
+        .allow_rollup = true,
+    };
+}
+
+uint64_t jr_payload_hash(const void *payload, size_t n)
+{
+    return XXH3_64bits(payload, n);
+}
+
+/* --- streams --- */
+
+static int not_connected(struct jr_nats *nats, struct jr_errmsg *e, const char *what)
+{
+    if (jr_nats_connected(nats))
+        return 0;
+    return jr_errmsg_set(e, JR_ENONATS, "%s: not connected to NATS", what);
+}
+
+static void info_of(const jsStreamInfo *si, struct jr_stream_info *ret)
+{
+    *ret = (struct jr_stream_info){
+        .created_ns = si->Created,
+        .first_seq = si->State.FirstSeq,
+        .last_seq = si->State.LastSeq,
+        .msgs = si->State.Msgs,
+        .bytes = si->State.Bytes,
+        .n_consumers = (uint32_t)si->State.Consumers,
+    };
+    if (si->Config == NULL)
+        return;
+    ret->max_age_ms = si->Config->MaxAge / NS_PER_MS;
+    ret->max_bytes = si->Config->MaxBytes > 0 ? si->Config->MaxBytes : 0;
+    ret->discard_old = si->Config->Discard == js_DiscardOld;
+    ret->memory = si->Config->Storage == js_MemoryStorage;
+    ret->replicas = (uint32_t)si->Config->Replicas;
+}
+
+int jr_stream_info(struct jr_nats *nats, const char *stream, struct jr_stream_info *ret,
+                   struct jr_errmsg *e)
+{
+    jsStreamInfo *si = NULL;
+    jsErrCode code = 0;
+    int rv = not_connected(nats, e, "stream info");
+
+    if (rv != 0)
+        return rv;
+    natsStatus s = js_GetStreamInfo(&si, jr_nats_js(nats), stream, NULL, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, stream);
+    info_of(si, ret);
+    jsStreamInfo_Destroy(si);
+    return 0;
+}
+
+static void fill_config(jsStreamConfig *sc, const struct jr_stream_config *c)
+{
+    jsStreamConfig_Init(sc);
+    sc->Name = c->name;
+    sc->Retention = js_LimitsPolicy;
+    sc->MaxMsgs = -1;
+    sc->MaxConsumers = -1;
+    sc->MaxMsgSize = -1;
+    sc->MaxBytes = c->max_bytes > 0 ? c->max_bytes : -1;
+    sc->MaxAge = c->max_age_ms * NS_PER_MS;
+    sc->MaxMsgsPerSubject = c->max_msgs_per_subject > 0 ? c->max_msgs_per_subject : -1;
+    sc->Discard = c->discard_old ? js_DiscardOld : js_DiscardNew;
+    sc->Storage = c->memory ? js_MemoryStorage : js_FileStorage;
+    sc->Replicas = c->replicas != 0 ? c->replicas : 1;
+    sc->AllowRollup = c->allow_rollup;
+    sc->AllowDirect = c->allow_direct;
+    sc->DenyDelete = c->deny_delete;
+    /* The duplicate window must not exceed the age. */
+    if (sc->MaxAge > 0 && sc->MaxAge < 120LL * 1000 * NS_PER_MS)
+        sc->Duplicates = sc->MaxAge;
+}
+
+static int create_stream(struct jr_nats *nats, const struct jr_stream_config *c,
+                         struct jr_stream_info *ret, struct jr_errmsg *e)
+{
+    char own[JR_STREAM_NAME_MAX + 8];
+    const char *one = own, **subjects = &one;
+    jsStreamConfig sc;
+    jsStreamInfo *si = NULL;
+    jsErrCode code = 0;
+
+    fill_config(&sc, c);
+    snprintf(own, sizeof own, "%s.*", c->name);
+    if (c->subjects != NULL)
+        subjects = (const char **)(uintptr_t)c->subjects; /* the library only reads them */
+    sc.Subjects = subjects;
+    sc.SubjectsLen = c->subjects != NULL ? (int)c->n_subjects : 1;
+    natsStatus s = js_AddStream(&si, jr_nats_js(nats), &sc, NULL, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, c->name);
+    info_of(si, ret);
+    jsStreamInfo_Destroy(si);
+    return 0;
+}
+
+int jr_stream_open(struct jr_nats *nats, const struct jr_stream_config *config,
+                   struct jr_stream_info *ret, bool *ret_created, struct jr_errmsg *e)
+{
+    struct jr_stream_info info;
+    bool created = false;
+    int rv = jr_stream_info(nats, config->name, &info, e);
+
+    if (rv == JR_ENOTFOUND) {
+        rv = create_stream(nats, config, &info, e);
+        created = rv == 0;
+        /* Another replica was quicker, with other settings: theirs count. */
+        if (rv == JR_EEXIST)
+            rv = jr_stream_info(nats, config->name, &info, e);
+    }
+    if (rv != 0)
+        return rv;
+    if (ret != NULL)
+        *ret = info;
+    if (ret_created != NULL)
+        *ret_created = created;
+    return 0;
+}
+
+int jr_stream_delete(struct jr_nats *nats, const char *stream, struct jr_errmsg *e)
+{
+    jsErrCode code = 0;
+    int rv = not_connected(nats, e, "stream delete");
+
+    if (rv != 0)
+        return rv;
+    natsStatus s = js_DeleteStream(jr_nats_js(nats), stream, NULL, &code);
+    return jr_nats_error(s, (int)code, e, stream);
+}
+
+int jr_stream_foreign(struct jr_nats *nats, const char *stream, struct jr_stream_foreign *ret,
+                      struct jr_errmsg *e)
+{
+    jsConsumerInfoList *list = NULL;
+    jsErrCode code = 0;
+    struct jr_stream_foreign f = {.ack_floor = UINT64_MAX};
+    int rv = not_connected(nats, e, "consumers");
+
+    if (rv != 0)
+        return rv;
+    natsStatus s = js_Consumers(&list, jr_nats_js(nats), stream, NULL, &code);
+    if (s == NATS_NOT_FOUND && code == 0)
+        s = NATS_OK; /* no consumer at all */
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, stream);
+    for (int i = 0; list != NULL && i < list->Count; i++) {
+        const jsConsumerInfo *ci = list->List[i];
+        if (ci->Config == NULL || ci->Config->AckPolicy == js_AckNone)
+            continue;
+        f.n++;
+        if (ci->AckFloor.Stream < f.ack_floor)
+            f.ack_floor = ci->AckFloor.Stream;
+        jr_str_copy(f.name, sizeof f.name, ci->Name != NULL ? ci->Name : "?");
+    }
+    jsConsumerInfoList_Destroy(list);
+    *ret = f;
+    return 0;
+}
+
+/* --- single messages --- */
+
+static int stored_of(natsMsg *m, struct jr_stored **ret)
+{
+    struct jr_stored *st = jr_xalloc(sizeof *st);
+
+    st->impl = m;
+    st->seq = natsMsg_GetSequence(m);
+    st->time_ns = natsMsg_GetTime(m);
+    st->subject = natsMsg_GetSubject(m);
+    st->payload = (const uint8_t *)natsMsg_GetData(m);
+    st->n = (size_t)natsMsg_GetDataLength(m);
+    st->payload_hash = jr_payload_hash(st->payload, st->n);
+    *ret = st;
+    return 0;
+}
+
+int jr_stored_get(struct jr_nats *nats, const char *stream, uint64_t seq, struct jr_stored **ret,
+                  struct jr_errmsg *e)
+{
+    natsMsg *m = NULL;
+    jsErrCode code = 0;
+    int rv = not_connected(nats, e, "message");
+
+    if (rv != 0)
+        return rv;
+    if (seq == 0)
+        return jr_errmsg_set(e, JR_ENOTFOUND, "%s: there is no message 0", stream);
+    natsStatus s = js_GetMsg(&m, jr_nats_js(nats), stream, seq, NULL, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, stream);
+    return stored_of(m, ret);
+}
+
+int jr_stored_last(struct jr_nats *nats, const char *stream, const char *subject,
+                   struct jr_stored **ret, struct jr_errmsg *e)
+{
+    natsMsg *m = NULL;
+    jsErrCode code = 0;
+    int rv = not_connected(nats, e, "message");
+
+    if (rv != 0)
+        return rv;
+    natsStatus s = js_GetLastMsg(&m, jr_nats_js(nats), stream, subject, NULL, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, subject);
+    return stored_of(m, ret);
+}
+
+const char *jr_stored_header(struct jr_stored *stored, const char *key)
+{
+    const char *value = NULL;
+
+    if (natsMsgHeader_Get(stored->impl, key, &value) != NATS_OK)
+        return NULL;
+    return value;
+}
+
+void jr_stored_destroy(struct jr_stored *stored)
+{
+    if (stored == NULL)
+        return;
+    natsMsg_Destroy(stored->impl);
+    jr_xfree(stored);
+}
+
+/* --- history check --- */
+
+int jr_stream_check_facts(const struct jr_stream_position *position,
+                          const struct jr_stream_info *info, const struct jr_stored *stored,
+                          struct jr_errmsg *e)
+{
+    if (position->created_ns != 0 && position->created_ns != info->created_ns)
+        return jr_errmsg_set(e, JR_EHISTORY, "the stream was created anew");
+    if (info->last_seq < position->seq)
+        return jr_errmsg_set(e, JR_EHISTORY, "the stream ends at %llu, before our %llu",
+                             (unsigned long long)info->last_seq, (unsigned long long)position->seq);
+    /* A message that is still there decides before the gap rule does: another message is another
+     * history, whatever the stream's first sequence says. */
+    if (stored != NULL && position->has_msg &&
+        (stored->time_ns != position->time_ns || stored->payload_hash != position->payload_hash))
+        return jr_errmsg_set(e, JR_EHISTORY, "message %llu is not the one we know",
+                             (unsigned long long)position->seq);
+    if (info->first_seq > position->seq + 1)
+        return jr_errmsg_set(e, JR_EGAP, "the stream begins at %llu, we need %llu",
+                             (unsigned long long)info->first_seq,
+                             (unsigned long long)position->seq + 1);
+    return 0;
+}
+
+int jr_stream_check(struct jr_nats *nats, const char *stream,
+                    const struct jr_stream_position *position, struct jr_stream_info *ret_info,
+                    struct jr_errmsg *e)
+{
+    struct jr_stream_info info;
+    struct jr_stored *stored = NULL;
+    int rv = jr_stream_info(nats, stream, &info, e);
+
+    if (rv != 0)
+        return rv;
+    if (position->has_msg && position->seq >= info.first_seq && position->seq <= info.last_seq) {
+        rv = jr_stored_get(nats, stream, position->seq, &stored, e);
+        if (rv != 0 && rv != JR_ENOTFOUND)
+            return rv;
+    }
+    rv = jr_stream_check_facts(position, &info, stored, e);
+    jr_stored_destroy(stored);
+    if (ret_info != NULL)
+        *ret_info = info;
+    return rv;
+}
+
+/* --- purge --- */
+
+int jr_stream_purge_below(struct jr_nats *nats, const char *stream, int64_t created_ns,
+                          uint64_t floor, uint64_t *ret_purged, struct jr_errmsg *e)
+{
+    struct jr_stream_info info, after;
+    jsErrCode code = 0;
+    jsOptions o;
+    int rv = jr_stream_info(nats, stream, &info, e);
+
+    if (rv != 0)
+        return rv;
+    if (created_ns != 0 && created_ns != info.created_ns)
+        return jr_errmsg_set(e, JR_EHISTORY, "purge: the stream was created anew");
+    if (floor <= 1 || floor > info.last_seq)
+        return jr_errmsg_set(e, JR_EINVAL, "purge below %llu refused: the stream ends at %llu",
+                             (unsigned long long)floor, (unsigned long long)info.last_seq);
+    if (ret_purged != NULL)
+        *ret_purged = 0;
+    if (floor <= info.first_seq)
+        return 0;
+    jsOptions_Init(&o);
+    o.Stream.Purge.Sequence = floor;
+    natsStatus s = js_PurgeStream(jr_nats_js(nats), stream, &o, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, "purge");
+    if (ret_purged != NULL && jr_stream_info(nats, stream, &after, NULL) == 0 &&
+        after.first_seq > info.first_seq)
+        *ret_purged = after.first_seq - info.first_seq;
+    return 0;
+}
+
+int jr_stream_purge_subject(struct jr_nats *nats, const char *stream, const char *subject,
+                            struct jr_errmsg *e)
+{
+    jsErrCode code = 0;
+    jsOptions o;
+    int rv = not_connected(nats, e, "purge");
+
+    if (rv != 0)
+        return rv;
+    if (subject == NULL || subject[0] == '\0')
+        return jr_errmsg_set(e, JR_EINVAL, "purge without a subject refused");
+    jsOptions_Init(&o);
+    o.Stream.Purge.Subject = subject;
+    natsStatus s = js_PurgeStream(jr_nats_js(nats), stream, &o, &code);
+    return jr_nats_error(s, (int)code, e, "purge");
+}
+
+int jr_stream_subjects(struct jr_nats *nats, const char *stream, const char *filter,
+                       struct jr_subjects *ret, struct jr_errmsg *e)
+{
+    jsStreamInfo *si = NULL;
+    jsErrCode code = 0;
+    jsOptions o;
+    int rv = not_connected(nats, e, "subjects");
+
+    if (rv != 0)
+        return rv;
+    jsOptions_Init(&o);
+    o.Stream.Info.SubjectsFilter = filter;
+    natsStatus s = js_GetStreamInfo(&si, jr_nats_js(nats), stream, &o, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, stream);
+    *ret = (struct jr_subjects){0};
+    if (si->State.Subjects != NULL && si->State.Subjects->Count > 0) {
+        const jsStreamStateSubjects *from = si->State.Subjects;
+        ret->list = jr_xalloc((size_t)from->Count * sizeof *ret->list);
+        for (int i = 0; i < from->Count; i++) {
+            ret->list[i].subject = jr_xstrdup(from->List[i].Subject);
+            ret->list[i].msgs = from->List[i].Msgs;
+        }
+        ret->n = (uint32_t)from->Count;
+    }
+    jsStreamInfo_Destroy(si);
+    return 0;
+}
+
+void jr_subjects_deinit(struct jr_subjects *subjects)
+{
+    for (uint32_t i = 0; i < subjects->n; i++)
+        jr_xfree(subjects->list[i].subject);
+    jr_xfree(subjects->list);
+    *subjects = (struct jr_subjects){0};
+}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/nats_conn.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "io/nats_priv.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define PING_INTERVAL_MS    5000
+#define RECONNECT_WAIT_MS   250
+#define RECONNECT_JITTER_MS 100
+#define CLOSE_WAIT_S        5
+#define SERVERS_MAX         32
+#define PAYLOAD_DEFAULT     (1 << 20)
+
+struct jr_nats {
+    natsConnection *nc;
+    jsCtx *js;
+    struct jr_loop *loop;
+    jr_nats_event_fn *on_event;
+    void *ctx;
+    uint32_t timeout_ms;
+    atomic_uint refs; /* the owner, nats.c until it says closed, each posted event */
+    atomic_bool closing;
+    atomic_bool connected;
+    atomic_uint_least64_t generation, disconnects, errors;
+    pthread_mutex_t mu;
+    pthread_cond_t closed_cond;
+    bool closed;
+};
+
+struct event_msg {
+    struct jr_msg msg;
+    struct jr_nats *nats;
+    enum jr_nats_event event;
+    char text[200];
+};
+
+natsConnection *jr_nats_nc(struct jr_nats *nats)
+{
+    return nats->nc;
+}
+
+jsCtx *jr_nats_js(struct jr_nats *nats)
+{
+    return nats->js;
+}
+
+uint32_t jr_nats_timeout_ms(const struct jr_nats *nats)
+{
+    return nats->timeout_ms;
+}
+
+static void nats_release(struct jr_nats *nats)
+{
+    if (atomic_fetch_sub(&nats->refs, 1) != 1)
+        return;
+    pthread_cond_destroy(&nats->closed_cond);
+    pthread_mutex_destroy(&nats->mu);
+    jr_xfree(nats);
+}
+
+/* --- errors --- */
+
+static int error_of_code(int code)
+{
+    switch (code) {
+    case JSStreamNotFoundErr:
+    case JSNoMessageFoundErr:
+    case JSConsumerNotFoundErr:
+    case JSSequenceNotFoundErr:
+        return JR_ENOTFOUND;
+    case JSStreamWrongLastMsgIDErr:
+    case JSStreamWrongLastSequenceErr:
+    case 10164: /* the same since 2.11, without the sequence in its text */
+        return JR_ECONFLICT;
+    case JSStreamNameExistErr:
+        return JR_EEXIST;
+    case JSNotEnabledErr:
+    case JSNotEnabledForAccountErr:
+        return JR_ENOJETSTREAM;
+    case JSStreamStoreFailedErr: /* full, with discard new */
+    case JSAccountResourcesExceededErr:
+    case JSInsufficientResourcesErr:
+    case JSMemoryResourcesExceededErr:
+    case JSStorageResourcesExceededErr:
+    case JSClusterNotAvailErr:
+    case 10167: /* too many requests: the ingest queue of 2.11 and later */
+        return JR_ELIMIT;
+    case JSStreamMessageExceedsMaximumErr:
+        return JR_EINVAL;
+    default:
+        return JR_EIO;
+    }
+}
+
+int jr_js_error(int code, const char *description, struct jr_errmsg *e, const char *what)
+{
+    return jr_errmsg_set(e, error_of_code(code), "%s: %s (JetStream error %d)", what,
+                         description != NULL ? description : "refused", code);
+}
+
+static int error_of_status(natsStatus s)
+{
+    switch (s) {
+    case NATS_OK:
+        return 0;
+    case NATS_TIMEOUT:
+        return JR_ETIMEOUT;
+    case NATS_NOT_FOUND:
+        return JR_ENOTFOUND;
+    case NATS_NO_RESPONDERS:
+        return JR_ENOJETSTREAM;
+    case NATS_NO_SERVER:
+    case NATS_CONNECTION_CLOSED:
+    case NATS_CONNECTION_DISCONNECTED:
+    case NATS_STALE_CONNECTION:
+    case NATS_INSUFFICIENT_BUFFER: /* nothing is buffered while disconnected */
+    case NATS_NOT_YET_CONNECTED:
+        return JR_ENONATS;
+    case NATS_CONNECTION_AUTH_FAILED:
+    case NATS_NOT_PERMITTED:
+    case NATS_SSL_ERROR:
+    case NATS_SECURE_CONNECTION_WANTED:
+    case NATS_SECURE_CONNECTION_REQUIRED:
+        return JR_ECONN;
+    case NATS_INVALID_ARG:
+    case NATS_INVALID_SUBJECT:
+    case NATS_MAX_PAYLOAD:
+        return JR_EINVAL;
+    case NATS_NO_MEMORY:
+        return JR_ENOMEM;
+    default:
+        return JR_EIO;
+    }
+}
+
+int jr_nats_error(natsStatus s, int code, struct jr_errmsg *e, const char *what)
+{
+    const char *last;
+
+    if (s == NATS_OK)
+        return 0;
+    last = nats_GetLastError(NULL);
+    if (last == NULL || last[0] == '\0')
+        last = natsStatus_GetText(s);
+    if (code != 0)
+        return jr_js_error(code, last, e, what);
+    return jr_errmsg_set(e, error_of_status(s), "%s: %s", what, last);
+}
+
+/* --- events --- */
+
+static void event_drop(struct jr_msg *msg)
+{
+    struct event_msg *ev = (struct event_msg *)msg;
+
+    nats_release(ev->nats);
+    jr_xfree(ev);
+}
+
+static void event_deliver(struct jr_msg *msg)
+{
+    struct event_msg *ev = (struct event_msg *)msg;
+
+    if (!atomic_load(&ev->nats->closing))
+        ev->nats->on_event(ev->nats->ctx, ev->event, ev->text);
+    event_drop(msg);
+}
+
+static void post_event(struct jr_nats *nats, enum jr_nats_event event, const char *text)
+{
+    struct event_msg *ev;
+
+    if (nats->loop == NULL || nats->on_event == NULL || atomic_load(&nats->closing))
+        return;
+    ev = jr_xalloc(sizeof *ev);
+    ev->msg.deliver = event_deliver;
+    ev->msg.drop = event_drop;
+    ev->nats = nats;
+    ev->event = event;
+    jr_str_copy(ev->text, sizeof ev->text, text != NULL ? text : "");
+    atomic_fetch_add(&nats->refs, 1);
+    jr_loop_post(nats->loop, &ev->msg);
+}
+
+static void mark_connected(struct jr_nats *nats, natsConnection *nc)
+{
+    char url[256] = "";
+
+    atomic_fetch_add(&nats->generation, 1);
+    atomic_store(&nats->connected, true);
+    natsConnection_GetConnectedUrl(nc, url, sizeof url);
+    post_event(nats, JR_NATS_CONNECTED, url);
+}
+
+static void on_connected(natsConnection *nc, void *closure)
+{
+    mark_connected(closure, nc);
+}
+
+static void on_disconnected(natsConnection *nc, void *closure)
+{
+    struct jr_nats *nats = closure;
+    const char *why = NULL;
+
+    natsConnection_GetLastError(nc, &why);
+    /* The library calls this for each failed attempt in the background mode, too. */
+    if (!atomic_exchange(&nats->connected, false))
+        return;
+    atomic_fetch_add(&nats->disconnects, 1);
+    post_event(nats, JR_NATS_DISCONNECTED, why);
+}
+
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, void *closure)
+{
+    struct jr_nats *nats = closure;
+    const char *why = NULL;
+
+    (void)sub; /* may be gone already (fixed in 3.7.0) */
+    atomic_fetch_add(&nats->errors, 1);
+    natsConnection_GetLastError(nc, &why);
+    post_event(nats, JR_NATS_ERROR, why != NULL && why[0] != '\0' ? why : natsStatus_GetText(err));
+}
+
+static void on_closed(natsConnection *nc, void *closure)
+{
+    struct jr_nats *nats = closure;
+    const char *why = NULL;
+
+    natsConnection_GetLastError(nc, &why);
+    atomic_store(&nats->connected, false);
+    post_event(nats, JR_NATS_CLOSED, why);
+    pthread_mutex_lock(&nats->mu);
+    nats->closed = true;
+    pthread_cond_broadcast(&nats->closed_cond);
+    pthread_mutex_unlock(&nats->mu);
+    nats_release(nats);
+}
+
+/* --- connect --- */
+
+static bool set(const char *s)
+{
+    return s != NULL && s[0] != '\0';
+}
+
+static natsStatus set_servers(natsOptions *opts, const char *servers, bool *ret_tls)
+{
+    char *copy = jr_xstrdup(set(servers) ? servers : "nats://localhost:4222");
+    const char *list[SERVERS_MAX];
+    char *save = NULL;
+    int n = 0;
+    natsStatus s = NATS_INVALID_ARG;
+
+    for (char *p = strtok_r(copy, ", ", &save); p != NULL; p = strtok_r(NULL, ", ", &save)) {
+        if (n == SERVERS_MAX)
+            goto out;
+        if (strncmp(p, "tls://", 6) == 0)
+            *ret_tls = true;
+        list[n++] = p;
+    }
+    if (n > 0)
+        s = natsOptions_SetServers(opts, list, n);
+out:
+    jr_xfree(copy);
+    return s;
+}
+
+static natsStatus set_behaviour(natsOptions *opts, struct jr_nats *nats,
+                                const struct jr_nats_config *c)
+{
+    uint32_t timeout = c->connect_timeout_ms != 0 ? c->connect_timeout_ms : 2000;
+    natsStatus s = natsOptions_SetTimeout(opts, timeout);
+
+    if (s == NATS_OK)
+        s = natsOptions_SetName(opts, set(c->name) ? c->name : "jetrouter");
+    if (s == NATS_OK)
+        s = natsOptions_SetAllowReconnect(opts, true);
+    if (s == NATS_OK)
+        s = natsOptions_SetMaxReconnect(opts, -1);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectWait(opts, RECONNECT_WAIT_MS);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectJitter(opts, RECONNECT_JITTER_MS, RECONNECT_JITTER_MS);
+    /* 1 is the least: one message may slip in, the next is refused. */
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectBufSize(opts, 1);
+    if (s == NATS_OK)
+        s = natsOptions_SetPingInterval(opts, PING_INTERVAL_MS);
+    if (s == NATS_OK)
+        s = natsOptions_SetMaxPingsOut(opts, 2);
+    if (s == NATS_OK)
+        s = natsOptions_SetFailRequestsOnDisconnect(opts, true);
+    if (s == NATS_OK)
+        s = natsOptions_SetErrorHandler(opts, on_error, nats);
+    if (s == NATS_OK)
+        s = natsOptions_SetDisconnectedCB(opts, on_disconnected, nats);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectedCB(opts, on_connected, nats);
+    if (s == NATS_OK)
+        s = natsOptions_SetClosedCB(opts, on_closed, nats);
+    if (s == NATS_OK && c->background)
+        s = natsOptions_SetRetryOnFailedConnect(opts, true, on_connected, nats);
+    return s;
+}
+
+static natsStatus set_tls(natsOptions *opts, const struct jr_nats_config *c, bool tls)
+{
+    natsStatus s = NATS_OK;
+
+    if (tls || set(c->tls_ca) || set(c->tls_cert))
+        s = natsOptions_SetSecure(opts, true);
+    if (s == NATS_OK && set(c->tls_ca))
+        s = natsOptions_LoadCATrustedCertificates(opts, c->tls_ca);
+    if (s == NATS_OK && set(c->tls_cert))
+        s = natsOptions_LoadCertificatesChain(opts, c->tls_cert, c->tls_key);
+    if (s == NATS_OK && set(c->tls_hostname))
+        s = natsOptions_SetExpectedHostname(opts, c->tls_hostname);
+    return s;
+}
+
+static int set_auth(natsOptions *opts, const struct jr_nats_config *c, struct jr_errmsg *e)
+{
+    natsStatus s = NATS_OK;
+    char key[64];
+
+    if (set(c->user)) {
+        s = natsOptions_SetUserInfo(opts, c->user, c->password != NULL ? c->password : "");
+    } else if (set(c->token)) {
+        s = natsOptions_SetToken(opts, c->token);
+    } else if (set(c->nkey_seed_file)) {
+        int rv = jr_nkey_public(c->nkey_seed_file, key, e);
+        if (rv != 0)
+            return rv;
+        s = natsOptions_SetNKeyFromSeed(opts, key, c->nkey_seed_file);
+    } else if (set(c->creds_file)) {
+        s = natsOptions_SetUserCredentialsFromFiles(opts, c->creds_file, NULL);
+    }
+    if (s != NATS_OK)
+        return jr_errmsg_set(e, JR_ECONFIG, "NATS credentials: %s", natsStatus_GetText(s));
+    return 0;
+}
+
+static int make_options(struct jr_nats *nats, const struct jr_nats_config *c, natsOptions **ret,
+                        struct jr_errmsg *e)
+{
+    natsOptions *opts = NULL;
+    bool tls = false;
+    int rv;
+
+    if (natsOptions_Create(&opts) != NATS_OK)
+        return jr_errmsg_set(e, JR_ENOMEM, "NATS options");
+    if (set_servers(opts, c->servers, &tls) != NATS_OK) {
+        rv = jr_errmsg_set(e, JR_EINVAL, "NATS servers: \"%s\" is not a list of URLs", c->servers);
+        goto err_after_create;
+    }
+    natsStatus s = set_behaviour(opts, nats, c);
+    if (s != NATS_OK) {
+        rv = jr_nats_error(s, 0, e, "NATS options");
+        goto err_after_create;
+    }
+    if (set_tls(opts, c, tls) != NATS_OK) {
+        rv = jr_errmsg_set(e, JR_ECONFIG, "NATS TLS files: %s", nats_GetLastError(NULL));
+        goto err_after_create;
+    }
+    rv = set_auth(opts, c, e);
+    if (rv != 0)
+        goto err_after_create;
+    *ret = opts;
+    return 0;
+
+err_after_create:
+    natsOptions_Destroy(opts);
+    return rv;
+}
+
+static struct jr_nats *nats_new(const struct jr_nats_config *c)
+{
+    struct jr_nats *nats = jr_xalloc(sizeof *nats);
+
+    nats->loop = c->loop;
+    nats->on_event = c->on_event;
+    nats->ctx = c->ctx;
+    nats->timeout_ms = c->request_timeout_ms != 0 ? c->request_timeout_ms : 5000;
+    atomic_init(&nats->refs, 2); /* the owner and nats.c */
+    pthread_mutex_init(&nats->mu, NULL);
+    pthread_cond_init(&nats->closed_cond, NULL);
+    return nats;
+}
+
+static int open_connection(struct jr_nats *nats, natsOptions *opts, bool background,
+                           struct jr_errmsg *e)
+{
+    jsOptions jo;
+    natsStatus s = natsConnection_Connect(&nats->nc, opts);
+
+    if (s == NATS_OK) {
+        mark_connected(nats, nats->nc);
+    } else if (s != NATS_NOT_YET_CONNECTED || !background) {
+        int rv = jr_nats_error(s, 0, e, "connecting to NATS");
+        if (rv == JR_ETIMEOUT || rv == JR_EIO)
+            return jr_errmsg_set(e, JR_ENONATS, "connecting to NATS: %s", natsStatus_GetText(s));
+        return rv;
+    }
+    jsOptions_Init(&jo);
+    jo.Wait = nats->timeout_ms;
+    return jr_nats_error(natsConnection_JetStream(&nats->js, nats->nc, &jo), 0, e, "JetStream");
+}
+
+int jr_nats_connect(const struct jr_nats_config *config, struct jr_nats **ret, struct jr_errmsg *e)
+{
+    struct jr_nats *nats = nats_new(config);
+    natsOptions *opts = NULL;
+    int rv = make_options(nats, config, &opts, e);
+
+    if (rv != 0)
+        goto err_after_new;
+    rv = open_connection(nats, opts, config->background, e);
+    natsOptions_Destroy(opts);
+    if (rv != 0)
+        goto err_after_new;
+    if (!config->background) {
+        struct jr_errmsg why = {""};
+        /* A user without the right to ask gets no answer: that proves nothing. */
+        rv = jr_nats_check_jetstream(nats, &why);
+        if (rv == JR_ENOJETSTREAM || rv == JR_ENONATS) {
+            jr_errmsg_set(e, rv, "%s", why.text);
+            jr_nats_close(nats);
+            return rv;
+        }
+    }
+    *ret = nats;
+    return 0;
+
+err_after_new:
+    if (nats->nc != NULL) {
+        jr_nats_close(nats);
+        return rv;
+    }
+    nats_release(nats); /* nats.c never had it */
+    nats_release(nats);
+    return rv;
+}
+
+static void wait_closed(struct jr_nats *nats)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += CLOSE_WAIT_S;
+    pthread_mutex_lock(&nats->mu);
+    while (!nats->closed && pthread_cond_timedwait(&nats->closed_cond, &nats->mu, &until) == 0)
+        ;
+    pthread_mutex_unlock(&nats->mu);
+}
+
+void jr_nats_close(struct jr_nats *nats)
+{
+    if (nats == NULL)
+        return;
+    atomic_store(&nats->closing, true);
+    natsConnection_Close(nats->nc);
+    wait_closed(nats);
+    jsCtx_Destroy(nats->js);
+    natsConnection_Destroy(nats->nc);
+    nats_release(nats);
+}
+
+int jr_nats_check_jetstream(struct jr_nats *nats, struct jr_errmsg *e)
+{
+    jsAccountInfo *info = NULL;
+    jsErrCode code = 0;
+    jsOptions jo;
+    natsStatus s;
+
+    if (!jr_nats_connected(nats))
+        return jr_errmsg_set(e, JR_ENONATS, "not connected to NATS");
+    jsOptions_Init(&jo);
+    jo.Wait = 2000;
+    s = js_GetAccountInfo(&info, nats->js, &jo, &code);
+    jsAccountInfo_Destroy(info);
+    return jr_nats_error(s, (int)code, e, "looking for JetStream");
+}
+
+bool jr_nats_connected(const struct jr_nats *nats)
+{
+    return atomic_load(&nats->connected);
+}
+
+uint64_t jr_nats_generation(const struct jr_nats *nats)
+{
+    return atomic_load(&nats->generation);
+}
+
+uint64_t jr_nats_max_payload(const struct jr_nats *nats)
+{
+    int64_t n = natsConnection_GetMaxPayload(nats->nc);
+
+    return n > 0 ? (uint64_t)n : PAYLOAD_DEFAULT;
+}
+
+void jr_nats_counters_get(struct jr_nats *nats, struct jr_nats_counters *ret)
+{
+    natsStatistics *st = NULL;
+    uint64_t reconnects = 0;
+
+    *ret = (struct jr_nats_counters){
+        .connects = atomic_load(&nats->generation),
+        .disconnects = atomic_load(&nats->disconnects),
+        .errors = atomic_load(&nats->errors),
+    };
+    if (natsStatistics_Create(&st) != NATS_OK)
+        return;
+    if (natsConnection_GetStats(nats->nc, st) == NATS_OK)
+        natsStatistics_GetCounts(st, &ret->in_msgs, &ret->in_bytes, &ret->out_msgs, &ret->out_bytes,
+                                 &reconnects);
+    natsStatistics_Destroy(st);
+}
+
+int jr_nats_publish(struct jr_nats *nats, const char *subject, const void *payload, size_t n)
+{
+    if (!jr_nats_connected(nats))
+        return JR_ENONATS;
+    if (n > jr_nats_max_payload(nats))
+        return JR_EINVAL;
+    return error_of_status(natsConnection_Publish(nats->nc, subject, payload, (int)n));
+}

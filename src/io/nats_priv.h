@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nats_priv: what the modules on top of nats.c share and others must not see. */
+#ifndef JR_IO_NATS_PRIV_H
+#define JR_IO_NATS_PRIV_H
+
+#include "io/js_stream.h"
+
+#include <nats/nats.h>
+
+natsConnection *jr_nats_nc(struct jr_nats *nats);
+jsCtx *jr_nats_js(struct jr_nats *nats);
+uint32_t jr_nats_timeout_ms(const struct jr_nats *nats);
+
+/* A status (and JetStream code, 0 if none) as our error, in words "what: …". 0 for NATS_OK. */
+int jr_nats_error(natsStatus s, int code, struct jr_errmsg *e, const char *what);
+/* A JetStream error code and its description as our error; e may be NULL. */
+int jr_js_error(int code, const char *description, struct jr_errmsg *e, const char *what);
+
+/* The public user key ("U…") that belongs to the seed in a file; ret holds 64 bytes. */
+JR_MUST_CHECK int jr_nkey_public(const char *seed_file, char *ret, struct jr_errmsg *e);
+
+/* The reply subject of a delivered message, $JS.ACK.…; both forms (docs of ADR-15). Pure. */
+struct jr_js_meta {
+    uint64_t seq, consumer_seq, pending;
+    int64_t time_ns;
+};
+JR_MUST_CHECK int jr_js_meta_parse(const char *reply, struct jr_js_meta *ret);
+
+/* A publish as a message of the library, returned owned; reply may be NULL. */
+JR_MUST_CHECK int jr_pub_to_msg(const struct jr_pub *pub, const char *reply, natsMsg **ret);
+/* What came back for a publish: an ack, an error, or "no responders". */
+JR_MUST_CHECK int jr_pub_reply(natsMsg *reply, struct jr_pub_ack *ret, struct jr_errmsg *e);
+
+#endif

@@ -1,0 +1,829 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* openai_json: wire/openai.h over simdjson's On-Demand reader. No exceptions, no C++ types outside.
+ *
+ * On-Demand checks only what is read, so every value is read: known fields by their getter, the
+ * rest by walk(), and a body that is accepted here is JSON to the last byte. */
+#define SIMDJSON_EXCEPTIONS 0
+#define SIMDJSON_DEVELOPMENT_CHECKS 0 /* input never asserts, in debug builds neither */
+#ifndef NDEBUG
+#define NDEBUG
+#endif
+#include <new>
+#include <simdjson.h>
+#include <string.h>
+#include <utility>
+
+#pragma GCC diagnostic ignored "-Wpedantic" /* compound literals in our C headers */
+extern "C" {
+#include "wire/json.h"
+#include "wire/openai.h"
+}
+
+namespace od = simdjson::ondemand;
+using simdjson::error_code;
+
+struct jr_openai_parser {
+    od::parser od_parser;
+    uint8_t *buf; /* the body with simdjson's padding behind it */
+    size_t cap;
+    size_t max_body;
+};
+
+namespace
+{
+
+struct context {
+    od::document doc;
+    const uint8_t *buf;
+    size_t n;
+    struct jr_tokens *tokens;
+    struct jr_openai_request *req;
+    struct jr_openai_error *err;
+    uint64_t seen; /* bit per known top-level field */
+};
+
+/* simdjson's older and newer forms of the same call. */
+[[maybe_unused]] bool truth(bool b)
+{
+    return b;
+}
+
+[[maybe_unused]] bool truth(simdjson::simdjson_result<bool> r)
+{
+    bool b = false;
+    return std::move(r).get(b) == simdjson::SUCCESS && b;
+}
+
+/* A macro, so that the compiler checks the format. */
+#define fail(c, rv, name, ...)                                                                     \
+    ((c).err->param = (name), jr_errmsg_set(&(c).err->msg, (rv), __VA_ARGS__))
+
+/* Not JSON: say where. simdjson's own position is lost after most errors, so look again. */
+int fail_json(context &c, error_code ec)
+{
+    struct jr_json j;
+    jr_json_init(&j, c.buf, c.n);
+    int rv = jr_json_skip(&j);
+    if (rv == 0) {
+        rv = jr_json_end(&j);
+    }
+    if (ec == simdjson::MEMALLOC) {
+        return fail(c, JR_ENOMEM, nullptr, "out of memory for a body of %zu bytes", c.n);
+    }
+    if (ec == simdjson::CAPACITY) {
+        return fail(c, JR_ELIMIT, nullptr, "the body of %zu bytes is too long", c.n);
+    }
+    if (rv < 0 && jr_json_at(&j) >= c.n) {
+        return fail(c, JR_EPROTO, nullptr, "the body is not JSON: it breaks off at byte %zu", c.n);
+    }
+    if (rv < 0) {
+        return fail(c, JR_EPROTO, nullptr, "the body is not JSON: error at byte %zu",
+                    jr_json_at(&j));
+    }
+    return fail(c, JR_EPROTO, nullptr, "the body is not JSON: %s", simdjson::error_message(ec));
+}
+
+int too_deep(context &c)
+{
+    return fail(c, JR_ELIMIT, nullptr, "the body is nested more than %d levels deep",
+                JR_OPENAI_DEPTH_MAX);
+}
+
+bool is_null(od::value &v)
+{
+    od::json_type t;
+    return v.type().get(t) == simdjson::SUCCESS && t == od::json_type::null && truth(v.is_null());
+}
+
+/* Read a value of no interest, all of it. */
+int walk(context &c, od::value &v, int depth)
+{
+    od::json_type t;
+    error_code ec = v.type().get(t);
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    if (depth > JR_OPENAI_DEPTH_MAX) {
+        return too_deep(c);
+    }
+    std::string_view text;
+    double number;
+    bool flag;
+    switch (t) {
+    case od::json_type::array: {
+        od::array a;
+        ec = v.get_array().get(a);
+        for (auto item : a) {
+            od::value x;
+            if (ec || (ec = std::move(item).get(x))) {
+                break;
+            }
+            int rv = walk(c, x, depth + 1);
+            if (rv < 0) {
+                return rv;
+            }
+        }
+        break;
+    }
+    case od::json_type::object: {
+        od::object o;
+        ec = v.get_object().get(o);
+        for (auto item : o) {
+            od::field f;
+            if (ec || (ec = std::move(item).get(f)) || (ec = f.unescaped_key().get(text))) {
+                break;
+            }
+            int rv = walk(c, f.value(), depth + 1);
+            if (rv < 0) {
+                return rv;
+            }
+        }
+        break;
+    }
+    case od::json_type::string:
+        ec = v.get_string().get(text);
+        break;
+    case od::json_type::number:
+        ec = v.get_double().get(number);
+        break;
+    case od::json_type::boolean:
+        ec = v.get_bool().get(flag);
+        break;
+    default:
+        ec = is_null(v) ? simdjson::SUCCESS : simdjson::N_ATOM_ERROR;
+    }
+    return ec ? fail_json(c, ec) : 0;
+}
+
+/* Where the value that is about to be read begins. */
+size_t begin_of(context &c, od::value &v)
+{
+    return (size_t)((const uint8_t *)v.raw_json_token().data() - c.buf);
+}
+
+/* The bytes from begin to the end of the value that was just read. */
+struct jr_openai_span span_from(context &c, size_t begin)
+{
+    const char *next;
+    size_t end = c.n;
+    if (c.doc.current_location().get(next) == simdjson::SUCCESS) {
+        end = (size_t)((const uint8_t *)next - c.buf);
+    }
+    while (end > begin && strchr(" \t\r\n", c.buf[end - 1]) != nullptr) {
+        end--;
+    }
+    return {begin, end - begin};
+}
+
+int get_text(context &c, od::value &v, const char *name, struct jr_str *ret)
+{
+    std::string_view s;
+    if (is_null(v)) {
+        return 0;
+    }
+    error_code ec = v.get_string().get(s);
+    if (ec == simdjson::INCORRECT_TYPE) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a string", name);
+    }
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    *ret = {s.data(), s.size()};
+    return 0;
+}
+
+int get_flag(context &c, od::value &v, const char *name, bool *ret)
+{
+    if (is_null(v)) {
+        return 0;
+    }
+    error_code ec = v.get_bool().get(*ret);
+    return ec ? fail(c, JR_EINVAL, name, "'%s' must be true or false", name) : 0;
+}
+
+int get_u64(context &c, od::value &v, const char *name, bool *has, uint64_t *ret)
+{
+    if (is_null(v)) {
+        return 0;
+    }
+    if (v.get_uint64().get(*ret)) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a whole number from 0 to 2^64-1", name);
+    }
+    *has = true;
+    return 0;
+}
+
+int get_u32(context &c, od::value &v, const char *name, uint32_t min, bool *has, uint32_t *ret)
+{
+    uint64_t x;
+    if (is_null(v)) {
+        return 0;
+    }
+    if (v.get_uint64().get(x) || x > UINT32_MAX || x < min) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a whole number of at least %u", name, min);
+    }
+    *has = true;
+    *ret = (uint32_t)x;
+    return 0;
+}
+
+int get_i32(context &c, od::value &v, const char *name, bool *has, int32_t *ret)
+{
+    int64_t x;
+    if (is_null(v)) {
+        return 0;
+    }
+    if (v.get_int64().get(x) || x > INT32_MAX || x < INT32_MIN) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a whole number of 32 bits", name);
+    }
+    *has = true;
+    *ret = (int32_t)x;
+    return 0;
+}
+
+int get_span(context &c, od::value &v, struct jr_openai_span *ret)
+{
+    size_t begin = begin_of(c, v);
+    bool absent = is_null(v);
+    int rv = absent ? 0 : walk(c, v, 1);
+    if (rv == 0 && !absent) {
+        *ret = span_from(c, begin);
+    }
+    return rv;
+}
+
+int bad_token(context &c, const char *name, uint32_t i)
+{
+    return fail(c, JR_EINVAL, name,
+                "'%s': element %u must be a token id, a whole number from 0 to 4294967295", name,
+                i);
+}
+
+int put_token(context &c, struct jr_tokens *t, const char *name, uint32_t v)
+{
+    if (t->n == t->cap) {
+        int rv = jr_arr_reserve(t->mem, t, 1, JR_PROMPT_TOKENS_MAX);
+        if (rv == JR_ELIMIT) {
+            return fail(c, rv, name, "'%s' has more than %d tokens", name, JR_PROMPT_TOKENS_MAX);
+        }
+        if (rv < 0) {
+            return fail(c, rv, name, "out of memory for the tokens of '%s'", name);
+        }
+    }
+    t->v[t->n++] = v;
+    return 0;
+}
+
+/* One id into t (NULL: only checked). */
+int get_token(context &c, od::value &v, const char *name, uint32_t i, struct jr_tokens *t)
+{
+    uint64_t id;
+    if (v.get_uint64().get(id) || id > UINT32_MAX) {
+        return bad_token(c, name, i);
+    }
+    return t == nullptr ? 0 : put_token(c, t, name, (uint32_t)id);
+}
+
+int get_token_list(context &c, od::value &v, const char *name, struct jr_tokens *t)
+{
+    od::array a;
+    if (v.get_array().get(a)) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a list of token ids", name);
+    }
+    uint32_t i = 0;
+    for (auto item : a) {
+        od::value x;
+        error_code ec = std::move(item).get(x);
+        if (ec) {
+            return fail_json(c, ec);
+        }
+        int rv = get_token(c, x, name, i++, t);
+        if (rv < 0) {
+            return rv;
+        }
+    }
+    return i > 0 ? 0 : fail(c, JR_EINVAL, name, "'%s' has an empty list of tokens", name);
+}
+
+int bad_prompt(context &c)
+{
+    return fail(c, JR_EINVAL, "prompt",
+                "'prompt' must be a text, a list of token ids, or a list of one of these");
+}
+
+int empty_prompt(context &c)
+{
+    return fail(c, JR_EINVAL, "prompt",
+                "'prompt' is empty: give a text of at least one character or one token id");
+}
+
+enum jr_openai_prompt prompt_kind_of(od::json_type first)
+{
+    switch (first) {
+    case od::json_type::string:
+        return JR_PROMPT_TEXT_LIST;
+    case od::json_type::number:
+        return JR_PROMPT_TOKENS;
+    case od::json_type::array:
+        return JR_PROMPT_TOKEN_LISTS;
+    default:
+        return JR_PROMPT_NONE;
+    }
+}
+
+/* Element i of the prompt's array. */
+int prompt_item(context &c, od::value &v, uint32_t i)
+{
+    struct jr_openai_request *r = c.req;
+    od::json_type t;
+    error_code ec = v.type().get(t);
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    enum jr_openai_prompt kind = prompt_kind_of(t);
+    if (i == 0) {
+        r->prompt = kind;
+    }
+    if (kind == JR_PROMPT_NONE || kind != r->prompt) {
+        return r->prompt == JR_PROMPT_TOKENS ? bad_token(c, "prompt", i) : bad_prompt(c);
+    }
+    if (kind == JR_PROMPT_TOKENS) {
+        return get_token(c, v, "prompt", i, c.tokens);
+    }
+    if (kind == JR_PROMPT_TOKEN_LISTS) {
+        return get_token_list(c, v, "prompt", i == 0 ? c.tokens : nullptr);
+    }
+    struct jr_str s = {nullptr, 0};
+    int rv = get_text(c, v, "prompt", &s);
+    if (rv == 0 && s.n == 0) {
+        return empty_prompt(c);
+    }
+    if (i == 0) {
+        r->text = s;
+    }
+    return rv;
+}
+
+int prompt_list(context &c, od::value &v)
+{
+    od::array a;
+    error_code ec = v.get_array().get(a);
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    uint32_t n = 0;
+    for (auto item : a) {
+        od::value x;
+        if ((ec = std::move(item).get(x))) {
+            return fail_json(c, ec);
+        }
+        int rv = prompt_item(c, x, n++);
+        if (rv < 0) {
+            return rv;
+        }
+    }
+    c.req->n_prompts = c.req->prompt == JR_PROMPT_TOKENS ? 1 : n;
+    return n > 0 ? 0 : empty_prompt(c);
+}
+
+int read_prompt(context &c, od::value &v)
+{
+    od::json_type t;
+    size_t begin = begin_of(c, v);
+    error_code ec = v.type().get(t);
+    int rv;
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    if (t == od::json_type::array) {
+        rv = prompt_list(c, v);
+    } else if (t == od::json_type::string) {
+        c.req->prompt = JR_PROMPT_TEXT;
+        c.req->n_prompts = 1;
+        rv = get_text(c, v, "prompt", &c.req->text);
+        if (rv == 0 && c.req->text.n == 0) {
+            rv = empty_prompt(c);
+        }
+    } else if (is_null(v)) {
+        return 0;
+    } else {
+        rv = bad_prompt(c);
+    }
+    if (rv == 0) {
+        c.req->prompt_span = span_from(c, begin);
+    }
+    return rv;
+}
+
+int read_messages(context &c, od::value &v)
+{
+    od::array a;
+    size_t begin = begin_of(c, v);
+    if (is_null(v)) {
+        return 0;
+    }
+    if (v.get_array().get(a)) {
+        return fail(c, JR_EINVAL, "messages", "'messages' must be a list of objects");
+    }
+    for (auto item : a) {
+        od::value x;
+        od::json_type t;
+        error_code ec = std::move(item).get(x);
+        if (ec || (ec = x.type().get(t))) {
+            return fail_json(c, ec);
+        }
+        if (t != od::json_type::object) {
+            return fail(c, JR_EINVAL, "messages", "'messages': element %u must be an object",
+                        c.req->n_messages);
+        }
+        int rv = walk(c, x, 2);
+        if (rv < 0) {
+            return rv;
+        }
+        c.req->n_messages++;
+    }
+    c.req->messages = span_from(c, begin);
+    return c.req->n_messages > 0
+               ? 0
+               : fail(c, JR_EINVAL, "messages",
+                      "'messages' is empty: give at least one message with role and content");
+}
+
+int read_model(context &c, od::value &v)
+{
+    size_t begin = begin_of(c, v);
+    int rv = get_text(c, v, "model", &c.req->model);
+    if (rv == 0) {
+        c.req->model_span = span_from(c, begin);
+    }
+    return rv;
+}
+
+/* Call fn(key, value) for every field of an object; null is an empty object. */
+template <typename Fn> int each_field(context &c, od::value &v, const char *name, Fn fn)
+{
+    od::object o;
+    if (is_null(v)) {
+        return 0;
+    }
+    if (v.get_object().get(o)) {
+        return fail(c, JR_EINVAL, name, "'%s' must be an object", name);
+    }
+    for (auto item : o) {
+        od::field f;
+        std::string_view key;
+        error_code ec = std::move(item).get(f);
+        if (ec || (ec = f.unescaped_key().get(key))) {
+            return fail_json(c, ec);
+        }
+        int rv = fn(key, f.value());
+        if (rv < 0) {
+            return rv;
+        }
+    }
+    return 0;
+}
+
+int read_stream_options(context &c, od::value &v)
+{
+    return each_field(c, v, "stream_options", [&c](std::string_view key, od::value &x) {
+        return key == "include_usage" ? get_flag(c, x, "include_usage", &c.req->include_usage)
+                                      : walk(c, x, 2);
+    });
+}
+
+/* A list of strings, each handed to fn; null is empty. */
+template <typename Fn> int each_text(context &c, od::value &v, const char *name, Fn fn)
+{
+    od::array a;
+    if (is_null(v)) {
+        return 0;
+    }
+    if (v.get_array().get(a)) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a list of strings", name);
+    }
+    for (auto item : a) {
+        od::value x;
+        struct jr_str s = {nullptr, 0};
+        error_code ec = std::move(item).get(x);
+        if (ec) {
+            return fail_json(c, ec);
+        }
+        int rv = get_text(c, x, name, &s);
+        if (rv == 0) {
+            rv = fn(s);
+        }
+        if (rv < 0) {
+            return rv;
+        }
+    }
+    return 0;
+}
+
+int read_hints(context &c, od::value &v)
+{
+    struct jr_openai_nvext *x = &c.req->nvext;
+    return each_field(c, v, "nvext.agent_hints", [&c, x](std::string_view key, od::value &f) {
+        if (key == "osl") {
+            return get_u32(c, f, "nvext.agent_hints.osl", 0, &x->has_osl, &x->osl);
+        }
+        if (key == "priority") {
+            return get_i32(c, f, "nvext.agent_hints.priority", &x->has_priority, &x->priority);
+        }
+        if (key != "latency_sensitivity" || is_null(f)) {
+            return key == "latency_sensitivity" ? 0 : walk(c, f, 3);
+        }
+        x->has_latency_sensitivity = true;
+        return f.get_double().get(x->latency_sensitivity)
+                   ? fail(c, JR_EINVAL, "nvext.agent_hints.latency_sensitivity",
+                          "'nvext.agent_hints.latency_sensitivity' must be a number of seconds")
+                   : 0;
+    });
+}
+
+int read_token_data(context &c, od::value &v)
+{
+    size_t begin = begin_of(c, v);
+    if (is_null(v)) {
+        return 0;
+    }
+    int rv = get_token_list(c, v, "nvext.token_data", nullptr);
+    if (rv == 0) {
+        c.req->nvext.token_data = span_from(c, begin);
+    }
+    return rv;
+}
+
+int add_annotation(context &c, struct jr_str s)
+{
+    struct jr_openai_nvext *x = &c.req->nvext;
+    if (x->n_annotations == JR_OPENAI_ANNOTATIONS_MAX) {
+        return fail(c, JR_EINVAL, "nvext.annotations",
+                    "'nvext.annotations' has more than %d entries", JR_OPENAI_ANNOTATIONS_MAX);
+    }
+    x->annotations[x->n_annotations++] = s;
+    return 0;
+}
+
+int nvext_field(context &c, std::string_view key, od::value &v)
+{
+    struct jr_openai_nvext *x = &c.req->nvext;
+    if (key == "backend_instance_id") {
+        return get_u64(c, v, "nvext.backend_instance_id", &x->has_backend_instance_id,
+                       &x->backend_instance_id);
+    }
+    if (key == "decode_worker_id") {
+        return get_u64(c, v, "nvext.decode_worker_id", &x->has_decode_worker_id,
+                       &x->decode_worker_id);
+    }
+    if (key == "prefill_worker_id") {
+        return get_u64(c, v, "nvext.prefill_worker_id", &x->has_prefill_worker_id,
+                       &x->prefill_worker_id);
+    }
+    if (key == "annotations") {
+        return each_text(c, v, "nvext.annotations",
+                         [&c](struct jr_str s) { return add_annotation(c, s); });
+    }
+    if (key == "extra_fields") {
+        return each_text(c, v, "nvext.extra_fields", [x](struct jr_str s) {
+            x->want_worker_id = x->want_worker_id || jr_str_eq(s, "worker_id");
+            x->want_timing = x->want_timing || jr_str_eq(s, "timing");
+            return 0;
+        });
+    }
+    if (key == "agent_hints") {
+        return read_hints(c, v);
+    }
+    if (key == "token_data") {
+        return read_token_data(c, v);
+    }
+    if (key == "cache_salt" && c.req->cache_salt.n == 0) {
+        return get_text(c, v, "nvext.cache_salt", &c.req->cache_salt);
+    }
+    return walk(c, v, 2);
+}
+
+int read_nvext(context &c, od::value &v)
+{
+    return each_field(c, v, "nvext",
+                      [&c](std::string_view key, od::value &x) { return nvext_field(c, key, x); });
+}
+
+int read_max_tokens(context &c, od::value &v)
+{
+    uint32_t n = 0;
+    bool has = false;
+    int rv = get_u32(c, v, "max_tokens", 1, &has, &n);
+    if (has && !c.req->has_max_tokens) { /* max_completion_tokens wins */
+        c.req->max_tokens = n;
+        c.req->has_max_tokens = true;
+    }
+    return rv;
+}
+
+int read_max_completion_tokens(context &c, od::value &v)
+{
+    return get_u32(c, v, "max_completion_tokens", 1, &c.req->has_max_tokens, &c.req->max_tokens);
+}
+
+int read_salt(context &c, od::value &v)
+{
+    return get_text(c, v, "cache_salt", &c.req->cache_salt); /* wins over nvext's */
+}
+
+int read_n(context &c, od::value &v)
+{
+    bool has;
+    return get_u32(c, v, "n", 1, &has, &c.req->n);
+}
+
+int read_min_tokens(context &c, od::value &v)
+{
+    bool has;
+    return get_u32(c, v, "min_tokens", 0, &has, &c.req->min_tokens);
+}
+
+/* The fields that are read, each at most once in a body. */
+const struct known_field {
+    const char *name;
+    int (*read)(context &c, od::value &v);
+} known_fields[] = {
+    {"model", read_model},
+    {"prompt",
+     [](context &c, od::value &v) {
+         return c.req->kind == JR_OPENAI_COMPLETION ? read_prompt(c, v) : walk(c, v, 1);
+     }},
+    {"messages",
+     [](context &c, od::value &v) {
+         return c.req->kind == JR_OPENAI_CHAT ? read_messages(c, v) : walk(c, v, 1);
+     }},
+    {"stream", [](context &c, od::value &v) { return get_flag(c, v, "stream", &c.req->stream); }},
+    {"stream_options", read_stream_options},
+    {"max_tokens", read_max_tokens},
+    {"max_completion_tokens", read_max_completion_tokens},
+    {"min_tokens", read_min_tokens},
+    {"n", read_n},
+    {"user", [](context &c, od::value &v) { return get_text(c, v, "user", &c.req->user); }},
+    {"cache_salt", read_salt},
+    {"lora_name",
+     [](context &c, od::value &v) { return get_text(c, v, "lora_name", &c.req->lora_name); }},
+    {"request_id",
+     [](context &c, od::value &v) { return get_text(c, v, "request_id", &c.req->request_id); }},
+    {"priority",
+     [](context &c, od::value &v) {
+         return get_i32(c, v, "priority", &c.req->has_priority, &c.req->priority);
+     }},
+    {"ignore_eos",
+     [](context &c, od::value &v) { return get_flag(c, v, "ignore_eos", &c.req->ignore_eos); }},
+    {"echo", [](context &c, od::value &v) { return get_flag(c, v, "echo", &c.req->echo); }},
+    {"tools", [](context &c, od::value &v) { return get_span(c, v, &c.req->tools); }},
+    {"chat_template",
+     [](context &c, od::value &v) { return get_span(c, v, &c.req->chat_template); }},
+    {"chat_template_kwargs",
+     [](context &c, od::value &v) { return get_span(c, v, &c.req->chat_template_kwargs); }},
+    {"add_generation_prompt",
+     [](context &c, od::value &v) { return get_span(c, v, &c.req->add_generation_prompt); }},
+    {"continue_final_message",
+     [](context &c, od::value &v) { return get_span(c, v, &c.req->continue_final_message); }},
+    {"mm_processor_kwargs",
+     [](context &c, od::value &v) { return get_span(c, v, &c.req->mm_processor_kwargs); }},
+    {"nvext", read_nvext},
+};
+constexpr size_t n_known_fields = sizeof known_fields / sizeof *known_fields;
+static_assert(n_known_fields <= 64, "context.seen has a bit for each");
+
+int top_field(context &c, std::string_view key, od::value &v)
+{
+    for (size_t i = 0; i < n_known_fields; i++) {
+        if (key != known_fields[i].name) {
+            continue;
+        }
+        if ((c.seen >> i & 1) != 0) {
+            return fail(c, JR_EINVAL, known_fields[i].name, "'%s' is given twice: remove one",
+                        known_fields[i].name);
+        }
+        c.seen |= UINT64_C(1) << i;
+        return known_fields[i].read(c, v);
+    }
+    return walk(c, v, 1);
+}
+
+int check_required(context &c)
+{
+    const struct jr_openai_request *r = c.req;
+    if (r->model.n == 0) {
+        return fail(c, JR_EINVAL, "model",
+                    "'model' is missing: name the model to use (GET /v1/models lists them)");
+    }
+    if (r->kind == JR_OPENAI_COMPLETION && r->prompt == JR_PROMPT_NONE) {
+        return fail(c, JR_EINVAL, "prompt", "'prompt' is missing: give a text or token ids");
+    }
+    if (r->kind == JR_OPENAI_CHAT && r->n_messages == 0) {
+        return fail(c, JR_EINVAL, "messages",
+                    "'messages' is missing: give at least one message with role and content");
+    }
+    return 0;
+}
+
+int parse_body(context &c)
+{
+    od::object o;
+    error_code ec = c.doc.get_object().get(o);
+    if (ec == simdjson::INCORRECT_TYPE) {
+        return fail(c, JR_EINVAL, nullptr, "the body must be a JSON object");
+    }
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    for (auto item : o) {
+        od::field f;
+        std::string_view key;
+        if ((ec = std::move(item).get(f)) || (ec = f.unescaped_key().get(key))) {
+            return fail_json(c, ec);
+        }
+        int rv = top_field(c, key, f.value());
+        if (rv < 0) {
+            return rv;
+        }
+    }
+    const char *more;
+    if (c.doc.current_location().get(more) == simdjson::SUCCESS) {
+        return fail_json(c, simdjson::TAPE_ERROR);
+    }
+    return check_required(c);
+}
+
+/* The body with padding behind it. */
+void copy_body(struct jr_openai_parser *p, const void *body, size_t n)
+{
+    size_t need = n + simdjson::SIMDJSON_PADDING;
+    if (need > p->cap) {
+        size_t cap = p->cap == 0 ? 16384 : p->cap;
+        while (cap < need) {
+            cap *= 2;
+        }
+        p->buf = static_cast<uint8_t *>(jr_xrealloc(p->buf, cap));
+        p->cap = cap;
+    }
+    memcpy(p->buf, body, n);
+    memset(p->buf + n, ' ', simdjson::SIMDJSON_PADDING);
+}
+
+} // namespace
+
+extern "C" int jr_openai_parser_create(size_t max_body, struct jr_openai_parser **ret)
+{
+    struct jr_openai_parser *p = new (std::nothrow) jr_openai_parser;
+    if (p == nullptr) {
+        return JR_ENOMEM;
+    }
+    p->buf = nullptr;
+    p->cap = 0;
+    p->max_body = max_body;
+    *ret = p;
+    return 0;
+}
+
+extern "C" void jr_openai_parser_destroy(struct jr_openai_parser *p)
+{
+    if (p != nullptr) {
+        jr_xfree(p->buf);
+        delete p;
+    }
+}
+
+extern "C" int jr_openai_parse(struct jr_openai_parser *p, enum jr_openai_kind kind,
+                               const void *body, size_t n, struct jr_tokens *tokens,
+                               struct jr_openai_request *ret, struct jr_openai_error *err)
+{
+    struct jr_openai_request req;
+    memset(&req, 0, sizeof req);
+    req.kind = kind;
+    req.n = 1;
+    err->param = nullptr;
+    err->msg.text[0] = '\0';
+    if (n > p->max_body) {
+        return jr_errmsg_set(&err->msg, JR_ELIMIT, "the body has %zu bytes, at most %zu are taken",
+                             n, p->max_body);
+    }
+    if (n == 0) {
+        return jr_errmsg_set(&err->msg, JR_EPROTO, "the body is empty: send a JSON object");
+    }
+    if (tokens != nullptr) {
+        tokens->n = 0;
+    }
+    copy_body(p, body, n);
+    context c;
+    c.buf = p->buf;
+    c.n = n;
+    c.tokens = tokens;
+    c.req = &req;
+    c.err = err;
+    c.seen = 0;
+    error_code ec = p->od_parser.iterate(p->buf, n, p->cap).get(c.doc);
+    int rv = ec ? fail_json(c, ec) : parse_body(c);
+    if (rv == 0) {
+        *ret = req;
+    }
+    return rv;
+}

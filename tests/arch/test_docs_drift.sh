@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The documentation made from the tables of src/app is what the binary prints.
+# usage: test_docs_drift.sh SOURCE_DIR BUILD_DIR
+set -u
+source=$1 build=$2 status=0
+for d in config:configuration.md metrics:metrics.md man:jetrouter.1; do
+    file="$source/docs/${d#*:}"
+    if ! "$build/jetrouter" docs "${d%%:*}" | diff -u "$file" - ; then
+        echo "$file is not what 'jetrouter docs ${d%%:*}' prints: run ./dev docs" >&2
+        status=1
+    fi
+done
+exit $status
