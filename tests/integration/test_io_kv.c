@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The key-value bucket against a real server: compare-and-set, expiry, lists, watch. */
+#include "io/js_kv.h"
+#include "io_fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct jr_test_nats server;
+static struct jr_loop *loop;
+static struct jr_nats *nats;
+static struct jr_js_kv *kv;
+
+static int setup(void **state)
+{
+    struct jr_nats_config config = {0};
+    struct jr_js_kv_config bucket = {.bucket = "b-leases"};
+
+    (void)state;
+    assert_int_equal(jr_loop_create(&loop), 0);
+    jr_test_nats_start(&server, NULL);
+    config.servers = server.url;
+    assert_int_equal(jr_nats_connect(&config, &nats, NULL), 0);
+    assert_int_equal(jr_js_kv_open(nats, &bucket, &kv, NULL, NULL), 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    jr_js_kv_destroy(kv);
+    jr_nats_close(nats);
+    jr_loop_destroy(loop);
+    jr_test_nats_end(&server);
+    return 0;
+}
+
+static void test_open_checks(void **state)
+{
+    struct jr_js_kv_config c = {.bucket = "bad.name"};
+    struct jr_js_kv *other = NULL;
+    int64_t ttl = -1;
+
+    (void)state;
+    assert_int_equal(jr_js_kv_open(nats, &c, &other, NULL, NULL), JR_EINVAL);
+    c = (struct jr_js_kv_config){.bucket = "short", .ttl_ms = 99};
+    assert_int_equal(jr_js_kv_open(nats, &c, &other, NULL, NULL), JR_EINVAL);
+    c.ttl_ms = 5000;
+    assert_int_equal(jr_js_kv_open(nats, &c, &other, &ttl, NULL), 0);
+    assert_int_equal(ttl, 5000);
+    jr_js_kv_destroy(other);
+    c.ttl_ms = 9000; /* an existing bucket is taken as it is, and says so */
+    assert_int_equal(jr_js_kv_open(nats, &c, &other, &ttl, NULL), 0);
+    assert_int_equal(ttl, 5000);
+    jr_js_kv_destroy(other);
+    assert_int_equal(jr_js_kv_put(kv, "a b", "x", 1, NULL, NULL), JR_EINVAL);
+    assert_int_equal(jr_js_kv_put(kv, ".a", "x", 1, NULL, NULL), JR_EINVAL);
+    assert_int_equal(jr_js_kv_put(kv, "a.>", "x", 1, NULL, NULL), JR_EINVAL);
+    assert_int_equal(jr_js_kv_put(kv, "", "x", 1, NULL, NULL), JR_EINVAL);
+}
+
+static void test_compare_and_set(void **state)
+{
+    struct jr_js_kv_entry entry;
+    uint64_t rev = 0, rev2 = 0;
+
+    (void)state;
+    assert_int_equal(jr_js_kv_get(kv, "leader", &entry, NULL), JR_ENOTFOUND);
+    assert_false(entry.deleted);
+    assert_int_equal(jr_js_kv_create(kv, "leader", "r1", 2, &rev, NULL), 0);
+    assert_int_equal(jr_js_kv_create(kv, "leader", "r2", 2, NULL, NULL), JR_ECONFLICT);
+    assert_int_equal(jr_js_kv_update(kv, "leader", "r1b", 3, rev, &rev2, NULL), 0);
+    assert_true(rev2 > rev);
+    assert_int_equal(jr_js_kv_update(kv, "leader", "r2", 2, rev, NULL, NULL), JR_ECONFLICT);
+    assert_int_equal(jr_js_kv_get(kv, "leader", &entry, NULL), 0);
+    assert_string_equal((char *)entry.value, "r1b");
+    assert_int_equal(entry.revision, rev2);
+    assert_true(entry.time_ns > 0);
+    jr_js_kv_entry_deinit(&entry);
+    assert_int_equal(jr_js_kv_delete(kv, "leader", rev, NULL), JR_ECONFLICT);
+    assert_int_equal(jr_js_kv_delete(kv, "leader", rev2, NULL), 0);
+    assert_int_equal(jr_js_kv_get(kv, "leader", &entry, NULL), JR_ENOTFOUND);
+    assert_true(entry.deleted); /* on purpose */
+    assert_true(entry.revision > rev2);
+    assert_int_equal(jr_js_kv_create(kv, "leader", "r3", 2, &rev, NULL), 0); /* over the marker */
+    assert_int_equal(jr_js_kv_create(kv, "leader", "r4", 2, NULL, NULL), JR_ECONFLICT);
+}
+
+static void test_values_expire_unless_renewed(void **state)
+{
+    struct jr_js_kv_config c = {.bucket = "t", .ttl_ms = 600};
+    struct jr_js_kv_entry entry;
+    struct jr_js_kv *t = NULL;
+    uint64_t dead = 0, alive = 0;
+    uint64_t until;
+
+    (void)state;
+    assert_int_equal(jr_js_kv_open(nats, &c, &t, NULL, NULL), 0);
+    assert_int_equal(jr_js_kv_create(t, "dead", "x", 1, &dead, NULL), 0);
+    assert_int_equal(jr_js_kv_create(t, "alive", "x", 1, &alive, NULL), 0);
+    until = jr_test_now_ms() + 5000;
+    for (;;) {
+        int rv = jr_js_kv_get(t, "dead", &entry, NULL);
+        jr_js_kv_entry_deinit(&entry);
+        if (rv == JR_ENOTFOUND)
+            break;
+        assert_int_equal(rv, 0);
+        assert_true(jr_test_now_ms() < until);
+        assert_int_equal(jr_js_kv_update(t, "alive", "x", 1, alive, &alive, NULL), 0);
+        jr_test_sleep_ms(100);
+    }
+    assert_int_equal(jr_js_kv_get(t, "alive", &entry, NULL), 0);
+    jr_js_kv_entry_deinit(&entry);
+    /* By revision only: an expired lease cannot be renewed. */
+    assert_int_equal(jr_js_kv_update(t, "dead", "x", 1, dead, NULL, NULL), JR_ECONFLICT);
+    assert_int_equal(jr_js_kv_create(t, "dead", "x", 1, NULL, NULL), 0);
+    jr_js_kv_destroy(t);
+}
+
+static void test_list(void **state)
+{
+    struct jr_js_kv_list list;
+    char key[32];
+    uint32_t deleted = 0;
+
+    (void)state;
+    assert_int_equal(jr_js_kv_list(kv, &list, NULL), 0);
+    assert_int_equal(list.n, 0);
+    jr_js_kv_list_deinit(&list);
+    for (unsigned i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "worker.%u", i % 50);
+        assert_int_equal(jr_js_kv_put(kv, key, key, strlen(key), NULL, NULL), 0);
+    }
+    assert_int_equal(jr_js_kv_delete(kv, "worker.7", 0, NULL), 0);
+    assert_int_equal(jr_js_kv_list(kv, &list, NULL), 0);
+    assert_int_equal(list.n, 50);
+    for (uint32_t i = 0; i < list.n; i++) {
+        deleted += list.entries[i].deleted;
+        assert_true(list.entries[i].revision > 0);
+        if (!list.entries[i].deleted)
+            assert_string_equal((char *)list.entries[i].value, list.entries[i].key);
+    }
+    assert_int_equal(deleted, 1);
+    jr_js_kv_list_deinit(&list);
+}
+
+struct seen {
+    unsigned relists, listed, lost, puts, deletes;
+    char last_key[32];
+};
+
+static void on_watch(void *ctx, enum jr_js_kv_watch_event event, const struct jr_js_kv_entry *entry)
+{
+    struct seen *s = ctx;
+
+    s->relists += event == JR_JS_KV_RELIST;
+    s->listed += event == JR_JS_KV_LISTED;
+    s->lost += event == JR_JS_KV_LOST;
+    s->puts += event == JR_JS_KV_PUT;
+    s->deletes += event == JR_JS_KV_DELETE;
+    assert_true((entry != NULL) == (event == JR_JS_KV_PUT || event == JR_JS_KV_DELETE));
+    if (entry != NULL)
+        snprintf(s->last_key, sizeof s->last_key, "%s", entry->key);
+}
+
+static void test_watch(void **state)
+{
+    struct jr_js_kv_watch *w = NULL;
+    struct seen s = {0};
+    bool done = false;
+
+    (void)state;
+    assert_int_equal(jr_js_kv_watch_create(kv, loop, on_watch, &s, &w), 0);
+    PUMP_WAIT(loop, s.listed == 1, 5000); /* empty */
+    assert_int_equal(s.relists, 1);
+    assert_int_equal(jr_js_kv_put(kv, "worker.1", "x", 1, NULL, NULL), 0);
+    assert_int_equal(jr_js_kv_put(kv, "worker.2", "x", 1, NULL, NULL), 0);
+    assert_int_equal(jr_js_kv_delete(kv, "worker.1", 0, NULL), 0);
+    PUMP_WAIT(loop, s.puts == 2 && s.deletes == 1, 5000);
+    assert_string_equal(s.last_key, "worker.1");
+    jr_test_nats_restart(&server);
+    PUMP_WAIT(loop, s.listed == 2, 10000);
+    assert_int_equal(s.relists, 2);
+    assert_true(s.lost >= 1);
+    assert_int_equal(s.puts, 3); /* worker.2 again */
+    jr_js_kv_watch_close(w, mark_done, &done);
+    PUMP_WAIT(loop, done, 5000);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_open_checks), T(test_compare_and_set), T(test_values_expire_unless_renewed),
+        T(test_list),        T(test_watch),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
