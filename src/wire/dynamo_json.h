@@ -14,10 +14,6 @@
 #include "base/kv.h"
 #include "wire/arena.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 struct jr_dynamo_parser;                                /* buffers that are reused */
 struct jr_dynamo_parser *jr_dynamo_parser_create(void); /* returns owned; NULL when out of memory */
 void jr_dynamo_parser_destroy(struct jr_dynamo_parser *p);
@@ -34,7 +30,4 @@ JR_MUST_CHECK int jr_dynamo_json_decode(struct jr_dynamo_parser *p, const void *
 JR_MUST_CHECK int jr_dynamo_json_encode(const struct jr_kv_batch *batch, uint32_t i,
                                         struct jr_buf *b);
 
-#ifdef __cplusplus
-}
-#endif
 #endif

@@ -224,16 +224,27 @@ static void put_snapshot(struct jr_buf *b, const char *key, const struct jr_snap
     jr_jfield_put_u64(b, "seq", s->seq);
     jr_jfield_put_u64(b, "revision", s->revision);
     jr_jfield_put_u64(b, "created_ns", (uint64_t)s->created_ns);
+    jr_jfield_put_u64(b, "stream_created_ns", (uint64_t)s->stream_created_ns);
     jr_jfield_put_u64(b, "bytes", s->bytes);
     jr_jfield_put_u64(b, "digest_blocks", s->digest_blocks);
     jr_jfield_put_u64(b, "digest_table", s->digest_table);
-    jr_buf_u8(b, '}');
+    jr_jfield_put_key(b, "epoch");
+    jr_buf_u8(b, '{');
+    jr_jfield_put_u64(b, "random", s->epoch.random);
+    jr_jfield_put_u64(b, "n", s->epoch.n);
+    jr_buf_puts(b, "}}");
+}
+
+/* UNIX times are not negative, and are written without a sign. */
+static bool times_ok(const struct jr_snapshot_ref *s)
+{
+    return s->created_ns >= 0 && s->stream_created_ns >= 0;
 }
 
 int jr_lease_encode_snapshots(const struct jr_snapshots_record *rec, struct jr_buf *b)
 {
     size_t before = b->n;
-    if (rec->newest.created_ns < 0 || rec->previous.created_ns < 0)
+    if (!times_ok(&rec->newest) || !times_ok(&rec->previous))
         return JR_EINVAL;
     jr_buf_u8(b, '{');
     put_snapshot(b, "newest", &rec->newest);
@@ -245,7 +256,7 @@ int jr_lease_encode_snapshots(const struct jr_snapshots_record *rec, struct jr_b
 static void read_snapshot(struct jr_jreader *r, const json_t *root, const char *key,
                           struct jr_snapshot_ref *ret)
 {
-    uint64_t created_ns = 0;
+    uint64_t created_ns = 0, stream_created_ns = 0;
     const json_t *o = jr_jfield_object(r, root, key);
     if (!o)
         return;
@@ -253,10 +264,15 @@ static void read_snapshot(struct jr_jreader *r, const json_t *root, const char *
     jr_jfield_u64(r, o, "seq", UINT64_MAX, &ret->seq, REQUIRED);
     jr_jfield_u64(r, o, "revision", UINT64_MAX, &ret->revision, OPTIONAL);
     jr_jfield_u64(r, o, "created_ns", INT64_MAX, &created_ns, OPTIONAL);
+    jr_jfield_u64(r, o, "stream_created_ns", INT64_MAX, &stream_created_ns, OPTIONAL);
     jr_jfield_u64(r, o, "bytes", UINT64_MAX, &ret->bytes, OPTIONAL);
     jr_jfield_u64(r, o, "digest_blocks", UINT64_MAX, &ret->digest_blocks, OPTIONAL);
     jr_jfield_u64(r, o, "digest_table", UINT64_MAX, &ret->digest_table, OPTIONAL);
+    const json_t *epoch = jr_jfield_object(r, o, "epoch");
+    jr_jfield_u64(r, epoch, "random", UINT64_MAX, &ret->epoch.random, OPTIONAL);
+    jr_jfield_u64(r, epoch, "n", UINT64_MAX, &ret->epoch.n, OPTIONAL);
     ret->created_ns = (int64_t)created_ns;
+    ret->stream_created_ns = (int64_t)stream_created_ns;
 }
 
 int jr_lease_decode_snapshots(const void *p, size_t n, struct jr_snapshots_record *ret,
