@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The prefix index on the op streams of index/README.md.
+ *
+ *   bench_index [--json] [--runs N] [--private-hashes] OPS...
+ *
+ * For each stream: every answer is checked against the checksums in its header, by our index and by
+ * the floor; then apply, mixed and lookup are timed, median of N runs (3), CPU time. The floor is
+ * what a page of code gets: one hash map of block hashes a worker, asked block by block.
+ * --private-hashes gives every worker its own block hashes, as engines do. */
+#include "base/map.h"
+#include "base/mem.h"
+#include "bench.h"
+#include "core/hash.h"
+#include "core/index.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUNS_MAX   99
+#define GOLDEN     UINT64_C(0x9e3779b97f4a7c15)
+#define HEADER     128
+#define OP_LOOKUP  1
+#define OP_STORED  2
+#define OP_REMOVED 3
+
+/* A record as it lies in the file; what follows it is its payload. */
+struct op {
+    uint32_t kind, worker, n, has_parent;
+    uint64_t parent;
+    uint64_t payload[];
+};
+
+struct stream {
+    const char *name; /* borrows */
+    uint8_t *bytes;   /* owned */
+    size_t size;
+    uint32_t workers;
+    uint64_t ops, lookup_blocks, event_blocks, resident, sum_mixed, sum_after;
+    uint32_t blocks_max; /* of one lookup */
+};
+
+enum phase { PHASE_APPLY, PHASE_LOOKUP, PHASE_MIXED };
+
+/* What is measured: our index, or the floor. */
+struct subject {
+    bool is_floor;
+    struct jr_mem mem;
+    struct jr_index *index;
+    struct jr_index_match match;
+    struct jr_map *maps; /* floor: block hash -> 1, by worker */
+    uint32_t workers;
+    bool private_hashes;
+    uint64_t *prefix;
+};
+
+static void die(const char *what, const char *name)
+{
+    (void)fprintf(stderr, "bench_index: %s: %s\n", name, what);
+    exit(1);
+}
+
+static uint64_t mix(uint64_t x)
+{
+    return jr_mix64(x + GOLDEN);
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static size_t op_words(const struct op *op)
+{
+    return (size_t)op->n * (op->kind == OP_STORED ? 2 : 1);
+}
+
+static struct op *op_at(const struct stream *s, size_t at)
+{
+    return (struct op *)(void *)(s->bytes + at);
+}
+
+static size_t op_after(const struct stream *s, size_t at)
+{
+    return at + sizeof(struct op) + op_words(op_at(s, at)) * sizeof(uint64_t);
+}
+
+static uint64_t header_u64(const struct stream *s, size_t at)
+{
+    uint64_t v;
+    memcpy(&v, s->bytes + at, sizeof v);
+    return v;
+}
+
+static void stream_read(struct stream *s, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    const char *slash = strrchr(path, '/');
+    long size = 0;
+
+    s->name = slash ? slash + 1 : path;
+    if (!f || fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < HEADER)
+        die("cannot be read", path);
+    s->size = (size_t)size;
+    s->bytes = jr_xalloc(s->size);
+    rewind(f);
+    if (fread(s->bytes, 1, s->size, f) != s->size || memcmp(s->bytes, "JRIXOPS1", 8) != 0)
+        die("is not an op stream", path);
+    (void)fclose(f);
+    memcpy(&s->workers, s->bytes + 16, sizeof s->workers);
+    s->ops = header_u64(s, 24);
+    s->lookup_blocks = header_u64(s, 40);
+    s->event_blocks = header_u64(s, 56) + header_u64(s, 72);
+    s->resident = header_u64(s, 80);
+    s->sum_mixed = header_u64(s, 88);
+    s->sum_after = header_u64(s, 96);
+    for (size_t at = HEADER, i = 0; i < s->ops; i++, at = op_after(s, at)) {
+        if (at + sizeof(struct op) > s->size || op_after(s, at) > s->size)
+            die("is truncated", path);
+        if (op_at(s, at)->kind == OP_LOOKUP && op_at(s, at)->n > s->blocks_max)
+            s->blocks_max = op_at(s, at)->n;
+    }
+}
+
+/* Engines do not name a block alike: rewrite the block hashes of events, prefixes stay. */
+static void stream_make_private(struct stream *s)
+{
+    for (size_t at = HEADER, i = 0; i < s->ops; i++, at = op_after(s, at)) {
+        struct op *op = op_at(s, at);
+        uint64_t salt = mix((uint64_t)op->worker * 77777 + 13);
+        size_t step = op->kind == OP_STORED ? 2 : 1;
+
+        if (op->kind == OP_LOOKUP)
+            continue;
+        for (size_t k = 0; k < op_words(op); k += step)
+            op->payload[k] = mix(op->payload[k] ^ salt);
+        op->parent = mix(op->parent ^ salt);
+    }
+}
+
+/* ---- subjects -------------------------------------------------------------------------------- */
+
+static void subject_init(struct subject *x, const struct stream *s, bool is_floor)
+{
+    memset(x, 0, sizeof *x);
+    x->is_floor = is_floor;
+    x->workers = s->workers;
+    x->prefix = jr_xalloc((s->blocks_max + 1) * sizeof *x->prefix);
+    jr_mem_init(&x->mem);
+    jr_index_match_init(&x->match, &x->mem);
+    if (is_floor) {
+        x->maps = jr_xalloc(s->workers * sizeof *x->maps);
+        for (uint32_t w = 0; w < s->workers; w++)
+            jr_map_init(&x->maps[w], &x->mem);
+        return;
+    }
+    if (jr_index_create(&x->mem, 0, &x->index) < 0)
+        die("out of memory", s->name);
+    for (uint32_t w = 0; w < s->workers; w++) {
+        if (jr_index_add_member(x->index, w, w, 0) < 0)
+            die("out of memory", s->name);
+    }
+}
+
+static void subject_deinit(struct subject *x)
+{
+    for (uint32_t w = 0; x->is_floor && w < x->workers; w++)
+        jr_map_deinit(&x->maps[w]);
+    jr_xfree(x->maps);
+    jr_xfree(x->prefix);
+    jr_index_match_deinit(&x->match);
+    jr_index_destroy(x->index);
+    jr_mem_deinit(&x->mem);
+}
+
+static void subject_event(struct subject *x, const struct op *op)
+{
+    struct jr_map *map = x->is_floor ? &x->maps[op->worker] : NULL;
+    int rv = 0;
+
+    if (op->kind == OP_STORED && x->is_floor) {
+        for (uint32_t i = 0; i < op->n; i++)
+            rv |= jr_map_put(map, op->payload[2 * i], 1);
+    } else if (op->kind == OP_STORED) {
+        rv = jr_index_store(x->index, op->worker, op->has_parent != 0, op->parent,
+                            (const struct jr_kv_block *)(const void *)op->payload, op->n);
+    } else if (x->is_floor) {
+        for (uint32_t i = 0; i < op->n; i++)
+            (void)jr_map_del(map, op->payload[i], NULL);
+    } else {
+        (void)jr_index_remove(x->index, op->worker, op->payload, op->n);
+    }
+    if (rv < 0)
+        die("an event was refused", "index");
+}
+
+static uint64_t score_sum(uint64_t lookup, uint32_t worker, uint32_t score)
+{
+    return mix(mix(lookup * 65536 + worker) + score);
+}
+
+/* Checksum of one lookup. Hashing the chain is part of it. */
+static uint64_t subject_lookup(struct subject *x, const struct op *op, uint64_t number)
+{
+    uint64_t sum = 0;
+
+    jr_hash_prefix(op->payload, op->n, x->prefix);
+    if (!x->is_floor) {
+        if (jr_index_match(x->index, x->prefix, op->n, &x->match) < 0)
+            die("out of memory", "lookup");
+        for (uint32_t i = 0; i < x->match.n; i++)
+            sum += score_sum(number, x->match.v[i].member, x->match.v[i].blocks);
+        return sum;
+    }
+    for (uint32_t w = 0; w < x->workers; w++) {
+        uint64_t salt = mix((uint64_t)w * 77777 + 13);
+        uint32_t score = 0;
+        while (score < op->n &&
+               jr_map_get(&x->maps[w],
+                          x->private_hashes ? mix(x->prefix[score] ^ salt) : x->prefix[score],
+                          NULL))
+            score++;
+        if (score > 0)
+            sum += score_sum(number, w, score);
+    }
+    return sum;
+}
+
+static uint64_t run(struct subject *x, const struct stream *s, enum phase phase)
+{
+    uint64_t sum = 0, lookups = 0;
+
+    for (size_t at = HEADER, i = 0; i < s->ops; i++, at = op_after(s, at)) {
+        const struct op *op = op_at(s, at);
+        if (op->kind != OP_LOOKUP) {
+            if (phase != PHASE_LOOKUP)
+                subject_event(x, op);
+        } else if (phase != PHASE_APPLY) {
+            sum += subject_lookup(x, op, lookups++);
+        }
+    }
+    return sum;
+}
+
+/* ---- measurement ----------------------------------------------------------------------------- */
+
+struct result {
+    double apply, lookup, mixed; /* M block ops a second */
+    double bytes;                /* an entry */
+};
+
+static double timed(struct subject *x, const struct stream *s, enum phase phase, uint64_t expect)
+{
+    uint64_t blocks = (phase != PHASE_LOOKUP ? s->event_blocks : 0) +
+                      (phase != PHASE_APPLY ? s->lookup_blocks : 0);
+    uint64_t begin = jr_bench_cpu_ns(), sum = run(x, s, phase), ns = jr_bench_cpu_ns() - begin;
+
+    if (phase != PHASE_APPLY && sum != expect)
+        die(x->is_floor ? "the floor answers wrongly" : "the index answers wrongly", s->name);
+    return (double)blocks * 1000 / (double)(ns > 0 ? ns : 1);
+}
+
+static struct result measure(const struct stream *s, bool is_floor, bool private_hashes,
+                             size_t runs)
+{
+    double apply[RUNS_MAX], lookup[RUNS_MAX], mixed[RUNS_MAX];
+    struct result r = {0};
+
+    for (size_t i = 0; i < runs; i++) {
+        struct subject x;
+        subject_init(&x, s, is_floor);
+        x.private_hashes = private_hashes;
+        apply[i] = timed(&x, s, PHASE_APPLY, 0);
+        lookup[i] = timed(&x, s, PHASE_LOOKUP, s->sum_after);
+        if (!is_floor && jr_index_entries(x.index) != s->resident)
+            die("wrong number of entries", s->name);
+        r.bytes = (double)x.mem.bytes / (double)(s->resident > 0 ? s->resident : 1);
+        subject_deinit(&x);
+        subject_init(&x, s, is_floor);
+        x.private_hashes = private_hashes;
+        mixed[i] = timed(&x, s, PHASE_MIXED, s->sum_mixed);
+        subject_deinit(&x);
+    }
+    r.apply = jr_bench_median(apply, runs);
+    r.lookup = jr_bench_median(lookup, runs);
+    r.mixed = jr_bench_median(mixed, runs);
+    return r;
+}
+
+static void report(struct jr_bench *b, const char *stream, const char *what, const char *unit,
+                   double ours, double floor, double goal)
+{
+    char name[160];
+
+    (void)snprintf(name, sizeof name, "%.100s %s", stream, what);
+    jr_bench_add(b, &(struct jr_bench_row){.name = name,
+                                           .unit = unit,
+                                           .measured = ours,
+                                           .floor = floor,
+                                           .goal = goal,
+                                           .less_is_better = strcmp(unit, "bytes/entry") == 0});
+}
+
+static void bench_stream(struct jr_bench *b, const char *path, bool private_hashes, size_t runs)
+{
+    struct result ours, floor;
+    struct stream s = {0};
+
+    stream_read(&s, path);
+    if (private_hashes)
+        stream_make_private(&s);
+    ours = measure(&s, false, private_hashes, runs);
+    floor = measure(&s, true, private_hashes, 1);
+    /* The floor knows no prefixes, parents or digest and fits a cache: a mark for events, no goal. */
+    report(b, s.name, "apply", "Mblock-ops/s", ours.apply, floor.apply, 0);
+    report(b, s.name, "mixed", "Mblock-ops/s", ours.mixed, floor.mixed, 0);
+    report(b, s.name, "lookup", "Mblock-ops/s", ours.lookup, floor.lookup, 1);
+    report(b, s.name, "memory", "bytes/entry", ours.bytes, floor.bytes, 0);
+    jr_xfree(s.bytes);
+}
+
+int main(int argc, char **argv)
+{
+    bool json = false, private_hashes = false;
+    size_t runs = 3;
+    struct jr_bench b;
+    int at = 1;
+
+    for (; at < argc && strncmp(argv[at], "--", 2) == 0; at++) {
+        if (strcmp(argv[at], "--json") == 0)
+            json = true;
+        else if (strcmp(argv[at], "--private-hashes") == 0)
+            private_hashes = true;
+        else if (strcmp(argv[at], "--runs") == 0 && at + 1 < argc)
+            runs = (size_t)strtoul(argv[++at], NULL, 10);
+        else
+            die("unknown option", argv[at]);
+    }
+    if (at == argc || runs < 1 || runs > RUNS_MAX)
+        die("[--json] [--runs N] [--private-hashes] OPS...", "usage");
+    jr_bench_init(&b, json);
+    for (; at < argc; at++)
+        bench_stream(&b, argv[at], private_hashes, runs);
+    return jr_bench_end(&b);
+}
