@@ -340,7 +340,7 @@ static void on_msg(struct jr_js_msg *msg, void *ctx)
 
     switch (msg->kind) {
     case JR_READ_MSG:
-        if (msg->restarted)
+        if (!w->listing) /* a loss is always told before the next creation */
             begin_list(w);
         on_change(w, msg);
         break;
