@@ -8,8 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define POINTS_MAX 32
-#define NAME_MAX_  64
+#define POINTS_MAX   32
+#define NAME_MAX_    64
+#define SLEEP_MAX_MS UINT64_C(3600000)
 
 enum action { CRASH, ERROR, SLEEP };
 
@@ -76,7 +77,7 @@ static int parse_action(const char *s, size_t n, struct point *ret)
     }
     if (starts_with(s, n, "sleep(") && s[n - 1] == ')') {
         ret->action = SLEEP;
-        if (jr_parse_u64(s + 6, n - 7, &v) < 0 || v > 3600 * 1000)
+        if (jr_parse_u64(s + 6, n - 7, &v) < 0 || v > SLEEP_MAX_MS)
             return JR_EINVAL;
         ret->sleep_ms = (unsigned)v;
         return 0;

@@ -26,5 +26,6 @@ one() {
     esac
 }
 export -f one
-find src include -name '*.h' 2>/dev/null | sort | xargs -P 2 -n 1 bash -c 'one "$1"' _ ||
-    { echo "see above"; exit 1; }
+dirs=(src)
+if [ -e include ]; then dirs+=(include); fi
+find "${dirs[@]}" -name '*.h' | sort | xargs -P 2 -n 1 bash -c 'one "$1"' _ || exit 1
