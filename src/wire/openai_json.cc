@@ -3,14 +3,16 @@
  *
  * On-Demand checks only what is read, so every value is read: known fields by their getter, the
  * rest by walk(), and a body that is accepted here is JSON to the last byte. */
-#define SIMDJSON_EXCEPTIONS 0
+#define SIMDJSON_EXCEPTIONS         0
 #define SIMDJSON_DEVELOPMENT_CHECKS 0 /* input never asserts, in debug builds neither */
 #ifndef NDEBUG
 #define NDEBUG
 #endif
+#include <limits>
 #include <new>
 #include <simdjson.h>
 #include <string.h>
+#include <type_traits>
 #include <utility>
 
 #pragma GCC diagnostic ignored "-Wpedantic" /* compound literals in our C headers */
@@ -201,43 +203,20 @@ int get_flag(context &c, od::value &v, const char *name, bool *ret)
     return ec ? fail(c, JR_EINVAL, name, "'%s' must be true or false", name) : 0;
 }
 
-int get_u64(context &c, od::value &v, const char *name, bool *has, uint64_t *ret)
+template <typename T>
+int get_int(context &c, od::value &v, const char *name, T min, bool *has, T *ret)
 {
+    std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t> x;
+    constexpr T max = std::numeric_limits<T>::max();
     if (is_null(v)) {
         return 0;
     }
-    if (v.get_uint64().get(*ret)) {
-        return fail(c, JR_EINVAL, name, "'%s' must be a whole number from 0 to 2^64-1", name);
+    if (v.get(x) || x < min || x > max) {
+        return fail(c, JR_EINVAL, name, "'%s' must be a whole number from %lld to %llu", name,
+                    static_cast<long long>(min), static_cast<unsigned long long>(max));
     }
     *has = true;
-    return 0;
-}
-
-int get_u32(context &c, od::value &v, const char *name, uint32_t min, bool *has, uint32_t *ret)
-{
-    uint64_t x;
-    if (is_null(v)) {
-        return 0;
-    }
-    if (v.get_uint64().get(x) || x > UINT32_MAX || x < min) {
-        return fail(c, JR_EINVAL, name, "'%s' must be a whole number of at least %u", name, min);
-    }
-    *has = true;
-    *ret = (uint32_t)x;
-    return 0;
-}
-
-int get_i32(context &c, od::value &v, const char *name, bool *has, int32_t *ret)
-{
-    int64_t x;
-    if (is_null(v)) {
-        return 0;
-    }
-    if (v.get_int64().get(x) || x > INT32_MAX || x < INT32_MIN) {
-        return fail(c, JR_EINVAL, name, "'%s' must be a whole number of 32 bits", name);
-    }
-    *has = true;
-    *ret = (int32_t)x;
+    *ret = static_cast<T>(x);
     return 0;
 }
 
@@ -319,16 +298,10 @@ int empty_prompt(context &c)
 
 enum jr_openai_prompt prompt_kind_of(od::json_type first)
 {
-    switch (first) {
-    case od::json_type::string:
-        return JR_PROMPT_TEXT_LIST;
-    case od::json_type::number:
-        return JR_PROMPT_TOKENS;
-    case od::json_type::array:
-        return JR_PROMPT_TOKEN_LISTS;
-    default:
-        return JR_PROMPT_NONE;
-    }
+    return first == od::json_type::string   ? JR_PROMPT_TEXT_LIST
+           : first == od::json_type::number ? JR_PROMPT_TOKENS
+           : first == od::json_type::array  ? JR_PROMPT_TOKEN_LISTS
+                                            : JR_PROMPT_NONE;
 }
 
 /* Element i of the prompt's array. */
@@ -386,8 +359,11 @@ int prompt_list(context &c, od::value &v)
     return n > 0 ? 0 : empty_prompt(c);
 }
 
-int read_prompt(context &c, od::value &v)
+int read_prompt(context &c, od::value &v, const char *)
 {
+    if (c.req->kind != JR_OPENAI_COMPLETION) {
+        return walk(c, v, 1);
+    }
     od::json_type t;
     size_t begin = begin_of(c, v);
     error_code ec = v.type().get(t);
@@ -415,8 +391,11 @@ int read_prompt(context &c, od::value &v)
     return rv;
 }
 
-int read_messages(context &c, od::value &v)
+int read_messages(context &c, od::value &v, const char *)
 {
+    if (c.req->kind != JR_OPENAI_CHAT) {
+        return walk(c, v, 1);
+    }
     od::array a;
     size_t begin = begin_of(c, v);
     if (is_null(v)) {
@@ -449,7 +428,7 @@ int read_messages(context &c, od::value &v)
                       "'messages' is empty: give at least one message with role and content");
 }
 
-int read_model(context &c, od::value &v)
+int read_model(context &c, od::value &v, const char *)
 {
     size_t begin = begin_of(c, v);
     int rv = get_text(c, v, "model", &c.req->model);
@@ -484,7 +463,7 @@ template <typename Fn> int each_field(context &c, od::value &v, const char *name
     return 0;
 }
 
-int read_stream_options(context &c, od::value &v)
+int read_stream_options(context &c, od::value &v, const char *)
 {
     return each_field(c, v, "stream_options", [&c](std::string_view key, od::value &x) {
         return key == "include_usage" ? get_flag(c, x, "include_usage", &c.req->include_usage)
@@ -525,10 +504,11 @@ int read_hints(context &c, od::value &v)
     struct jr_openai_nvext *x = &c.req->nvext;
     return each_field(c, v, "nvext.agent_hints", [&c, x](std::string_view key, od::value &f) {
         if (key == "osl") {
-            return get_u32(c, f, "nvext.agent_hints.osl", 0, &x->has_osl, &x->osl);
+            return get_int(c, f, "nvext.agent_hints.osl", 0u, &x->has_osl, &x->osl);
         }
         if (key == "priority") {
-            return get_i32(c, f, "nvext.agent_hints.priority", &x->has_priority, &x->priority);
+            return get_int(c, f, "nvext.agent_hints.priority", INT32_MIN, &x->has_priority,
+                           &x->priority);
         }
         if (key != "latency_sensitivity" || is_null(f)) {
             return key == "latency_sensitivity" ? 0 : walk(c, f, 3);
@@ -568,17 +548,19 @@ int add_annotation(context &c, struct jr_str s)
 int nvext_field(context &c, std::string_view key, od::value &v)
 {
     struct jr_openai_nvext *x = &c.req->nvext;
-    if (key == "backend_instance_id") {
-        return get_u64(c, v, "nvext.backend_instance_id", &x->has_backend_instance_id,
-                       &x->backend_instance_id);
-    }
-    if (key == "decode_worker_id") {
-        return get_u64(c, v, "nvext.decode_worker_id", &x->has_decode_worker_id,
-                       &x->decode_worker_id);
-    }
-    if (key == "prefill_worker_id") {
-        return get_u64(c, v, "nvext.prefill_worker_id", &x->has_prefill_worker_id,
-                       &x->prefill_worker_id);
+    const struct {
+        const char *name;
+        bool *has;
+        uint64_t *id;
+    } ids[] = {
+        {"nvext.backend_instance_id", &x->has_backend_instance_id, &x->backend_instance_id},
+        {"nvext.decode_worker_id", &x->has_decode_worker_id, &x->decode_worker_id},
+        {"nvext.prefill_worker_id", &x->has_prefill_worker_id, &x->prefill_worker_id},
+    };
+    for (const auto &row : ids) {
+        if (key == row.name + strlen("nvext.")) {
+            return get_int<uint64_t>(c, v, row.name, 0, row.has, row.id);
+        }
     }
     if (key == "annotations") {
         return each_text(c, v, "nvext.annotations",
@@ -603,17 +585,17 @@ int nvext_field(context &c, std::string_view key, od::value &v)
     return walk(c, v, 2);
 }
 
-int read_nvext(context &c, od::value &v)
+int read_nvext(context &c, od::value &v, const char *)
 {
     return each_field(c, v, "nvext",
                       [&c](std::string_view key, od::value &x) { return nvext_field(c, key, x); });
 }
 
-int read_max_tokens(context &c, od::value &v)
+int read_max_tokens(context &c, od::value &v, const char *)
 {
     uint32_t n = 0;
     bool has = false;
-    int rv = get_u32(c, v, "max_tokens", 1, &has, &n);
+    int rv = get_int(c, v, "max_tokens", 1u, &has, &n);
     if (has && !c.req->has_max_tokens) { /* max_completion_tokens wins */
         c.req->max_tokens = n;
         c.req->has_max_tokens = true;
@@ -621,72 +603,68 @@ int read_max_tokens(context &c, od::value &v)
     return rv;
 }
 
-int read_max_completion_tokens(context &c, od::value &v)
+int read_max_completion_tokens(context &c, od::value &v, const char *)
 {
-    return get_u32(c, v, "max_completion_tokens", 1, &c.req->has_max_tokens, &c.req->max_tokens);
+    return get_int(c, v, "max_completion_tokens", 1u, &c.req->has_max_tokens, &c.req->max_tokens);
 }
 
-int read_salt(context &c, od::value &v)
+/* Readers of plain members. */
+using request = struct jr_openai_request;
+
+template <struct jr_str request::*M> int text_at(context &c, od::value &v, const char *name)
 {
-    return get_text(c, v, "cache_salt", &c.req->cache_salt); /* wins over nvext's */
+    return get_text(c, v, name, &(c.req->*M));
 }
 
-int read_n(context &c, od::value &v)
+template <bool request::*M> int flag_at(context &c, od::value &v, const char *name)
+{
+    return get_flag(c, v, name, &(c.req->*M));
+}
+
+template <struct jr_openai_span request::*M> int span_at(context &c, od::value &v, const char *)
+{
+    return get_span(c, v, &(c.req->*M));
+}
+
+template <uint32_t request::*M, uint32_t Min>
+int count_at(context &c, od::value &v, const char *name)
 {
     bool has;
-    return get_u32(c, v, "n", 1, &has, &c.req->n);
+    return get_int(c, v, name, Min, &has, &(c.req->*M));
 }
 
-int read_min_tokens(context &c, od::value &v)
+int read_priority(context &c, od::value &v, const char *name)
 {
-    bool has;
-    return get_u32(c, v, "min_tokens", 0, &has, &c.req->min_tokens);
+    return get_int(c, v, name, INT32_MIN, &c.req->has_priority, &c.req->priority);
 }
 
 /* The fields that are read, each at most once in a body. */
 const struct known_field {
     const char *name;
-    int (*read)(context &c, od::value &v);
+    int (*read)(context &c, od::value &v, const char *name);
 } known_fields[] = {
     {"model", read_model},
-    {"prompt",
-     [](context &c, od::value &v) {
-         return c.req->kind == JR_OPENAI_COMPLETION ? read_prompt(c, v) : walk(c, v, 1);
-     }},
-    {"messages",
-     [](context &c, od::value &v) {
-         return c.req->kind == JR_OPENAI_CHAT ? read_messages(c, v) : walk(c, v, 1);
-     }},
-    {"stream", [](context &c, od::value &v) { return get_flag(c, v, "stream", &c.req->stream); }},
+    {"prompt", read_prompt},
+    {"messages", read_messages},
+    {"stream", flag_at<&request::stream>},
     {"stream_options", read_stream_options},
     {"max_tokens", read_max_tokens},
     {"max_completion_tokens", read_max_completion_tokens},
-    {"min_tokens", read_min_tokens},
-    {"n", read_n},
-    {"user", [](context &c, od::value &v) { return get_text(c, v, "user", &c.req->user); }},
-    {"cache_salt", read_salt},
-    {"lora_name",
-     [](context &c, od::value &v) { return get_text(c, v, "lora_name", &c.req->lora_name); }},
-    {"request_id",
-     [](context &c, od::value &v) { return get_text(c, v, "request_id", &c.req->request_id); }},
-    {"priority",
-     [](context &c, od::value &v) {
-         return get_i32(c, v, "priority", &c.req->has_priority, &c.req->priority);
-     }},
-    {"ignore_eos",
-     [](context &c, od::value &v) { return get_flag(c, v, "ignore_eos", &c.req->ignore_eos); }},
-    {"echo", [](context &c, od::value &v) { return get_flag(c, v, "echo", &c.req->echo); }},
-    {"tools", [](context &c, od::value &v) { return get_span(c, v, &c.req->tools); }},
-    {"chat_template",
-     [](context &c, od::value &v) { return get_span(c, v, &c.req->chat_template); }},
-    {"chat_template_kwargs",
-     [](context &c, od::value &v) { return get_span(c, v, &c.req->chat_template_kwargs); }},
-    {"add_generation_prompt",
-     [](context &c, od::value &v) { return get_span(c, v, &c.req->add_generation_prompt); }},
-    {"continue_final_message",
-     [](context &c, od::value &v) { return get_span(c, v, &c.req->continue_final_message); }},
-    {"mm_processor_kwargs",
-     [](context &c, od::value &v) { return get_span(c, v, &c.req->mm_processor_kwargs); }},
+    {"min_tokens", count_at<&request::min_tokens, 0>},
+    {"n", count_at<&request::n, 1>},
+    {"user", text_at<&request::user>},
+    {"cache_salt", text_at<&request::cache_salt>}, /* wins over nvext's */
+    {"lora_name", text_at<&request::lora_name>},
+    {"request_id", text_at<&request::request_id>},
+    {"priority", read_priority},
+    {"ignore_eos", flag_at<&request::ignore_eos>},
+    {"echo", flag_at<&request::echo>},
+    {"tools", span_at<&request::tools>},
+    {"chat_template", span_at<&request::chat_template>},
+    {"chat_template_kwargs", span_at<&request::chat_template_kwargs>},
+    {"add_generation_prompt", span_at<&request::add_generation_prompt>},
+    {"continue_final_message", span_at<&request::continue_final_message>},
+    {"mm_processor_kwargs", span_at<&request::mm_processor_kwargs>},
     {"nvext", read_nvext},
 };
 constexpr size_t n_known_fields = sizeof known_fields / sizeof *known_fields;
@@ -703,7 +681,7 @@ int top_field(context &c, std::string_view key, od::value &v)
                         known_fields[i].name);
         }
         c.seen |= UINT64_C(1) << i;
-        return known_fields[i].read(c, v);
+        return known_fields[i].read(c, v, known_fields[i].name);
     }
     return walk(c, v, 1);
 }

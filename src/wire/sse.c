@@ -115,8 +115,8 @@ static void keep_views(struct jr_sse *s, struct views *v)
     struct jr_str *fields[] = {&v->data, &v->event, &v->comment};
     struct jr_buf *bufs[] = {&s->data, &s->event, &s->comment};
     for (int i = 0; i < 3; i++) {
-        if (fields[i]->n > 0 && fields[i]->p != jr_buf_str(bufs[i])) {
-            keep(bufs[i], *fields[i]);
+        if (fields[i]->p != jr_buf_str(bufs[i])) {
+            keep(bufs[i], *fields[i]); /* an empty one too: it may stand for an earlier value */
         }
     }
 }

@@ -73,6 +73,7 @@ static void test_sse_forms(void **state)
     check_sse("event: error\n: words here\n\n", "<error||words here>");
     check_sse("id: 1\nretry: 5\n\n\n: ping\n\ndata: [DONE]\n\n", "<||ping><|[DONE]||done>");
     check_sse("event: x\ndata\ndata: 1\n\n", "<x|\n1|>");
+    check_sse("event: x\n: c\nevent:\n:\ndata: 1\n\n", "<|1|>"); /* the last one counts */
 }
 
 static void test_sse_bound(void **state)
