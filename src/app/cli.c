@@ -53,23 +53,25 @@ static int not_built(const struct jr_config *cfg, struct jr_errmsg *e)
 #endif
 
 static const struct jr_command commands[] = {
-    {"frontend", JR_CMD_FRONTEND, "", 0, "OpenAI-compatible HTTP front that routes and proxies",
-     "jetrouter frontend --http-port 8000 --router-mode kv --embedded-nats", jr_frontend_main},
-    {"router", JR_CMD_ROUTER, "", 0, "standalone router of one endpoint",
-     "jetrouter router --endpoint dynamo.prefill.generate --router-block-size 64", jr_router_main},
-    {"bridge", JR_CMD_BRIDGE, "", 0, "publishes an engine's KV events to JetStream",
+    {"frontend", "", "OpenAI-compatible HTTP front that routes and proxies",
+     "jetrouter frontend --http-port 8000 --router-mode kv --embedded-nats", jr_frontend_main,
+     JR_CMD_FRONTEND, 0},
+    {"router", "", "standalone router of one endpoint",
+     "jetrouter router --endpoint dynamo.prefill.generate --router-block-size 64", jr_router_main,
+     JR_CMD_ROUTER, 0},
+    {"bridge", "", "publishes an engine's KV events to JetStream",
      "jetrouter bridge --engine-url http://127.0.0.1:8100 "
      "--kv-events-endpoint tcp://127.0.0.1:5557",
-     jr_bridge_main},
-    {"mocker", JR_CMD_MOCKER, "", 0, "simulated engines",
+     jr_bridge_main, JR_CMD_BRIDGE, 0},
+    {"mocker", "", "simulated engines",
      "jetrouter mocker --http-port 8100 --num-workers 4 --zmq-kv-events-ports 5557 --bridge",
-     jr_mocker_main},
-    {"replay", JR_CMD_REPLAY, "", 0, "replays a trace against a URL and reports",
-     "jetrouter replay --trace trace.jsonl --url http://127.0.0.1:8000 --limit 500",
-     jr_replay_main},
-    {"ctl", JR_CMD_CTL, "ACTION", 1,
+     jr_mocker_main, JR_CMD_MOCKER, 0},
+    {"replay", "", "replays a trace against a URL and reports",
+     "jetrouter replay --trace trace.jsonl --url http://127.0.0.1:8000 --limit 500", jr_replay_main,
+     JR_CMD_REPLAY, 0},
+    {"ctl", "ACTION",
      "asks a replica: state, workers, replicas, digest, snapshot, reset, drain, tail",
-     "jetrouter ctl --url http://127.0.0.1:8000 workers", jr_ctl_main},
+     "jetrouter ctl --url http://127.0.0.1:8000 workers", jr_ctl_main, JR_CMD_CTL, 1},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

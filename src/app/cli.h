@@ -15,12 +15,12 @@ typedef int jr_command_fn(const struct jr_config *cfg, struct jr_errmsg *e);
 
 struct jr_command {
     const char *name;
-    enum jr_cmd cmd;
-    const char *args; /* words behind the options in the usage line; "" for none */
-    unsigned args_max;
+    const char *args;    /* words behind the options in the usage line; "" for none */
     const char *summary; /* one line */
     const char *example; /* one command line */
     jr_command_fn *main;
+    enum jr_cmd cmd;
+    unsigned args_max;
 };
 
 /* All commands, in the order of `jetrouter help`. */

@@ -281,10 +281,9 @@ static void by_name(enum jr_cmd cmd, enum jr_cfg_key key, const char *name)
     (void)snprintf(value, sizeof value, "%s", sample(row));
     (void)snprintf(one, sizeof one, "--%s=%s", name, value);
     (void)snprintf(two, sizeof two, "--%s", name);
-    for (int form = 0; form < 2; form++) {
+    /* The second word is no value of a bool. */
+    for (int form = 0; form < (row->type == JR_CFG_TYPE_BOOL ? 1 : 2); form++) {
         int rv = form == 0 ? load(cmd, &cfg, &e, 1, one) : load(cmd, &cfg, &e, 2, two, value);
-        if (form == 1 && row->type == JR_CFG_TYPE_BOOL)
-            continue; /* the second word is no value of a bool */
         assert_true(parsed(rv, &e));
         if (rv != 0)
             continue;

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/ctl/ctl.h"
+#include "app/ctl/ctl_view.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "io/http_client.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define STATE_BYTES_MAX    ((size_t)256 << 20) /* 16 Ki ranks in each of 64 pools fit */
+#define LINE_BYTES_MAX     ((size_t)4 << 20)   /* one line of tail */
+#define CONNECT_TIMEOUT_MS 5000
+#define ANSWER_TIMEOUT_MS  30000
+
+static const struct action {
+    const char *name, *method, *path;
+    bool state; /* its answer is a part of /state */
+} actions[] = {
+    {"state", "GET", "/state", true},
+    {"workers", "GET", "/state", true},
+    {"replicas", "GET", "/state", true},
+    {"digest", "GET", "/state", true},
+    {"snapshot", "POST", "/admin/snapshot", false},
+    {"reset", "POST", "/admin/reset", false},
+    {"drain", "POST", "/admin/drain", false},
+    {"tail", "GET", "/admin/tail", false},
+};
+#define ACTIONS (sizeof actions / sizeof actions[0])
+
+struct ctl {
+    struct jr_loop *loop;
+    struct jr_http_client *client;
+    const struct action *action;
+    const char *url; /* borrows from the options */
+    bool json;
+    char header[600]; /* Authorization, or "" */
+    struct jr_errmsg *e;
+    int rv;
+    int status;            /* tail */
+    struct jr_buf partial; /* tail: an unfinished line, or an error's text */
+};
+
+/* ---------------------------------------------------------------- output */
+
+/* A reader that went away (| head) ends ctl without a complaint. */
+static bool print(struct ctl *ctl, const struct jr_buf *b)
+{
+    if (b->err != 0) {
+        ctl->rv = jr_errmsg_set(ctl->e, b->err, "the answer of %s is too large", ctl->url);
+        return false;
+    }
+    if (fwrite(jr_buf_str(b), 1, b->n, stdout) == b->n && fflush(stdout) == 0)
+        return true;
+    if (errno != EPIPE)
+        ctl->rv = jr_errmsg_set(ctl->e, JR_EIO, "cannot write to stdout: %s", strerror(errno));
+    return false;
+}
+
+static int not_reached(struct ctl *ctl, int err)
+{
+    if (err == JR_ETIMEOUT)
+        return jr_errmsg_set(ctl->e, JR_ECONN, "no answer from %.160s in time", ctl->url);
+    return jr_errmsg_set(ctl->e, err == JR_EPROTO || err == JR_ELIMIT ? err : JR_ECONN,
+                         "cannot reach %.160s (%s)", ctl->url, jr_err_text(err));
+}
+
+/* An answer that is not 2xx. */
+static int refused(struct ctl *ctl, int status, const char *body, size_t n)
+{
+    char says[160];
+    jr_ctl_view_error(body, n, says, sizeof says);
+    int err = status == 401 || status == 403 ? JR_ECONFIG
+              : status == 404                ? JR_EUNSUPPORTED
+              : status == 409                ? JR_ECONFLICT
+              : status >= 500                ? JR_EAGAIN
+                                             : JR_EPROTO;
+    const char *more = err == JR_ECONFIG ? "; --admin-token-file names the token's file" : "";
+    return jr_errmsg_set(ctl->e, err, "%s: %s answered %d%s%.120s%s", ctl->action->name, ctl->url,
+                         status, says[0] ? ": " : "", says, more);
+}
+
+/* ---------------------------------------------------------------- one answer */
+
+static void on_answer(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+{
+    struct ctl *ctl = ctx;
+    struct jr_buf b;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    if (err != 0)
+        ctl->rv = not_reached(ctl, err);
+    else if (reply->status / 100 != 2)
+        ctl->rv = refused(ctl, reply->status, body.p, body.n);
+    else if (!ctl->action->state)
+        jr_ctl_view_action(ctl->json, body.p, body.n, &b);
+    else {
+        ctl->rv = jr_ctl_view_state(ctl->action->name, ctl->json, body.p, body.n, &b, ctl->e);
+        if (ctl->rv < 0)
+            (void)jr_errmsg_wrap(ctl->e, ctl->rv, "%.100s", ctl->url);
+    }
+    if (ctl->rv == 0)
+        (void)print(ctl, &b);
+    jr_buf_deinit(&b);
+    jr_loop_stop(ctl->loop);
+}
+
+/* ---------------------------------------------------------------- tail */
+
+static void on_tail_head(void *ctx, const struct jr_http_reply *reply)
+{
+    struct ctl *ctl = ctx;
+    ctl->status = reply->status;
+}
+
+static void on_tail_data(void *ctx, const void *p, size_t n)
+{
+    struct ctl *ctl = ctx;
+    struct jr_buf b;
+    jr_buf_put(&ctl->partial, p, n);
+    if (ctl->status / 100 != 2 || ctl->rv < 0)
+        return;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    const char *text = jr_buf_str(&ctl->partial), *end;
+    size_t done = 0;
+    while ((end = memchr(text + done, '\n', ctl->partial.n - done))) {
+        size_t len = (size_t)(end - text) - done;
+        if (len > 0)
+            jr_ctl_view_line(ctl->json, text + done, len, &b);
+        done += len + 1;
+    }
+    jr_buf_consume(&ctl->partial, done);
+    bool go_on = b.n == 0 || print(ctl, &b);
+    jr_buf_deinit(&b);
+    if (ctl->partial.err != 0) {
+        ctl->rv = jr_errmsg_set(ctl->e, JR_ELIMIT, "a line of %s is too long", ctl->url);
+        go_on = false;
+    }
+    if (!go_on)
+        jr_loop_stop(ctl->loop);
+}
+
+static void on_tail_end(void *ctx, int err)
+{
+    struct ctl *ctl = ctx;
+    if (ctl->status != 0 && ctl->status / 100 != 2)
+        ctl->rv = refused(ctl, ctl->status, jr_buf_str(&ctl->partial), ctl->partial.n);
+    else if (err != 0 && ctl->status != 0)
+        ctl->rv = jr_errmsg_set(ctl->e, JR_ECONN, "%.160s closed the connection", ctl->url);
+    else if (err != 0)
+        ctl->rv = not_reached(ctl, err);
+    jr_loop_stop(ctl->loop);
+}
+
+/* ---------------------------------------------------------------- set-up */
+
+static int find_action(const struct jr_config *cfg, const struct action **ret, struct jr_errmsg *e)
+{
+    uint32_t n;
+    const char *const *args = jr_config_args(cfg, &n);
+    if (n == 0)
+        return jr_errmsg_set(e, JR_EUSAGE,
+                             "an action is missing: state, workers, replicas, digest, snapshot, "
+                             "reset, drain, tail");
+    const char *best = "";
+    unsigned distance = UINT_MAX;
+    for (unsigned i = 0; i < ACTIONS; i++) {
+        unsigned d = jr_str_distance(args[0], actions[i].name);
+        if (strcmp(args[0], actions[i].name) == 0) {
+            *ret = &actions[i];
+            return 0;
+        }
+        if (d < distance) {
+            distance = d;
+            best = actions[i].name;
+        }
+    }
+    return jr_errmsg_set(e, JR_EUSAGE, "unknown action '%.64s', the nearest is '%s'", args[0],
+                         best);
+}
+
+/* The token's file, one line, as a header. */
+static int read_token(const struct jr_config *cfg, char *header, size_t cap, struct jr_errmsg *e)
+{
+    const char *path = jr_config_str(cfg, JR_CFG_ADMIN_TOKEN_FILE);
+    header[0] = '\0';
+    if (!path)
+        return 0;
+    char token[520];
+    FILE *f = fopen(path, "r");
+    size_t n = f ? fread(token, 1, sizeof token - 1, f) : 0;
+    int why = errno;
+    if (f)
+        (void)fclose(f);
+    else
+        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: cannot read %.120s: %s", path,
+                             strerror(why));
+    while (n > 0 && (token[n - 1] == '\n' || token[n - 1] == '\r' || token[n - 1] == ' '))
+        n--;
+    token[n] = '\0';
+    for (size_t i = 0; i < n; i++)
+        if (token[i] <= ' ' || token[i] == 0x7f)
+            n = 0;
+    if (n == 0 || n > 512)
+        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: %.120s holds no token", path);
+    (void)snprintf(header, cap, "Authorization: Bearer %s\r\n", token);
+    return 0;
+}
+
+static int ask(struct ctl *ctl)
+{
+    char url[JR_URL_MAX + 32];
+    (void)snprintf(url, sizeof url, "%s%s", ctl->url, ctl->action->path);
+    bool tail = strcmp(ctl->action->name, "tail") == 0;
+    struct jr_http_fetch fetch = {
+        .url = url,
+        .method = ctl->action->method,
+        .content_type = strcmp(ctl->action->method, "POST") == 0 ? "application/json" : NULL,
+        .extra_headers = ctl->header[0] ? ctl->header : NULL,
+        .body = "{}",
+        .n_body = strcmp(ctl->action->method, "POST") == 0 ? 2 : 0,
+        .first_byte_timeout_ms = ANSWER_TIMEOUT_MS,
+        .total_timeout_ms = tail ? 0 : ANSWER_TIMEOUT_MS,
+        .on_head = on_tail_head,
+        .on_data = on_tail_data,
+        .on_end = on_tail_end,
+        .ctx = ctl,
+    };
+    struct jr_http_exchange *exchange;
+    int rv = tail ? jr_http_client_fetch(ctl->client, &fetch, &exchange)
+                  : jr_http_client_whole(ctl->client, &fetch, STATE_BYTES_MAX, on_answer, ctl);
+    if (rv < 0)
+        return jr_errmsg_set(ctl->e, rv, "--url: cannot use %.160s", ctl->url);
+    return 0;
+}
+
+static void on_closed(void *ctx)
+{
+    struct ctl *ctl = ctx;
+    jr_loop_stop(ctl->loop);
+}
+
+int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    struct jr_http_client_config http = {
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS, .idle_timeout_ms = 1000, .idle_per_host_max = 1};
+    uint32_t n;
+    struct ctl ctl = {.json = jr_config_bool(cfg, JR_CFG_JSON), .e = e};
+    ctl.url = jr_config_list(cfg, JR_CFG_URL, &n)[0];
+    int rv = find_action(cfg, &ctl.action, e);
+    if (rv == 0)
+        rv = read_token(cfg, ctl.header, sizeof ctl.header, e);
+    if (rv < 0)
+        return rv;
+    jr_buf_init(&ctl.partial, LINE_BYTES_MAX);
+    rv = jr_loop_create(&ctl.loop);
+    if (rv < 0)
+        goto err_buf;
+    rv = jr_http_client_create(ctl.loop, &http, &ctl.client);
+    if (rv < 0)
+        goto err_loop;
+    rv = ask(&ctl);
+    if (rv == 0) {
+        jr_loop_run(ctl.loop);
+        rv = ctl.rv;
+    }
+    jr_http_client_close(ctl.client, on_closed, &ctl);
+    jr_loop_run(ctl.loop);
+err_loop:
+    jr_loop_destroy(ctl.loop);
+err_buf:
+    jr_buf_deinit(&ctl.partial);
+    return rv;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctl: asks one replica over HTTP and prints what it says.
+ *
+ *     state workers replicas digest   GET  /state, a part of it each
+ *     snapshot reset drain            POST /admin/<action>, its message
+ *     tail                            GET  /admin/tail, the log's events as they come
+ *
+ * With --json the JSON of that part as the replica sent it. Exit code 69 when it is not reachable. */
+#ifndef JR_APP_CTL_CTL_H
+#define JR_APP_CTL_CTL_H
+
+#include "app/config.h"
+
+int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e);
+
+#endif
