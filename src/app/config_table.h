@@ -235,12 +235,15 @@ X(BLOCK_SIZE, U32, "block-size", "JETROUTER_BLOCK_SIZE", "64", JR_CMD_MOCKER, MO
     "tokens of a KV block", .min = 1, .max = JR_BLOCK_SIZE_MAX)                                    \
 X(NUM_GPU_BLOCKS_OVERRIDE, U32, "num-gpu-blocks-override", "JETROUTER_NUM_GPU_BLOCKS_OVERRIDE",    \
     "16384", JR_CMD_MOCKER, MOCKER, "N", "KV blocks of an engine",                                 \
-    .aliases = "num-gpu-blocks gpu-blocks", .min = 1, .max = 67108864)                             \
+    .aliases = "num-gpu-blocks gpu-blocks", .min = 2, .max = 67108864)                             \
 X(MAX_NUM_SEQS, U32, "max-num-seqs", "JETROUTER_MAX_NUM_SEQS", "256", JR_CMD_MOCKER, MOCKER, "N",  \
     "requests an engine runs at once", .aliases = "max-seqs", .min = 1, .max = 65536)              \
 X(MAX_NUM_BATCHED_TOKENS, U32, "max-num-batched-tokens", "JETROUTER_MAX_NUM_BATCHED_TOKENS",       \
     "8192", JR_CMD_MOCKER, MOCKER, "N", "tokens of one engine step",                               \
     .aliases = "max-batched-tokens", .min = 1, .max = 16777216)                                    \
+X(MAX_MODEL_LEN, U32, "max-model-len", "JETROUTER_MAX_MODEL_LEN", "131072", JR_CMD_MOCKER, MOCKER, \
+    "TOKENS", "tokens of a prompt and its output together; never more than the blocks hold",       \
+    .min = 2, .max = JR_PROMPT_TOKENS_MAX)                                                         \
 X(SPEEDUP_RATIO, F64, "speedup-ratio", "JETROUTER_SPEEDUP_RATIO", "1.0", JR_CMD_MOCKER, MOCKER,    \
     "R", "simulated time runs this much faster; 0: no waiting at all", .aliases = "speedup",       \
     .max = 1000000)                                                                                \

@@ -37,6 +37,9 @@
 #define JR_MSGPACK_DEPTH_MAX     32 /* engines' batches nest 6 deep */
 #define JR_OPENAI_DEPTH_MAX      64 /* nesting of a request body */
 
+#define JR_MOCKER_BODY_MAX       (64 << 20) /* request body of a mock engine */
+#define JR_MOCKER_SEQS_MAX       1024       /* outputs of one of its requests: prompts times n */
+
 #define JR_MAILBOX_MAX           65536 /* messages waiting for a loop */
 #define JR_LOOP_SLICE_US         1000  /* a sliced job gives way after this */
 

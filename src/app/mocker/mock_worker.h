@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mock_worker: one simulated engine with its sockets: HTTP in front, KV events behind, a timer that
+ * moves its clock. Loop thread only; any number on one loop.
+ *
+ *     HTTP ──► request (1..n prompts) ──► engine ◄── timer
+ *      ◄── tokens, usage ─────────────────┤
+ *     ZMQ PUB, replay ◄── one batch a step┘ */
+#ifndef JR_APP_MOCKER_MOCK_WORKER_H
+#define JR_APP_MOCKER_MOCK_WORKER_H
+
+#include "app/mocker/engine.h"
+#include "io/http_server.h"
+#include "io/zmq_pub.h"
+#include "wire/openai.h"
+
+struct jr_mock_worker;
+
+struct jr_mock_worker_config {
+    struct jr_engine_config engine;
+    uint32_t max_model_len; /* at most the engine's capacity */
+    const char *model;      /* borrowed for the worker's life */
+    const char *host;
+    uint16_t port;
+    struct jr_zmq_pub_config pub;    /* endpoint NULL: no KV events */
+    struct jr_openai_parser *parser; /* borrowed; may be shared by all workers of the loop */
+};
+
+/* Listens on all its ports when it returns. JR_EADDRINUSE, JR_EINVAL, JR_EIO with words in e. */
+JR_MUST_CHECK int jr_mock_worker_create(struct jr_loop *loop,
+                                        const struct jr_mock_worker_config *config,
+                                        struct jr_errmsg *e, struct jr_mock_worker **ret);
+/* Cuts what is under way; cb when the worker's memory is gone. */
+void jr_mock_worker_close(struct jr_mock_worker *w, void (*cb)(void *ctx), void *ctx);
+
+uint16_t jr_mock_worker_port(const struct jr_mock_worker *w);
+/* What is bound; "" when there is none. Borrowed. */
+const char *jr_mock_worker_kv_endpoint(const struct jr_mock_worker *w);
+const char *jr_mock_worker_replay_endpoint(const struct jr_mock_worker *w);
+
+#endif

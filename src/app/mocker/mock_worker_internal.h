@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mock_worker_internal: what mock_worker.c (engine, sockets) and mock_api.c (HTTP routes) share. */
+#ifndef JR_APP_MOCKER_MOCK_WORKER_INTERNAL_H
+#define JR_APP_MOCKER_MOCK_WORKER_INTERNAL_H
+
+#include "app/mocker/mock_reply.h"
+#include "app/mocker/mock_worker.h"
+#include "base/list.h"
+#include "wire/engine_kv.h"
+
+struct mock_request;
+
+/* One output under way: a prompt, or one of the n answers to it. */
+struct mock_seq {
+    struct mock_request *request;
+    struct jr_engine_seq *seq; /* NULL once it is finished */
+    uint32_t index;
+    bool counts_prompt; /* the first of the n answers carries the prompt's usage */
+    struct jr_buf text; /* not streamed: what came so far */
+};
+
+struct mock_request {
+    struct jr_list node;
+    struct jr_mock_worker *worker;
+    struct jr_http_request *http;
+    struct jr_mock_head head;
+    char id[80];
+    struct jr_mock_usage usage;
+    const char *finish_reason;
+    bool stream, include_usage;
+    bool gone; /* the client left; to be reaped */
+    uint32_t n_seqs, n_live;
+    struct mock_seq seqs[];
+};
+
+struct jr_mock_worker {
+    struct jr_mock_worker_config config;
+    struct jr_loop *loop;
+    struct jr_engine *engine;
+    struct jr_http_server *http;
+    struct jr_zmq_pub *pub; /* NULL: no KV events */
+    struct jr_timer *timer;
+    struct jr_list requests;
+    uint32_t n_requests;
+    bool pumping; /* outputs are being handed out: nothing may be reaped */
+    bool any_gone;
+    uint64_t next_id;
+    struct jr_mem mem;
+    struct jr_tokens tokens;           /* scratch: prompts, one behind the other */
+    struct jr_buf out;                 /* scratch: body or chunk */
+    struct jr_engine_event *kv_events; /* scratch */
+    uint32_t cap_kv_events;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* on_request of the HTTP server; ctx is the worker. (mock_api.c) */
+void jr_mock_api_request(void *ctx, struct jr_http_request *req);
+
+/* Steps the engine up to now and hands out what it produced. (mock_worker.c) */
+void jr_mock_worker_pump(struct jr_mock_worker *w);
+/* Empties the prefix cache and tells it at once; false while requests hold blocks. */
+bool jr_mock_worker_reset_cache(struct jr_mock_worker *w);
+/* Takes the request, whose seqs are not submitted yet: prompt i ends at ends[i] in w->tokens, and
+ * is answered n times. */
+void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t n_prompts,
+                          uint32_t max_tokens, struct jr_str salt);
+
+#endif

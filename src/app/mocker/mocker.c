@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/mocker/mocker.h"
+#include "app/mocker/mock_worker.h"
+#include "app/mocker/toy_tokenizer.h"
+#include "base/assert.h"
+#include "base/cursor.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/signal.h"
+#include <string.h>
+
+struct mocker {
+    const struct jr_config *cfg;
+    struct jr_loop *loop;
+    struct jr_signals *signals;
+    struct jr_openai_parser *parser;
+    struct jr_mock_worker **workers;
+    uint32_t n; /* that listen */
+    uint32_t n_closing;
+    bool stopping;
+};
+
+/* ---- options ------------------------------------------------------------------------ */
+
+/* Port of engine i in a list with one port for each, or a single one that counts up; 0: none. That
+ * the list makes sense was checked with the other options. */
+static uint16_t port_of(const struct jr_config *cfg, enum jr_cfg_key key, uint32_t i)
+{
+    uint32_t n;
+    const char *const *ports = jr_config_list(cfg, key, &n);
+    uint64_t port;
+    if (n == 0)
+        return 0;
+    const char *text = ports[n == 1 ? 0 : i];
+    int err = jr_parse_u64(text, strlen(text), &port);
+    port += n == 1 ? i : 0;
+    JR_ASSERT(err == 0 && port <= UINT16_MAX);
+    return (uint16_t)port;
+}
+
+static void engine_config(const struct jr_config *cfg, struct jr_engine_config *ret)
+{
+    jr_engine_config_init(ret);
+    ret->block_size = jr_config_u32(cfg, JR_CFG_BLOCK_SIZE);
+    ret->num_gpu_blocks = jr_config_u32(cfg, JR_CFG_NUM_GPU_BLOCKS_OVERRIDE);
+    ret->max_num_seqs = jr_config_u32(cfg, JR_CFG_MAX_NUM_SEQS);
+    ret->max_num_batched_tokens = jr_config_u32(cfg, JR_CFG_MAX_NUM_BATCHED_TOKENS);
+    ret->speedup_ratio = jr_config_f64(cfg, JR_CFG_SPEEDUP_RATIO);
+    ret->output_token_first = JR_TOY_OUTPUT_FIRST;
+    ret->output_tokens = JR_TOY_OUTPUTS;
+}
+
+static uint32_t max_model_len(const struct jr_config *cfg, const struct jr_engine_config *engine)
+{
+    uint64_t holds = (uint64_t)(engine->num_gpu_blocks - 1) * engine->block_size;
+    uint64_t len = jr_config_u32(cfg, JR_CFG_MAX_MODEL_LEN);
+    return (uint32_t)(len < holds ? len : holds);
+}
+
+/* ---- engines --------------------------------------------------------------------------- */
+
+/* Wildcards as libzmq writes them. */
+static char *zmq_endpoint(const char *host, uint16_t port)
+{
+    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    return port == 0 ? NULL : jr_xprintf("tcp://%s:%u", any ? "*" : host, port);
+}
+
+static int start_worker(struct mocker *m, struct jr_mock_worker_config *config, uint32_t i,
+                        struct jr_errmsg *e)
+{
+    uint16_t port = jr_config_port(m->cfg, JR_CFG_HTTP_PORT);
+    config->port = port == 0 ? 0 : (uint16_t)(port + i);
+    char *endpoint = zmq_endpoint(config->host, port_of(m->cfg, JR_CFG_ZMQ_KV_EVENTS_PORTS, i));
+    char *replay_endpoint = zmq_endpoint(config->host, port_of(m->cfg, JR_CFG_ZMQ_REPLAY_PORTS, i));
+    config->pub = (struct jr_zmq_pub_config){.endpoint = endpoint,
+                                             .replay_endpoint = replay_endpoint,
+                                             .hwm = 100000,
+                                             .buffer_steps = 10000,
+                                             .buffer_bytes = 256 << 20};
+    int err = jr_mock_worker_create(m->loop, config, e, &m->workers[i]);
+    jr_xfree(endpoint);
+    jr_xfree(replay_endpoint);
+    if (err < 0)
+        return jr_errmsg_wrap(e, err, "engine %u", i);
+    m->n++;
+    return 0;
+}
+
+/* --bridge: registers engine i and publishes its KV events to JetStream, in this process. */
+static int start_bridge(struct mocker *m, uint32_t i, struct jr_errmsg *e)
+{
+    (void)m;
+    (void)i;
+    return jr_errmsg_set(e, JR_EUNSUPPORTED,
+                         "--bridge is not supported by this build: run `jetrouter bridge` beside "
+                         "the mocker");
+}
+
+static int start_workers(struct mocker *m, struct jr_errmsg *e)
+{
+    uint32_t n = jr_config_u32(m->cfg, JR_CFG_NUM_WORKERS);
+    struct jr_mock_worker_config config = {.model = jr_config_str(m->cfg, JR_CFG_MODEL_NAME),
+                                           .host = jr_config_str(m->cfg, JR_CFG_HTTP_HOST),
+                                           .parser = m->parser};
+    int err = 0;
+    engine_config(m->cfg, &config.engine);
+    config.max_model_len = max_model_len(m->cfg, &config.engine);
+    m->workers = jr_xalloc(n * sizeof *m->workers);
+    for (uint32_t i = 0; i < n && err == 0; i++) {
+        config.engine.hash_seed++; /* as of engines in processes of their own, up to vLLM 0.28 */
+        err = start_worker(m, &config, i, e);
+    }
+    for (uint32_t i = 0; i < n && err == 0 && jr_config_bool(m->cfg, JR_CFG_BRIDGE); i++)
+        err = start_bridge(m, i, e);
+    return err;
+}
+
+static void log_workers(const struct mocker *m)
+{
+    const char *host = jr_config_str(m->cfg, JR_CFG_HTTP_HOST);
+    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    for (uint32_t i = 0; i < m->n; i++) {
+        const char *events = jr_mock_worker_kv_endpoint(m->workers[i]);
+        const char *replay = jr_mock_worker_replay_endpoint(m->workers[i]);
+        jr_log(JR_LOG_INFO, "mocker.engine", "engine=%u url=http://%s:%u kv_events=%s replay=%s", i,
+               any ? "127.0.0.1" : host, jr_mock_worker_port(m->workers[i]),
+               events[0] == '\0' ? "none" : events, replay[0] == '\0' ? "none" : replay);
+    }
+    jr_log(JR_LOG_INFO, "mocker.ready", "engines=%u model=" JR_LOG_Q, m->n,
+           jr_config_str(m->cfg, JR_CFG_MODEL_NAME));
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static void on_closed(void *ctx)
+{
+    struct mocker *m = ctx;
+    if (--m->n_closing == 0)
+        jr_loop_stop(m->loop);
+}
+
+static void stop(struct mocker *m)
+{
+    if (m->stopping)
+        return;
+    m->stopping = true;
+    m->n_closing = m->n;
+    if (m->n == 0)
+        jr_loop_stop(m->loop);
+    for (uint32_t i = 0; i < m->n; i++)
+        jr_mock_worker_close(m->workers[i], on_closed, m);
+}
+
+static void on_signal(void *ctx, int signum)
+{
+    struct mocker *m = ctx;
+    if (!m->stopping)
+        jr_log(JR_LOG_INFO, "mocker.stop", "signal=%d", signum);
+    stop(m);
+}
+
+static int run(struct mocker *m, struct jr_errmsg *e)
+{
+    int err = jr_openai_parser_create(JR_MOCKER_BODY_MAX, &m->parser);
+    if (err < 0)
+        return err;
+    err = start_workers(m, e);
+    if (err == 0)
+        err = jr_signals_create(m->loop, on_signal, m, &m->signals);
+    if (err == 0)
+        log_workers(m);
+    else
+        stop(m); /* what listens already is closed on the loop */
+    if (err == 0 || m->n > 0)
+        jr_loop_run(m->loop);
+    jr_signals_destroy(m->signals);
+    return err;
+}
+
+int jr_mocker_main(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    struct mocker m = {.cfg = cfg};
+    int err = jr_loop_create(&m.loop);
+    if (err < 0)
+        return err;
+    err = run(&m, e);
+    jr_openai_parser_destroy(m.parser);
+    jr_xfree(m.workers);
+    jr_loop_destroy(m.loop);
+    return err;
+}
