@@ -127,7 +127,9 @@ static void log_workers(const struct mocker *m)
                any ? "127.0.0.1" : host, jr_mock_worker_port(m->workers[i]),
                events[0] == '\0' ? "none" : events, replay[0] == '\0' ? "none" : replay);
     }
-    jr_log(JR_LOG_INFO, "mocker.ready", "engines=%u model=" JR_LOG_Q, m->n,
+    /* The lines above are rate limited like all others; this one always comes. */
+    jr_log(JR_LOG_INFO, "mocker.ready", "engines=%u ports=%u-%u model=" JR_LOG_Q, m->n,
+           jr_mock_worker_port(m->workers[0]), jr_mock_worker_port(m->workers[m->n - 1]),
            jr_config_str(m->cfg, JR_CFG_MODEL_NAME));
 }
 
