@@ -26,9 +26,9 @@ using simdjson::error_code;
 
 struct jr_openai_parser {
     od::parser od_parser;
-    uint8_t *buf; /* the body with simdjson's padding behind it */
-    size_t cap;
-    size_t max_body;
+    uint8_t *buf = nullptr; /* the body with simdjson's padding behind it */
+    size_t cap = 0;
+    size_t max_body = 0;
 };
 
 namespace
@@ -755,8 +755,6 @@ extern "C" int jr_openai_parser_create(size_t max_body, struct jr_openai_parser 
     if (p == nullptr) {
         return JR_ENOMEM;
     }
-    p->buf = nullptr;
-    p->cap = 0;
     p->max_body = max_body;
     *ret = p;
     return 0;
@@ -791,13 +789,7 @@ extern "C" int jr_openai_parse(struct jr_openai_parser *p, enum jr_openai_kind k
         tokens->n = 0;
     }
     copy_body(p, body, n);
-    context c;
-    c.buf = p->buf;
-    c.n = n;
-    c.tokens = tokens;
-    c.req = &req;
-    c.err = err;
-    c.seen = 0;
+    context c{{}, p->buf, n, tokens, &req, err, 0};
     error_code ec = p->od_parser.iterate(p->buf, n, p->cap).get(c.doc);
     int rv = ec ? fail_json(c, ec) : parse_body(c);
     if (rv == 0) {
