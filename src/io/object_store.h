@@ -77,7 +77,7 @@ JR_MUST_CHECK int jr_object_put(struct jr_object_store *store, const char *name,
                                 struct jr_errmsg *e);
 
 /* Chunks in order, while they arrive; returning non-zero ends the get with that error. A reader
- * that meets a replaced object is started over: offset 0 again, after at most one restart. */
+ * that meets a replaced object or a lagging replica starts over, at offset 0 again, at most twice. */
 typedef int jr_object_chunk_fn(void *ctx, uint64_t offset, const void *p, size_t n);
 /* 0 only when size and SHA-256 are right. JR_ENOTFOUND; JR_ECORRUPT: a chunk is missing or wrong
  * and the meta still names them; JR_ELIMIT: larger than max_bytes. ret_info may be NULL. */
