@@ -177,7 +177,7 @@ static int decode_dynamo(struct jr_event_decoder *d, const void *p, size_t n,
     struct jr_kv_batch *b = &ret->u.batch;
     int rv = jr_dynamo_json_decode(d->json, p, n, arena, b, NULL);
     if (rv == JR_ENOMEM)
-        return rv;
+        return arena->full ? JR_ELIMIT : JR_ENOMEM;
     if (rv < 0)
         return JR_EPROTO;
     if (ids && ids->has_ids) {

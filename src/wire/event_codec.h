@@ -53,7 +53,7 @@ void jr_event_decoder_destroy(struct jr_event_decoder *d);
  * be NULL and counts only for "kv-events".
  * Bad input is not an error: kind is UNDECODABLE (also: unknown subject, over a limit of limits.h)
  * or TOO_NEW (rules above JR_RULES_MAX, control kind unknown).
- * Errors: JR_ELIMIT when the arena is too small; then *ret is not to be used. */
+ * Errors: JR_ELIMIT (the arena is too small), JR_ENOMEM (the JSON parser); *ret is then not to be used. */
 JR_MUST_CHECK int jr_event_decode(struct jr_event_decoder *d, struct jr_str subject_token,
                                   const void *p, size_t n, const struct jr_event_ids *ids,
                                   struct jr_arena *arena, struct jr_log_msg *ret);

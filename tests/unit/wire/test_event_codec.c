@@ -254,9 +254,13 @@ static void arena_too_small(void **state)
     jr_arena_init(&small, 64);
     assert_int_equal(jr_event_decode(decoder, jr_str_of("batch", 5), p, n, NULL, &small, &m),
                      JR_ELIMIT);
-    const char *json = "{\"worker_id\":1,\"event\":{\"event_id\":1,\"data\":\"cleared\"}}";
-    assert_true(jr_event_decode(decoder, jr_str_of("kv-events", 9), json, strlen(json), NULL,
-                                &small, &m) <= 0);
+    jr_arena_deinit(&small);
+    const char *json = "{\"worker_id\":1,\"event\":{\"event_id\":1,\"data\":{\"removed\":{"
+                       "\"block_hashes\":[1,2,3]}}}}";
+    jr_arena_init(&small, 48);
+    assert_int_equal(
+        jr_event_decode(decoder, jr_str_of("kv-events", 9), json, strlen(json), NULL, &small, &m),
+        JR_ELIMIT);
     jr_arena_deinit(&small);
     jr_xfree(p);
 }
