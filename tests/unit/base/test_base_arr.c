@@ -53,11 +53,29 @@ static void keeps_the_limit(void **state)
     jr_mem_deinit(&mem);
 }
 
+static void never_grows_past_the_limit(void **state)
+{
+    (void)state;
+    for (uint32_t max = 1; max < 40; max++) {
+        struct numbers a = {0};
+        struct jr_mem mem;
+        jr_mem_init(&mem);
+        while (jr_arr_reserve(&mem, &a, 1, max) == 0) {
+            assert_in_range(a.cap, a.n + 1, max);
+            a.n++;
+        }
+        assert_int_equal(a.n, max);
+        jr_arr_free(&mem, &a);
+        jr_mem_deinit(&mem);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_and_survives_oom),
         cmocka_unit_test(keeps_the_limit),
+        cmocka_unit_test(never_grows_past_the_limit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
