@@ -4,8 +4,13 @@
  *     jr_http_fetch ──► on_head ─ on_data* ─ on_end(0)          the answer, relayed as it comes
  *                   └─► on_end(JR_E…)                           connect, timeout, protocol, cut off
  *
- * on_end fires exactly once unless the exchange was cancelled. A kept-alive connection that turns
- * out closed before any byte of the answer is replaced once by a fresh one, silently. */
+ * on_end fires exactly once unless the exchange was cancelled, and no callback fires from within
+ * fetch. A kept-alive connection that turns out closed before any byte of the answer is replaced
+ * once by a fresh one, silently; a host with several addresses is tried at each of them. 1xx answers
+ * are skipped.
+ *
+ * What on_end gets: JR_ENOTFOUND the name does not resolve, JR_ECONN not connected or cut off before
+ * a byte of the answer, JR_ETIMEOUT, JR_ETRUNC cut off later, JR_EPROTO no valid HTTP/1.1. */
 #ifndef JR_IO_HTTP_CLIENT_H
 #define JR_IO_HTTP_CLIENT_H
 
@@ -38,7 +43,7 @@ struct jr_http_fetch {
     uint32_t first_byte_timeout_ms;                                /* 0: none */
     uint32_t total_timeout_ms;                                     /* 0: none */
     void (*on_head)(void *ctx, const struct jr_http_reply *reply); /* may be NULL */
-    void (*on_data)(void *ctx, const void *p, size_t n);
+    void (*on_data)(void *ctx, const void *p, size_t n);           /* borrows; may be NULL */
     void (*on_end)(void *ctx, int err); /* 0, or why the answer is missing or not whole */
     void *ctx;
 };
@@ -49,17 +54,22 @@ JR_MUST_CHECK int jr_http_client_create(struct jr_loop *loop,
 /* Cancels what is under way without callbacks; cb (may be NULL) when all handles are closed. */
 void jr_http_client_close(struct jr_http_client *c, void (*cb)(void *ctx), void *ctx);
 
-/* JR_EINVAL for a bad URL (no callback then). *ret is valid until on_end or cancel. */
+/* JR_EINVAL for a bad URL, JR_EUNSUPPORTED for https, JR_ECLOSED (no callback then). *ret (may be
+ * NULL) is valid until on_end returned or cancel. */
 JR_MUST_CHECK int jr_http_client_fetch(struct jr_http_client *c, const struct jr_http_fetch *fetch,
                                        struct jr_http_exchange **ret);
-/* Backpressure: stop and go on reading from the peer. */
+/* 0, or the same errors in words. */
+JR_MUST_CHECK int jr_http_url_check(const char *url, struct jr_errmsg *e);
+/* Backpressure: stop and go on reading from the peer. What was read already (at most 64 KiB) and an
+ * end in it are still delivered after pause. */
 void jr_http_exchange_pause(struct jr_http_exchange *x);
 void jr_http_exchange_resume(struct jr_http_exchange *x);
-/* Closes the connection; no callback fires any more. */
+/* Closes the connection; no callback fires any more. From any callback; not twice. */
 void jr_http_exchange_cancel(struct jr_http_exchange *x);
 
 /* The whole answer in one piece, bounded by body_max; for control-plane calls. reply is NULL when
- * err != 0; everything is borrowed for the call. */
+ * err != 0; everything is borrowed for the call. JR_ELIMIT when the body is larger. fetch's own
+ * callbacks are not used. fn does not fire when the client is closed before. */
 typedef void jr_http_whole_fn(void *ctx, int err, const struct jr_http_reply *reply,
                               struct jr_str body);
 JR_MUST_CHECK int jr_http_client_whole(struct jr_http_client *c, const struct jr_http_fetch *fetch,

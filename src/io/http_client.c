@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/http_client.h"
+
+#include "base/assert.h"
+#include "base/cursor.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "io/http_upstream.h"
+
+#include <string.h>
+
+/* Views into a URL. */
+struct url {
+    struct jr_str host;      /* as written, with an IPv6 address's brackets */
+    struct jr_str name;      /* without them */
+    struct jr_str authority; /* host[:port] */
+    struct jr_str target;    /* path and query; may be empty */
+    uint16_t port;
+};
+
+/* ---- URL ---- */
+
+/* Whatever could end a line or a token of the request is no part of a URL. */
+static bool is_clean(const char *s)
+{
+    for (; *s != '\0'; s++) {
+        if ((unsigned char)*s <= ' ' || (unsigned char)*s == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+static int parse_port(struct jr_str text, uint16_t *ret)
+{
+    uint64_t port;
+
+    if (jr_parse_u64(text.p, text.n, &port) < 0 || port == 0 || port > 65535)
+        return JR_EINVAL;
+    *ret = (uint16_t)port;
+    return 0;
+}
+
+static int parse_authority(struct url *u)
+{
+    const struct jr_str a = u->authority;
+    const char *end = a.p + a.n, *colon;
+
+    u->port = 80;
+    if (a.n == 0 || memchr(a.p, '@', a.n) != NULL)
+        return JR_EINVAL;
+    if (a.p[0] == '[') {
+        const char *bracket = memchr(a.p, ']', a.n);
+        if (bracket == NULL || (bracket + 1 < end && bracket[1] != ':'))
+            return JR_EINVAL;
+        u->host = jr_str_of(a.p, (size_t)(bracket + 1 - a.p));
+        u->name = jr_str_of(a.p + 1, (size_t)(bracket - a.p) - 1);
+        colon = bracket + 1 < end ? bracket + 1 : NULL;
+    } else {
+        colon = memchr(a.p, ':', a.n);
+        u->host = jr_str_of(a.p, colon == NULL ? a.n : (size_t)(colon - a.p));
+        u->name = u->host;
+    }
+    if (u->name.n == 0)
+        return JR_EINVAL;
+    return colon == NULL ? 0
+                         : parse_port(jr_str_of(colon + 1, (size_t)(end - colon) - 1), &u->port);
+}
+
+static int parse_url(const char *text, struct url *u)
+{
+    if (strncmp(text, "https://", 8) == 0)
+        return JR_EUNSUPPORTED;
+    if (strncmp(text, "http://", 7) != 0 || !is_clean(text))
+        return JR_EINVAL;
+    const char *a = text + 7;
+    const size_t n = strcspn(a, "/?#");
+    u->authority = jr_str_of(a, n);
+    u->target = jr_str_of(a + n, strcspn(a + n, "#"));
+    return parse_authority(u);
+}
+
+int jr_http_url_check(const char *url, struct jr_errmsg *e)
+{
+    struct url u;
+    const int err = parse_url(url, &u);
+
+    if (err == JR_EUNSUPPORTED)
+        return jr_errmsg_set(e, err, "'%.120s': https is not supported, use http://", url);
+    if (err < 0)
+        return jr_errmsg_set(e, err, "'%.120s' is not a URL of the form http://host:port/path",
+                             url);
+    return 0;
+}
+
+/* ---- hosts ---- */
+
+static struct jr_http_host *find_host(struct jr_http_client *client, const struct url *u)
+{
+    char key[JR_URL_MAX];
+    struct jr_http_host *host;
+
+    const int n = snprintf(key, sizeof key, "%.*s:%u", (int)u->host.n, u->host.p, u->port);
+    if (n < 0 || (size_t)n >= sizeof key)
+        return NULL;
+    HASH_FIND(hh, client->hosts, key, (unsigned)n, host);
+    if (host != NULL)
+        return host;
+    host = jr_xalloc(sizeof *host + (size_t)n + 1);
+    memcpy(host->key, key, (size_t)n + 1);
+    host->name = jr_xstrndup(u->name.p, u->name.n);
+    host->port = u->port;
+    jr_list_init(&host->idle);
+    HASH_ADD_KEYPTR(hh, client->hosts, host->key, (unsigned)n, host);
+    return host;
+}
+
+static void maybe_free(struct jr_http_client *client)
+{
+    if (!client->closing || client->anchor_open || !jr_list_empty(&client->conns))
+        return;
+    void (*cb)(void *ctx) = client->on_closed;
+    void *ctx = client->closed_ctx;
+
+    JR_ASSERT(client->hosts == NULL);
+    jr_xfree(client);
+    if (cb != NULL)
+        cb(ctx);
+}
+
+void jr_http_client_conn_gone(struct jr_http_client *client, struct jr_http_host *host)
+{
+    if (--host->n_conns == 0) {
+        HASH_DEL(client->hosts, host);
+        jr_xfree(host->name);
+        jr_xfree(host);
+    }
+    maybe_free(client);
+}
+
+/* ---- client ---- */
+
+int jr_http_client_create(struct jr_loop *loop, const struct jr_http_client_config *config,
+                          struct jr_http_client **ret)
+{
+    struct jr_http_client *client = jr_xalloc(sizeof *client);
+
+    client->loop = loop;
+    client->config = *config;
+    jr_list_init(&client->conns);
+    jr_upstream_settings(&client->settings);
+    uv_timer_init(jr_loop_uv(loop), &client->anchor);
+    client->anchor.data = client;
+    client->anchor_open = true;
+    *ret = client;
+    return 0;
+}
+
+static void on_anchor_closed(uv_handle_t *handle)
+{
+    struct jr_http_client *client = handle->data;
+
+    client->anchor_open = false;
+    maybe_free(client);
+}
+
+void jr_http_client_close(struct jr_http_client *client, void (*cb)(void *ctx), void *ctx)
+{
+    if (client == NULL)
+        return;
+    JR_ASSERT(!client->closing);
+    client->closing = true;
+    client->on_closed = cb;
+    client->closed_ctx = ctx;
+    JR_LIST_FOREACH_SAFE (it, &client->conns) {
+        struct jr_upstream *c = JR_CONTAINER_OF(it, struct jr_upstream, node);
+        if (c->x != NULL)
+            jr_http_exchange_cancel(c->x);
+        else
+            jr_upstream_close(c);
+    }
+    uv_close((uv_handle_t *)&client->anchor, on_anchor_closed);
+}
+
+/* ---- exchange ---- */
+
+void jr_http_bytes_unref(struct jr_http_bytes *bytes)
+{
+    if (--bytes->refs > 0)
+        return;
+    jr_buf_deinit(&bytes->buf);
+    jr_xfree(bytes);
+}
+
+static void put_str(struct jr_buf *b, struct jr_str s)
+{
+    jr_buf_put(b, s.p, s.n);
+}
+
+static struct jr_http_bytes *build_request(const struct jr_http_fetch *f, const struct url *u)
+{
+    struct jr_http_bytes *bytes = jr_xalloc(sizeof *bytes);
+    struct jr_buf *b = &bytes->buf;
+
+    bytes->refs = 1;
+    jr_buf_init(b, SIZE_MAX / 2);
+    jr_buf_puts(b, f->method);
+    jr_buf_puts(b, u->target.n > 0 && u->target.p[0] == '/' ? " " : " /");
+    put_str(b, u->target);
+    jr_buf_puts(b, " HTTP/1.1\r\nHost: ");
+    put_str(b, u->authority);
+    if (f->content_type != NULL) {
+        jr_buf_puts(b, "\r\nContent-Type: ");
+        jr_buf_puts(b, f->content_type);
+    }
+    if (f->n_body > 0 || f->method[0] == 'P') { /* POST, PUT, PATCH */
+        jr_buf_puts(b, "\r\nContent-Length: ");
+        jr_http_put_u64(b, f->n_body);
+    }
+    jr_buf_puts(b, "\r\n");
+    if (f->extra_headers != NULL)
+        jr_buf_puts(b, f->extra_headers);
+    jr_buf_puts(b, "\r\n");
+    jr_buf_put(b, f->body, f->n_body);
+    return bytes;
+}
+
+static void free_exchange(struct jr_http_exchange *x)
+{
+    jr_http_bytes_unref(x->bytes);
+    jr_xfree(x);
+}
+
+static void ignore_data(void *ctx, const void *p, size_t n)
+{
+    (void)ctx;
+    (void)p;
+    (void)n;
+}
+
+static struct jr_http_exchange *exchange_create(struct jr_http_client *client,
+                                                const struct jr_http_fetch *f, const struct url *u)
+{
+    struct jr_http_exchange *x = jr_xalloc(sizeof *x);
+
+    x->client = client;
+    x->bytes = build_request(f, u);
+    x->on_head = f->on_head;
+    x->on_data = f->on_data != NULL ? f->on_data : ignore_data;
+    x->on_end = f->on_end;
+    x->ctx = f->ctx;
+    x->first_byte_timeout_ms = f->first_byte_timeout_ms;
+    if (f->total_timeout_ms > 0)
+        x->total_deadline_ms = jr_loop_now_ms(client->loop) + f->total_timeout_ms;
+    x->is_head = strcmp(f->method, "HEAD") == 0;
+    return x;
+}
+
+int jr_http_client_fetch(struct jr_http_client *client, const struct jr_http_fetch *f,
+                         struct jr_http_exchange **ret)
+{
+    struct url u;
+    const int err = parse_url(f->url, &u);
+
+    if (err < 0)
+        return err;
+    if (client->closing)
+        return JR_ECLOSED;
+    struct jr_http_host *host = find_host(client, &u);
+    if (host == NULL)
+        return JR_EINVAL;
+    struct jr_http_exchange *x = exchange_create(client, f, &u);
+    if (jr_list_empty(&host->idle)) {
+        x->conn = jr_upstream_open(client, host, x, 0);
+    } else {
+        x->conn = JR_CONTAINER_OF(host->idle.next, struct jr_upstream, idle_node);
+        jr_upstream_reuse(x->conn, x);
+    }
+    if (ret != NULL)
+        *ret = x;
+    return 0;
+}
+
+void jr_http_exchange_end(struct jr_http_exchange *x, int err)
+{
+    x->ended = true;
+    x->conn = NULL;
+    if (x->on_end != NULL)
+        x->on_end(x->ctx, err);
+    free_exchange(x);
+}
+
+void jr_http_exchange_pause(struct jr_http_exchange *x)
+{
+    x->paused = true;
+    if (x->conn != NULL)
+        jr_upstream_pause(x->conn, true);
+}
+
+void jr_http_exchange_resume(struct jr_http_exchange *x)
+{
+    x->paused = false;
+    if (x->conn != NULL)
+        jr_upstream_pause(x->conn, false);
+}
+
+void jr_http_exchange_cancel(struct jr_http_exchange *x)
+{
+    if (x == NULL || x->ended)
+        return;
+    jr_upstream_close(x->conn);
+    if (x->on_drop != NULL)
+        x->on_drop(x->ctx);
+    free_exchange(x);
+}
+
+/* ---- whole ---- */
+
+struct whole {
+    struct jr_http_exchange *x;
+    jr_http_whole_fn *fn;
+    void *ctx;
+    struct jr_http_reply reply;
+    struct jr_http_header *headers;
+    struct jr_buf text; /* what the headers view */
+    struct jr_buf body;
+};
+
+static void whole_free(void *ctx)
+{
+    struct whole *w = ctx;
+
+    jr_buf_deinit(&w->text);
+    jr_buf_deinit(&w->body);
+    jr_xfree(w->headers);
+    jr_xfree(w);
+}
+
+static void whole_head(void *ctx, const struct jr_http_reply *reply)
+{
+    struct whole *w = ctx;
+    const char *at;
+
+    w->reply = *reply;
+    w->headers = jr_xalloc((reply->n_headers + 1) * sizeof *w->headers);
+    w->reply.headers = w->headers;
+    for (uint32_t i = 0; i < reply->n_headers; i++) {
+        put_str(&w->text, reply->headers[i].name);
+        put_str(&w->text, reply->headers[i].value);
+    }
+    at = jr_buf_str(&w->text);
+    for (uint32_t i = 0; i < reply->n_headers; i++) {
+        w->headers[i].name = jr_str_of(at, reply->headers[i].name.n);
+        at += w->headers[i].name.n;
+        w->headers[i].value = jr_str_of(at, reply->headers[i].value.n);
+        at += w->headers[i].value.n;
+    }
+}
+
+static void whole_data(void *ctx, const void *p, size_t n)
+{
+    struct whole *w = ctx;
+    jr_http_whole_fn *fn = w->fn;
+    void *fn_ctx = w->ctx;
+
+    jr_buf_put(&w->body, p, n);
+    if (w->body.err == 0)
+        return;
+    jr_http_exchange_cancel(w->x); /* frees w */
+    fn(fn_ctx, JR_ELIMIT, NULL, jr_str_of(NULL, 0));
+}
+
+static void whole_end(void *ctx, int err)
+{
+    struct whole *w = ctx;
+
+    w->fn(w->ctx, err, err < 0 ? NULL : &w->reply, jr_str_of(jr_buf_str(&w->body), w->body.n));
+    whole_free(w);
+}
+
+int jr_http_client_whole(struct jr_http_client *client, const struct jr_http_fetch *fetch,
+                         size_t body_max, jr_http_whole_fn *fn, void *ctx)
+{
+    struct jr_http_fetch f = *fetch;
+    struct whole *w = jr_xalloc(sizeof *w);
+
+    w->fn = fn;
+    w->ctx = ctx;
+    jr_buf_init(&w->text, SIZE_MAX / 2);
+    jr_buf_init(&w->body, body_max);
+    f.on_head = whole_head;
+    f.on_data = whole_data;
+    f.on_end = whole_end;
+    f.ctx = w;
+    const int err = jr_http_client_fetch(client, &f, &w->x);
+    if (err < 0)
+        whole_free(w);
+    else
+        w->x->on_drop = whole_free;
+    return err;
+}

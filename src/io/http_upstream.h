@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http_upstream: the client's connections, shared by http_client.c (URLs, pool, exchanges) and
+ * http_upstream.c (one connection's life). Internal to these two. Loop thread only.
+ *
+ *     RESOLVE ─► CONNECT ─► WAIT ─► BODY ─┬─► CLOSED
+ *        │          ▲        ▲  (1xx: WAIT) │
+ *        └──────────┘        └──── IDLE ◄──┘ kept alive, in its host's pool
+ *
+ * A connection serves one exchange at a time; x is NULL in IDLE and CLOSED. */
+#ifndef JR_IO_HTTP_UPSTREAM_H
+#define JR_IO_HTTP_UPSTREAM_H
+
+#include "base/list.h"
+#include "base/sm.h"
+#include "io/http_client.h"
+#include "io/http_head.h"
+
+/* A byte at a time: the default one leaves fall-throughs that our warnings do not take. */
+#define HASH_FUNCTION(key, n, hash) HASH_SAX(key, n, hash)
+#include <uthash.h>
+
+#define JR_UPSTREAM_READ (64 << 10) /* the client's one read buffer */
+
+enum jr_upstream_state {
+    JR_UPSTREAM_RESOLVE,
+    JR_UPSTREAM_CONNECT,
+    JR_UPSTREAM_IDLE,
+    JR_UPSTREAM_WAIT,
+    JR_UPSTREAM_BODY,
+    JR_UPSTREAM_CLOSED,
+};
+
+enum jr_upstream_framing { JR_FRAMING_NONE, JR_FRAMING_LENGTH, JR_FRAMING_CHUNKED, JR_FRAMING_EOF };
+
+/* The bytes of a request; shared by the exchange, which may have to send them again, and the
+ * connection whose write is under way. */
+struct jr_http_bytes {
+    unsigned refs;
+    struct jr_buf buf;
+};
+
+struct jr_http_host {
+    UT_hash_handle hh;
+    struct jr_list idle; /* of jr_upstream.idle_node; most recently used first */
+    uint32_t n_idle;
+    uint32_t n_conns; /* the host is forgotten with the last */
+    uint16_t port;
+    char *name; /* without the brackets of an IPv6 address */
+    char key[]; /* "host:port" as in the URL */
+};
+
+struct jr_http_client {
+    struct jr_loop *loop;
+    struct jr_http_client_config config;
+    struct jr_http_host *hosts;
+    struct jr_list conns;
+    uv_timer_t anchor; /* its close callback ends a close that finds nothing else to wait for */
+    bool anchor_open;
+    bool closing;
+    void (*on_closed)(void *ctx);
+    void *closed_ctx;
+    llhttp_settings_t settings;
+    char read[JR_UPSTREAM_READ];
+};
+
+struct jr_http_exchange {
+    struct jr_http_client *client;
+    struct jr_upstream *conn; /* never NULL before the end */
+    struct jr_http_bytes *bytes;
+    void (*on_head)(void *ctx, const struct jr_http_reply *reply);
+    void (*on_data)(void *ctx, const void *p, size_t n);
+    void (*on_end)(void *ctx, int err);
+    void (*on_drop)(void *ctx); /* cancelled; for jr_http_client_whole */
+    void *ctx;
+    uint32_t first_byte_timeout_ms;
+    uint64_t total_deadline_ms; /* 0: none */
+    bool is_head;
+    bool retried;
+    bool paused;
+    bool ended; /* on_end is on the stack */
+};
+
+struct jr_upstream {
+    uv_tcp_t tcp;
+    uv_timer_t timer;
+    uv_connect_t connect;
+    uv_getaddrinfo_t resolve;
+    uv_write_t write;
+    struct jr_http_client *client;
+    struct jr_http_host *host;
+    struct jr_http_exchange *x;
+    struct jr_list node, idle_node;
+    struct jr_sm sm;
+    unsigned open_handles;
+    unsigned addr_index; /* which of the host's addresses is tried */
+    int failed;          /* to be told from the timer, not from within a call of the owner */
+    bool more_addrs;
+    bool resolving, reading;
+    bool reused;    /* served an exchange before */
+    bool got_bytes; /* of the present answer */
+    struct jr_http_bytes *sending;
+    uint64_t deadline_ms, timer_due_ms; /* 0: none */
+
+    llhttp_t parser;
+    struct jr_buf head; /* of an answer whose head came in pieces */
+    struct jr_http_scan scan;
+    struct jr_http_fields fields;
+    enum jr_upstream_framing framing;
+    uint64_t left;     /* LENGTH */
+    uint64_t overhead; /* CHUNKED: bytes that are no body since the last that was */
+    bool keep_alive, head_done, message_done;
+};
+
+/* http_upstream.c */
+void jr_upstream_settings(llhttp_settings_t *settings);
+/* A new connection for x, to the host's addr_index-th address. */
+struct jr_upstream *jr_upstream_open(struct jr_http_client *client, struct jr_http_host *host,
+                                     struct jr_http_exchange *x, unsigned addr_index);
+void jr_upstream_reuse(struct jr_upstream *c, struct jr_http_exchange *x); /* from the pool */
+/* Forgets its exchange, without a word to it. */
+void jr_upstream_close(struct jr_upstream *c);
+void jr_upstream_pause(struct jr_upstream *c, bool pause);
+
+/* http_client.c */
+void jr_http_bytes_unref(struct jr_http_bytes *bytes);
+void jr_http_exchange_end(struct jr_http_exchange *x, int err); /* takes; calls on_end */
+void jr_http_client_conn_gone(struct jr_http_client *client, struct jr_http_host *host);
+
+#endif
