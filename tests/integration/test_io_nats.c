@@ -176,6 +176,26 @@ static void test_keeps_trying_in_the_background(void **state)
     jr_nats_close(other);
 }
 
+/* The library gives up when it was refused twice: that must not go unnoticed. */
+static void test_refused_in_the_background_is_told(void **state)
+{
+    static const char *const with_token[] = {"--auth", "secret", NULL};
+    struct jr_test_nats locked = {0};
+    struct jr_nats_config config = {
+        .token = "wrong", .loop = loop, .on_event = on_event, .background = true};
+    struct jr_nats *other = NULL;
+    struct jr_errmsg e = {""};
+
+    (void)state;
+    jr_test_nats_start(&locked, with_token);
+    config.servers = locked.url;
+    assert_int_equal(jr_nats_connect(&config, &other, &e), 0);
+    PUMP_WAIT(loop, n_closed == 1, 10000);
+    assert_false(jr_nats_connected(other));
+    jr_nats_close(other);
+    jr_test_nats_end(&locked);
+}
+
 /* Nothing is kept while disconnected, to be sent when nobody wants it any more. */
 static void test_nothing_is_buffered_offline(void **state)
 {
@@ -798,6 +818,7 @@ int main(void)
         T(test_no_jetstream_is_said),
         cmocka_unit_test(test_nkey_public_of_seed),
         T(test_keeps_trying_in_the_background),
+        T(test_refused_in_the_background_is_told),
         T(test_nothing_is_buffered_offline),
         cmocka_unit_test(test_stream_names),
         T(test_stream_is_made_once),
