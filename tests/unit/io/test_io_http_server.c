@@ -2,7 +2,9 @@
 /* The server runs on a loop of its own thread; the test is a raw client that says each byte. */
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "io/http_server.h"
+#include "jr_test.h"
 #include "jr_test_net.h"
 
 #include <pthread.h>
@@ -565,6 +567,56 @@ static void test_refused(void **state)
     assert_int_equal(atomic_load(&f->requests), 0);
 }
 
+/* Requests with bytes changed, dropped and doubled: whatever comes back, the server lives on and
+ * each connection ends. */
+static void test_mutated(void **state)
+{
+    static const char *const seeds[] = {
+        "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello",
+        "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+        "5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nT: x\r\n\r\n",
+        "GET /parts?x=y HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+        "HEAD /head HTTP/1.1\r\n" HOST "Expect: 100-continue\r\n\r\n",
+    };
+    static const char bytes[] = "\r\n :;,0159afx\0\t\377/?%chunked";
+    struct fixture *f = *state;
+    struct jr_rng rng;
+    char raw[512], text[8192];
+
+    jr_rng_init(&rng, jr_test_seed(), 0);
+    for (int round = 0; round < 300; round++) {
+        const char *seed = seeds[jr_rng_below(&rng, 3)];
+        size_t n = strlen(seed);
+        memcpy(raw, seed, n);
+        for (uint32_t k = 1 + jr_rng_below(&rng, 4); k > 0; k--) {
+            const size_t at = (size_t)jr_rng_below(&rng, (uint32_t)n - 1);
+            switch (jr_rng_below(&rng, 3)) {
+            case 0:
+                raw[at] = bytes[jr_rng_below(&rng, sizeof bytes - 1)];
+                break;
+            case 1:
+                memmove(raw + at, raw + at + 1, n - at - 1);
+                n--;
+                break;
+            default:
+                memmove(raw + at + 1, raw + at, n - at);
+                n++;
+                break;
+            }
+        }
+        const int fd = jr_test_connect(f->port);
+        jr_test_send(fd, raw, n);
+        shutdown(fd, SHUT_WR);
+        jr_test_read_all(fd, text, sizeof text);
+        close(fd);
+    }
+    const int fd = jr_test_connect(f->port);
+    jr_test_puts(fd, seeds[0]);
+    assert_int_equal(read_answer(fd, text, sizeof text), 200);
+    assert_string_equal(text, "hello");
+    close(fd);
+}
+
 static void test_header_limits(void **state)
 {
     struct fixture *f = *state;
@@ -819,13 +871,13 @@ static void test_port_in_use(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_keep_alive),       TEST(test_slow_bytes),    TEST(test_pipelining),
-        TEST(test_pipelined_flood),  TEST(test_continue),      TEST(test_chunked_both_ways),
-        TEST(test_head_and_http10),  TEST(test_big_bodies),    TEST(test_refused),
-        TEST(test_header_limits),    TEST(test_chunk_limits),  TEST(test_gone_while_held),
-        TEST(test_gone_mid_stream),  TEST(test_backpressure),  TEST(test_abort_is_seen),
-        TEST_OWN(test_timeouts),     TEST_OWN(test_conns_max), TEST(test_drain),
-        TEST(test_close_tells_gone), TEST(test_port_in_use),
+        TEST(test_keep_alive),      TEST(test_slow_bytes),       TEST(test_pipelining),
+        TEST(test_pipelined_flood), TEST(test_continue),         TEST(test_chunked_both_ways),
+        TEST(test_head_and_http10), TEST(test_big_bodies),       TEST(test_refused),
+        TEST(test_mutated),         TEST(test_header_limits),    TEST(test_chunk_limits),
+        TEST(test_gone_while_held), TEST(test_gone_mid_stream),  TEST(test_backpressure),
+        TEST(test_abort_is_seen),   TEST_OWN(test_timeouts),     TEST_OWN(test_conns_max),
+        TEST(test_drain),           TEST(test_close_tells_gone), TEST(test_port_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
