@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/frontend/frontend_internal.h"
+
+#include "base/log.h"
+#include "base/map.h"
+#include "jetrouter/version.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------- pools */
+
+static int add_driver(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
+{
+    struct jr_driver_config config = {
+        .loop = f->loop,
+        .client = f->client,
+        .nats = f->nats,
+        .nats_replicas = jr_config_u32(f->cfg, JR_CFG_NATS_REPLICAS),
+        .stream_max_bytes = jr_config_u64(f->cfg, JR_CFG_STREAM_MAX_BYTES),
+        .on_tail = jr_service_tail,
+        .ctx = f,
+    };
+    int err = jr_pool_config_from(f->cfg, component, &config.pool, e);
+    if (err < 0)
+        return err;
+    config.pool.durable = f->nats != NULL;
+    config.pool.incarnation = f->incarnation;
+    randombytes_buf(&config.pool.seed, sizeof config.pool.seed);
+    memcpy(config.pool.replica_id, f->replica_id, sizeof config.pool.replica_id);
+    snprintf(config.pool.address, sizeof config.pool.address, "http://%s:%u",
+             jr_config_str(f->cfg, JR_CFG_HTTP_HOST), jr_http_server_port(f->server));
+    err = jr_driver_create(&config, &f->drivers[f->n_drivers], e);
+    if (err < 0)
+        return err;
+    (void)jr_str_copy(f->components[f->n_drivers], JR_NAME_MAX, component);
+    f->n_drivers++;
+    return 0;
+}
+
+static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    uint32_t n;
+    const char *const *components = jr_config_list(f->cfg, JR_CFG_COMPONENT, &n);
+    if (n > JR_POOLS_MAX)
+        return jr_errmsg_set(e, JR_ECONFIG, "%u components are named, the most is %u", n,
+                             JR_POOLS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        int err = add_driver(f, components[i], e);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+/* Static workers: ids are their places on the command line, from 1. */
+static int add_static_workers(struct jr_frontend *f)
+{
+    uint32_t n;
+    const char *const *urls = jr_config_list(f->cfg, JR_CFG_WORKER, &n);
+    struct jr_worker_lease *leases = jr_xalloc((n ? n : 1) * sizeof *leases);
+    for (uint32_t i = 0; i < n; i++) {
+        leases[i].worker_id = i + 1;
+        (void)jr_str_copy(leases[i].url, sizeof leases[i].url, urls[i]);
+    }
+    int err = jr_driver_add_static(f->drivers[0], leases, n);
+    jr_xfree(leases);
+    return err;
+}
+
+bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
+{
+    *ret_why = "";
+    if (f->draining || f->stopping)
+        *ret_why = "draining";
+    else if (f->n_drivers == 0)
+        *ret_why = "starting";
+    for (uint32_t i = 0; i < f->n_drivers && !**ret_why; i++) {
+        struct jr_pool_view v;
+        jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
+        if (!v.ready)
+            *ret_why = v.not_ready_because[0] ? v.not_ready_because : "starting";
+    }
+    return !**ret_why;
+}
+
+/* ---------------------------------------------------------------- NATS */
+
+static void fatal(struct jr_frontend *f, int err, const char *words)
+{
+    f->exit_err = err;
+    (void)jr_errmsg_set(&f->exit_msg, err, "%s", words);
+    f->stopping = true;
+    jr_loop_stop(f->loop);
+}
+
+static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
+{
+    struct jr_frontend *f = ctx;
+    if (event == JR_NATS_ERROR) {
+        jr_log(JR_LOG_WARN, "nats.error", "words=\"%s\"", text);
+        return;
+    }
+    bool connected = event == JR_NATS_CONNECTED;
+    jr_log(connected ? JR_LOG_INFO : JR_LOG_WARN, connected ? "nats.connected" : "nats.lost",
+           "server=%s", f->nats_url);
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        jr_driver_nats(f->drivers[i], connected);
+}
+
+/* The first connection is waited for, so that a wrong address or a server without JetStream is one
+ * clear line; a server that is merely away is not fatal to a replica that can wait for it. */
+static int connect_nats(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    const struct jr_config *cfg = f->cfg;
+    struct jr_nats_config nats = {
+        .servers = f->nats_url,
+        .name = f->replica_id,
+        .user = jr_config_str(cfg, JR_CFG_NATS_AUTH_USERNAME),
+        .password = jr_config_str(cfg, JR_CFG_NATS_AUTH_PASSWORD),
+        .token = jr_config_str(cfg, JR_CFG_NATS_AUTH_TOKEN),
+        .nkey_seed_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_NKEY),
+        .creds_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_CREDENTIALS_FILE),
+        .tls_ca = jr_config_str(cfg, JR_CFG_NATS_TLS_CA),
+        .tls_cert = jr_config_str(cfg, JR_CFG_NATS_TLS_CERT),
+        .tls_key = jr_config_str(cfg, JR_CFG_NATS_TLS_KEY),
+        .loop = f->loop,
+        .on_event = on_nats,
+        .ctx = f,
+    };
+    int err = jr_nats_connect(&nats, &f->nats, e);
+    if (err != JR_ENONATS || jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS) == 0)
+        return err;
+    jr_log(JR_LOG_WARN, "nats.unreachable", "server=%s words=\"%s\" hint=\"%s\"", f->nats_url,
+           e->text, "waiting for it; ready in degraded mode after --ready-timeout-secs");
+    nats.background = true;
+    return jr_nats_connect(&nats, &f->nats, e);
+}
+
+/* ---------------------------------------------------------------- end of life */
+
+static void on_driver_closed(void *ctx)
+{
+    struct jr_frontend *f = ctx;
+    if (--f->closings == 0)
+        jr_loop_stop(f->loop);
+}
+
+static void close_drivers(struct jr_frontend *f)
+{
+    f->closings = f->n_drivers + 1;
+    uint32_t n = f->n_drivers;
+    f->n_drivers = 0;
+    for (uint32_t i = 0; i < n; i++)
+        jr_driver_close(f->drivers[i], on_driver_closed, f);
+    on_driver_closed(f);
+}
+
+static void stop(struct jr_frontend *f)
+{
+    if (f->stopping)
+        return;
+    f->stopping = true;
+    jr_log(JR_LOG_INFO, "frontend.stop", "inflight=%u", f->inflight);
+    jr_proxy_abort_all(f);
+    jr_service_close_tails(f);
+    close_drivers(f);
+}
+
+void jr_frontend_maybe_drained(struct jr_frontend *f)
+{
+    if (f->server_drained && f->inflight == 0)
+        stop(f);
+}
+
+/* not ready ─ drain delay ─► no new connections ─ in-flight finish, up to the time-out ─► leases
+ * given back ─► exit */
+static void on_drain_timer(void *ctx)
+{
+    struct jr_frontend *f = ctx;
+    if (!f->server_drained) {
+        f->server_drained = true;
+        jr_http_server_drain(f->server);
+        jr_timer_start(f->drain_timer, jr_config_ms(f->cfg, JR_CFG_DRAIN_TIMEOUT_SECS) + 1, 0);
+        jr_frontend_maybe_drained(f);
+        return;
+    }
+    jr_log(JR_LOG_WARN, "drain.timeout", "inflight=%u", f->inflight);
+    stop(f);
+}
+
+void jr_frontend_drain(struct jr_frontend *f)
+{
+    if (f->draining)
+        return;
+    f->draining = true;
+    jr_log(JR_LOG_INFO, "frontend.drain", "inflight=%u", f->inflight);
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        jr_driver_drain(f->drivers[i]);
+    jr_timer_start(f->drain_timer, jr_config_ms(f->cfg, JR_CFG_DRAIN_DELAY_SECS), 0);
+}
+
+static void on_signal(void *ctx, int signum)
+{
+    struct jr_frontend *f = ctx;
+    (void)signum;
+    if (f->draining) {
+        jr_log(JR_LOG_WARN, "frontend.second_signal", "inflight=%u", f->inflight);
+        stop(f);
+        return;
+    }
+    jr_frontend_drain(f);
+}
+
+/* ---------------------------------------------------------------- start */
+
+static void name_replica(struct jr_frontend *f)
+{
+    const char *given = jr_config_str(f->cfg, JR_CFG_REPLICA_ID);
+    randombytes_buf(&f->incarnation, sizeof f->incarnation);
+    if (given && given[0]) {
+        (void)jr_str_copy(f->replica_id, sizeof f->replica_id, given);
+        return;
+    }
+    snprintf(f->replica_id, sizeof f->replica_id, "%016llx",
+             (unsigned long long)jr_mix64(f->incarnation));
+}
+
+static int read_admin_token(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    const char *path = jr_config_str(f->cfg, JR_CFG_ADMIN_TOKEN_FILE);
+    if (!path || !path[0])
+        return 0;
+    FILE *file = fopen(path, "re");
+    char line[1024];
+    if (!file || !fgets(line, sizeof line, file)) {
+        if (file)
+            (void)fclose(file);
+        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: cannot read %s", path);
+    }
+    (void)fclose(file);
+    line[strcspn(line, "\r\n")] = '\0';
+    f->admin_token = jr_xstrdup(line);
+    return 0;
+}
+
+static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    struct jr_http_server_config config = {
+        .host = jr_config_str(f->cfg, JR_CFG_HTTP_HOST),
+        .port = jr_config_port(f->cfg, JR_CFG_HTTP_PORT),
+        .body_max = (uint64_t)jr_config_u32(f->cfg, JR_CFG_HTTP_BODY_LIMIT_MB) << 20,
+        .conns_max = JR_HTTP_CONNS_MAX,
+        .header_timeout_ms = 30000,
+        .idle_timeout_ms = 75000,
+        .on_request = jr_service_request,
+        .ctx = f,
+    };
+    return jr_http_server_listen(f->loop, &config, e, &f->server);
+}
+
+static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    struct jr_http_client_config client = {
+        .connect_timeout_ms = 3000, .idle_timeout_ms = 60000, .idle_per_host_max = 256};
+    f->mode = jr_router_mode_from(f->cfg);
+    f->migration_limit = jr_config_u32(f->cfg, JR_CFG_MIGRATION_LIMIT);
+    (void)jr_str_copy(f->namespace_, sizeof f->namespace_, jr_config_str(f->cfg, JR_CFG_NAMESPACE));
+    name_replica(f);
+    int err = jr_loop_create(&f->loop);
+    if (err == 0)
+        err = jr_signals_create(f->loop, on_signal, f, &f->signals);
+    if (err == 0)
+        err = jr_http_client_create(f->loop, &client, &f->client);
+    if (err == 0)
+        err = jr_openai_parser_create(
+            (size_t)jr_config_u32(f->cfg, JR_CFG_HTTP_BODY_LIMIT_MB) << 20, &f->parser);
+    if (err == 0)
+        err = read_admin_token(f, e);
+    if (err == 0)
+        err = listen_http(f, e);
+    f->metrics = jr_metrics_create();
+    f->drain_timer = f->loop ? jr_timer_create(f->loop, on_drain_timer, f) : NULL;
+    jr_tokens_init(&f->tokens, &f->tokens_mem);
+    return err;
+}
+
+/* Pools with a log, or one pool of the workers that the command line names. */
+static int start_pools(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    uint32_t n_static;
+    (void)jr_config_list(f->cfg, JR_CFG_WORKER, &n_static);
+    if (n_static > 0 && !f->nats_url[0]) {
+        int err = add_driver(f, "static", e);
+        return err < 0 ? err : add_static_workers(f);
+    }
+    int err = connect_nats(f, e);
+    if (err == 0 && jr_nats_connected(f->nats))
+        err = jr_nats_check_jetstream(f->nats, e);
+    if (err == 0)
+        err = add_drivers(f, e);
+    for (uint32_t i = 0; err == 0 && i < f->n_drivers && jr_nats_connected(f->nats); i++)
+        jr_driver_nats(f->drivers[i], true);
+    return err;
+}
+
+static void on_embedded_ready(void *ctx, const char *url)
+{
+    struct jr_frontend *f = ctx;
+    (void)jr_str_copy(f->nats_url, sizeof f->nats_url, url);
+    jr_log(JR_LOG_INFO, "nats.embedded", "url=%s", url);
+    int err = start_pools(f, &f->exit_msg);
+    if (err < 0)
+        fatal(f, err, f->exit_msg.text);
+}
+
+static void on_embedded_failed(void *ctx, int err, const char *words)
+{
+    fatal(ctx, err, words);
+}
+
+static int start(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    uint32_t n_static;
+    (void)jr_config_list(f->cfg, JR_CFG_WORKER, &n_static);
+    if (jr_config_is_set(f->cfg, JR_CFG_EMBEDDED_NATS)) {
+        struct jr_embedded_nats_config config = {
+            .dir = jr_config_str(f->cfg, JR_CFG_EMBEDDED_NATS),
+            .on_ready = on_embedded_ready,
+            .on_failed = on_embedded_failed,
+            .ctx = f,
+        };
+        return jr_embedded_nats_start(f->loop, &config, &f->embedded, e);
+    }
+    bool named = jr_config_source(f->cfg, JR_CFG_NATS_SERVER) != JR_CFG_FROM_DEFAULT;
+    if (n_static == 0 || named)
+        (void)jr_str_copy(f->nats_url, sizeof f->nats_url,
+                          jr_config_str(f->cfg, JR_CFG_NATS_SERVER));
+    return start_pools(f, e);
+}
+
+static void on_part_closed(void *ctx)
+{
+    struct jr_frontend *f = ctx;
+    if (--f->closings == 0)
+        jr_loop_stop(f->loop);
+}
+
+/* What start made, in reverse; after an orderly stop or a failed start. */
+static void free_parts(struct jr_frontend *f)
+{
+    if (f->loop) {
+        f->closings = 1;
+        if (f->n_drivers) {
+            f->closings += f->n_drivers;
+            for (uint32_t i = 0; i < f->n_drivers; i++)
+                jr_driver_close(f->drivers[i], on_part_closed, f);
+            f->n_drivers = 0;
+        }
+        if (f->server) {
+            f->closings++;
+            jr_http_server_close(f->server, on_part_closed, f);
+        }
+        if (f->client) {
+            f->closings++;
+            jr_http_client_close(f->client, on_part_closed, f);
+        }
+        if (--f->closings > 0)
+            jr_loop_run(f->loop);
+    }
+    jr_nats_close(f->nats);
+    jr_embedded_nats_stop(f->embedded);
+    jr_signals_destroy(f->signals);
+    jr_timer_destroy(f->drain_timer);
+    if (f->loop)
+        jr_loop_destroy(f->loop);
+    jr_tokens_deinit(&f->tokens);
+    jr_openai_parser_destroy(f->parser);
+    jr_metrics_destroy(f->metrics);
+    jr_xfree(f->admin_token);
+}
+
+int jr_frontend_main(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    struct jr_frontend *f = jr_xalloc(sizeof *f);
+    f->cfg = cfg;
+    f->started_ms = jr_loop_now_ns() / 1000000;
+    jr_list_init(&f->proxied);
+    jr_list_init(&f->tails);
+    jr_mem_init(&f->tokens_mem);
+    int err = sodium_init() < 0 ? JR_EINTERNAL : make_parts(f, e);
+    if (err == 0)
+        err = start(f, e);
+    if (err == 0) {
+        jr_log(JR_LOG_INFO, "frontend.listening", "port=%u replica=%s version=%s",
+               jr_http_server_port(f->server), f->replica_id, JETROUTER_VERSION);
+        jr_loop_run(f->loop);
+        err = f->exit_err;
+        if (err < 0)
+            *e = f->exit_msg;
+    }
+    free_parts(f);
+    jr_xfree(f);
+    return err;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend_internal: what the files of the frontend share. Loop thread only.
+ *
+ *     frontend.c    the process: parts, NATS, signals, drain
+ *     service.c     what each path answers
+ *     proxy.c       one request to a worker and its answer back
+ *     state_json.c  /state
+ *     scrape.c      /metrics: copies what is counted elsewhere
+ *     pool_config.c options to the pool's configuration */
+#ifndef JR_APP_FRONTEND_FRONTEND_INTERNAL_H
+#define JR_APP_FRONTEND_FRONTEND_INTERNAL_H
+
+#include "app/driver/driver.h"
+#include "app/frontend/frontend.h"
+#include "app/metrics.h"
+#include "base/list.h"
+#include "io/embedded_nats.h"
+#include "io/http_client.h"
+#include "io/http_server.h"
+#include "io/nats_conn.h"
+#include "io/signal.h"
+#include "wire/openai.h"
+
+struct jr_frontend {
+    const struct jr_config *cfg; /* borrows */
+    struct jr_loop *loop;
+    struct jr_signals *signals;
+    struct jr_http_server *server;
+    struct jr_http_client *client; /* workers: requests, health, tokenizers */
+    struct jr_metrics *metrics;
+    struct jr_nats *nats; /* NULL without */
+    struct jr_embedded_nats *embedded;
+    struct jr_driver *drivers[JR_POOLS_MAX];
+    char components[JR_POOLS_MAX][JR_NAME_MAX];
+    uint32_t n_drivers;
+    char namespace_[JR_NAME_MAX];
+    char replica_id[JR_NAME_MAX];
+    char nats_url[JR_URL_MAX];
+    uint64_t incarnation;
+    uint64_t started_ms;
+    char *admin_token; /* NULL: loopback only */
+    struct jr_openai_parser *parser;
+    struct jr_mem tokens_mem;
+    struct jr_tokens tokens; /* of the request being read */
+    struct jr_list proxied;  /* requests under way */
+    uint32_t inflight;
+    struct jr_list tails; /* /admin/tail streams */
+    uint32_t migration_limit;
+    enum jr_router_mode mode;
+    /* end of life */
+    bool draining, stopping;
+    struct jr_timer *drain_timer;
+    uint64_t drain_until_ms;
+    bool server_drained;
+    uint32_t closings;
+    int exit_err;
+    struct jr_errmsg exit_msg;
+};
+
+/* service.c */
+void jr_service_request(void *ctx, struct jr_http_request *req);
+void jr_service_tail(void *ctx, const char *line); /* to all /admin/tail streams */
+void jr_service_close_tails(struct jr_frontend *f);
+/* Both error shapes; takes the request. */
+void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
+                      const char *param, const char *code, const char *message);
+
+/* proxy.c */
+void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);
+void jr_proxy_abort_all(struct jr_frontend *f);
+
+/* state_json.c, scrape.c */
+void jr_state_json(struct jr_frontend *f, struct jr_buf *b);
+void jr_scrape(struct jr_frontend *f, struct jr_buf *b);
+
+/* pool_config.c */
+JR_MUST_CHECK int jr_pool_config_from(const struct jr_config *cfg, const char *component,
+                                      struct jr_pool_config *ret, struct jr_errmsg *e);
+enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg);
+
+/* frontend.c */
+bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why);
+void jr_frontend_drain(struct jr_frontend *f);
+void jr_frontend_maybe_drained(struct jr_frontend *f); /* a request ended */
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/frontend/frontend_internal.h"
+
+#include "base/str.h"
+#include "jetrouter/version.h"
+
+#include <string.h>
+
+enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg)
+{
+    /* In the order of the option's choices. */
+    static const enum jr_router_mode modes[] = {
+        JR_MODE_ROUND_ROBIN,  JR_MODE_RANDOM,       JR_MODE_KV,           JR_MODE_DIRECT,
+        JR_MODE_POWER_OF_TWO, JR_MODE_LEAST_LOADED, JR_MODE_LEAST_LOADED,
+    };
+    return modes[jr_config_enum(cfg, JR_CFG_ROUTER_MODE)];
+}
+
+/* Any weight of a formula selects it; the later one when one of its own options is set. */
+static void cost_from(const struct jr_config *cfg, struct jr_cost_config *c)
+{
+    static const enum jr_cfg_key later[] = {
+        JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY,
+        JR_CFG_ROUTER_PREFILL_LOAD_SCALE, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT};
+    const char *preset = jr_config_str(cfg, JR_CFG_ROUTER_PRESET);
+    bool tuned = strcmp(preset, "dynamo-tuned") == 0;
+    bool is_later = tuned || strcmp(preset, "dynamo") == 0;
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        is_later = is_later || jr_config_source(cfg, later[i]) != JR_CFG_FROM_DEFAULT;
+    enum jr_cost_model model = JR_COST_SECONDS;
+    if (jr_config_cost_model_is_dynamo(cfg))
+        model = is_later ? JR_COST_DYNAMO_1_2 : JR_COST_DYNAMO_1_0;
+    jr_cost_config_init(c, model);
+    c->overlap_weight = jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_WEIGHT);
+    c->credit = jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT);
+    c->decay = jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY);
+    c->scale = jr_config_f64(cfg, JR_CFG_ROUTER_PREFILL_LOAD_SCALE);
+    c->request_weight = jr_config_f64(cfg, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT);
+    if (tuned) { /* docs/configuration.md: scale 16, credit 4, active-request weight 64 */
+        c->scale = 16;
+        c->credit = 4;
+        c->request_weight = 64;
+    }
+}
+
+int jr_pool_config_from(const struct jr_config *cfg, const char *component,
+                        struct jr_pool_config *ret, struct jr_errmsg *e)
+{
+    *ret = (struct jr_pool_config){
+        .durable = true,
+        .replica_sync = jr_config_bool(cfg, JR_CFG_ROUTER_REPLICA_SYNC),
+        .assume_kv_reuse = jr_config_bool(cfg, JR_CFG_ROUTER_ASSUME_KV_REUSE),
+        .track_active_blocks = jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_ACTIVE_BLOCKS),
+        .mode = jr_router_mode_from(cfg),
+        .tie = (enum jr_tie)jr_config_enum(cfg, JR_CFG_ROUTER_TIE_BREAK),
+        .temperature = jr_config_f64(cfg, JR_CFG_ROUTER_TEMPERATURE),
+        .snapshot_threshold = jr_config_u64(cfg, JR_CFG_ROUTER_SNAPSHOT_THRESHOLD),
+        .snapshot_max_age_ms = jr_config_ms(cfg, JR_CFG_SNAPSHOT_MAX_AGE_SECS),
+        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
+        .stale_worker_ms = jr_config_ms(cfg, JR_CFG_STALE_WORKER_SECS),
+        .active_expiry_ms = jr_config_ms(cfg, JR_CFG_ACTIVE_REQUEST_EXPIRY_SECS),
+        .ready_timeout_ms = jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS),
+        .base_interval_ms = 10000,
+        .sync_flush_ms = 2,
+    };
+    if (jr_config_is_set(cfg, JR_CFG_KV_CACHE_BLOCK_SIZE))
+        ret->block_size = jr_config_u32(cfg, JR_CFG_KV_CACHE_BLOCK_SIZE);
+    if (jr_config_is_set(cfg, JR_CFG_ROUTER_RESET_STATES)) {
+        const char *token = jr_config_str(cfg, JR_CFG_ROUTER_RESET_STATES);
+        ret->reset_at_start = token[0] == '\0';
+        if (!jr_str_copy(ret->reset_token, sizeof ret->reset_token, token))
+            return jr_errmsg_set(e, JR_EINVAL,
+                                 "--router-reset-states: the token is longer than 63");
+    }
+    cost_from(cfg, &ret->cost);
+    (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_,
+                      jr_config_str(cfg, JR_CFG_NAMESPACE));
+    (void)jr_str_copy(ret->component, sizeof ret->component, component);
+    (void)jr_str_copy(ret->version, sizeof ret->version, JETROUTER_VERSION);
+    return 0;
+}

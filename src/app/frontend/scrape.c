@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /metrics: most counters live in the pools and the server; they are copied when asked for. */
+#include "app/frontend/frontend_internal.h"
+
+#include "core/recovery.h"
+#include "jetrouter/version.h"
+
+#include <string.h>
+
+static void pool_gauges(struct jr_frontend *f, const char *component, const struct jr_pool_view *v)
+{
+    const char *const *l = JR_LABELS(f->namespace_, component);
+    const struct {
+        enum jr_metric_key key;
+        double value;
+    } rows[] = {
+        {JR_METRIC_INDEX_BLOCKS, (double)v->blocks},
+        {JR_METRIC_INDEX_ENTRIES, (double)v->entries},
+        {JR_METRIC_INDEX_BYTES, (double)v->index_bytes},
+        {JR_METRIC_POOL_BYTES, (double)v->bytes},
+        {JR_METRIC_INDEX_OLD, v->index_is_old},
+        {JR_METRIC_INDEX_TRUNCATED, v->truncated},
+        {JR_METRIC_APPLIED_SEQ, (double)v->applied_seq},
+        {JR_METRIC_STREAM_FIRST_SEQ, (double)v->stream_first_seq},
+        {JR_METRIC_STREAM_LAST_SEQ, (double)v->stream_last_seq},
+        {JR_METRIC_LAG_MESSAGES, (double)(v->stream_last_seq - v->applied_seq)},
+        {JR_METRIC_LOG_MESSAGES_TOTAL, (double)v->counters.log_messages},
+        {JR_METRIC_KV_EVENTS_TOTAL, (double)v->counters.kv_events},
+        {JR_METRIC_HISTORY_CHECKS_TOTAL, (double)v->counters.history_checks},
+        {JR_METRIC_RESETS_TOTAL, (double)v->counters.resets},
+        {JR_METRIC_REANNOUNCE_TOTAL, (double)v->counters.reannounce},
+        {JR_METRIC_DIGEST_MISMATCH, v->digest_mismatch},
+        {JR_METRIC_RECOVERIES_TOTAL, (double)v->counters.recoveries},
+        {JR_METRIC_SNAPSHOT_SEQ, (double)v->snapshots.newest.seq},
+        {JR_METRIC_SNAPSHOT_BYTES, (double)v->snapshots.newest.bytes},
+        {JR_METRIC_SNAPSHOTS_TOTAL, (double)v->counters.snapshots},
+        {JR_METRIC_SNAPSHOT_FAILURES_TOTAL, (double)v->counters.snapshot_failures},
+        {JR_METRIC_PURGES_TOTAL, (double)v->counters.purges},
+        {JR_METRIC_PURGED_TO_SEQ, (double)v->counters.purged_to},
+        {JR_METRIC_LEADER, v->leader},
+        {JR_METRIC_SYNC_SENT_TOTAL, (double)v->counters.sync_sent},
+        {JR_METRIC_SYNC_RECEIVED_TOTAL, (double)v->counters.sync_received},
+        {JR_METRIC_SYNC_GAPS_TOTAL, (double)v->counters.sync_gaps},
+        {JR_METRIC_BOOKINGS, v->n_bookings},
+        {JR_METRIC_BOOKINGS_EXPIRED_TOTAL, (double)v->counters.bookings_expired},
+        {JR_METRIC_BOOKINGS_REFUSED_TOTAL, (double)v->counters.bookings_refused},
+        {JR_METRIC_LEASES_REFUSED_TOTAL, (double)v->counters.leases_refused},
+        {JR_METRIC_OVERLAP_BLOCKS_TOTAL, (double)v->counters.overlap_blocks},
+        {JR_METRIC_PROMPT_BLOCKS_TOTAL, (double)v->counters.prompt_blocks},
+        {JR_METRIC_SPEED_FACTOR, v->speed_factor},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        jr_metric_set(f->metrics, rows[i].key, l, rows[i].value);
+    if (v->snapshots.newest.object[0])
+        jr_metric_set(f->metrics, JR_METRIC_SNAPSHOT_AGE_SECONDS, l,
+                      (double)(jr_unix_ns() - v->snapshots.newest.created_ns) / 1e9);
+}
+
+static void pool_by_reason(struct jr_frontend *f, const char *component,
+                           const struct jr_pool_view *v)
+{
+    const struct {
+        const char *reason;
+        uint64_t n;
+    } dropped[] = {{"unknown_parent", v->counters.dropped_unknown_parent},
+                   {"stale", v->counters.dropped_stale},
+                   {"hole", v->counters.dropped_hole},
+                   {"undecodable", v->counters.undecodable},
+                   {"cap", v->counters.refused_cap}};
+    for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++)
+        jr_metric_set(f->metrics, JR_METRIC_KV_EVENTS_DROPPED_TOTAL,
+                      JR_LABELS(f->namespace_, component, dropped[i].reason), (double)dropped[i].n);
+    jr_metric_set(f->metrics, JR_METRIC_DECISIONS_TOTAL,
+                  JR_LABELS(f->namespace_, component, f->mode == JR_MODE_KV ? "cost" : "mode"),
+                  (double)v->counters.decisions);
+    jr_metric_set(f->metrics, JR_METRIC_REJECTIONS_TOTAL,
+                  JR_LABELS(f->namespace_, component, "no_worker"),
+                  (double)v->counters.rejected_no_worker);
+    for (uint32_t i = 0; i < JR_REC_COUNT; i++) {
+        const char *name = jr_recovery_table.rows[i].name;
+        jr_metric_set(f->metrics, JR_METRIC_RECOVERY_STATE,
+                      JR_LABELS(f->namespace_, component, name),
+                      strcmp(name, v->recovery_state) == 0);
+    }
+}
+
+static void workers(struct jr_frontend *f, uint32_t i)
+{
+    double by_state[3] = {0};
+    struct jr_worker_view w;
+    const char *component = f->components[i];
+    for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);) {
+        by_state[w.state]++;
+        char id[24], rank[12];
+        snprintf(id, sizeof id, "%llu", (unsigned long long)w.worker_id);
+        snprintf(rank, sizeof rank, "%u", w.dp_rank);
+        const char *const *ours = JR_LABELS(f->namespace_, component, id, rank);
+        const char *const *dynamo = JR_LABELS(id, rank, "decode");
+        jr_metric_set(f->metrics, JR_METRIC_WORKER_BLOCKS, ours, (double)w.blocks);
+        jr_metric_set(f->metrics, JR_METRIC_WORKER_ACTIVE_REQUESTS, ours, w.active_requests);
+        jr_metric_set(f->metrics, JR_METRIC_WORKER_BACKLOG_SECONDS, ours, w.backlog_seconds);
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_ACTIVE_DECODE_BLOCKS, dynamo,
+                      (double)w.active_blocks);
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_ACTIVE_PREFILL_TOKENS, dynamo,
+                      (double)w.active_prefill_tokens);
+    }
+    for (int s = JR_WORKER_LIVE; s <= JR_WORKER_DOWN; s++)
+        jr_metric_set(
+            f->metrics, JR_METRIC_WORKERS,
+            JR_LABELS(f->namespace_, component, jr_worker_state_name((enum jr_worker_state)s)),
+            by_state[s]);
+}
+
+static void peers(struct jr_frontend *f, uint32_t i)
+{
+    double ready = 0, not_ready = 0;
+    struct jr_peer_view p;
+    for (uint32_t pos = 0; jr_pool_next_peer(jr_driver_pool(f->drivers[i]), &pos, &p);) {
+        ready += p.listed && p.ready;
+        not_ready += p.listed && !p.ready;
+    }
+    const char *component = f->components[i];
+    jr_metric_set(f->metrics, JR_METRIC_PEERS, JR_LABELS(f->namespace_, component, "ready"), ready);
+    jr_metric_set(f->metrics, JR_METRIC_PEERS, JR_LABELS(f->namespace_, component, "not_ready"),
+                  not_ready);
+}
+
+static void process(struct jr_frontend *f)
+{
+    const char *why;
+    struct jr_nats_counters c = {0};
+    if (f->nats)
+        jr_nats_counters_get(f->nats, &c);
+    const struct jr_http_server_stats *s = jr_http_server_stats(f->server);
+    struct jr_metrics *m = f->metrics;
+    jr_metric_set(m, JR_METRIC_BUILD_INFO, JR_LABELS(JETROUTER_VERSION), 1);
+    jr_metric_set(m, JR_METRIC_UPTIME_SECONDS, JR_NO_LABELS,
+                  (double)(jr_loop_now_ns() / 1000000 - f->started_ms) / 1e3);
+    jr_metric_set(m, JR_METRIC_READY, JR_NO_LABELS, jr_frontend_ready(f, &why));
+    jr_metric_set(m, JR_METRIC_NATS_CONNECTED, JR_NO_LABELS, f->nats && jr_nats_connected(f->nats));
+    jr_metric_set(m, JR_METRIC_NATS_RECONNECTS_TOTAL, JR_NO_LABELS,
+                  c.connects ? (double)(c.connects - 1) : 0);
+    jr_metric_set(m, JR_METRIC_HTTP_INFLIGHT, JR_NO_LABELS, f->inflight);
+    jr_metric_set(m, JR_METRIC_HTTP_CONNECTIONS, JR_NO_LABELS, (double)s->conns);
+    jr_metric_set(m, JR_METRIC_HTTP_CONNECTIONS_REFUSED_TOTAL, JR_NO_LABELS,
+                  (double)s->refused_conns);
+    jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("malformed"),
+                  (double)s->bad_requests);
+    jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("body_too_large"),
+                  (double)s->body_too_large);
+    jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("header_timeout"),
+                  (double)s->header_timeouts);
+}
+
+void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
+{
+    process(f);
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_pool_view v;
+        jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
+        pool_gauges(f, f->components[i], &v);
+        pool_by_reason(f, f->components[i], &v);
+        workers(f, i);
+        peers(f, i);
+    }
+    jr_metrics_render(f->metrics, b);
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each path answers. Known paths with a wrong method are 405, unknown paths 404. */
+#include "app/frontend/frontend_internal.h"
+
+#include "base/log.h"
+#include "core/workers.h"
+#include "wire/openai_reply.h"
+
+#include <jansson.h>
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+
+#define STATE_BYTES_MAX ((size_t)64 << 20)
+
+void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
+                      const char *param, const char *code, const char *message)
+{
+    struct jr_openai_failure failure = {
+        .status = status, .param = param, .code = code, .message = message};
+    struct jr_buf b;
+    jr_buf_init(&b, 64 << 10);
+    jr_openai_error_write(&b, &failure);
+    char number[16];
+    snprintf(number, sizeof number, "%d", status);
+    jr_metric_add(f->metrics, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS(number), 1);
+    const char *extra = status == 503 || status == 529 ? "Retry-After: 1\r\n" : NULL;
+    jr_http_respond(req, status, "application/json", extra, b.p, b.n);
+    jr_buf_deinit(&b);
+}
+
+static void answer_json(struct jr_http_request *req, int status, struct jr_buf *b)
+{
+    if (b->err)
+        jr_http_respond(req, 500, "application/json", NULL, "{}", 2);
+    else
+        jr_http_respond(req, status, "application/json", NULL, b->p, b->n);
+    jr_buf_deinit(b);
+}
+
+/* ---------------------------------------------------------------- health */
+
+static void live(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, 4096);
+    jr_buf_puts(&b, f->stopping ? "{\"status\":\"shutting_down\"}"
+                                : "{\"status\":\"live\",\"message\":\"Service is live\"}");
+    answer_json(req, f->stopping ? 503 : 200, &b);
+}
+
+static void ready(struct jr_frontend *f, struct jr_http_request *req)
+{
+    const char *why;
+    bool is_ready = jr_frontend_ready(f, &why);
+    struct jr_buf b;
+    jr_buf_init(&b, 4096);
+    jr_buf_printf(&b, "{\"ready\":%s,\"because\":", is_ready ? "true" : "false");
+    jr_buf_json_str(&b, is_ready ? "" : why);
+    jr_buf_puts(&b, ",\"pools\":[");
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_pool_view v;
+        jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
+        jr_buf_printf(
+            &b,
+            "%s{\"component\":\"%s\",\"ready\":%s,\"recovery_state\":\"%s\",\"applied_seq\":%llu}",
+            i ? "," : "", f->components[i], v.ready ? "true" : "false", v.recovery_state,
+            (unsigned long long)v.applied_seq);
+    }
+    jr_buf_puts(&b, "]}");
+    answer_json(req, is_ready ? 200 : 503, &b);
+}
+
+/* Dynamo's shape; the status also tells of NATS, but is 200 as long as requests are answered. */
+static void health(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    bool degraded = f->nats && !jr_nats_connected(f->nats);
+    jr_buf_printf(&b, "{\"status\":\"%s\",\"endpoints\":[", degraded ? "degraded" : "healthy");
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        jr_buf_printf(&b, "%s\"dyn://%s.%s.generate\"", i ? "," : "", f->namespace_,
+                      f->components[i]);
+    jr_buf_puts(&b, "],\"instances\":[");
+    bool first = true;
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_worker_view w;
+        for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);) {
+            if (w.state == JR_WORKER_DOWN)
+                continue;
+            jr_buf_printf(&b,
+                          "%s{\"component\":\"%s\",\"endpoint\":\"generate\",\"namespace\":\"%s\","
+                          "\"instance_id\":%llu,\"transport\":{\"http\":\"%s\"}}",
+                          first ? "" : ",", f->components[i], f->namespace_,
+                          (unsigned long long)w.worker_id, w.url);
+            first = false;
+        }
+    }
+    jr_buf_puts(&b, "]}");
+    answer_json(req, 200, &b);
+}
+
+/* ---------------------------------------------------------------- models */
+
+static bool is_listed(const json_t *list, const char *model)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item) if (strcmp(json_string_value(json_object_get(item, "id")),
+                                                 model) == 0) return true;
+    return false;
+}
+
+static void models(struct jr_frontend *f, struct jr_http_request *req)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_worker_view w;
+        for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);)
+            if (w.state != JR_WORKER_DOWN && w.model[0] && !is_listed(list, w.model))
+                json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:s}", "id", w.model, "object",
+                                                      "model", "created", (json_int_t)time(NULL),
+                                                      "owned_by", "jetrouter"));
+    }
+    json_t *root = json_pack("{s:s,s:o}", "object", "list", "data", list);
+    char *text = json_dumps(root, JSON_COMPACT);
+    jr_http_respond(req, 200, "application/json", NULL, text ? text : "{}",
+                    text ? strlen(text) : 2);
+    free(text);
+    json_decref(root);
+}
+
+/* ---------------------------------------------------------------- looking in */
+
+static void state(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    jr_state_json(f, &b);
+    answer_json(req, 200, &b);
+}
+
+static void metrics(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    jr_scrape(f, &b);
+    jr_http_respond(req, b.err ? 500 : 200, JR_METRICS_CONTENT_TYPE, NULL, b.p, b.err ? 0 : b.n);
+    jr_buf_deinit(&b);
+}
+
+/* ---------------------------------------------------------------- administration */
+
+/* Without a token: from this machine only. With one: whoever brings it, compared in constant
+ * time. */
+static bool may_administer(struct jr_frontend *f, struct jr_http_request *req)
+{
+    if (!f->admin_token)
+        return jr_http_request_from_loopback(req);
+    struct jr_str given = jr_http_request_header(req, "authorization");
+    static const char scheme[] = "Bearer ";
+    size_t skip = sizeof scheme - 1, n = strlen(f->admin_token);
+    if (given.n != skip + n || strncmp(given.p, scheme, skip) != 0)
+        return false;
+    return sodium_memcmp(given.p + skip, f->admin_token, n) == 0;
+}
+
+static void accepted(struct jr_http_request *req, const char *what)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "{\"accepted\":\"%s\"}", what);
+    jr_http_respond(req, 202, "application/json", NULL, text, (size_t)n);
+}
+
+static void admin_snapshot(struct jr_frontend *f, struct jr_http_request *req)
+{
+    bool leads = false;
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_pool_view v;
+        jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
+        leads = leads || v.leader;
+        jr_driver_admin_snapshot(f->drivers[i]);
+    }
+    accepted(req, leads ? "snapshot" : "snapshot, when this replica leads: ask the leader");
+}
+
+static void admin_reset(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_str body = jr_http_request_body(req);
+    char token[64] = "";
+    json_t *root = body.n ? json_loadb(body.p, body.n, 0, NULL) : NULL;
+    const char *given = json_string_value(json_object_get(root, "token"));
+    bool fits = jr_str_copy(token, sizeof token, given ? given : "");
+    json_decref(root);
+    if (!fits) {
+        jr_service_error(f, req, 400, "token", NULL, "the token is longer than 63 bytes");
+        return;
+    }
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        jr_driver_admin_reset(f->drivers[i], token);
+    accepted(req, "reset");
+}
+
+static void admin_drain(struct jr_frontend *f, struct jr_http_request *req)
+{
+    accepted(req, "drain");
+    jr_frontend_drain(f);
+}
+
+/* ---- tail: the log as JSON lines, as it comes */
+
+struct tail {
+    struct jr_list node;
+    struct jr_frontend *f;
+    struct jr_http_request *req;
+    uint64_t lost; /* lines a slow reader missed */
+    bool full;
+};
+
+static void set_tailing(struct jr_frontend *f)
+{
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        jr_driver_tail(f->drivers[i], !jr_list_empty(&f->tails));
+}
+
+static void end_tail(struct tail *t)
+{
+    struct jr_frontend *f = t->f;
+    jr_list_remove(&t->node);
+    jr_http_respond_end(t->req, false);
+    jr_xfree(t);
+    set_tailing(f);
+}
+
+static void on_tail_gone(void *ctx)
+{
+    end_tail(ctx);
+}
+
+static void on_tail_writable(void *ctx)
+{
+    struct tail *t = ctx;
+    t->full = false;
+}
+
+static void admin_tail(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct tail *t = jr_xalloc(sizeof *t);
+    t->f = f;
+    t->req = req;
+    jr_list_push_back(&f->tails, &t->node);
+    jr_http_request_watch(req, on_tail_gone, on_tail_writable, t);
+    jr_http_respond_start(req, 200, "application/x-ndjson", NULL, -1);
+    set_tailing(f);
+}
+
+static void tail_line(struct tail *t, const char *line, size_t n)
+{
+    if (t->full) {
+        t->lost++;
+        return;
+    }
+    char text[640];
+    int len = snprintf(text, sizeof text, "%.*s\n", (int)n, line);
+    if (t->lost) {
+        len = snprintf(text, sizeof text, "{\"lost\":%llu}\n%.*s\n", (unsigned long long)t->lost,
+                       (int)n, line);
+        t->lost = 0;
+    }
+    t->full = jr_http_respond_write(t->req, text, (size_t)len) == JR_EAGAIN;
+}
+
+void jr_service_tail(void *ctx, const char *line)
+{
+    struct jr_frontend *f = ctx;
+    size_t n = strlen(line);
+    JR_LIST_FOREACH_SAFE (it, &f->tails)
+        tail_line(JR_CONTAINER_OF(it, struct tail, node), line, n);
+}
+
+void jr_service_close_tails(struct jr_frontend *f)
+{
+    JR_LIST_FOREACH_SAFE (it, &f->tails)
+        end_tail(JR_CONTAINER_OF(it, struct tail, node));
+}
+
+/* ---------------------------------------------------------------- dispatch */
+
+static void completions(struct jr_frontend *f, struct jr_http_request *req)
+{
+    jr_proxy_request(f, req, JR_OPENAI_COMPLETION);
+}
+
+static void chat(struct jr_frontend *f, struct jr_http_request *req)
+{
+    jr_proxy_request(f, req, JR_OPENAI_CHAT);
+}
+
+static const struct path {
+    const char *method, *path;
+    void (*fn)(struct jr_frontend *f, struct jr_http_request *req);
+    bool admin;
+} paths[] = {
+    {"POST", "/v1/completions", completions, false},
+    {"POST", "/v1/chat/completions", chat, false},
+    {"GET", "/v1/models", models, false},
+    {"GET", "/health", health, false},
+    {"GET", "/live", live, false},
+    {"GET", "/ready", ready, false},
+    {"GET", "/metrics", metrics, false},
+    {"GET", "/state", state, false},
+    {"POST", "/admin/snapshot", admin_snapshot, true},
+    {"POST", "/admin/reset", admin_reset, true},
+    {"POST", "/admin/drain", admin_drain, true},
+    {"GET", "/admin/tail", admin_tail, true},
+};
+
+static bool method_fits(const struct path *p, struct jr_str method)
+{
+    return jr_str_eq(method, p->method) ||
+           (jr_str_eq(method, "HEAD") && strcmp(p->method, "GET") == 0);
+}
+
+static void serve(struct jr_frontend *f, struct jr_http_request *req, const struct path *p)
+{
+    if (p->admin && !may_administer(f, req)) {
+        jr_service_error(
+            f, req, 403, NULL, "forbidden",
+            f->admin_token ? "/admin needs \"Authorization: Bearer TOKEN\""
+                           : "/admin is answered on loopback only until --admin-token-file is set");
+        return;
+    }
+    p->fn(f, req);
+}
+
+void jr_service_request(void *ctx, struct jr_http_request *req)
+{
+    struct jr_frontend *f = ctx;
+    struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
+    bool known = false;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        if (!jr_str_eq(path, paths[i].path))
+            continue;
+        known = true;
+        if (method_fits(&paths[i], method)) {
+            serve(f, req, &paths[i]);
+            return;
+        }
+    }
+    if (known)
+        jr_service_error(f, req, 405, NULL, NULL, "this path has another method");
+    else
+        jr_service_error(f, req, 404, NULL, NULL, "there is no such path");
+}
