@@ -112,14 +112,10 @@ int jr_workers_list(struct jr_workers *ws, const struct jr_worker_lease *lease, 
     w->listed = !is_static;
     w->removed = false;
     w->unlisted_at_ms = 0;
-    if (is_static) {
-        w->state = JR_WORKER_STALE;
-        w->probe_at_ms = now_ms;
-    } else {
-        w->state = JR_WORKER_LIVE;
-        w->probe_at_ms = 0;
-        w->unhealthy = false;
-    }
+    w->is_static = is_static;
+    w->state = JR_WORKER_LIVE;
+    w->probe_at_ms = is_static ? now_ms : 0;
+    w->unhealthy = false;
     *ret = w;
     return 0;
 }
@@ -152,7 +148,10 @@ void jr_workers_probed(struct jr_worker *w, bool healthy, uint64_t now_ms)
     if (w->listed)
         return;
     w->unhealthy = !healthy;
-    w->state = healthy && !w->removed ? JR_WORKER_STALE : JR_WORKER_DOWN;
+    if (!healthy || w->removed)
+        w->state = JR_WORKER_DOWN;
+    else
+        w->state = w->is_static ? JR_WORKER_LIVE : JR_WORKER_STALE;
     w->probe_at_ms = now_ms + PROBE_EVERY_MS;
 }
 

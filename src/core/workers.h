@@ -8,7 +8,7 @@
  *
  * LIVE is routed to with overlap credit, STALE without, DOWN not at all. A worker leaves the
  * registry when it is not listed and the log holds nothing of it. Static workers (named on the
- * command line) have no lease: they are STALE or DOWN by /health, and STALE to begin with. */
+ * command line) have no lease: they are LIVE or DOWN by /health, and LIVE to begin with. */
 #ifndef JR_CORE_WORKERS_H
 #define JR_CORE_WORKERS_H
 
@@ -20,6 +20,7 @@
 struct jr_worker {
     struct jr_worker_lease lease;
     enum jr_worker_state state;
+    bool is_static;                                    /* named on the command line */
     bool listed;                                       /* in the last re-list */
     bool removed;                                      /* its lease was taken back on purpose */
     bool unhealthy;                                    /* last probe failed */

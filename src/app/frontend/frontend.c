@@ -5,11 +5,15 @@
 #include "base/map.h"
 #include "jetrouter/version.h"
 
+#include <jansson.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define STATIC_ASK_MS   2000
+#define STATIC_BODY_MAX ((size_t)1 << 20)
 
 /* ---------------------------------------------------------------- pools */
 
@@ -56,19 +60,62 @@ static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
     return 0;
 }
 
-/* Static workers: ids are their places on the command line, from 1. */
+/* Static workers: ids are their places on the command line, from 1. What model each serves is
+ * asked once it answers; until then it takes any. */
+struct static_worker {
+    struct jr_frontend *f;
+    struct jr_timer *retry;
+    struct jr_worker_lease lease;
+};
+
+static void ask_model(void *ctx);
+
+static void on_models(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+{
+    struct static_worker *w = ctx;
+    json_t *root = err == 0 && reply->status == 200 ? json_loadb(body.p, body.n, 0, NULL) : NULL;
+    const char *model =
+        json_string_value(json_object_get(json_array_get(json_object_get(root, "data"), 0), "id"));
+    if (model && jr_str_copy(w->lease.model, sizeof w->lease.model, model) && w->f->n_drivers)
+        (void)!jr_driver_add_static(w->f->drivers[0], &w->lease, 1);
+    else
+        jr_timer_start(w->retry, STATIC_ASK_MS, 0);
+    json_decref(root);
+}
+
+static void ask_model(void *ctx)
+{
+    struct static_worker *w = ctx;
+    char url[JR_URL_MAX + 16];
+    snprintf(url, sizeof url, "%s/v1/models", w->lease.url);
+    struct jr_http_fetch fetch = {.url = url, .method = "GET", .total_timeout_ms = STATIC_ASK_MS};
+    if (jr_http_client_whole(w->f->client, &fetch, STATIC_BODY_MAX, on_models, w) < 0)
+        jr_timer_start(w->retry, STATIC_ASK_MS, 0);
+}
+
 static int add_static_workers(struct jr_frontend *f)
 {
-    uint32_t n;
-    const char *const *urls = jr_config_list(f->cfg, JR_CFG_WORKER, &n);
-    struct jr_worker_lease *leases = jr_xalloc((n ? n : 1) * sizeof *leases);
-    for (uint32_t i = 0; i < n; i++) {
-        leases[i].worker_id = i + 1;
-        (void)jr_str_copy(leases[i].url, sizeof leases[i].url, urls[i]);
+    const char *const *urls = jr_config_list(f->cfg, JR_CFG_WORKER, &f->n_statics);
+    f->statics = jr_xalloc((f->n_statics ? f->n_statics : 1) * sizeof *f->statics);
+    int err = 0;
+    for (uint32_t i = 0; err == 0 && i < f->n_statics; i++) {
+        struct static_worker *w = &f->statics[i];
+        w->f = f;
+        w->retry = jr_timer_create(f->loop, ask_model, w);
+        w->lease.worker_id = i + 1;
+        (void)jr_str_copy(w->lease.url, sizeof w->lease.url, urls[i]);
+        err = jr_driver_add_static(f->drivers[0], &w->lease, 1);
+        if (err == 0)
+            ask_model(w);
     }
-    int err = jr_driver_add_static(f->drivers[0], leases, n);
-    jr_xfree(leases);
     return err;
+}
+
+static void free_static_workers(struct jr_frontend *f)
+{
+    for (uint32_t i = 0; i < f->n_statics; i++)
+        jr_timer_destroy(f->statics[i].retry);
+    jr_xfree(f->statics);
 }
 
 bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
@@ -102,6 +149,10 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
     struct jr_frontend *f = ctx;
     if (event == JR_NATS_ERROR) {
         jr_log(JR_LOG_WARN, "nats.error", "words=\"%s\"", text);
+        return;
+    }
+    if (event == JR_NATS_CLOSED) { /* refused for good: only another configuration helps */
+        fatal(f, JR_ECONN, text && text[0] ? text : "the NATS server refuses this client");
         return;
     }
     bool connected = event == JR_NATS_CONNECTED;
@@ -317,9 +368,9 @@ static void on_embedded_ready(void *ctx, const char *url)
         fatal(f, err, f->exit_msg.text);
 }
 
-static void on_embedded_failed(void *ctx, int err, const char *words)
+static void on_embedded_failed(void *ctx, const char *words)
 {
-    fatal(ctx, err, words);
+    fatal(ctx, JR_ECHILD, words);
 }
 
 static int start(struct jr_frontend *f, struct jr_errmsg *e)
@@ -333,7 +384,9 @@ static int start(struct jr_frontend *f, struct jr_errmsg *e)
             .on_failed = on_embedded_failed,
             .ctx = f,
         };
-        return jr_embedded_nats_start(f->loop, &config, &f->embedded, e);
+        if (!config.dir || !config.dir[0])
+            config.dir = "jetrouter-nats";
+        return jr_embedded_nats_start(f->loop, &config, e, &f->embedded);
     }
     bool named = jr_config_source(f->cfg, JR_CFG_NATS_SERVER) != JR_CFG_FROM_DEFAULT;
     if (n_static == 0 || named)
@@ -372,9 +425,14 @@ static void free_parts(struct jr_frontend *f)
             jr_loop_run(f->loop);
     }
     jr_nats_close(f->nats);
-    jr_embedded_nats_stop(f->embedded);
+    if (f->embedded) {
+        jr_embedded_nats_stop(f->embedded, on_part_closed, f);
+        f->closings = 1;
+        jr_loop_run(f->loop);
+    }
     jr_signals_destroy(f->signals);
     jr_timer_destroy(f->drain_timer);
+    free_static_workers(f);
     if (f->loop)
         jr_loop_destroy(f->loop);
     jr_tokens_deinit(&f->tokens);

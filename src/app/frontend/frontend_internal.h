@@ -21,6 +21,8 @@
 #include "io/signal.h"
 #include "wire/openai.h"
 
+struct static_worker;
+
 struct jr_frontend {
     const struct jr_config *cfg; /* borrows */
     struct jr_loop *loop;
@@ -33,6 +35,8 @@ struct jr_frontend {
     struct jr_driver *drivers[JR_POOLS_MAX];
     char components[JR_POOLS_MAX][JR_NAME_MAX];
     uint32_t n_drivers;
+    struct static_worker *statics; /* --worker */
+    uint32_t n_statics;
     char namespace_[JR_NAME_MAX];
     char replica_id[JR_NAME_MAX];
     char nats_url[JR_URL_MAX];
