@@ -6,8 +6,8 @@
  *
  *     on_request ──► respond(…)                                     one piece
  *                └─► start(…) ─ write(…)* ─ end()                   stream (chunked, or raw)
- *     on_gone: the client went away before the end; nothing may be sent any more, and the request
- *     is still the handler's until it calls end or respond.
+ *     on_gone: the client went away (or half-closed) before the end; nothing may be sent any more,
+ *     and the request is still the handler's until it calls end or respond.
  */
 #ifndef JR_IO_HTTP_SERVER_H
 #define JR_IO_HTTP_SERVER_H
@@ -65,8 +65,7 @@ bool jr_http_request_from_loopback(const struct jr_http_request *req);
 uint64_t jr_http_request_id(const struct jr_http_request *req); /* unique in this server */
 
 /* on_gone fires at most once, never after end or respond, never from within a call of this module;
- * on_writable after a write that
- * returned JR_EAGAIN, once there is room again. Both may be NULL. */
+ * on_writable after a write that returned JR_EAGAIN, once there is room again. Both may be NULL. */
 void jr_http_request_watch(struct jr_http_request *req, void (*on_gone)(void *ctx),
                            void (*on_writable)(void *ctx), void *ctx);
 
@@ -76,8 +75,9 @@ void jr_http_respond(struct jr_http_request *req, int status, const char *conten
 /* Stream: content_length < 0 means chunked. */
 void jr_http_respond_start(struct jr_http_request *req, int status, const char *content_type,
                            const char *extra_headers, int64_t content_length);
-/* Copies (or sends at once); n == 0 does nothing. What goes beyond content_length is not sent. 0; JR_EAGAIN: taken, but wait for on_writable before the next;
- * JR_ECLOSED: the client is gone, nothing was taken. */
+/* Copies (or sends at once); n == 0 does nothing, what goes beyond content_length is not sent. 0;
+ * JR_EAGAIN: taken, but wait for on_writable before the next; JR_ECLOSED: the client is gone, nothing
+ * was taken. */
 JR_MUST_CHECK int jr_http_respond_write(struct jr_http_request *req, const void *p, size_t n);
 /* Ends the answer and takes the request; with abort the connection is cut, so that the client sees
  * that the answer is not whole. Must be called even after on_gone. */
