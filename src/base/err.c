@@ -58,7 +58,7 @@ static void cut_at_character(struct jr_errmsg *e)
         e->text[i - 1] = '\0';
 }
 
-int jr_errmsg_set(struct jr_errmsg *e, int err, const char *fmt, ...)
+int(jr_errmsg_set)(struct jr_errmsg *e, int err, const char *fmt, ...)
 {
     /* Formatted aside, since the old text may be one of the arguments. */
     struct jr_errmsg made;
@@ -74,7 +74,7 @@ int jr_errmsg_set(struct jr_errmsg *e, int err, const char *fmt, ...)
     return err;
 }
 
-int jr_errmsg_wrap(struct jr_errmsg *e, int err, const char *fmt, ...)
+int(jr_errmsg_wrap)(struct jr_errmsg *e, int err, const char *fmt, ...)
 {
     struct jr_errmsg made;
     const char *inner;

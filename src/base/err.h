@@ -74,6 +74,17 @@ int jr_errmsg_set(struct jr_errmsg *e, int err, const char *fmt, ...)
 int jr_errmsg_wrap(struct jr_errmsg *e, int err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Clang's analyser looks at one file at a time; here it sees that both return err. */
+#ifdef __clang_analyzer__
+static inline int jr_errmsg_returns(int ret, int err)
+{
+    (void)ret;
+    return err;
+}
+#define jr_errmsg_set(e, err, ...)  jr_errmsg_returns(jr_errmsg_set(e, err, __VA_ARGS__), err)
+#define jr_errmsg_wrap(e, err, ...) jr_errmsg_returns(jr_errmsg_wrap(e, err, __VA_ARGS__), err)
+#endif
+
 #define JR_MUST_CHECK __attribute__((warn_unused_result))
 
 #endif

@@ -227,7 +227,8 @@ static void probe_due(struct jr_pool *p)
             return;
         a->u.probe.worker_id = w->lease.worker_id;
         a->u.probe.url = w->lease.url;
-        w->probe_at_ms = p->now_ms + 10 * SCAN_EVERY_MS; /* should the answer never come */
+        w->probe_at_ms =
+            p->now_ms + UINT64_C(10) * SCAN_EVERY_MS; /* should the answer never come */
     }
 }
 

@@ -95,7 +95,7 @@ void jr_js_kv_destroy(struct jr_js_kv *kv)
 
 /* --- write --- */
 
-static int write_key(struct jr_js_kv *kv, const char *key, struct jr_pub *pub,
+static int write_key(struct jr_js_kv *kv, const char *key, struct jr_pub pub,
                      uint64_t *ret_revision, struct jr_errmsg *e)
 {
     char subject[JR_STREAM_NAME_MAX + KEY_MAX];
@@ -104,8 +104,8 @@ static int write_key(struct jr_js_kv *kv, const char *key, struct jr_pub *pub,
     if (!key_valid(key))
         return jr_errmsg_set(e, JR_EINVAL, "key \"%s\": not a valid key", key);
     snprintf(subject, sizeof subject, "%s%s", kv->prefix, key);
-    pub->subject = subject;
-    int rv = jr_js_publish(kv->nats, pub, &ack, e);
+    pub.subject = subject;
+    int rv = jr_js_publish(kv->nats, &pub, &ack, e);
     if (rv == 0 && ret_revision != NULL)
         *ret_revision = ack.seq;
     return rv;
@@ -116,7 +116,7 @@ int jr_js_kv_put(struct jr_js_kv *kv, const char *key, const void *value, size_t
 {
     struct jr_pub pub = {.payload = value, .n = n};
 
-    return write_key(kv, key, &pub, ret_revision, e);
+    return write_key(kv, key, pub, ret_revision, e);
 }
 
 int jr_js_kv_update(struct jr_js_kv *kv, const char *key, const void *value, size_t n,
@@ -125,7 +125,7 @@ int jr_js_kv_update(struct jr_js_kv *kv, const char *key, const void *value, siz
     struct jr_pub pub = {
         .payload = value, .n = n, .expect_last = true, .last_subject_seq = revision};
 
-    return write_key(kv, key, &pub, ret_revision, e);
+    return write_key(kv, key, pub, ret_revision, e);
 }
 
 int jr_js_kv_create(struct jr_js_kv *kv, const char *key, const void *value, size_t n,
@@ -155,7 +155,7 @@ int jr_js_kv_delete(struct jr_js_kv *kv, const char *key, uint64_t revision, str
         .last_subject_seq = revision,
     };
 
-    return write_key(kv, key, &pub, NULL, e);
+    return write_key(kv, key, pub, NULL, e);
 }
 
 /* --- read --- */

@@ -140,7 +140,7 @@ static int error_of_status(natsStatus s)
     }
 }
 
-int jr_nats_error(natsStatus s, int code, struct jr_errmsg *e, const char *what)
+int(jr_nats_error)(natsStatus s, int code, struct jr_errmsg *e, const char *what)
 {
     const char *last;
 

@@ -84,7 +84,7 @@ static int read_stored(struct reader *r, struct jr_kv_event *ret)
         rv = jr_cursor_le64(&r->c, &ret->parent_hash);
     if (rv == 0)
         rv = read_count(&r->c, BLOCK_BYTES_MIN, &n);
-    if (rv < 0)
+    if (rv != 0)
         return rv;
     if (n > JR_EVENT_BLOCKS_MAX)
         return JR_ELIMIT;

@@ -394,7 +394,15 @@ int jr_event_encode_batch(const struct jr_kv_batch *batch, struct jr_buf *b)
     return rv;
 }
 
-static int encode_worker_gone(const struct jr_control *c, pb_control *m, struct jr_buf *b)
+static pb_control control_of(Jetrouter__V1__Control__KindCase kind)
+{
+    pb_control m = JETROUTER__V1__CONTROL__INIT;
+    m.rules = 1;
+    m.kind_case = kind;
+    return m;
+}
+
+static int encode_worker_gone(const struct jr_control *c, struct jr_buf *b)
 {
     Jetrouter__V1__RankIncarnation ended[JR_RANKS_MAX], *ptrs[JR_RANKS_MAX];
     Jetrouter__V1__WorkerGone gone = JETROUTER__V1__WORKER_GONE__INIT;
@@ -411,12 +419,12 @@ static int encode_worker_gone(const struct jr_control *c, pb_control *m, struct 
     gone.worker_id = c->worker_id;
     gone.ended = ptrs;
     gone.n_ended = c->n_ended;
-    m->kind_case = JETROUTER__V1__CONTROL__KIND_WORKER_GONE;
-    m->worker_gone = &gone;
-    return pack_message(&m->base, b);
+    pb_control m = control_of(JETROUTER__V1__CONTROL__KIND_WORKER_GONE);
+    m.worker_gone = &gone;
+    return pack_message(&m.base, b);
 }
 
-static int encode_reset(const struct jr_control *c, pb_control *m, struct jr_buf *b)
+static int encode_reset(const struct jr_control *c, struct jr_buf *b)
 {
     Jetrouter__V1__Reset reset = JETROUTER__V1__RESET__INIT;
     Jetrouter__V1__Epoch from = JETROUTER__V1__EPOCH__INIT, to = JETROUTER__V1__EPOCH__INIT;
@@ -431,12 +439,12 @@ static int encode_reset(const struct jr_control *c, pb_control *m, struct jr_buf
     reset.from = &from;
     reset.to = &to;
     reset.token = token;
-    m->kind_case = JETROUTER__V1__CONTROL__KIND_RESET;
-    m->reset = &reset;
-    return pack_message(&m->base, b);
+    pb_control m = control_of(JETROUTER__V1__CONTROL__KIND_RESET);
+    m.reset = &reset;
+    return pack_message(&m.base, b);
 }
 
-static int encode_config(const struct jr_control *c, pb_control *m, struct jr_buf *b)
+static int encode_config(const struct jr_control *c, struct jr_buf *b)
 {
     Jetrouter__V1__Config config = JETROUTER__V1__CONFIG__INIT;
     Jetrouter__V1__PoolParams params = JETROUTER__V1__POOL_PARAMS__INIT;
@@ -446,47 +454,45 @@ static int encode_config(const struct jr_control *c, pb_control *m, struct jr_bu
     params.hash_scheme = c->params.hash_scheme;
     params.index_entries_max = c->params.index_entries_max;
     config.params = &params;
-    m->kind_case = JETROUTER__V1__CONTROL__KIND_CONFIG;
-    m->config = &config;
-    return pack_message(&m->base, b);
+    pb_control m = control_of(JETROUTER__V1__CONTROL__KIND_CONFIG);
+    m.config = &config;
+    return pack_message(&m.base, b);
 }
 
-static int encode_use_version(const struct jr_control *c, pb_control *m, struct jr_buf *b)
+static int encode_use_version(const struct jr_control *c, struct jr_buf *b)
 {
     Jetrouter__V1__UseVersion use = JETROUTER__V1__USE_VERSION__INIT;
     if (c->rule_version == 0 || c->rule_version > JR_RULES_MAX)
         return JR_EINVAL;
     use.rule_version = c->rule_version;
-    m->kind_case = JETROUTER__V1__CONTROL__KIND_USE_VERSION;
-    m->use_version = &use;
-    return pack_message(&m->base, b);
+    pb_control m = control_of(JETROUTER__V1__CONTROL__KIND_USE_VERSION);
+    m.use_version = &use;
+    return pack_message(&m.base, b);
 }
 
-static int encode_adopt(const struct jr_control *c, pb_control *m, struct jr_buf *b)
+static int encode_adopt(const struct jr_control *c, struct jr_buf *b)
 {
     Jetrouter__V1__Adopt adopt = JETROUTER__V1__ADOPT__INIT;
     adopt.digest_blocks = c->digest_blocks;
     adopt.digest_table = c->digest_table;
-    m->kind_case = JETROUTER__V1__CONTROL__KIND_ADOPT;
-    m->adopt = &adopt;
-    return pack_message(&m->base, b);
+    pb_control m = control_of(JETROUTER__V1__CONTROL__KIND_ADOPT);
+    m.adopt = &adopt;
+    return pack_message(&m.base, b);
 }
 
 int jr_event_encode_control(const struct jr_control *control, struct jr_buf *b)
 {
-    pb_control m = JETROUTER__V1__CONTROL__INIT;
-    m.rules = 1;
     switch (control->type) {
     case JR_CONTROL_WORKER_GONE:
-        return encode_worker_gone(control, &m, b);
+        return encode_worker_gone(control, b);
     case JR_CONTROL_RESET:
-        return encode_reset(control, &m, b);
+        return encode_reset(control, b);
     case JR_CONTROL_CONFIG:
-        return encode_config(control, &m, b);
+        return encode_config(control, b);
     case JR_CONTROL_USE_VERSION:
-        return encode_use_version(control, &m, b);
+        return encode_use_version(control, b);
     case JR_CONTROL_ADOPT:
-        return encode_adopt(control, &m, b);
+        return encode_adopt(control, b);
     default:
         return JR_EINVAL;
     }

@@ -240,7 +240,7 @@ bool jr_openai_progress_event(struct jr_openai_progress *pr, const struct jr_sse
 bool jr_openai_progress_body(struct jr_openai_progress *pr, const void *p, size_t n)
 {
     struct jr_openai_reply r;
-    if (jr_openai_reply_parse(p, n, &r) < 0) {
+    if (jr_openai_reply_parse(p, n, &r) != 0) {
         pr->bad_chunks++;
         return false;
     }

@@ -363,7 +363,7 @@ static int decode_header(struct decoder *d)
     int rv = next_frame(d, &at);
     if (rv == 0)
         rv = unpack_frame(d, at, &f);
-    if (rv < 0)
+    if (rv != 0)
         return rv;
     if (f->frame_case != JETROUTER__V1__SNAPSHOT_FRAME__FRAME_HEADER)
         return fail(d, JR_EPROTO, "does not start with a header");
@@ -389,7 +389,7 @@ static int check_trailer(struct decoder *d, struct jr_cursor last, const uint8_t
     const pb_frame *f = NULL;
     uint8_t hash[HASH_BYTES];
     int rv = unpack_frame(d, last, &f);
-    if (rv < 0)
+    if (rv != 0)
         return rv;
     if (f->frame_case != JETROUTER__V1__SNAPSHOT_FRAME__FRAME_TRAILER)
         return fail(d, JR_ETRUNC, "has no trailer");
@@ -469,7 +469,7 @@ static int decode_body(struct decoder *d)
         int rv = next_frame(d, &at);
         if (rv == 0)
             rv = unpack_frame(d, at, &f);
-        if (rv < 0)
+        if (rv != 0)
             return rv;
         if (f->frame_case == JETROUTER__V1__SNAPSHOT_FRAME__FRAME_RANKS)
             rv = decode_ranks(d, f->ranks);

@@ -2,6 +2,7 @@
 /* The HTTP routes of a mock engine: what vLLM's API server answers, as far as routers look at it. */
 #include "app/mocker/mock_worker_internal.h"
 #include "app/mocker/toy_tokenizer.h"
+#include "base/assert.h"
 #include "base/map.h"
 #include "wire/json.h"
 #include <inttypes.h>
@@ -238,6 +239,7 @@ static void generate(struct jr_mock_worker *w, struct jr_http_request *http,
     }
     if (!check_lengths(w, http, &prompts))
         return;
+    JR_ASSERT(prompts.n > 0); /* the parser refuses an empty list */
     uint32_t n = req.n == 0 ? 1 : req.n;
     if (n > JR_MOCKER_SEQS_MAX / prompts.n) {
         respond_error(w, http, 400, "n", "too many choices: prompts times n is above 1024");

@@ -137,7 +137,9 @@ void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t
     struct jr_mock_worker *w = r->worker;
     jr_mock_worker_pump(w); /* up to now, before anything joins */
     int64_t now = (int64_t)jr_loop_now_ns();
-    uint32_t n = r->n_seqs / n_prompts;
+    JR_ASSERT(n_prompts > 0);
+    uint32_t n = r->n_seqs / n_prompts; /* choices a prompt */
+    JR_ASSERT(n > 0);
     jr_list_push_back(&w->requests, &r->node);
     w->n_requests++;
     r->n_live = r->n_seqs;
