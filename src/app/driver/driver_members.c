@@ -22,6 +22,7 @@ struct round {
     struct jr_replica_lease lease;
     uint64_t lease_revision;
     bool lost; /* the key had another's or an older life's value */
+    bool may_lead;
     bool leader_key;
     uint64_t leader_revision;
     bool led; /* the leader's key was written in this round */
@@ -175,9 +176,21 @@ static void read_leader(struct round *r)
     jr_js_kv_entry_deinit(&entry);
 }
 
+/* A replica that is not fit to lead (any more) makes room at once. */
+static void step_down(struct round *r)
+{
+    if (r->leader_key && jr_js_kv_delete(r->d->leases, "leader", r->leader_revision, &r->e) < 0)
+        jr_log(JR_LOG_WARN, "leader.not_released", "words=\"%s\"", r->e.text);
+    r->leader_key = false;
+}
+
 /* Held: renewed by revision, with any doubt meaning "not any more". Absent: taken by create. */
 static void lead(struct round *r)
 {
+    if (!r->may_lead) {
+        step_down(r);
+        return;
+    }
     struct jr_leader_record me = {.incarnation = r->lease.incarnation};
     memcpy(me.id, r->lease.id, sizeof me.id);
     struct jr_buf b;
@@ -296,6 +309,7 @@ static void begin_round(struct jr_driver *d)
                         .d = d,
                         .renew = d->take_lease || (d->held && jr_driver_now_ms() >= d->renew_at_ms),
                         .lease_revision = d->lease_revision,
+                        .may_lead = jr_pool_may_lead(d->pool) && !d->draining,
                         .leader_key = d->leader_key,
                         .leader_revision = d->leader_revision};
     jr_pool_lease(d->pool, &r->lease);
