@@ -46,6 +46,6 @@
 #define JR_CONFIG_VALUE_MAX      4096 /* bytes of an option's value */
 #define JR_CONFIG_LIST_MAX       4096 /* elements of a list option */
 
-#define JR_CHILD_LINE_MAX      1024 /* bytes of a line of a child process */
+#define JR_CHILD_LINE_MAX        1024 /* bytes of a line of a child process */
 
 #endif

@@ -360,11 +360,20 @@ static int send_upstream(struct proxied *x, const char *worker_url)
     return err;
 }
 
+/* Dynamo's name for it; anything but an error status is as if it were not set. */
+static int overload_status(void)
+{
+    const char *s = getenv("DYN_HTTP_OVERLOAD_STATUS_CODE");
+    uint64_t status;
+    if (s && jr_parse_u64(s, strlen(s), &status) == 0 && status >= 400 && status <= 599)
+        return (int)status;
+    return 503;
+}
+
 static int reject_status(const struct proxied *x, int err)
 {
-    const char *overload = getenv("DYN_HTTP_OVERLOAD_STATUS_CODE");
-    if (err == JR_EBUSY && overload && atoi(overload) >= 400)
-        return atoi(overload);
+    if (err == JR_EBUSY)
+        return overload_status();
     return err == JR_EINVAL || (err == JR_ENOTFOUND && x->has_pin) ? 400 : 503;
 }
 

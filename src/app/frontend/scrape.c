@@ -135,7 +135,7 @@ static void process(struct jr_frontend *f)
     struct jr_metrics *m = f->metrics;
     jr_metric_set(m, JR_METRIC_BUILD_INFO, JR_LABELS(JETROUTER_VERSION), 1);
     jr_metric_set(m, JR_METRIC_UPTIME_SECONDS, JR_NO_LABELS,
-                  (double)(jr_loop_now_ns() / 1000000 - f->started_ms) / 1e3);
+                  (double)jr_loop_now_ns() / 1e9 - (double)f->started_ms / 1e3);
     jr_metric_set(m, JR_METRIC_READY, JR_NO_LABELS, jr_frontend_ready(f, &why));
     jr_metric_set(m, JR_METRIC_NATS_CONNECTED, JR_NO_LABELS, f->nats && jr_nats_connected(f->nats));
     jr_metric_set(m, JR_METRIC_NATS_RECONNECTS_TOTAL, JR_NO_LABELS,
