@@ -258,13 +258,17 @@ X(ZMQ_REPLAY_PORTS, LIST, "zmq-replay-ports", "JETROUTER_ZMQ_REPLAY_PORTS", NULL
 X(BRIDGE, BOOL, "bridge", "JETROUTER_BRIDGE", "false", JR_CMD_MOCKER, MOCKER, NULL,                \
     "run the bridge of each engine in this process")                                               \
 X(TRACE, STR, "trace", "JETROUTER_TRACE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",                     \
-    "trace in Mooncake's format, one JSON object a line", .required = JR_CMD_REPLAY)               \
+    "trace in Mooncake's format, one JSON object a line; needed unless two runs are compared")     \
 X(LIMIT, U64, "limit", "JETROUTER_LIMIT", "0", JR_CMD_REPLAY, REPLAY, "N",                         \
     "only the first N requests; 0: all", .max = 1099511627776.0)                                   \
 X(SPEED, F64, "speed", "JETROUTER_SPEED", "1.0", JR_CMD_REPLAY, REPLAY, "X",                       \
     "send X times as fast as the trace's times say; 0: without waiting", .max = 1000000)           \
-X(COMPARE, STR, "compare", "JETROUTER_COMPARE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",               \
-    "what --json printed in an earlier run: print an A/B table")                                   \
+X(REPLAY_MODEL, STR, "model", "JETROUTER_MODEL", NULL, JR_CMD_REPLAY, REPLAY, "NAME",              \
+    "model to ask for; unset: the first one that /v1/models names", .max = JR_MODEL_MAX - 1)       \
+X(LABEL, LIST, "label", "JETROUTER_LABEL", NULL, JR_CMD_REPLAY, REPLAY, "NAME",                    \
+    "name of the run in tables, one for each --url; unset: the URL")                               \
+X(COMPARE, LIST, "compare", "JETROUTER_COMPARE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",              \
+    "what --json printed in an earlier run: print an A/B table; two: of these, nothing is sent")   \
 X(URL, LIST, "url", "JETROUTER_URL", "http://127.0.0.1:8000", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT,  \
     "URL", "address of the router (replay: repeatable, two print an A/B table)",                   \
     .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \

@@ -40,6 +40,15 @@
 #define JR_MOCKER_BODY_MAX       (64 << 20) /* request body of a mock engine */
 #define JR_MOCKER_SEQS_MAX       1024       /* outputs of one of its requests: prompts times n */
 
+#define JR_TRACE_BYTES_MAX       (1u << 30) /* a trace file */
+#define JR_TRACE_ROWS_MAX        (1u << 24)
+#define JR_TRACE_HASHES_MAX      (1u << 28)
+#define JR_TRACE_MS_MAX          1e12
+#define JR_REPLAY_IN_FLIGHT_MAX  4096      /* further requests wait for the end of one */
+#define JR_REPLAY_EVENT_MAX      (1 << 20) /* one event of a streamed answer */
+#define JR_REPLAY_REASONS_MAX    16        /* different errors told apart */
+#define JR_REPLAY_WORKERS_MAX    1024      /* workers told apart */
+
 #define JR_MAILBOX_MAX           65536 /* messages waiting for a loop */
 #define JR_LOOP_SLICE_US         1000  /* a sliced job gives way after this */
 

@@ -262,12 +262,13 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
         memcpy(type, t.p, t.n);
         type[t.n] = '\0';
     }
-    char extra[256] = "";
+    char extra[256];
+    int n = snprintf(extra, sizeof extra, "X-Jetrouter-Worker: %llu\r\n",
+                     (unsigned long long)x->worker_id);
     struct jr_str id = header_of(reply, "x-request-id");
     if (id.n > 0 && id.n < 128)
-        snprintf(extra, sizeof extra, "X-Request-Id: %.*s\r\n", (int)id.n, id.p);
-    jr_http_respond_start(x->req, reply->status, type, extra[0] ? extra : NULL,
-                          reply->content_length);
+        snprintf(extra + n, sizeof extra - (size_t)n, "X-Request-Id: %.*s\r\n", (int)id.n, id.p);
+    jr_http_respond_start(x->req, reply->status, type, extra, reply->content_length);
 }
 
 static void on_data(void *ctx, const void *p, size_t n)

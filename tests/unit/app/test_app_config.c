@@ -20,8 +20,7 @@ static char env_name[96], env_value[JR_CONFIG_VALUE_MAX * 2];
 
 static char *test_env(const char *name)
 {
-    static char engine[] = "http://e:1", events[] = "tcp://e:2", endpoint[] = "a.b.c",
-                trace[] = "t";
+    static char engine[] = "http://e:1", events[] = "tcp://e:2", endpoint[] = "a.b.c";
     if (env_name[0] && strcmp(name, env_name) == 0)
         return env_value;
     if (strcmp(name, "JETROUTER_ENGINE_URL") == 0)
@@ -30,8 +29,6 @@ static char *test_env(const char *name)
         return events;
     if (strcmp(name, "DYN_ROUTER_ENDPOINT") == 0)
         return endpoint;
-    if (strcmp(name, "JETROUTER_TRACE") == 0)
-        return trace;
     return NULL;
 }
 
