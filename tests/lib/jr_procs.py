@@ -120,6 +120,25 @@ def metric(url, name):
     return sum(float(v) for v in found) if status == 200 else 0.0
 
 
+def stream_last_seq(nats, stream):
+    """The last sequence of a stream, asked from the server itself, without a client library."""
+    with socket.create_connection(("127.0.0.1", nats.port), timeout=10) as s, s.makefile("rb") as f:
+        f.readline()  # INFO
+        s.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB answer 1\r\n'
+                  b"PUB $JS.API.STREAM.INFO.%s answer 0\r\n\r\n" % stream.encode())
+        while True:
+            line = f.readline()
+            if line.startswith(b"MSG "):
+                info = json.loads(f.read(int(line.split()[-1])))
+                if "error" in info:
+                    raise Failed("stream %s: %s" % (stream, info["error"].get("description")))
+                return info["state"]["last_seq"]
+            if line.startswith(b"PING"):
+                s.sendall(b"PONG\r\n")
+            elif not line or line.startswith(b"-ERR"):
+                raise Failed("nats-server said %r" % line)
+
+
 _given = set()
 
 
@@ -161,21 +180,21 @@ def find_program(name, package):
 
 # ---------------------------------------------------------------- processes
 
-def _die_with_parent():
+def die_with_parent():
+    """preexec_fn of children that must not outlive this process, however it ends."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Proc:
     """One child. Further attributes (url, port, urls) are what its maker knows of it."""
 
-    def __init__(self, name, argv, log, session):
+    def __init__(self, name, argv, log):
         self.name, self.argv, self.log = name, [str(a) for a in argv], log
-        # A session of its own keeps Ctrl-C of the terminal from it: it is stopped in order. One
-        # that is to stay behind may not die with this process.
+        # A session of its own keeps Ctrl-C of the terminal from it: it is stopped in order.
         with open(log, "ab") as out:
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out,
                                           stderr=out, start_new_session=True,
-                                          preexec_fn=None if session else _die_with_parent)
+                                          preexec_fn=die_with_parent)
 
     @property
     def pid(self):
@@ -232,9 +251,8 @@ def options(kw):
 class Procs:
     """Starts children in one temporary folder and ends them all."""
 
-    def __init__(self, jetrouter=None, stay=False):
+    def __init__(self, jetrouter=None):
         self.jetrouter = os.path.abspath(jetrouter or JETROUTER)
-        self.stay = stay  # children may outlive this process
         self.folder = tempfile.mkdtemp(prefix="jetrouter-")
         self.all = []
 
@@ -247,7 +265,7 @@ class Procs:
     def start(self, name, argv):
         if not os.path.exists(argv[0]):
             raise Failed("%s is missing: build it with ./dev build" % argv[0])
-        p = Proc(name, argv, os.path.join(self.folder, name + ".log"), self.stay)
+        p = Proc(name, argv, os.path.join(self.folder, name + ".log"))
         self.all.append(p)
         return p
 
@@ -314,7 +332,7 @@ class Procs:
         """The same command again; its log goes on."""
         if proc in self.all:
             self.all.remove(proc)
-        p = Proc(proc.name, proc.argv, proc.log, self.stay)
+        p = Proc(proc.name, proc.argv, proc.log)
         for key, value in vars(proc).items():
             if key in ("port", "url", "urls"):
                 setattr(p, key, value)
