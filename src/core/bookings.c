@@ -108,15 +108,39 @@ static int make(struct jr_bookings *bs, const struct jr_booking *b, struct jr_bo
     return 0;
 }
 
+static bool same_place(const struct jr_bookings *bs, const struct jr_booked *k,
+                       const struct jr_booking *b)
+{
+    const struct jr_member *m = &bs->members->v[k->member];
+    return m->worker_id == b->worker_id && m->dp_rank == b->dp_rank &&
+           k->b.n_blocks == b->n_blocks &&
+           (!b->n_blocks || memcmp(k->b.blocks, b->blocks, block_bytes(b->n_blocks)) == 0);
+}
+
+/* A base repeats what is booked. The booking stays, so that the time its prefill takes is measured
+ * from its admission and not from the last base. */
+static int repeat(struct jr_bookings *bs, struct jr_booked *k, const struct jr_booking *b,
+                  uint64_t now_ms)
+{
+    if (b->prefill_tokens == 0 && b->prefill_seconds == 0)
+        jr_bookings_first_token(bs, b->request, now_ms, NULL);
+    jr_bookings_progress(bs, b->request, b->output_blocks, now_ms);
+    return bs->counted && !k->in_active ? count(bs, k, now_ms) : 0;
+}
+
 int jr_bookings_add(struct jr_bookings *bs, const struct jr_booking *b, uint64_t now_ms,
                     struct jr_booked **ret)
 {
+    struct jr_booked *k = jr_bookings_find(bs, b->request);
+    if (k && same_place(bs, k, b)) {
+        if (ret)
+            *ret = k;
+        return repeat(bs, k, b, now_ms);
+    }
+    if (k)
+        drop(bs, k, now_ms);
     if (bs->n >= JR_REQUESTS_MAX || b->n_blocks > JR_PROMPT_BLOCKS_MAX)
         return JR_ELIMIT;
-    struct jr_booked *old = jr_bookings_find(bs, b->request);
-    if (old)
-        drop(bs, old, now_ms);
-    struct jr_booked *k;
     int err = make(bs, b, &k);
     if (err < 0)
         return err;

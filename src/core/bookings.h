@@ -37,7 +37,8 @@ struct jr_bookings {
 void jr_bookings_init(struct jr_bookings *bs, struct jr_mem *mem, struct jr_members *members,
                       struct jr_active *active, uint64_t *next_key);
 void jr_bookings_deinit(struct jr_bookings *bs, uint64_t now_ms);
-/* Copies. A request that is booked already is replaced (a base repeats it): JR_ENOMEM, JR_ELIMIT. */
+/* Copies. A request that is booked already is brought up to date (a base repeats it), or replaced
+ * when it is at another place: JR_ENOMEM, JR_ELIMIT. */
 JR_MUST_CHECK int jr_bookings_add(struct jr_bookings *bs, const struct jr_booking *b,
                                   uint64_t now_ms, struct jr_booked **ret);
 struct jr_booked *jr_bookings_find(const struct jr_bookings *bs, uint64_t request); /* or NULL */

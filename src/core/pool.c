@@ -191,6 +191,7 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
         return JR_EAGAIN;
     p->stepping = true;
     p->out = ret;
+    p->flushed = false;
     ret->n = 0;
     if (p->started_at_ms == 0)
         p->started_at_ms = event->now_ms ? event->now_ms : 1;
@@ -211,6 +212,20 @@ uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
     return p->flush_at_ms && p->flush_at_ms < at ? p->flush_at_ms : at;
 }
 
+/* Ready, and with the state of this stream: one that answers from an old index, or rebuilds, is of
+ * no use to its peers. */
+static bool holds_state(const struct jr_pool *p)
+{
+    return p->ready && p->has_position && !p->index_is_old && !p->rebuilding;
+}
+
+bool jr_pool_may_lead(const struct jr_pool *p)
+{
+    if (!p->config.durable || p->broken || p->too_new || p->digest_mismatch)
+        return false;
+    return holds_state(p) || (p->rebuilding && !jr_pool_peer_holds_state(p));
+}
+
 bool jr_pool_frozen(const struct jr_pool *p)
 {
     return p->snap == JR_SNAP_COPY;
@@ -223,21 +238,22 @@ bool jr_pool_has_slices(const struct jr_pool *p)
 
 void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
 {
+    bool holds = p->has_position && !p->index_is_old;
     *ret = (struct jr_replica_lease){
         .incarnation = p->config.incarnation,
         .format_max = 1,
         .rules_max = JR_RULES_VERSION,
-        .ready = p->ready,
-        .applied = p->has_position ? p->state->seq : 0,
+        .ready = holds_state(p),
+        .applied = holds ? p->state->seq : 0,
         .stream_created_ns = (uint64_t)p->stream_created_ns,
     };
     memcpy(ret->id, p->config.replica_id, sizeof ret->id);
     memcpy(ret->version, p->config.version, sizeof ret->version);
     memcpy(ret->address, p->config.address, sizeof ret->address);
     /* A candidate that is being installed needs what follows it, too. */
-    if (p->image && (!p->has_position || p->image->seq < ret->applied))
+    if (p->image)
         ret->applied = p->image->seq;
     const struct jr_digest_point *newest = jr_state_newest_point(p->state);
-    if (p->has_position && newest)
+    if (holds && !p->rebuilding && newest)
         ret->point = *newest;
 }

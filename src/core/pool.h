@@ -334,7 +334,8 @@ struct jr_peer_view {
 bool jr_pool_next_peer(struct jr_pool *pool, uint32_t *pos, struct jr_peer_view *ret);
 
 /* Fit to lead: it holds the state (or nobody does, in a rebuild) and agrees with its peers. A
- * leader that waits for somebody else's snapshot would wait for itself. */
+ * leader that waits for somebody else's snapshot would wait for itself. A history check does not
+ * end it. */
 bool jr_pool_may_lead(const struct jr_pool *pool);
 
 /* Index scores of a prompt, for tests and /state queries: calls fn in (worker, rank) order of age.

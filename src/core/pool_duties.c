@@ -52,8 +52,10 @@ static const char *snapshot_due(const struct jr_pool *p)
         return "messages";
     if (newest == 0 && p->stream_first > 1)
         return "nothing covers what was purged";
-    uint64_t age_ms = newest ? (uint64_t)(p->unix_ns - p->record.newest.created_ns) / 1000000 : 0;
-    if (newest && p->config.snapshot_max_age_ms && age_ms >= p->config.snapshot_max_age_ms)
+    /* The clock of who wrote it may be ahead of ours: then it is new. */
+    int64_t age_ms = newest ? (p->unix_ns - p->record.newest.created_ns) / 1000000 : 0;
+    if (age_ms > 0 && p->config.snapshot_max_age_ms &&
+        (uint64_t)age_ms >= p->config.snapshot_max_age_ms)
         return "age";
     return NULL;
 }
@@ -114,6 +116,8 @@ void jr_pool_copy_slice(struct jr_pool *p, uint32_t max)
     /* The one that is not the newest verified is written next, never the other. */
     const char *object =
         strcmp(p->record.newest.object, "snapshot-a") == 0 ? "snapshot-b" : "snapshot-a";
+    p->snap_ref = (struct jr_snapshot_ref){.seq = image->seq};
+    (void)jr_str_copy(p->snap_ref.object, sizeof p->snap_ref.object, object);
     a->u.write.image = image;
     (void)jr_str_copy(a->u.write.object, sizeof a->u.write.object, object);
     p->snap = JR_SNAP_WRITE;
@@ -127,6 +131,9 @@ void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref
         fail(p, jr_err_text(err));
         return;
     }
+    /* The answer to a job that was given up. */
+    if (ref->seq != p->snap_ref.seq || strcmp(ref->object, p->snap_ref.object) != 0)
+        return;
     p->snap_ref = *ref;
     p->snap = JR_SNAP_AGREE;
     p->snap_agree_until_ms = p->now_ms + AGREE_WAIT_MS;
@@ -231,7 +238,7 @@ static uint64_t purge_floor(const struct jr_pool *p)
 {
     const struct jr_snapshot_ref *previous = &p->record.previous;
     if (!previous->object[0] || previous->stream_created_ns != p->stream_created_ns ||
-        newest_seq(p) == 0)
+        newest_seq(p) == 0 || p->replicas.truncated)
         return 0;
     uint64_t floor = previous->seq < p->state->seq ? previous->seq : p->state->seq;
     for (uint32_t i = 0; i < p->replicas.n; i++) {
@@ -263,6 +270,8 @@ static void purge(struct jr_pool *p)
 
 void jr_pool_on_purged(struct jr_pool *p, int err)
 {
+    if (!p->purging)
+        return;
     p->purging = false;
     if (err < 0) {
         p->purged_to = 0; /* ask again */
@@ -292,9 +301,24 @@ void jr_pool_ask_reset(struct jr_pool *p, const char *token)
     struct jr_control *c = publish(p, JR_CONTROL_RESET);
     if (!c)
         return;
+    p->reset_pending = true;
+    p->reset_from = p->state->epoch;
+    if (token != p->reset_token)
+        (void)jr_str_copy(p->reset_token, sizeof p->reset_token, token);
     c->from = p->state->epoch;
     c->to = (struct jr_epoch){jr_rng_u64(&p->rng), p->state->epoch.n + 1};
     (void)jr_str_copy(c->token, sizeof c->token, token);
+}
+
+/* A Reset that was refused or lost is sent again until the epoch it was to follow is over, be it by
+ * another's Reset. */
+static void repeat_reset(struct jr_pool *p, bool may_repeat)
+{
+    const struct jr_epoch *e = &p->state->epoch;
+    if (e->n != p->reset_from.n || e->random != p->reset_from.random)
+        p->reset_pending = false;
+    else if (may_repeat && p->connected && jr_pool_recovery(p) == JR_REC_READY)
+        jr_pool_ask_reset(p, p->reset_token);
 }
 
 /* The parameters of the pool enter the log once. */
@@ -329,6 +353,8 @@ void jr_pool_duties_tick(struct jr_pool *p)
     bool may_repeat = !p->control_at_ms || p->now_ms - p->control_at_ms >= JR_POOL_REPEAT_MS;
     if (p->rebuilding && p->leader && p->connected && p->state->seq >= p->target_seq && may_repeat)
         jr_pool_ask_reset(p, p->config.reset_token);
+    else if (p->reset_pending)
+        repeat_reset(p, may_repeat);
     if (!on_duty(p))
         return;
     if (may_repeat)

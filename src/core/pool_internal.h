@@ -19,6 +19,8 @@
 
 #define JR_POOL_TICK_MS            100
 #define JR_POOL_RETRY_MS           1000 /* a failed look-up is asked again after this */
+#define JR_POOL_REBUILD_LOOK_MS    5000 /* so long a rebuild goes on before its peers are looked at */
+#define JR_POOL_REST_MS            500 /* a log that stood still so long gets a digest point */
 #define JR_POOL_REPEAT_MS          5000 /* a control message without effect is sent again after this */
 #define JR_POOL_REANNOUNCE_WAIT_MS 60000 /* ready after a reset without a worker's answer */
 #define JR_POOL_WANT_BASE_MS       100
@@ -73,11 +75,16 @@ struct jr_pool {
     uint64_t started_at_ms, connected_at_ms, listed_at_ms;
     bool ready, ready_said, broken, too_new;
     bool rebuilding;                 /* REBUILD: the Reset has not come yet */
+    uint64_t rebuild_at_ms;          /* when that began */
     uint64_t await_workers_until_ms; /* after a reset or rebuild; 0: no waiting */
     bool reset_asked;                /* --router-reset-states was acted on */
 
     /* membership */
     bool leader;
+    uint64_t rest_seq, rest_since_ms; /* where the log has stood still, and since when */
+    bool reset_pending;               /* a Reset that was asked for has no effect yet */
+    struct jr_epoch reset_from;
+    char reset_token[64];
     struct jr_map reannounced; /* mix(worker, rank) -> when */
     uint64_t scan_at_ms;
 
@@ -90,6 +97,7 @@ struct jr_pool {
     uint64_t batch_number, base_number;
     uint64_t base_at_ms;
     bool need_base, want_base, sync_open;
+    bool flushed; /* in this step: an action speaks of `sent` */
     uint64_t want_base_at_ms;
 
     /* leader's duties */
@@ -135,6 +143,7 @@ void jr_pool_members_tick(struct jr_pool *p);
 void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank);
 bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
 bool jr_pool_workers_announced(const struct jr_pool *p);
+bool jr_pool_peer_holds_state(const struct jr_pool *p);
 uint32_t jr_pool_block_size(const struct jr_pool *p);
 
 /* pool_route.c */

@@ -197,7 +197,7 @@ static void publish_gone(struct jr_pool *p, struct jr_worker *w)
 
 static bool may_judge(const struct jr_pool *p)
 {
-    return p->leader && p->connected && p->listed_at_ms &&
+    return p->leader && p->connected && !p->broken && !p->too_new && p->listed_at_ms &&
            p->now_ms - p->connected_at_ms >= p->config.lease_ttl_ms &&
            p->now_ms - p->listed_at_ms < p->config.lease_ttl_ms;
 }
@@ -238,6 +238,9 @@ void jr_pool_members_tick(struct jr_pool *p)
     if (p->now_ms < p->scan_at_ms || !p->config.durable)
         return;
     p->scan_at_ms = p->now_ms + SCAN_EVERY_MS;
+    uint64_t expiry = p->config.active_expiry_ms; /* also while cut off: they end nowhere else */
+    if (expiry && p->now_ms > expiry)
+        p->n.bookings_expired += jr_replicas_expire(&p->replicas, p->now_ms - expiry, p->now_ms);
     if (jr_pool_recovery(p) != JR_REC_READY && jr_pool_recovery(p) != JR_REC_CATCH_UP)
         return;
     find_lost_ranks(p);
@@ -245,7 +248,4 @@ void jr_pool_members_tick(struct jr_pool *p)
     for (uint32_t i = p->workers.n; i-- > 0;)
         if (!p->workers.v[i]->listed)
             judge_absent(p, p->workers.v[i]);
-    uint64_t expiry = p->config.active_expiry_ms;
-    if (expiry && p->now_ms > expiry)
-        p->n.bookings_expired += jr_replicas_expire(&p->replicas, p->now_ms - expiry, p->now_ms);
 }

@@ -40,9 +40,27 @@ static void drop_candidate(struct jr_pool *p)
     p->image = NULL;
 }
 
+/* Another state takes the place of what answered: an image of the old one under way is void. */
+static void replace_state(struct jr_pool *p, struct jr_state *fresh)
+{
+    jr_pool_snapshot_abort(p);
+    jr_state_destroy(p->state);
+    p->state = fresh;
+    p->n.recoveries++;
+}
+
+/* The identity of the stream: what was purged, and what stood still, was another's. */
+static void set_stream(struct jr_pool *p, int64_t created_ns)
+{
+    if (p->stream_created_ns != created_ns)
+        p->purged_to = 0;
+    p->stream_created_ns = created_ns;
+}
+
 static void go_load(struct jr_pool *p, const char *why)
 {
     drop_candidate(p);
+    p->rebuilding = false;
     p->index_is_old = p->has_position;
     p->snapshots_skipped = 0;
     p->load_skip[0] = '\0';
@@ -76,6 +94,8 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
         p->retry_at_ms = 0;
         drop_candidate(p);
         jr_pool_snapshot_abort(p);
+        p->purging = false; /* its outcome is unknown; asked again */
+        p->purged_to = 0;
         jr_pool_sync_lost(p);
         if (jr_pool_recovery(p) != JR_REC_COLD && jr_pool_recovery(p) != JR_REC_DEGRADED)
             move(p, JR_REC_DEGRADED, "NATS is gone");
@@ -138,7 +158,7 @@ static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, co
 {
     p->has_position = true;
     p->index_is_old = false;
-    p->stream_created_ns = f->created_ns;
+    set_stream(p, f->created_ns);
     p->target_seq = f->last_seq;
     struct jr_action *a = jr_pool_act(p, JR_ACT_START_READER);
     if (a) {
@@ -160,14 +180,12 @@ static int start_empty(struct jr_pool *p, uint64_t seq, const struct jr_stream_f
         return err;
     fresh->seq = seq;
     fresh->epoch_unknown = p->rebuilding;
-    jr_state_destroy(p->state);
-    p->state = fresh;
-    p->n.recoveries++;
+    replace_state(p, fresh);
     start_reading(p, f, p->rebuilding ? "nobody holds the purged part" : "from the first message");
     return 0;
 }
 
-static bool peer_holds_state(const struct jr_pool *p)
+bool jr_pool_peer_holds_state(const struct jr_pool *p)
 {
     for (uint32_t i = 0; i < p->replicas.n; i++) {
         const struct jr_peer *peer = p->replicas.v[i];
@@ -180,13 +198,15 @@ static bool peer_holds_state(const struct jr_pool *p)
 
 static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
 {
-    p->stream_created_ns = f->created_ns;
+    set_stream(p, f->created_ns);
+    p->rebuilding = false;
     if (f->first_seq <= 1)
         return start_empty(p, 0, f);
-    if (peer_holds_state(p)) {
-        /* Its leader owes a snapshot that fits; ask again. */
+    if (!p->listed_at_ms || jr_pool_peer_holds_state(p)) {
+        /* We do not know who is there yet, or its leader owes a snapshot that fits: ask again. */
         jr_trace_emit(&p->trace, JR_TRACE_WARN, "recovery.waiting",
-                      "why=\"a peer holds the state; waiting for its snapshot\" first_seq=%llu",
+                      "why=\"a peer holds the state, or may; waiting for its snapshot\" "
+                      "first_seq=%llu",
                       (unsigned long long)f->first_seq);
         move(p, JR_REC_LOAD_SNAPSHOT, "waiting for a peer's snapshot");
         p->load_skip[0] = '\0';
@@ -195,27 +215,8 @@ static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
         return 0;
     }
     p->rebuilding = true;
+    p->rebuild_at_ms = p->now_ms;
     return start_empty(p, f->first_seq - 1, f);
-}
-
-static int begin_import(struct jr_pool *p, const struct jr_stream_facts *f)
-{
-    int err = jr_state_create(&p->mem, &p->members, &p->fresh);
-    if (err == 0)
-        err = jr_state_import_begin(p->fresh, &p->import, p->image);
-    if (err == JR_ENOMEM)
-        return err;
-    if (err < 0) {
-        jr_trace_emit(&p->trace, JR_TRACE_ERROR, "snapshot.refused", "object=%s error=%s",
-                      p->image_ref.object, jr_err_name(err));
-        drop_candidate(p);
-        return without_snapshot(p, f);
-    }
-    p->importing = true;
-    p->stream_first = f->first_seq;
-    p->stream_last = f->last_seq;
-    p->stream_created_ns = f->created_ns;
-    return 0;
 }
 
 /* The other of the two objects gets its chance; then there is none. */
@@ -229,6 +230,32 @@ static int skip_snapshot(struct jr_pool *p, const char *why, const struct jr_str
         return without_snapshot(p, f);
     move(p, JR_REC_LOAD_SNAPSHOT, why);
     ask_load(p);
+    return 0;
+}
+
+/* A snapshot that cannot be installed. What is wrong with us (memory, rules we do not know) is no
+ * fault of the snapshot: nobody rebuilds for it, this replica stops. */
+static int refuse_image(struct jr_pool *p, int err, const struct jr_stream_facts *f)
+{
+    if (err != JR_ENOMEM && err != JR_EVERSION)
+        return skip_snapshot(p, jr_err_text(err), f);
+    bool *flag = err == JR_EVERSION ? &p->too_new : &p->broken;
+    *flag = true;
+    drop_candidate(p);
+    jr_trace_emit(&p->trace, JR_TRACE_ERROR, "snapshot.refused", "object=%s error=%s hint=\"%s\"",
+                  p->image_ref.object, jr_err_name(err), jr_err_hint(err));
+    return 0;
+}
+
+static int begin_import(struct jr_pool *p, const struct jr_stream_facts *f)
+{
+    int err = jr_state_create(&p->mem, &p->members, &p->fresh);
+    if (err == 0)
+        err = jr_state_import_begin(p->fresh, &p->import, p->image);
+    if (err < 0)
+        return refuse_image(p, err, f);
+    p->importing = true;
+    set_stream(p, f->created_ns);
     return 0;
 }
 
@@ -265,10 +292,9 @@ static void install(struct jr_pool *p)
 {
     jr_state_import_end(p->fresh, &p->import);
     p->importing = false;
-    jr_state_destroy(p->state);
-    p->state = p->fresh;
+    p->rebuilding = false;
+    replace_state(p, p->fresh);
     p->fresh = NULL;
-    p->n.recoveries++;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.restored",
                   "object=%s seq=%llu entries=%llu workers=%u", p->image_ref.object,
                   (unsigned long long)p->state->seq,
@@ -291,7 +317,7 @@ void jr_pool_import_slice(struct jr_pool *p, uint32_t max)
     struct jr_stream_facts f = {.created_ns = p->stream_created_ns,
                                 .first_seq = p->stream_first,
                                 .last_seq = p->stream_last};
-    if (skip_snapshot(p, jr_err_text(err), &f) < 0)
+    if (refuse_image(p, err, &f) < 0)
         p->broken = true;
 }
 
@@ -339,7 +365,10 @@ static void on_reset_applied(struct jr_pool *p)
 
 static void on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect)
 {
-    if (effect & JR_EFFECT_REANNOUNCE)
+    /* In a replay the answer may stand further on in the log; what is still lost at its end is found
+     * by its lease. */
+    enum jr_recovery at = jr_pool_recovery(p);
+    if ((effect & JR_EFFECT_REANNOUNCE) && (at == JR_REC_READY || at == JR_REC_CATCH_UP))
         jr_pool_reannounce(p, msg->u.batch.worker_id, msg->u.batch.dp_rank);
     if (effect & JR_EFFECT_RESET)
         on_reset_applied(p);
@@ -381,6 +410,19 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
 
 /* ---------------------------------------------------------------- the clock */
 
+/* A digest point at rest, so that quiet replicas can be compared, too. Only where the log stood
+ * still for a while: there all replicas rest at the same sequence, and a trickle does not push the
+ * common points out of the ring. */
+static void rest_point(struct jr_pool *p)
+{
+    if (p->state->seq != p->rest_seq) {
+        p->rest_seq = p->state->seq;
+        p->rest_since_ms = p->now_ms;
+    } else if (p->state->seq >= p->target_seq && p->now_ms - p->rest_since_ms >= JR_POOL_REST_MS) {
+        jr_state_record_point(p->state);
+    }
+}
+
 void jr_pool_recovery_tick(struct jr_pool *p)
 {
     if (jr_pool_recovery(p) == JR_REC_COLD && !p->connected &&
@@ -393,11 +435,16 @@ void jr_pool_recovery_tick(struct jr_pool *p)
             ask_info(p, candidate_seq(p));
         p->retry_at_ms = 0;
     }
-    if (reading(p))
-        caught_up(p);
-    /* A digest point at rest, so that quiet replicas can be compared, too. */
-    if (reading(p) && p->state->seq == p->stream_last && p->state->seq >= p->target_seq)
-        jr_state_record_point(p->state);
+    if (!reading(p))
+        return;
+    caught_up(p);
+    if (p->rebuilding && jr_pool_peer_holds_state(p) &&
+        p->now_ms - p->rebuild_at_ms >= JR_POOL_REBUILD_LOOK_MS) {
+        jr_pool_act(p, JR_ACT_STOP_READER);
+        go_load(p, "a peer holds the state after all");
+        return;
+    }
+    rest_point(p);
 }
 
 const char *jr_pool_not_ready_because(const struct jr_pool *p)
@@ -467,8 +514,9 @@ void jr_pool_judge_ready(struct jr_pool *p)
         p->ready = false;
     if (p->ready == p->ready_said)
         return;
-    p->ready_said = p->ready;
     struct jr_action *a = jr_pool_act(p, JR_ACT_READY);
-    if (a)
-        a->u.ready = p->ready;
+    if (!a)
+        return;
+    a->u.ready = p->ready;
+    p->ready_said = p->ready;
 }

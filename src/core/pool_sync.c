@@ -2,6 +2,8 @@
 /* What we tell the peers of our live requests, and what they tell us. docs/protocol.md §6. */
 #include "core/pool_internal.h"
 
+#include <string.h>
+
 #define DELTA_BYTES     96 /* encoded size of a delta without its hashes, generously */
 #define BATCH_BYTES     (128 << 10)
 #define BLOCKS_SENT_MAX 16384 /* of one prompt: a longer one counts less on the peers */
@@ -41,6 +43,7 @@ static void flush(struct jr_pool *p)
     p->want_base = false;
     b->deltas = p->pending.v;
     b->n_deltas = p->pending.n;
+    p->flushed = true;
     struct jr_delta *v = p->sent.v;
     uint32_t cap = p->sent.cap;
     p->sent.v = p->pending.v;
@@ -52,17 +55,20 @@ static void flush(struct jr_pool *p)
 }
 
 /* A request that was admitted and is over before the peers heard of it is not worth a word. Its
- * blocks are about to be freed, so nothing pending may point to them. */
+ * blocks are about to be freed, so nothing pending may point to them. The end of an earlier life of
+ * the same request stays. */
 static bool forget_pending(struct jr_pool *p, uint64_t request)
 {
     bool admitted = false;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < p->pending.n; i++) {
         struct jr_delta *d = &p->pending.v[i];
-        if (d->b.request != request)
+        if (d->b.request != request || d->type == JR_DELTA_DONE) {
             p->pending.v[kept++] = *d;
-        else
+        } else {
             admitted = admitted || d->type == JR_DELTA_ADMIT;
+            p->pending_bytes -= delta_bytes(d);
+        }
     }
     p->pending.n = kept;
     return admitted;
@@ -75,8 +81,10 @@ void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_b
     if (!may_send(p) || p->need_base)
         return; /* the base that comes has it */
     struct jr_delta d = {.type = type, .b = *b};
-    if (type != JR_DELTA_ADMIT)
+    if (type != JR_DELTA_ADMIT) {
         d.b.n_blocks = 0;
+        d.b.blocks = NULL;
+    }
     if (d.b.n_blocks > BLOCKS_SENT_MAX)
         d.b.n_blocks = BLOCKS_SENT_MAX;
     if (p->pending_bytes + delta_bytes(&d) > BATCH_BYTES)
@@ -109,7 +117,8 @@ void jr_pool_on_sync_opened(struct jr_pool *p)
 
 int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch)
 {
-    if (!p->config.replica_sync)
+    /* Our own come back when the stream is read from its start, a former life's among them. */
+    if (!p->config.replica_sync || strcmp(batch->replica, p->config.replica_id) == 0)
         return 0;
     p->n.sync_received++;
     if (batch->want_base)
@@ -126,8 +135,8 @@ int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch)
     return err;
 }
 
-/* All our live requests, in parts. They are laid out in `sent`, whose turn it is to be free: a
- * flush in the same step would overwrite it, so pending deltas are dropped, being in the base. */
+/* All our live requests, in parts. They are laid out in `sent`, whose turn it is to be free unless
+ * this step flushed; pending deltas are dropped, being in the base. */
 static int lay_out_base(struct jr_pool *p)
 {
     p->sent.n = 0;
@@ -199,7 +208,8 @@ void jr_pool_sync_tick(struct jr_pool *p)
     bool due = p->now_ms - p->base_at_ms >= p->config.base_interval_ms;
     bool asked = p->need_base && p->now_ms - p->base_at_ms >= JR_POOL_WANT_BASE_MS;
     if (due || asked || p->base_number == 0) {
-        send_base(p);
+        if (!p->flushed) /* else at the next step */
+            send_base(p);
         return;
     }
     if (p->flush_at_ms && p->now_ms >= p->flush_at_ms) {

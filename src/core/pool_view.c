@@ -114,13 +114,6 @@ bool jr_pool_next_peer(struct jr_pool *p, uint32_t *pos, struct jr_peer_view *re
     return true;
 }
 
-bool jr_pool_may_lead(const struct jr_pool *p)
-{
-    if (p->broken || p->too_new || p->digest_mismatch)
-        return false;
-    return p->rebuilding || jr_pool_recovery(p) == JR_REC_READY;
-}
-
 int jr_pool_scores(struct jr_pool *p, const uint64_t *prefix, uint32_t n,
                    void (*fn)(void *ctx, uint64_t worker_id, uint32_t dp_rank, uint32_t blocks),
                    void *ctx)

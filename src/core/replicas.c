@@ -65,7 +65,7 @@ static void become(struct jr_peer *p, uint64_t incarnation, uint64_t now_ms)
     jr_bookings_clear(&p->bookings, now_ms);
     p->incarnation = incarnation;
     p->last_number = 0;
-    p->base_read = p->in_base = false;
+    p->base_read = p->in_base = p->heard = false;
     p->wants = true;
     p->redo.n = 0;
 }
@@ -101,16 +101,23 @@ static void forget_old(struct jr_replicas *rs, uint64_t forget_ms, uint64_t now_
 int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leases, uint32_t n,
                      const char *self, uint64_t forget_ms, uint64_t now_ms)
 {
+    rs->truncated = false;
     for (uint32_t i = 0; i < n; i++) {
         if (strcmp(leases[i].id, self) == 0)
             continue;
         struct jr_peer *p;
         int err = find_or_make(rs, leases[i].id, &p);
+        if (err == JR_ELIMIT) {
+            rs->truncated = true;
+            rs->refused++;
+            continue;
+        }
         if (err < 0)
             return err;
         p->lease = leases[i];
         p->last_seen_ms = now_ms;
-        if (p->incarnation != leases[i].incarnation && p->last_number == 0)
+        /* A list may be older than the batches we heard. */
+        if (p->incarnation != leases[i].incarnation && !p->heard)
             become(p, leases[i].incarnation, now_ms);
     }
     for (uint32_t i = 0; i < rs->n; i++) {
@@ -243,6 +250,7 @@ int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
     /* The stream keeps the order of a sender's subject, so another incarnation is a newer one. */
     if (batch->incarnation != p->incarnation)
         become(p, batch->incarnation, now_ms);
+    p->heard = true;
     p->last_seen_ms = now_ms;
     rs->received++;
     judge_listed(p, now_ms);
@@ -258,6 +266,8 @@ int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
         p->last_number = batch->number;
         err = apply_deltas(rs, p, batch, speed, now_ms);
     }
+    if (err < 0) /* a part of it is missing now */
+        p->wants = true;
     if (p->wants)
         *ret_want_base = true;
     return err;

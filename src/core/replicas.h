@@ -29,6 +29,7 @@ struct jr_peer {
     uint64_t incarnation; /* of the bookings */
     bool listed;          /* its lease, with this incarnation */
     bool has_lease;
+    bool heard; /* a batch of this incarnation came */
     struct jr_replica_lease lease;
     uint64_t last_seen_ms; /* lease or batch */
     uint64_t last_number;  /* of its batches; 0: none yet */
@@ -50,6 +51,7 @@ struct jr_replicas {
     struct jr_active *active;
     uint64_t *next_key;
     JR_ARR_FIELDS(struct jr_peer *); /* owned; sorted by id */
+    bool truncated;                  /* the last list had more than JR_REPLICAS_MAX */
     uint64_t gaps, received, refused;
 };
 
@@ -59,7 +61,8 @@ void jr_replicas_deinit(struct jr_replicas *rs, uint64_t now_ms);
 struct jr_peer *jr_replicas_find(const struct jr_replicas *rs, const char *id); /* or NULL */
 
 /* A re-list: leases of all replicas but ours. Those not in it stop counting at once; they are
- * forgotten after forget_ms. JR_ENOMEM, JR_ELIMIT. */
+ * forgotten after forget_ms. More than JR_REPLICAS_MAX: the rest is left out and counted, and
+ * `truncated` says so. JR_ENOMEM. */
 JR_MUST_CHECK int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leases,
                                    uint32_t n, const char *self, uint64_t forget_ms,
                                    uint64_t now_ms);

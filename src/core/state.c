@@ -12,7 +12,7 @@ int jr_state_create(struct jr_mem *mem, struct jr_members *members, struct jr_st
         return JR_ENOMEM;
     s->mem = mem;
     s->members = members;
-    s->rule_version = JR_RULES_VERSION;
+    s->rule_version = JR_RULES_FIRST;
     int err = jr_index_create(mem, 0, &s->index);
     if (err < 0) {
         jr_mem_free(mem, s, sizeof *s);
@@ -112,17 +112,20 @@ static int rank_for(struct jr_state *s, const struct jr_kv_batch *batch, uint32_
     return *ret_refused ? 0 : err;
 }
 
-/* Dynamo's `cleared` speaks for the whole worker; ours for one rank. */
+/* Dynamo's `cleared` speaks for the whole worker, but for the ranks that one of our bridges speaks
+ * for; ours, in whatever format, for one rank. */
 static void clear_blocks(struct jr_state *s, const struct jr_kv_batch *batch, uint32_t member)
 {
-    if (!batch->dynamo) {
+    if (batch->incarnation != 0) {
         jr_index_clear(s->index, member);
         return;
     }
     uint32_t m = jr_members_first(s->members, batch->worker_id);
-    for (; m != JR_MEMBER_NONE; m = jr_members_next(s->members, m))
-        if (rank_of(s, m))
+    for (; m != JR_MEMBER_NONE; m = jr_members_next(s->members, m)) {
+        const struct jr_state_rank *r = rank_of(s, m);
+        if (r && r->incarnation == 0)
             jr_index_clear(s->index, m);
+    }
 }
 
 static int apply_stored(struct jr_state *s, uint32_t member, const struct jr_kv_event *e)
@@ -188,8 +191,7 @@ static int apply_dynamo(struct jr_state *s, const struct jr_kv_batch *batch)
     return apply_events(s, batch, member, 0);
 }
 
-/* A begin batch makes its incarnation current at this sequence and clears the rank. One that names
- * the present incarnation is a repeat of what was applied, and an overlap like any other. */
+/* A begin batch makes its incarnation current at this sequence and clears the rank. */
 static int apply_begin(struct jr_state *s, const struct jr_kv_batch *batch, uint32_t *ret_effect)
 {
     uint32_t member;
@@ -214,7 +216,9 @@ static int apply_batch(struct jr_state *s, const struct jr_kv_batch *batch, uint
     uint32_t member = jr_members_find(s->members, batch->worker_id, batch->dp_rank);
     struct jr_state_rank *r = member == JR_MEMBER_NONE ? NULL : rank_of(s, member);
     bool current = r && r->incarnation == batch->incarnation;
-    if (batch->begin && (!current || r->waiting))
+    /* One that names the present incarnation with ids that were applied is a repeat, an overlap like
+     * any other; with newer ids it is the bridge beginning anew. */
+    if (batch->begin && (!current || r->waiting || batch->first_id > r->newest_id))
         return apply_begin(s, batch, ret_effect);
     if (!current || r->waiting) {
         s->counters.dropped_stale++;
@@ -249,7 +253,8 @@ static void apply_worker_gone(struct jr_state *s, const struct jr_control *c, ui
 }
 
 /* One message, applied only when the epoch is the one it was decided in, so that two resets that
- * race are one. */
+ * race are one. Everything goes, parameters and counters, too: replicas that rebuild from different
+ * places of the log are equal from here on. */
 static void apply_reset(struct jr_state *s, const struct jr_control *c, uint32_t *ret_effect)
 {
     bool follows = c->from.n == s->epoch.n && c->from.random == s->epoch.random;
@@ -257,6 +262,10 @@ static void apply_reset(struct jr_state *s, const struct jr_control *c, uint32_t
         return;
     s->epoch_unknown = false;
     drop_all_ranks(s);
+    s->params = (struct jr_pool_params){0};
+    jr_index_set_entries_max(s->index, 0);
+    s->rule_version = JR_RULES_FIRST;
+    s->counters = (struct jr_state_counters){0};
     s->epoch = c->to;
     memcpy(s->reset_token, c->token, sizeof s->reset_token);
     s->reset_token[sizeof s->reset_token - 1] = '\0';
@@ -280,7 +289,8 @@ static int apply_control(struct jr_state *s, const struct jr_control *c, uint32_
     case JR_CONTROL_USE_VERSION:
         if (c->rule_version > JR_RULES_VERSION)
             return JR_EVERSION;
-        s->rule_version = c->rule_version;
+        if (c->rule_version > s->rule_version) /* only ever raised */
+            s->rule_version = c->rule_version;
         return 0;
     case JR_CONTROL_ADOPT:
         *ret_effect |= JR_EFFECT_ADOPT;

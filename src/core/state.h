@@ -18,6 +18,7 @@
 #include "core/index.h"
 #include "core/members.h"
 
+#define JR_RULES_FIRST   1 /* the rules a log begins with */
 #define JR_RULES_VERSION 1 /* newest apply rules this program knows */
 
 struct jr_state_rank {

@@ -134,6 +134,7 @@ static void import_header(struct jr_state *s, const struct jr_image *image)
     jr_index_set_entries_max(s->index, image->params.index_entries_max);
     s->epoch = image->epoch;
     memcpy(s->reset_token, image->reset_token, sizeof s->reset_token);
+    s->reset_token[sizeof s->reset_token - 1] = '\0';
     s->seq = image->seq;
     s->msg_time_ns = image->msg_time_ns;
     s->msg_hash = image->msg_hash;

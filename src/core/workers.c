@@ -135,6 +135,8 @@ int jr_workers_ghost(struct jr_workers *ws, uint64_t worker_id, uint64_t now_ms)
 void jr_workers_unlist(struct jr_worker *w, bool removed, uint64_t now_ms)
 {
     w->removed = w->removed || removed;
+    if (w->removed)
+        w->state = JR_WORKER_DOWN;
     if (!w->listed && w->unlisted_at_ms)
         return;
     w->listed = false;
