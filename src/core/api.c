@@ -116,7 +116,8 @@ static struct jr_str str_of(const char *text)
 uint32_t jetrouter_hash_tokens(const struct jetrouter *r, const struct jetrouter_request *request,
                                uint64_t *ret)
 {
-    struct jr_hash_salt salt = {str_of(request->lora), str_of(request->cache_salt)};
+    struct jr_hash_salt salt = {.lora = str_of(request->lora),
+                                .cache_salt = str_of(request->cache_salt)};
     return jr_hash_local(&salt, request->tokens, request->n_tokens, r->block_size, ret);
 }
 

@@ -36,16 +36,17 @@ uint64_t jr_hash_seed_lora(struct jr_str lora)
     return lora.n == 0 ? JR_HASH_SEED : JR_HASH_SEED + XXH3_64bits(lora.p, lora.n);
 }
 
+uint64_t jr_hash_salt_part(struct jr_str cache_salt)
+{
+    return cache_salt.n == 0 ? 0 : XXH3_64bits_withSeed(cache_salt.p, cache_salt.n, 1);
+}
+
 uint64_t jr_hash_seed(const struct jr_hash_salt *salt)
 {
-    uint64_t seed = JR_HASH_SEED;
-
     if (!salt)
-        return seed;
-    seed = jr_hash_seed_lora(salt->lora);
-    if (salt->cache_salt.n > 0)
-        seed += XXH3_64bits_withSeed(salt->cache_salt.p, salt->cache_salt.n, 1);
-    return seed;
+        return JR_HASH_SEED;
+    return jr_hash_seed_lora(salt->lora) + jr_hash_salt_part(salt->cache_salt) +
+           salt->cache_salt_part;
 }
 
 uint32_t jr_hash_local(const struct jr_hash_salt *salt, const uint32_t *tokens, uint32_t n_tokens,

@@ -23,6 +23,8 @@
 struct jr_hash_salt {
     struct jr_str lora;
     struct jr_str cache_salt;
+    /* What jr_hash_salt_part gave for a cache salt whose text is not at hand any more; 0: none. */
+    uint64_t cache_salt_part;
 };
 
 /* Multimodal objects that touch one block, any order, duplicates kept. Borrows. */
@@ -34,6 +36,8 @@ struct jr_hash_mm {
 /* Seed of the local hashes; salt may be NULL. */
 uint64_t jr_hash_seed(const struct jr_hash_salt *salt);
 uint64_t jr_hash_seed_lora(struct jr_str lora);
+/* What a cache salt adds to the seed; 0 for an empty one. */
+uint64_t jr_hash_salt_part(struct jr_str cache_salt);
 
 /* Local hashes of all full blocks into ret_local[n_tokens / block_size]; returns their number.
  * block_size 0 gives 0. salt may be NULL. */
