@@ -156,11 +156,11 @@ static void end(struct jr_bridge *b)
     b->closings++; /* ours: nothing is freed before this function is through */
     jr_timer_stop(b->tick);
     log_summary(b);
+    jr_bridge_engine_stop(b);
     if (b->sub) {
         b->closings++;
         jr_zmq_sub_close(b->sub, on_part_closed, b);
     }
-    jr_bridge_engine_stop(b);
     if (b->publisher) {
         b->closings++;
         jr_js_publisher_close(b->publisher, on_part_closed, b);

@@ -102,27 +102,27 @@ static void read_sglang(struct jr_bridge *b, struct jr_str body)
 static void hold(struct jr_bridge *b, struct jr_zmq_msg *m)
 {
     m->msg.next = NULL;
-    *b->held_tail = m;
-    b->held_tail = (struct jr_zmq_msg **)&m->msg.next;
+    *b->held_tail = &m->msg;
+    b->held_tail = &m->msg.next;
 }
 
 static struct jr_zmq_msg *unhold(struct jr_bridge *b)
 {
-    struct jr_zmq_msg *m = b->held_head;
+    struct jr_msg *m = b->held_head;
     if (!m)
         return NULL;
-    b->held_head = (struct jr_zmq_msg *)(void *)m->msg.next;
+    b->held_head = m->next;
     if (!b->held_head)
         b->held_tail = &b->held_head;
-    return m;
+    return (struct jr_zmq_msg *)(void *)m; /* its first member */
 }
 
 static void hold_first(struct jr_bridge *b, struct jr_zmq_msg *m)
 {
-    m->msg.next = (struct jr_msg *)(void *)b->held_head;
+    m->msg.next = b->held_head;
     if (!b->held_head)
-        b->held_tail = (struct jr_zmq_msg **)&m->msg.next;
-    b->held_head = m;
+        b->held_tail = &m->msg.next;
+    b->held_head = &m->msg;
 }
 
 /* What is held, in order, until a gap that a replay may fill. The window of the subscriber bounds

@@ -60,7 +60,7 @@ struct jr_bridge {
     uint64_t health_at_ms;
     bool warned_health, warned_block_size;
     struct jr_zmq_sub *sub;
-    struct jr_zmq_msg *held_head, **held_tail; /* live messages that wait for a replay */
+    struct jr_msg *held_head, **held_tail; /* jr_zmq_msg that wait for a replay */
     bool replaying;
     bool started; /* the first begin was asked for */
     uint32_t replay_tries;

@@ -539,7 +539,7 @@ static struct proxied *new_proxied(struct jr_frontend *f, struct jr_http_request
 
 static void begin(struct proxied *x, const struct jr_openai_request *r)
 {
-    struct jr_hash_salt salt = {r->lora_name, r->cache_salt};
+    struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
     bool has_ids = r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS;
     if (has_ids)
         take_tokens(x, x->f->tokens.v, x->f->tokens.n, &salt);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/bridge/bridge.h"
+
+#include "base/log.h"
+#include "io/signal.h"
+
+struct bridge_process {
+    const struct jr_config *cfg;
+    struct jr_loop *loop;
+    struct jr_nats *nats;
+    struct jr_http_client *client;
+    struct jr_signals *signals;
+    struct jr_bridge *bridge;
+    struct jr_errmsg *e;
+    int err;
+    bool stopping;
+};
+
+void jr_bridge_nats_config(const struct jr_config *cfg, struct jr_nats_config *ret)
+{
+    *ret = (struct jr_nats_config){
+        .servers = jr_config_str(cfg, JR_CFG_NATS_SERVER),
+        .name = "jetrouter-bridge",
+        .user = jr_config_str(cfg, JR_CFG_NATS_AUTH_USERNAME),
+        .password = jr_config_str(cfg, JR_CFG_NATS_AUTH_PASSWORD),
+        .token = jr_config_str(cfg, JR_CFG_NATS_AUTH_TOKEN),
+        .nkey_seed_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_NKEY),
+        .creds_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_CREDENTIALS_FILE),
+        .tls_ca = jr_config_str(cfg, JR_CFG_NATS_TLS_CA),
+        .tls_cert = jr_config_str(cfg, JR_CFG_NATS_TLS_CERT),
+        .tls_key = jr_config_str(cfg, JR_CFG_NATS_TLS_KEY),
+    };
+}
+
+static void on_bridge_closed(void *ctx)
+{
+    struct bridge_process *p = ctx;
+    jr_loop_stop(p->loop);
+}
+
+static void stop(struct bridge_process *p)
+{
+    if (p->stopping || !p->bridge)
+        return;
+    p->stopping = true;
+    jr_bridge_close(p->bridge, on_bridge_closed, p);
+}
+
+static void on_signal(void *ctx, int signum)
+{
+    jr_log(JR_LOG_INFO, "bridge.stop", "signal=%d", signum);
+    stop(ctx);
+}
+
+static void on_fatal(void *ctx, int err, const char *text)
+{
+    struct bridge_process *p = ctx;
+    p->err = jr_errmsg_set(p->e, err, "%s", text);
+    stop(p);
+}
+
+static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
+{
+    static const char *const events[] = {"nats.connected", "nats.lost", "nats.error",
+                                         "nats.closed"};
+    jr_log(event == JR_NATS_CONNECTED ? JR_LOG_INFO : JR_LOG_WARN, events[event], "words=\"%s\"",
+           text ? text : "");
+    if (event == JR_NATS_CLOSED) /* refused for good: only another configuration helps */
+        on_fatal(ctx, JR_ECONN, text && text[0] ? text : "the NATS server refuses this client");
+}
+
+/* A bridge that starts without NATS is told so at once; one that loses it keeps trying. */
+static int connect_nats(struct bridge_process *p)
+{
+    struct jr_nats_config nats;
+    jr_bridge_nats_config(p->cfg, &nats);
+    nats.loop = p->loop;
+    nats.on_event = on_nats;
+    nats.ctx = p;
+    int err = jr_nats_connect(&nats, &p->nats, p->e);
+    return err < 0 ? err : jr_nats_check_jetstream(p->nats, p->e);
+}
+
+static int start_bridge(struct bridge_process *p)
+{
+    const struct jr_config *cfg = p->cfg;
+    uint32_t n;
+    struct jr_bridge_config config = {
+        .loop = p->loop,
+        .nats = p->nats,
+        .client = p->client,
+        .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
+        .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
+        .engine_url = jr_config_str(cfg, JR_CFG_ENGINE_URL),
+        .kv_endpoint = jr_config_str(cfg, JR_CFG_KV_EVENTS_ENDPOINT),
+        .replay_endpoint = jr_config_str(cfg, JR_CFG_KV_EVENTS_REPLAY_ENDPOINT),
+        .worker_id = jr_config_u64(cfg, JR_CFG_WORKER_ID),
+        .block_size = jr_config_source(cfg, JR_CFG_BLOCK_SIZE) == JR_CFG_FROM_DEFAULT
+                          ? 0
+                          : jr_config_u32(cfg, JR_CFG_BLOCK_SIZE),
+        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
+        .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
+        .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
+        .on_fatal = on_fatal,
+        .ctx = p,
+    };
+    return jr_bridge_create(&config, &p->bridge, p->e);
+}
+
+static void on_client_closed(void *ctx)
+{
+    struct bridge_process *p = ctx;
+    jr_loop_stop(p->loop);
+}
+
+static int run(struct bridge_process *p)
+{
+    struct jr_http_client_config http = {
+        .connect_timeout_ms = 1000, .idle_timeout_ms = 30000, .idle_per_host_max = 2};
+    int err = connect_nats(p);
+    if (err == 0)
+        err = jr_http_client_create(p->loop, &http, &p->client);
+    if (err == 0)
+        err = start_bridge(p);
+    if (err == 0) {
+        err = jr_signals_create(p->loop, on_signal, p, &p->signals);
+        if (err < 0)
+            stop(p);
+        jr_loop_run(p->loop);
+        jr_signals_destroy(p->signals);
+    }
+    if (p->client) {
+        jr_http_client_close(p->client, on_client_closed, p);
+        jr_loop_run(p->loop);
+    }
+    jr_nats_close(p->nats);
+    return err < 0 ? err : p->err;
+}
+
+int jr_bridge_main(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    struct bridge_process p = {.cfg = cfg, .e = e};
+    if (jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) != 0)
+        return jr_errmsg_set(e, JR_EUNSUPPORTED,
+                             "--event-format json is not supported yet: leave it at batch");
+    int err = jr_loop_create(&p.loop);
+    if (err < 0)
+        return err;
+    err = run(&p);
+    jr_loop_destroy(p.loop);
+    return err;
+}
