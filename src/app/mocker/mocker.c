@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/mocker/mocker.h"
+#include "app/bridge/bridge.h"
 #include "app/mocker/mock_worker.h"
 #include "app/mocker/toy_tokenizer.h"
 #include "base/assert.h"
@@ -18,6 +19,10 @@ struct mocker {
     uint32_t n; /* that listen */
     uint32_t n_closing;
     bool stopping;
+    struct jr_nats *nats; /* with --bridge */
+    struct jr_http_client *client;
+    struct jr_bridge **bridges;
+    uint32_t n_bridges;
 };
 
 /* ---- options ------------------------------------------------------------------------ */
@@ -87,14 +92,77 @@ static int start_worker(struct mocker *m, struct jr_mock_worker_config *config, 
     return 0;
 }
 
+/* What `bound` names, as a bridge of this machine connects to it. */
+static char *local_endpoint(const char *host, const char *bound)
+{
+    const char *colon = strrchr(bound, ':');
+    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    return colon ? jr_xprintf("tcp://%s%s", any ? "127.0.0.1" : host, colon) : NULL;
+}
+
 /* --bridge: registers engine i and publishes its KV events to JetStream, in this process. */
 static int start_bridge(struct mocker *m, uint32_t i, struct jr_errmsg *e)
 {
-    (void)m;
-    (void)i;
-    return jr_errmsg_set(e, JR_EUNSUPPORTED,
-                         "--bridge is not supported by this build: run `jetrouter bridge` beside "
-                         "the mocker");
+    const struct jr_config *cfg = m->cfg;
+    const char *host = jr_config_str(cfg, JR_CFG_HTTP_HOST);
+    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    char *url =
+        jr_xprintf("http://%s:%u", any ? "127.0.0.1" : host, jr_mock_worker_port(m->workers[i]));
+    char *kv = local_endpoint(host, jr_mock_worker_kv_endpoint(m->workers[i]));
+    char *replay = local_endpoint(host, jr_mock_worker_replay_endpoint(m->workers[i]));
+    uint64_t id = jr_config_u64(cfg, JR_CFG_WORKER_ID);
+    uint32_t n;
+    struct jr_bridge_config config = {
+        .loop = m->loop,
+        .nats = m->nats,
+        .client = m->client,
+        .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
+        .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
+        .engine_url = url,
+        .kv_endpoint = kv,
+        .replay_endpoint = replay,
+        .worker_id = id ? id + i : 0,
+        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
+        .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
+        .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
+    };
+    int err = jr_bridge_create(&config, &m->bridges[i], e);
+    m->n_bridges += err == 0;
+    jr_xfree(url);
+    jr_xfree(kv);
+    jr_xfree(replay);
+    return err;
+}
+
+static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
+{
+    (void)ctx;
+    if (event == JR_NATS_CONNECTED)
+        jr_log(JR_LOG_INFO, "nats.connected", "words=\"%s\"", text ? text : "");
+    else
+        jr_log(JR_LOG_WARN, "nats.lost", "words=\"%s\"", text ? text : "");
+}
+
+static int start_bridges(struct mocker *m, uint32_t n, struct jr_errmsg *e)
+{
+    struct jr_http_client_config http = {
+        .connect_timeout_ms = 1000, .idle_timeout_ms = 30000, .idle_per_host_max = 2};
+    struct jr_nats_config nats;
+    if (jr_config_enum(m->cfg, JR_CFG_EVENT_FORMAT) != 0)
+        return jr_errmsg_set(e, JR_EUNSUPPORTED,
+                             "--event-format json is not supported yet: leave it at batch");
+    jr_bridge_nats_config(m->cfg, &nats);
+    nats.loop = m->loop;
+    nats.on_event = on_nats;
+    m->bridges = jr_xalloc(n * sizeof *m->bridges);
+    int err = jr_nats_connect(&nats, &m->nats, e);
+    if (err == 0)
+        err = jr_nats_check_jetstream(m->nats, e);
+    if (err == 0)
+        err = jr_http_client_create(m->loop, &http, &m->client);
+    for (uint32_t i = 0; i < n && err == 0; i++)
+        err = start_bridge(m, i, e);
+    return err;
 }
 
 static int start_workers(struct mocker *m, struct jr_errmsg *e)
@@ -111,8 +179,8 @@ static int start_workers(struct mocker *m, struct jr_errmsg *e)
         config.engine.hash_seed++; /* as of engines in processes of their own, up to vLLM 0.28 */
         err = start_worker(m, &config, i, e);
     }
-    for (uint32_t i = 0; i < n && err == 0 && jr_config_bool(m->cfg, JR_CFG_BRIDGE); i++)
-        err = start_bridge(m, i, e);
+    if (err == 0 && jr_config_bool(m->cfg, JR_CFG_BRIDGE))
+        err = start_bridges(m, n, e);
     return err;
 }
 
@@ -142,16 +210,36 @@ static void on_closed(void *ctx)
         jr_loop_stop(m->loop);
 }
 
+static void stop_workers(struct mocker *m)
+{
+    m->n_closing = m->n + 1; /* ours: nothing stops before this function is through */
+    for (uint32_t i = 0; i < m->n; i++)
+        jr_mock_worker_close(m->workers[i], on_closed, m);
+    if (m->client) {
+        m->n_closing++;
+        jr_http_client_close(m->client, on_closed, m);
+    }
+    on_closed(m);
+}
+
+static void on_bridge_closed(void *ctx)
+{
+    struct mocker *m = ctx;
+    if (--m->n_closing == 0)
+        stop_workers(m);
+}
+
+/* The workers leave the registry before they end. */
 static void stop(struct mocker *m)
 {
     if (m->stopping)
         return;
     m->stopping = true;
-    m->n_closing = m->n;
-    if (m->n == 0)
-        jr_loop_stop(m->loop);
-    for (uint32_t i = 0; i < m->n; i++)
-        jr_mock_worker_close(m->workers[i], on_closed, m);
+    m->n_closing = m->n_bridges;
+    for (uint32_t i = 0; i < m->n_bridges; i++)
+        jr_bridge_close(m->bridges[i], on_bridge_closed, m);
+    if (m->n_bridges == 0)
+        stop_workers(m);
 }
 
 static void on_signal(void *ctx, int signum)
@@ -187,8 +275,10 @@ int jr_mocker_main(const struct jr_config *cfg, struct jr_errmsg *e)
     if (err < 0)
         return err;
     err = run(&m, e);
+    jr_nats_close(m.nats);
     jr_openai_parser_destroy(m.parser);
     jr_xfree(m.workers);
+    jr_xfree(m.bridges);
     jr_loop_destroy(m.loop);
     return err;
 }
