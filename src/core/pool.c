@@ -174,6 +174,8 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
 /* What is due by the clock or by level, after every event: cheap when nothing is. */
 static void after(struct jr_pool *p, bool is_tick)
 {
+    if (is_tick)
+        p->tick_at_ms = p->now_ms + JR_POOL_TICK_MS;
     if (is_tick && p->config.durable) {
         jr_pool_recovery_tick(p);
         jr_pool_duties_tick(p);
@@ -208,7 +210,7 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
 
 uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
 {
-    uint64_t at = p->now_ms + JR_POOL_TICK_MS;
+    uint64_t at = p->tick_at_ms; /* other events do not put it off */
     return p->flush_at_ms && p->flush_at_ms < at ? p->flush_at_ms : at;
 }
 

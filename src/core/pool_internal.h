@@ -72,6 +72,7 @@ struct jr_pool {
     uint64_t retry_at_ms; /* 0: nothing to ask again */
     char load_skip[32];
     bool connected;
+    uint64_t tick_at_ms; /* when the next tick is due */
     uint64_t started_at_ms, connected_at_ms, listed_at_ms;
     bool ready, ready_said, broken, too_new;
     bool rebuilding;                 /* REBUILD: the Reset has not come yet */

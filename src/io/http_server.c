@@ -151,6 +151,17 @@ void jr_http_server_drain(struct jr_http_server *s)
     }
 }
 
+uint64_t jr_http_server_busy(const struct jr_http_server *s)
+{
+    uint64_t n = 0;
+    JR_LIST_FOREACH (it, &s->conns) {
+        const struct jr_http_conn *c = JR_CONTAINER_OF(it, struct jr_http_conn, node);
+        const enum jr_http_state state = jr_http_state(c);
+        n += state != JR_HTTP_CLOSED && (state != JR_HTTP_IDLE || jr_http_conn_queued(c) > 0);
+    }
+    return n;
+}
+
 void jr_http_server_close(struct jr_http_server *s, void (*cb)(void *ctx), void *ctx)
 {
     if (s == NULL)

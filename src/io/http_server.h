@@ -48,6 +48,9 @@ const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_ser
 /* No new connections; kept-alive ones close after their present answer, idle ones now. One that was
  * accepted but sent nothing yet may still send its first request. */
 void jr_http_server_drain(struct jr_http_server *s);
+/* Connections with a request under way or with bytes that are not sent yet. After drain: when it is
+ * 0, closing cuts nobody off. */
+uint64_t jr_http_server_busy(const struct jr_http_server *s);
 /* Closes everything; requests under way see on_gone first. cb (may be NULL) fires when all is gone.
  */
 void jr_http_server_close(struct jr_http_server *s, void (*cb)(void *ctx), void *ctx);

@@ -29,24 +29,31 @@ bool jr_driver_job_done(struct jr_driver *d)
 
 /* ---------------------------------------------------------------- actions */
 
+/* Does the worker answer? Only the status counts; the body is let pass. */
 struct probe {
+    struct jr_list node;
     struct jr_driver *d;
     uint64_t worker_id;
+    struct jr_http_exchange *exchange;
+    int status;
 };
 
-static void on_probed(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+static void on_probe_head(void *ctx, const struct jr_http_reply *reply)
 {
-    (void)body;
-    struct probe *probe = ctx;
-    struct jr_driver *d = probe->d;
+    struct probe *p = ctx;
+    p->status = reply->status;
+}
+
+static void on_probe_end(void *ctx, int err)
+{
+    struct probe *p = ctx;
+    struct jr_driver *d = p->d;
     struct jr_event ev = {.type = JR_EV_PROBED};
-    ev.u.probed.worker_id = probe->worker_id;
-    ev.u.probed.healthy = err == 0 && reply->status == 200;
-    jr_xfree(probe);
-    if (jr_driver_job_done(d))
-        jr_driver_step(d, &ev);
-    else
-        jr_driver_maybe_closed(d);
+    ev.u.probed.worker_id = p->worker_id;
+    ev.u.probed.healthy = err == 0 && p->status == 200;
+    jr_list_remove(&p->node);
+    jr_xfree(p);
+    jr_driver_step(d, &ev);
 }
 
 static void probe(struct jr_driver *d, uint64_t worker_id, const char *url)
@@ -54,12 +61,28 @@ static void probe(struct jr_driver *d, uint64_t worker_id, const char *url)
     char health[JR_URL_MAX + 16];
     snprintf(health, sizeof health, "%s/health", url);
     struct probe *p = jr_xalloc(sizeof *p);
-    *p = (struct probe){d, worker_id};
-    struct jr_http_fetch fetch = {
-        .url = health, .method = "GET", .first_byte_timeout_ms = 2000, .total_timeout_ms = 3000};
-    d->jobs++;
-    if (jr_http_client_whole(d->config.client, &fetch, 64 << 10, on_probed, p) < 0) {
-        d->jobs--;
+    *p = (struct probe){.d = d, .worker_id = worker_id};
+    struct jr_http_fetch fetch = {.url = health,
+                                  .method = "GET",
+                                  .first_byte_timeout_ms = 2000,
+                                  .total_timeout_ms = 3000,
+                                  .on_head = on_probe_head,
+                                  .on_end = on_probe_end,
+                                  .ctx = p};
+    jr_list_push_back(&d->probes, &p->node);
+    if (jr_http_client_fetch(d->config.client, &fetch, &p->exchange) == 0)
+        return;
+    jr_list_remove(&p->node);
+    jr_xfree(p);
+}
+
+/* A worker that does not answer must not hold up the end. */
+static void cancel_probes(struct jr_driver *d)
+{
+    JR_LIST_FOREACH_SAFE (it, &d->probes) {
+        struct probe *p = JR_CONTAINER_OF(it, struct probe, node);
+        jr_http_exchange_cancel(p->exchange);
+        jr_list_remove(&p->node);
         jr_xfree(p);
     }
 }
@@ -211,6 +234,7 @@ void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
                jr_err_name(err));
     else
         run_actions(d, acts);
+    d->step_err = err;
     d->depth--;
     jr_actions_deinit(&inner, d->pool);
     if (d->depth > 0 || d->closing)
@@ -258,7 +282,9 @@ int jr_driver_route(struct jr_driver *d, const struct jr_route *route, jr_driver
     struct jr_event ev = {.type = JR_EV_ROUTE};
     ev.u.route = *route;
     jr_driver_step(d, &ev);
-    return 0;
+    /* Unanswered after a step that failed: nobody would ever answer it. */
+    struct jr_driver_route_wait w;
+    return d->step_err < 0 && take_wait(d, route->id, &w) ? d->step_err : 0;
 }
 
 static void request_event(struct jr_driver *d, enum jr_event_type type, uint64_t id, uint32_t n)
@@ -440,6 +466,7 @@ int jr_driver_create(const struct jr_driver_config *config, struct jr_driver **r
     d->loop = config->loop;
     d->nats = config->nats;
     d->queue_tail = &d->queue_head;
+    jr_list_init(&d->probes);
     d->incarnation = config->pool.incarnation;
     jr_mem_init(&d->waits_mem);
     struct jr_trace trace = {on_trace, d};
@@ -470,7 +497,7 @@ static void on_closed_part(void *ctx)
     jr_driver_maybe_closed(d);
 }
 
-/* Readers, publisher, probes and lanes have all ended: the last of them frees. */
+/* Readers, publisher and lanes have all ended: the last of them frees. */
 void jr_driver_maybe_closed(struct jr_driver *d)
 {
     if (!d->closing || d->closings || d->jobs)
@@ -493,6 +520,7 @@ static void close_part(struct jr_driver *d, struct jr_js_reader *reader)
 void jr_driver_close_rest(struct jr_driver *d)
 {
     d->closing = true;
+    cancel_probes(d);
     d->closings++; /* ours: nothing is freed before this function is through */
     jr_timer_stop(d->tick);
     jr_driver_stop_reader(d);

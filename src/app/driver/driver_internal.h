@@ -10,6 +10,7 @@
 #define JR_APP_DRIVER_DRIVER_INTERNAL_H
 
 #include "app/driver/driver.h"
+#include "base/list.h"
 #include "io/js_kv.h"
 #include "io/js_publish.h"
 #include "io/js_reader.h"
@@ -42,11 +43,13 @@ struct jr_driver {
     bool closing;
     void (*close_cb)(void *ctx);
     void *close_ctx;
-    uint32_t jobs;     /* lane jobs and probes under way */
-    uint32_t closings; /* readers and the publisher that are closing */
+    uint32_t jobs;         /* lane jobs under way */
+    struct jr_list probes; /* under way */
+    uint32_t closings;     /* readers and the publisher that are closing */
     uint64_t last_id;
     struct jr_driver_stats stats;
     bool was_ready;
+    int step_err; /* of the last step */
 
     /* the route whose answer is being waited for; more than one only with a queue */
     struct {
@@ -58,6 +61,7 @@ struct jr_driver {
     bool connected; /* told to the pool */
     bool opened;    /* streams and buckets are there */
     bool opening;
+    uint64_t opening_generation; /* of the connection that is being opened on */
     struct jr_timer *open_retry;
     char stream[JR_STREAM_NAME_MAX], sync_stream[JR_STREAM_NAME_MAX];
     char leases_bucket[JR_STREAM_NAME_MAX], state_bucket[JR_STREAM_NAME_MAX];

@@ -102,8 +102,11 @@ static void done_open(struct jr_job *job)
     struct jr_driver *d = o->d;
     bool go_on = jr_driver_job_done(d);
     d->opening = false;
+    bool same = d->opening_generation == jr_nats_generation(d->nats);
     if (go_on && job->err < 0) {
         open_failed(d, o);
+    } else if (go_on && (!same || !jr_nats_connected(d->nats))) {
+        jr_driver_open(d); /* it went meanwhile: at once, or when it is back */
     } else if (go_on) {
         take_handles(d, o);
         warn_foreign_settings(d, &o->info);
@@ -126,6 +129,7 @@ void jr_driver_open(struct jr_driver *d)
         return;
     struct open_job *o = jr_xalloc(sizeof *o);
     *o = (struct open_job){.job = {.run = run_open, .done = done_open}, .d = d};
+    d->opening_generation = jr_nats_generation(d->nats);
     d->opening = jr_driver_submit(d, d->control_lane, &o->job);
     if (!d->opening)
         jr_xfree(o);

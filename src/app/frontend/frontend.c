@@ -14,8 +14,24 @@
 
 #define STATIC_ASK_MS   2000
 #define STATIC_BODY_MAX ((size_t)1 << 20)
+#define DRAIN_LOOK_MS   20
 
 /* ---------------------------------------------------------------- pools */
+
+static void fatal(struct jr_frontend *f, int err, const char *words)
+{
+    if (f->stopping)
+        return;
+    f->exit_err = err;
+    (void)jr_errmsg_set(&f->exit_msg, err, "%s", words);
+    f->stopping = true;
+    jr_loop_stop(f->loop);
+}
+
+static void on_driver_fatal(void *ctx, int err, const char *words)
+{
+    fatal(ctx, err, words);
+}
 
 static int add_driver(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
 {
@@ -26,6 +42,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .nats_replicas = jr_config_u32(f->cfg, JR_CFG_NATS_REPLICAS),
         .stream_max_bytes = jr_config_u64(f->cfg, JR_CFG_STREAM_MAX_BYTES),
         .on_tail = jr_service_tail,
+        .on_fatal = on_driver_fatal,
         .ctx = f,
     };
     int err = jr_pool_config_from(f->cfg, component, &config.pool, e);
@@ -136,14 +153,6 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
 
 /* ---------------------------------------------------------------- NATS */
 
-static void fatal(struct jr_frontend *f, int err, const char *words)
-{
-    f->exit_err = err;
-    (void)jr_errmsg_set(&f->exit_msg, err, "%s", words);
-    f->stopping = true;
-    jr_loop_stop(f->loop);
-}
-
 static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
 {
     struct jr_frontend *f = ctx;
@@ -152,10 +161,17 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
         return;
     }
     if (event == JR_NATS_CLOSED) { /* refused for good: only another configuration helps */
-        fatal(f, JR_ECONN, text && text[0] ? text : "the NATS server refuses this client");
-        return;
+        const char *words = text && text[0] ? text : "the NATS server refuses this client";
+        if (!f->had_nats) {
+            fatal(f, JR_ECONN, words);
+            return;
+        }
+        /* Routing outlives NATS: what is known serves on until somebody restarts this replica. */
+        jr_log(JR_LOG_ERROR, "nats.refused", "words=\"%s\" hint=\"%s\"", words,
+               "correct the credentials and restart this replica; it routes on what it knows");
     }
     bool connected = event == JR_NATS_CONNECTED;
+    f->had_nats = f->had_nats || connected;
     jr_log(connected ? JR_LOG_INFO : JR_LOG_WARN, connected ? "nats.connected" : "nats.lost",
            "server=%s", f->nats_url);
     for (uint32_t i = 0; i < f->n_drivers; i++)
@@ -183,6 +199,7 @@ static int connect_nats(struct jr_frontend *f, struct jr_errmsg *e)
         .ctx = f,
     };
     int err = jr_nats_connect(&nats, &f->nats, e);
+    f->had_nats = err == 0;
     if (err != JR_ENONATS || jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS) == 0)
         return err;
     jr_log(JR_LOG_WARN, "nats.unreachable", "server=%s words=\"%s\" hint=\"%s\"", f->nats_url,
@@ -216,31 +233,35 @@ static void stop(struct jr_frontend *f)
         return;
     f->stopping = true;
     jr_log(JR_LOG_INFO, "frontend.stop", "inflight=%u", f->inflight);
+    jr_timer_stop(f->drain_timer);
     jr_proxy_abort_all(f);
     jr_service_close_tails(f);
     close_drivers(f);
 }
 
-void jr_frontend_maybe_drained(struct jr_frontend *f)
-{
-    if (f->server_drained && f->inflight == 0)
-        stop(f);
-}
-
 /* not ready ─ drain delay ─► no new connections ─ in-flight finish, up to the time-out ─► leases
- * given back ─► exit */
+ * given back ─► exit
+ *
+ * Looked at from a timer, never from the end of a request: that may be deep within a step of a
+ * driver. An answer counts as long as a byte of it waits for its client. */
 static void on_drain_timer(void *ctx)
 {
     struct jr_frontend *f = ctx;
+    uint64_t now = jr_loop_now_ms(f->loop);
     if (!f->server_drained) {
         f->server_drained = true;
+        f->drain_until_ms = now + jr_config_ms(f->cfg, JR_CFG_DRAIN_TIMEOUT_SECS);
+        jr_service_close_tails(f);
         jr_http_server_drain(f->server);
-        jr_timer_start(f->drain_timer, jr_config_ms(f->cfg, JR_CFG_DRAIN_TIMEOUT_SECS) + 1, 0);
-        jr_frontend_maybe_drained(f);
+        jr_timer_start(f->drain_timer, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
         return;
     }
-    jr_log(JR_LOG_WARN, "drain.timeout", "inflight=%u", f->inflight);
-    stop(f);
+    if (f->inflight == 0 && jr_http_server_busy(f->server) == 0) {
+        stop(f);
+    } else if (now >= f->drain_until_ms) {
+        jr_log(JR_LOG_WARN, "drain.timeout", "inflight=%u", f->inflight);
+        stop(f);
+    }
 }
 
 void jr_frontend_drain(struct jr_frontend *f)
@@ -257,7 +278,10 @@ void jr_frontend_drain(struct jr_frontend *f)
 static void on_signal(void *ctx, int signum)
 {
     struct jr_frontend *f = ctx;
-    (void)signum;
+    if (f->stopping) { /* NATS does not answer, and somebody has no time: leases end by themselves */
+        jr_log(JR_LOG_WARN, "frontend.third_signal", "signal=%d", signum);
+        _exit(128 + signum);
+    }
     if (f->draining) {
         jr_log(JR_LOG_WARN, "frontend.second_signal", "inflight=%u", f->inflight);
         stop(f);
@@ -294,6 +318,10 @@ static int read_admin_token(struct jr_frontend *f, struct jr_errmsg *e)
     }
     (void)fclose(file);
     line[strcspn(line, "\r\n")] = '\0';
+    if (!line[0] || strlen(line) == sizeof line - 1)
+        return jr_errmsg_set(e, JR_ECONFIG,
+                             "--admin-token-file: the first line of %s must be 1 to %zu bytes",
+                             path, sizeof line - 2);
     f->admin_token = jr_xstrdup(line);
     return 0;
 }
@@ -363,9 +391,10 @@ static void on_embedded_ready(void *ctx, const char *url)
     struct jr_frontend *f = ctx;
     (void)jr_str_copy(f->nats_url, sizeof f->nats_url, url);
     jr_log(JR_LOG_INFO, "nats.embedded", "url=%s", url);
-    int err = start_pools(f, &f->exit_msg);
+    struct jr_errmsg e = {""};
+    int err = start_pools(f, &e);
     if (err < 0)
-        fatal(f, err, f->exit_msg.text);
+        fatal(f, err, e.text);
 }
 
 static void on_embedded_failed(void *ctx, const char *words)
@@ -405,6 +434,9 @@ static void on_part_closed(void *ctx)
 /* What start made, in reverse; after an orderly stop or a failed start. */
 static void free_parts(struct jr_frontend *f)
 {
+    f->stopping = true;
+    jr_proxy_abort_all(f); /* before the drivers: what is booked is freed there */
+    jr_service_close_tails(f);
     if (f->loop) {
         f->closings = 1;
         if (f->n_drivers) {
@@ -424,11 +456,13 @@ static void free_parts(struct jr_frontend *f)
         if (--f->closings > 0)
             jr_loop_run(f->loop);
     }
+    jr_proxy_free_rest(f);
     jr_nats_close(f->nats);
     if (f->embedded) {
+        f->closings = 1; /* at once when it had ended by itself */
         jr_embedded_nats_stop(f->embedded, on_part_closed, f);
-        f->closings = 1;
-        jr_loop_run(f->loop);
+        if (f->closings > 0)
+            jr_loop_run(f->loop);
     }
     jr_signals_destroy(f->signals);
     jr_timer_destroy(f->drain_timer);
@@ -438,6 +472,7 @@ static void free_parts(struct jr_frontend *f)
     jr_tokens_deinit(&f->tokens);
     jr_openai_parser_destroy(f->parser);
     jr_metrics_destroy(f->metrics);
+    jr_xfree(f->scraped);
     jr_xfree(f->admin_token);
 }
 

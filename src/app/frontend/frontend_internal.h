@@ -49,6 +49,8 @@ struct jr_frontend {
     struct jr_list proxied;  /* requests under way */
     uint32_t inflight;
     struct jr_list tails; /* /admin/tail streams */
+    uint64_t *scraped;    /* ids of the workers in the last /metrics */
+    uint32_t n_scraped;
     uint32_t migration_limit;
     enum jr_router_mode mode;
     /* end of life */
@@ -56,6 +58,7 @@ struct jr_frontend {
     struct jr_timer *drain_timer;
     uint64_t drain_until_ms;
     bool server_drained;
+    bool had_nats; /* was connected once */
     uint32_t closings;
     int exit_err;
     struct jr_errmsg exit_msg;
@@ -72,6 +75,8 @@ void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int st
 /* proxy.c */
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);
 void jr_proxy_abort_all(struct jr_frontend *f);
+/* When the client is closed: what waited for a tokenizer's answer. */
+void jr_proxy_free_rest(struct jr_frontend *f);
 
 /* state_json.c, scrape.c */
 void jr_state_json(struct jr_frontend *f, struct jr_buf *b);
@@ -85,6 +90,5 @@ enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg);
 /* frontend.c */
 bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why);
 void jr_frontend_drain(struct jr_frontend *f);
-void jr_frontend_maybe_drained(struct jr_frontend *f); /* a request ended */
 
 #endif

@@ -50,6 +50,7 @@ struct proxied {
     char model[JR_MODEL_MAX];
     uint64_t started_ns, first_token_ns;
 
+    char *lora, *cache_salt; /* owned; NULL when the prompt came as ids */
     uint32_t n_tokens;
     uint64_t *prefix; /* owned */
     uint32_t n_prefix;
@@ -67,6 +68,7 @@ struct proxied {
     bool is_sse;
     struct jr_sse sse;
     bool sse_broken;
+    uint8_t last[2]; /* bytes relayed */
     struct jr_buf kept;
     struct jr_openai_progress progress;
     uint32_t output_told;
@@ -82,8 +84,9 @@ static void free_proxied(struct proxied *x)
     jr_xfree(x->prefix);
     jr_sse_deinit(&x->sse);
     jr_buf_deinit(&x->kept);
+    jr_xfree(x->lora);
+    jr_xfree(x->cache_salt);
     jr_xfree(x);
-    jr_frontend_maybe_drained(f);
 }
 
 static void unbook(struct proxied *x)
@@ -104,10 +107,11 @@ static void count_end(struct proxied *x, const char *status, const char *error_t
 {
     struct jr_metrics *m = x->f->metrics;
     double secs = (double)(jr_loop_now_ns() - x->started_ns) / 1e9;
+    const char *model = x->driver ? x->model : ""; /* a name that is not served is no label */
     jr_metric_add(
         m, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
-        JR_LABELS(x->model, endpoint_of(x), x->stream ? "stream" : "unary", status, error_type), 1);
-    jr_metric_observe(m, JR_METRIC_FRONTEND_REQUEST_DURATION_SECONDS, JR_LABELS(x->model), secs);
+        JR_LABELS(model, endpoint_of(x), x->stream ? "stream" : "unary", status, error_type), 1);
+    jr_metric_observe(m, JR_METRIC_FRONTEND_REQUEST_DURATION_SECONDS, JR_LABELS(model), secs);
 }
 
 /* Before anything was relayed: an error of ours. */
@@ -184,7 +188,9 @@ static void end_cut(struct proxied *x, int err)
         jr_buf_init(&b, 64 << 10);
         struct jr_openai_failure failure = {
             .status = 502, .message = "the worker ended its answer before it was whole"};
-        jr_buf_puts(&b, "event: error\ndata: ");
+        /* An event that was cut is ended first: ours must not become its last line. */
+        bool between = x->last[1] == '\n' && x->last[0] == '\n';
+        jr_buf_puts(&b, between ? "event: error\ndata: " : "\n\nevent: error\ndata: ");
         jr_openai_error_write(&b, &failure);
         jr_buf_puts(&b, "\n\n");
         (void)!jr_http_respond_write(x->req, b.p, b.n);
@@ -274,6 +280,11 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
 static void on_data(void *ctx, const void *p, size_t n)
 {
     struct proxied *x = ctx;
+    const uint8_t *bytes = p;
+    if (n > 0) {
+        x->last[0] = n > 1 ? bytes[n - 2] : x->last[1];
+        x->last[1] = bytes[n - 1];
+    }
     observe(x, p, n);
     if (jr_http_respond_write(x->req, p, n) == JR_EAGAIN)
         jr_http_exchange_pause(x->exchange);
@@ -290,10 +301,25 @@ static void on_writable(void *ctx)
 
 static void route(struct proxied *x);
 
+/* --request-timeout-secs is for the whole request, however many workers had it. */
+static uint64_t time_left_ms(const struct proxied *x)
+{
+    uint64_t limit = jr_config_ms(x->f->cfg, JR_CFG_REQUEST_TIMEOUT_SECS);
+    uint64_t spent = (jr_loop_now_ns() - x->started_ns) / 1000000;
+    if (limit == 0)
+        return UINT32_MAX;
+    return spent < limit ? limit - spent : 0;
+}
+
 /* Dead before the first byte: another worker gets it, with a new booking. */
 static void retry(struct proxied *x, int err)
 {
     unbook(x);
+    if (time_left_ms(x) == 0) {
+        end_error(x, 504, NULL, "timeout",
+                  "no worker answered within --request-timeout-secs: retry later");
+        return;
+    }
     jr_metric_add(x->f->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
     if (x->n_exclude < EXCLUDE_MAX)
         x->exclude[x->n_exclude++] = x->worker_id;
@@ -342,6 +368,7 @@ static int send_upstream(struct proxied *x, const char *worker_url)
     jr_buf_printf(&headers, "X-Data-Parallel-Rank: %u\r\n", x->dp_rank);
     char url[JR_URL_MAX + 64];
     struct jr_str path = jr_http_request_path(x->req), body = jr_http_request_body(x->req);
+    uint64_t left = time_left_ms(x);
     snprintf(url, sizeof url, "%s%.*s", worker_url, (int)path.n, path.p);
     struct jr_http_fetch fetch = {
         .url = url,
@@ -350,7 +377,9 @@ static int send_upstream(struct proxied *x, const char *worker_url)
         .extra_headers = jr_buf_str(&headers),
         .body = body.p,
         .n_body = body.n,
-        .total_timeout_ms = (uint32_t)jr_config_ms(x->f->cfg, JR_CFG_REQUEST_TIMEOUT_SECS),
+        .total_timeout_ms = left == UINT32_MAX ? 0
+                            : left > 0         ? (uint32_t)left
+                                               : 1,
         .on_head = on_head,
         .on_data = on_data,
         .on_end = on_end,
@@ -451,8 +480,13 @@ static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, 
         err = jr_tokenize_reply_parse(body.p, body.n, &f->tokens, &answer, NULL);
     jr_metric_add(f->metrics, JR_METRIC_TOKENIZE_TOTAL, JR_LABELS(err == 0 ? "asked" : "failed"),
                   1);
+    struct jr_hash_salt salt = {{0}, {0}};
+    if (x->lora)
+        salt.lora = jr_str_of(x->lora, strlen(x->lora));
+    if (x->cache_salt)
+        salt.cache_salt = jr_str_of(x->cache_salt, strlen(x->cache_salt));
     if (err == 0)
-        take_tokens(x, f->tokens.v, f->tokens.n, NULL);
+        take_tokens(x, f->tokens.v, f->tokens.n, &salt);
     route(x); /* without ids: by load alone */
 }
 
@@ -480,6 +514,8 @@ static void tokenize(struct proxied *x, const struct jr_openai_request *r)
                                   .n_body = b.n,
                                   .total_timeout_ms = 5000};
     jr_sm_move(&x->sm, ST_TOKENIZE, "text");
+    x->lora = r->lora_name.n ? jr_xstrndup(r->lora_name.p, r->lora_name.n) : NULL;
+    x->cache_salt = r->cache_salt.n ? jr_xstrndup(r->cache_salt.p, r->cache_salt.n) : NULL;
     int err =
         b.err ? b.err : jr_http_client_whole(x->f->client, &fetch, TOKENIZE_MAX, on_tokenized, x);
     jr_buf_deinit(&b);
@@ -598,4 +634,10 @@ void jr_proxy_abort_all(struct jr_frontend *f)
         if (x->sm.state != ST_TOKENIZE)
             free_proxied(x);
     }
+}
+
+void jr_proxy_free_rest(struct jr_frontend *f)
+{
+    JR_LIST_FOREACH_SAFE (it, &f->proxied)
+        free_proxied(JR_CONTAINER_OF(it, struct proxied, node));
 }

@@ -23,7 +23,8 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_APPLIED_SEQ, (double)v->applied_seq},
         {JR_METRIC_STREAM_FIRST_SEQ, (double)v->stream_first_seq},
         {JR_METRIC_STREAM_LAST_SEQ, (double)v->stream_last_seq},
-        {JR_METRIC_LAG_MESSAGES, (double)(v->stream_last_seq - v->applied_seq)},
+        {JR_METRIC_LAG_MESSAGES,
+         v->stream_last_seq > v->applied_seq ? (double)(v->stream_last_seq - v->applied_seq) : 0},
         {JR_METRIC_LOG_MESSAGES_TOTAL, (double)v->counters.log_messages},
         {JR_METRIC_KV_EVENTS_TOTAL, (double)v->counters.kv_events},
         {JR_METRIC_HISTORY_CHECKS_TOTAL, (double)v->counters.history_checks},
@@ -152,8 +153,46 @@ static void process(struct jr_frontend *f)
                   (double)s->header_timeouts);
 }
 
+static uint32_t all_workers(struct jr_frontend *f, uint64_t **ret)
+{
+    uint32_t n = 0, cap = 0;
+    uint64_t *ids = NULL;
+    struct jr_worker_view w;
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);) {
+            if (n == cap)
+                ids = jr_xrealloc(ids, (cap = cap ? 2 * cap : 16) * sizeof *ids);
+            ids[n++] = w.worker_id;
+        }
+    *ret = ids;
+    return n;
+}
+
+/* A worker that left takes its series along, or they would stand for ever at their last value. */
+static void forget_workers(struct jr_frontend *f)
+{
+    uint64_t *now;
+    uint32_t n = all_workers(f, &now);
+    for (uint32_t i = 0, at = 0; i < f->n_scraped; i++) {
+        uint32_t k = 0; /* both lists have the pools' order: mostly found where the last one was */
+        while (k < n && now[(at + k) % n] != f->scraped[i])
+            k++;
+        if (k < n) {
+            at = (at + k) % n;
+            continue;
+        }
+        char id[24];
+        snprintf(id, sizeof id, "%llu", (unsigned long long)f->scraped[i]);
+        jr_metrics_forget(f->metrics, "worker_id", id);
+    }
+    jr_xfree(f->scraped);
+    f->scraped = now;
+    f->n_scraped = n;
+}
+
 void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
 {
+    forget_workers(f);
     process(f);
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_pool_view v;

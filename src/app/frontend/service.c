@@ -13,8 +13,8 @@
 
 #define STATE_BYTES_MAX ((size_t)64 << 20)
 
-void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
-                      const char *param, const char *code, const char *message)
+static void error_with(struct jr_frontend *f, struct jr_http_request *req, int status,
+                       const char *param, const char *code, const char *message, const char *extra)
 {
     struct jr_openai_failure failure = {
         .status = status, .param = param, .code = code, .message = message};
@@ -24,9 +24,15 @@ void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int st
     char number[16];
     snprintf(number, sizeof number, "%d", status);
     jr_metric_add(f->metrics, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS(number), 1);
-    const char *extra = status == 503 || status == 529 ? "Retry-After: 1\r\n" : NULL;
     jr_http_respond(req, status, "application/json", extra, b.p, b.n);
     jr_buf_deinit(&b);
+}
+
+void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
+                      const char *param, const char *code, const char *message)
+{
+    const char *extra = status == 503 || status == 529 ? "Retry-After: 1\r\n" : NULL;
+    error_with(f, req, status, param, code, message, extra);
 }
 
 static void answer_json(struct jr_http_request *req, int status, struct jr_buf *b)
@@ -191,7 +197,13 @@ static void admin_reset(struct jr_frontend *f, struct jr_http_request *req)
     json_t *root = body.n ? json_loadb(body.p, body.n, 0, NULL) : NULL;
     const char *given = json_string_value(json_object_get(root, "token"));
     bool fits = jr_str_copy(token, sizeof token, given ? given : "");
+    bool is_object = body.n == 0 || json_is_object(root);
     json_decref(root);
+    if (!is_object) {
+        jr_service_error(f, req, 400, NULL, NULL,
+                         "the body is not a JSON object: send {\"token\":\"TOKEN\"} or nothing");
+        return;
+    }
     if (!fits) {
         jr_service_error(f, req, 400, "token", NULL, "the token is longer than 63 bytes");
         return;
@@ -245,6 +257,10 @@ static void on_tail_writable(void *ctx)
 
 static void admin_tail(struct jr_frontend *f, struct jr_http_request *req)
 {
+    if (jr_str_eq(jr_http_request_method(req), "HEAD")) {
+        jr_http_respond(req, 200, "application/x-ndjson", NULL, NULL, 0);
+        return;
+    }
     struct tail *t = jr_xalloc(sizeof *t);
     t->f = f;
     t->req = req;
@@ -333,22 +349,33 @@ static void serve(struct jr_frontend *f, struct jr_http_request *req, const stru
     p->fn(f, req);
 }
 
+static void wrong_method(struct jr_frontend *f, struct jr_http_request *req, const char *allowed)
+{
+    char words[64], extra[64];
+    snprintf(words, sizeof words, "this path is for %s", allowed);
+    snprintf(extra, sizeof extra, "Allow: %s\r\n",
+             strcmp(allowed, "GET") == 0 ? "GET, HEAD" : allowed);
+    error_with(f, req, 405, NULL, NULL, words, extra);
+}
+
 void jr_service_request(void *ctx, struct jr_http_request *req)
 {
     struct jr_frontend *f = ctx;
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
-    bool known = false;
+    const char *allowed = NULL;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         if (!jr_str_eq(path, paths[i].path))
             continue;
-        known = true;
+        allowed = paths[i].method;
         if (method_fits(&paths[i], method)) {
             serve(f, req, &paths[i]);
             return;
         }
     }
-    if (known)
-        jr_service_error(f, req, 405, NULL, NULL, "this path has another method");
+    if (allowed)
+        wrong_method(f, req, allowed);
     else
-        jr_service_error(f, req, 404, NULL, NULL, "there is no such path");
+        jr_service_error(f, req, 404, NULL, NULL,
+                         "there is no such path: requests go to /v1/chat/completions or "
+                         "/v1/completions");
 }
