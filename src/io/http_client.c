@@ -380,6 +380,15 @@ static void whole_end(void *ctx, int err)
 int jr_http_client_whole(struct jr_http_client *client, const struct jr_http_fetch *fetch,
                          size_t body_max, jr_http_whole_fn *fn, void *ctx)
 {
+    struct jr_http_exchange *ignored;
+
+    return jr_http_client_whole_begin(client, fetch, body_max, fn, ctx, &ignored);
+}
+
+int jr_http_client_whole_begin(struct jr_http_client *client, const struct jr_http_fetch *fetch,
+                               size_t body_max, jr_http_whole_fn *fn, void *ctx,
+                               struct jr_http_exchange **ret)
+{
     struct jr_http_fetch f = *fetch;
     struct whole *w = jr_xalloc(sizeof *w);
 
@@ -392,9 +401,11 @@ int jr_http_client_whole(struct jr_http_client *client, const struct jr_http_fet
     f.on_end = whole_end;
     f.ctx = w;
     const int err = jr_http_client_fetch(client, &f, &w->x);
-    if (err < 0)
+    if (err < 0) {
         whole_free(w);
-    else
-        w->x->on_drop = whole_free;
-    return err;
+        return err;
+    }
+    w->x->on_drop = whole_free;
+    *ret = w->x;
+    return 0;
 }

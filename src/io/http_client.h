@@ -74,5 +74,10 @@ typedef void jr_http_whole_fn(void *ctx, int err, const struct jr_http_reply *re
                               struct jr_str body);
 JR_MUST_CHECK int jr_http_client_whole(struct jr_http_client *c, const struct jr_http_fetch *fetch,
                                        size_t body_max, jr_http_whole_fn *fn, void *ctx);
+/* The same, for a caller that may cancel: *ret is valid until fn is called or cancel. */
+JR_MUST_CHECK int jr_http_client_whole_begin(struct jr_http_client *c,
+                                             const struct jr_http_fetch *fetch, size_t body_max,
+                                             jr_http_whole_fn *fn, void *ctx,
+                                             struct jr_http_exchange **ret);
 
 #endif

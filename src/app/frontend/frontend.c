@@ -456,7 +456,6 @@ static void free_parts(struct jr_frontend *f)
         if (--f->closings > 0)
             jr_loop_run(f->loop);
     }
-    jr_proxy_free_rest(f);
     jr_nats_close(f->nats);
     if (f->embedded) {
         f->closings = 1; /* at once when it had ended by itself */

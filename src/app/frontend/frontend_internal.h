@@ -75,8 +75,6 @@ void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int st
 /* proxy.c */
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);
 void jr_proxy_abort_all(struct jr_frontend *f);
-/* When the client is closed: what waited for a tokenizer's answer. */
-void jr_proxy_free_rest(struct jr_frontend *f);
 
 /* state_json.c, scrape.c */
 void jr_state_json(struct jr_frontend *f, struct jr_buf *b);

@@ -25,6 +25,7 @@
 #define SSE_EVENT_MAX  ((size_t)1 << 20)
 #define REPLY_KEPT_MAX ((size_t)4 << 20) /* of an answer that is not streamed, to read its usage */
 #define OUTPUT_EVERY   16                /* tokens between two reports of progress */
+#define TIME_LEFT_MIN  50                /* ms: a worker is not asked for less */
 #define TOKENIZE_MAX   ((size_t)64 << 20)
 
 enum state { ST_START, ST_TOKENIZE, ST_ROUTE, ST_UPSTREAM, ST_RELAY, ST_COUNT };
@@ -62,7 +63,7 @@ struct proxied {
     uint32_t dp_rank, overlap_blocks;
     uint64_t exclude[EXCLUDE_MAX];
     uint32_t n_exclude, attempts;
-    struct jr_http_exchange *exchange;
+    struct jr_http_exchange *exchange; /* with the tokenizer, then with the worker */
 
     int status;
     bool is_sse;
@@ -134,11 +135,6 @@ static void on_gone(void *ctx)
     jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_DISCONNECTED_CLIENTS, JR_NO_LABELS, 1);
     count_end(x, "error", "cancelled");
     jr_http_respond_end(x->req, true);
-    /* The tokenizer's answer may still come: it finds the request by this. */
-    if (x->sm.state == ST_TOKENIZE) {
-        x->req = NULL;
-        return;
-    }
     free_proxied(x);
 }
 
@@ -308,7 +304,7 @@ static uint64_t time_left_ms(const struct proxied *x)
     uint64_t spent = (jr_loop_now_ns() - x->started_ns) / 1000000;
     if (limit == 0)
         return UINT32_MAX;
-    return spent < limit ? limit - spent : 0;
+    return spent + TIME_LEFT_MIN < limit ? limit - spent : 0;
 }
 
 /* Dead before the first byte: another worker gets it, with a new booking. */
@@ -368,7 +364,8 @@ static int send_upstream(struct proxied *x, const char *worker_url)
     jr_buf_printf(&headers, "X-Data-Parallel-Rank: %u\r\n", x->dp_rank);
     char url[JR_URL_MAX + 64];
     struct jr_str path = jr_http_request_path(x->req), body = jr_http_request_body(x->req);
-    uint64_t left = time_left_ms(x);
+    uint64_t left_ms = time_left_ms(x);
+    uint32_t left = left_ms >= UINT32_MAX ? 0 : left_ms > 0 ? (uint32_t)left_ms : 1;
     snprintf(url, sizeof url, "%s%.*s", worker_url, (int)path.n, path.p);
     struct jr_http_fetch fetch = {
         .url = url,
@@ -377,9 +374,7 @@ static int send_upstream(struct proxied *x, const char *worker_url)
         .extra_headers = jr_buf_str(&headers),
         .body = body.p,
         .n_body = body.n,
-        .total_timeout_ms = left == UINT32_MAX ? 0
-                            : left > 0         ? (uint32_t)left
-                                               : 1,
+        .total_timeout_ms = left,
         .on_head = on_head,
         .on_data = on_data,
         .on_end = on_end,
@@ -469,10 +464,7 @@ static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, 
 {
     struct proxied *x = ctx;
     struct jr_frontend *f = x->f;
-    if (!x->req) { /* the client went away meanwhile */
-        free_proxied(x);
-        return;
-    }
+    x->exchange = NULL;
     struct jr_tokenize_reply answer;
     if (err == 0 && reply->status != 200)
         err = JR_EPROTO;
@@ -516,8 +508,9 @@ static void tokenize(struct proxied *x, const struct jr_openai_request *r)
     jr_sm_move(&x->sm, ST_TOKENIZE, "text");
     x->lora = r->lora_name.n ? jr_xstrndup(r->lora_name.p, r->lora_name.n) : NULL;
     x->cache_salt = r->cache_salt.n ? jr_xstrndup(r->cache_salt.p, r->cache_salt.n) : NULL;
-    int err =
-        b.err ? b.err : jr_http_client_whole(x->f->client, &fetch, TOKENIZE_MAX, on_tokenized, x);
+    int err = b.err ? b.err
+                    : jr_http_client_whole_begin(x->f->client, &fetch, TOKENIZE_MAX, on_tokenized,
+                                                 x, &x->exchange);
     jr_buf_deinit(&b);
     if (err < 0)
         route(x);
@@ -621,8 +614,6 @@ void jr_proxy_abort_all(struct jr_frontend *f)
 {
     JR_LIST_FOREACH_SAFE (it, &f->proxied) {
         struct proxied *x = JR_CONTAINER_OF(it, struct proxied, node);
-        if (!x->req)
-            continue;
         if (x->exchange)
             jr_http_exchange_cancel(x->exchange);
         x->exchange = NULL;
@@ -630,14 +621,6 @@ void jr_proxy_abort_all(struct jr_frontend *f)
         count_end(x, "error", "cancelled");
         jr_http_request_watch(x->req, NULL, NULL, NULL);
         jr_http_respond_end(x->req, true);
-        x->req = NULL;
-        if (x->sm.state != ST_TOKENIZE)
-            free_proxied(x);
+        free_proxied(x);
     }
-}
-
-void jr_proxy_free_rest(struct jr_frontend *f)
-{
-    JR_LIST_FOREACH_SAFE (it, &f->proxied)
-        free_proxied(JR_CONTAINER_OF(it, struct proxied, node));
 }
