@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "io/http_upstream.h"
+#include "wire/http1_write.h"
 
 #include <string.h>
 
@@ -147,7 +148,6 @@ int jr_http_client_create(struct jr_loop *loop, const struct jr_http_client_conf
     client->loop = loop;
     client->config = *config;
     jr_list_init(&client->conns);
-    jr_upstream_settings(&client->settings);
     uv_timer_init(jr_loop_uv(loop), &client->anchor);
     client->anchor.data = client;
     client->anchor_open = true;
@@ -200,26 +200,18 @@ static struct jr_http_bytes *build_request(const struct jr_http_fetch *f, const 
 {
     struct jr_http_bytes *bytes = jr_xalloc(sizeof *bytes);
     struct jr_buf *b = &bytes->buf;
+    const struct jr_http1_request_head head = {
+        .method = f->method,
+        .target = u->target,
+        .authority = u->authority,
+        .content_type = f->content_type,
+        .extra_headers = f->extra_headers,
+        .n_body = f->n_body,
+    };
 
     bytes->refs = 1;
     jr_buf_init(b, SIZE_MAX / 2);
-    jr_buf_puts(b, f->method);
-    jr_buf_puts(b, u->target.n > 0 && u->target.p[0] == '/' ? " " : " /");
-    put_str(b, u->target);
-    jr_buf_puts(b, " HTTP/1.1\r\nHost: ");
-    put_str(b, u->authority);
-    if (f->content_type != NULL) {
-        jr_buf_puts(b, "\r\nContent-Type: ");
-        jr_buf_puts(b, f->content_type);
-    }
-    if (f->n_body > 0 || f->method[0] == 'P') { /* POST, PUT, PATCH */
-        jr_buf_puts(b, "\r\nContent-Length: ");
-        jr_http_put_u64(b, f->n_body);
-    }
-    jr_buf_puts(b, "\r\n");
-    if (f->extra_headers != NULL)
-        jr_buf_puts(b, f->extra_headers);
-    jr_buf_puts(b, "\r\n");
+    jr_http1_write_request(b, &head);
     jr_buf_put(b, f->body, f->n_body);
     return bytes;
 }

@@ -141,7 +141,7 @@ void jr_http_conn_maybe_free(struct jr_http_conn *c)
     jr_http_conn_release_in(c);
     jr_xfree(c->body);
     jr_buf_deinit(&c->out);
-    jr_http_fields_deinit(&c->req.fields);
+    jr_http1_request_deinit(&c->h1);
     jr_xfree(c);
     jr_http_server_conn_gone(s);
 }
@@ -221,8 +221,7 @@ static struct jr_http_conn *conn_create(struct jr_http_server *s)
     jr_list_push_back(&s->conns, &c->node);
     jr_list_init(&c->flush_node);
     jr_buf_init(&c->out, SIZE_MAX / 2);
-    llhttp_init(&c->parser, HTTP_REQUEST, &s->settings);
-    c->parser.data = c;
+    jr_http1_request_init(&c->h1, s->config.body_max, jr_http_conn_on_body, c);
     s->stats.conns++;
     return c;
 }

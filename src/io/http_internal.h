@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http_internal: the server's connection, shared by http_server.c (listening, closing),
- * http_conn.c (its life), http_parse.c (reading requests) and http_respond.c (writing answers). Loop thread only.
+ * http_conn.c (its life), http_parse.c (reading requests) and http_respond.c (writing answers). What the bytes
+ * mean is wire/http1. Loop thread only.
  *
  *              first byte        head whole          body whole        answered
  *      ┌─► IDLE ─────────► HEAD ───────────► BODY ──────────────► ANSWER ──┐
@@ -25,7 +26,8 @@
 
 #include "base/list.h"
 #include "base/sm.h"
-#include "io/http_head.h"
+#include "io/http_server.h"
+#include "wire/http1.h"
 
 #define JR_HTTP_IN_SIZE   (16 << 10) /* of an ordinary read buffer; a long head makes it grow */
 #define JR_HTTP_IN_SPARE  256        /* read buffers kept for the next connection that reads */
@@ -50,8 +52,7 @@ enum jr_http_state {
 /* One at a time per connection, so it lives in it. */
 struct jr_http_request {
     uint64_t id;
-    struct jr_str method, path, query, body;
-    struct jr_http_fields fields;
+    struct jr_str body; /* the rest of what was asked: jr_http_conn.h1 */
     void (*on_gone)(void *ctx);
     void (*on_writable)(void *ctx);
     void *ctx;
@@ -83,21 +84,16 @@ struct jr_http_conn {
     uint64_t stall_sent; /* and bytes_sent */
     uint64_t bytes_sent;
 
-    llhttp_t parser;
+    struct jr_http1_request h1;
     char *in;
     size_t in_cap, in_start, in_end;
-    struct jr_http_scan scan;
     char *body;
     size_t body_n, body_len, body_cap; /* body_len: the declared length */
-    uint64_t chunk_overhead;           /* bytes of a chunked body that are no body */
 
     struct jr_http_request req;
     struct jr_buf out;
-    int refuse_status; /* why the parser was stopped from within a callback */
     bool reading;
-    bool advancing; /* jr_http_conn_advance is on the stack */
-    bool head_done, message_done;
-    bool request_chunked, has_length, bad_length, expects;
+    bool advancing;        /* jr_http_conn_advance is on the stack */
     bool head_deadline;    /* runs for this head */
     bool shut;             /* LINGER: our end is shut down, all is written */
     bool linger_for_input; /* LINGER: wait for the client's end too */
@@ -113,7 +109,6 @@ struct jr_http_server {
     uint16_t port;
     struct jr_list conns;
     struct jr_list to_flush;
-    llhttp_settings_t settings;
     uint64_t next_id;
     char *spare[JR_HTTP_IN_SPARE];
     unsigned n_spare;
@@ -136,9 +131,10 @@ static inline enum jr_http_state jr_http_state(const struct jr_http_conn *c)
 void jr_http_server_conn_gone(struct jr_http_server *s); /* a connection's memory was freed */
 
 /* http_parse.c */
-void jr_http_conn_settings(llhttp_settings_t *settings);
 /* Goes on with what was read. */
 void jr_http_conn_advance(struct jr_http_conn *c);
+/* A piece of a chunked body; ctx is the connection. */
+void jr_http_conn_on_body(void *ctx, const char *p, size_t n);
 
 /* http_conn.c */
 /* Room for at least JR_HTTP_ROOM_MIN more bytes. Moves `in`: not while views into it exist. */

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "wire/http1_write.h"
 
 #include <string.h>
 
@@ -16,19 +17,24 @@ struct leftover {
 
 /* ---- request ---- */
 
+static const struct jr_http_conn *conn_of(const struct jr_http_request *req)
+{
+    return jr_http_conn_of((struct jr_http_request *)(uintptr_t)(const void *)req);
+}
+
 struct jr_str jr_http_request_method(const struct jr_http_request *req)
 {
-    return req->method;
+    return conn_of(req)->h1.method;
 }
 
 struct jr_str jr_http_request_path(const struct jr_http_request *req)
 {
-    return req->path;
+    return conn_of(req)->h1.path;
 }
 
 struct jr_str jr_http_request_query(const struct jr_http_request *req)
 {
-    return req->query;
+    return conn_of(req)->h1.query;
 }
 
 struct jr_str jr_http_request_body(const struct jr_http_request *req)
@@ -38,20 +44,21 @@ struct jr_str jr_http_request_body(const struct jr_http_request *req)
 
 struct jr_str jr_http_request_header(const struct jr_http_request *req, const char *name)
 {
-    return jr_http_fields_find(&req->fields, name, NULL);
+    return jr_http1_fields_find(&conn_of(req)->h1.fields, name, NULL);
 }
 
 const struct jr_http_header *jr_http_request_headers(const struct jr_http_request *req,
                                                      uint32_t *ret_n)
 {
-    *ret_n = req->fields.n;
-    return req->fields.v;
+    const struct jr_http1_fields *f = &conn_of(req)->h1.fields;
+
+    *ret_n = f->n;
+    return f->v;
 }
 
 bool jr_http_request_from_loopback(const struct jr_http_request *req)
 {
-    const struct jr_http_conn *c =
-        jr_http_conn_of((struct jr_http_request *)(uintptr_t)(const void *)req);
+    const struct jr_http_conn *c = conn_of(req);
     struct sockaddr_storage addr;
     int n = sizeof addr;
 
@@ -196,25 +203,11 @@ static void flush_soon(struct jr_http_conn *c)
 
 /* ---- answers ---- */
 
-static void put_status(struct jr_buf *b, int status)
-{
-    if (status == 200) {
-        jr_buf_put(b, "HTTP/1.1 200 OK\r\n", 17);
-        return;
-    }
-    jr_buf_put(b, "HTTP/1.1 ", 9);
-    jr_http_put_u64(b, (uint64_t)status);
-    jr_buf_u8(b, ' ');
-    jr_buf_puts(b, jr_http_reason(status));
-    jr_buf_put(b, "\r\n", 2);
-}
-
 /* length < 0: chunked, or until the connection closes for HTTP/1.0. */
 static void put_head(struct jr_http_conn *c, int status, const char *content_type,
                      const char *extra_headers, int64_t length)
 {
     struct jr_http_request *req = &c->req;
-    struct jr_buf *b = &c->out;
 
     JR_ASSERT(status >= 200 && status <= 999);
     req->started = true;
@@ -224,26 +217,15 @@ static void put_head(struct jr_http_conn *c, int status, const char *content_typ
     req->chunked = length < 0 && !req->no_body && !req->http10;
     if (length < 0 && !req->no_body && req->http10)
         req->keep_alive = false;
-    put_status(b, status);
-    if (content_type != NULL) {
-        jr_buf_put(b, "Content-Type: ", 14);
-        jr_buf_puts(b, content_type);
-        jr_buf_put(b, "\r\n", 2);
-    }
-    if (length >= 0 && status != 204 && status != 304) {
-        jr_buf_put(b, "Content-Length: ", 16);
-        jr_http_put_u64(b, (uint64_t)length);
-        jr_buf_put(b, "\r\n", 2);
-    } else if (length < 0 && !req->http10 && status != 204 && status != 304) {
-        jr_buf_put(b, "Transfer-Encoding: chunked\r\n", 28);
-    }
-    if (!req->keep_alive || c->server->draining)
-        jr_buf_put(b, "Connection: close\r\n", 19);
-    else if (req->http10)
-        jr_buf_put(b, "Connection: keep-alive\r\n", 24);
-    if (extra_headers != NULL)
-        jr_buf_puts(b, extra_headers);
-    jr_buf_put(b, "\r\n", 2);
+    const struct jr_http1_reply_head head = {
+        .status = status,
+        .content_type = content_type,
+        .extra_headers = extra_headers,
+        .content_length = length,
+        .http10 = req->http10,
+        .keep_alive = req->keep_alive && !c->server->draining,
+    };
+    jr_http1_write_reply(&c->out, &head);
 }
 
 void jr_http_respond(struct jr_http_request *req, int status, const char *content_type,
@@ -277,10 +259,8 @@ static void write_gathered(struct jr_http_conn *c, const void *p, size_t n)
 {
     struct jr_buf *b = &c->out;
 
-    if (c->req.chunked) {
-        jr_http_put_hex(b, n);
-        jr_buf_put(b, "\r\n", 2);
-    }
+    if (c->req.chunked)
+        jr_http1_write_chunk(b, n);
     if (n < JR_HTTP_CORK) {
         jr_buf_put(b, p, n);
         if (c->req.chunked)
@@ -337,7 +317,7 @@ void jr_http_respond_end(struct jr_http_request *req, bool abort)
             jr_http_conn_reset(c);
     } else {
         if (req->chunked)
-            jr_buf_put(&c->out, "0\r\n\r\n", 5);
+            jr_http1_write_last_chunk(&c->out);
         jr_http_conn_send(c, NULL, 0);
     }
     jr_http_conn_answered(c);

@@ -90,7 +90,6 @@ static struct jr_http_server *server_alloc(struct jr_loop *loop,
         s->config.conns_max = JR_HTTP_CONNS_MAX;
     jr_list_init(&s->conns);
     jr_list_init(&s->to_flush);
-    jr_http_conn_settings(&s->settings);
     uv_prepare_init(jr_loop_uv(loop), &s->flusher);
     s->flusher.data = s;
     uv_tcp_init(jr_loop_uv(loop), &s->listener);

@@ -12,15 +12,11 @@
 #ifndef JR_IO_HTTP_SERVER_H
 #define JR_IO_HTTP_SERVER_H
 
-#include "base/str.h"
 #include "io/loop.h"
+#include "wire/http1_head.h"
 
 struct jr_http_server;
 struct jr_http_request;
-
-struct jr_http_header {
-    struct jr_str name, value;
-};
 
 struct jr_http_server_config {
     const char *host; /* "0.0.0.0" */

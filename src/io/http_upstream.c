@@ -2,7 +2,6 @@
 #include "io/http_upstream.h"
 
 #include "base/assert.h"
-#include "base/limits.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -87,8 +86,7 @@ static void maybe_free(struct jr_upstream *c)
     if (c->open_handles > 0 || c->resolving)
         return;
     jr_list_remove(&c->node);
-    jr_buf_deinit(&c->head);
-    jr_http_fields_deinit(&c->fields);
+    jr_http1_reply_deinit(&c->reply);
     jr_xfree(c);
     jr_http_client_conn_gone(client, host);
 }
@@ -180,7 +178,7 @@ static void complete(struct jr_upstream *c, size_t leftover)
     struct jr_http_client *client = c->client;
 
     c->x = NULL;
-    if (c->keep_alive && leftover == 0 && c->sending == NULL && !client->closing &&
+    if (c->reply.keep_alive && leftover == 0 && c->sending == NULL && !client->closing &&
         c->host->n_idle < client->config.idle_per_host_max) {
         jr_sm_move(&c->sm, JR_UPSTREAM_IDLE, "whole");
         c->reused = true;
@@ -194,209 +192,43 @@ static void complete(struct jr_upstream *c, size_t leftover)
     jr_http_exchange_end(x, 0);
 }
 
-static int on_field(llhttp_t *parser, const char *p, size_t n)
+/* The owner may cancel from within its callbacks: then nothing more is read. */
+static int on_reply_head(void *ctx)
 {
-    struct jr_upstream *c = parser->data;
+    struct jr_upstream *c = ctx;
+    const struct jr_http_reply reply = {
+        .status = c->reply.status,
+        .headers = c->reply.fields.v,
+        .n_headers = c->reply.fields.n,
+        .content_length = c->reply.content_length,
+    };
 
-    return !c->head_done && jr_http_fields_name(&c->fields, p, n) < 0 ? HPE_USER : 0;
-}
-
-static int on_value(llhttp_t *parser, const char *p, size_t n)
-{
-    struct jr_upstream *c = parser->data;
-
-    if (!c->head_done)
-        jr_http_fields_value(&c->fields, p, n);
-    return 0;
-}
-
-static int on_headers_complete(llhttp_t *parser)
-{
-    struct jr_upstream *c = parser->data;
-    const int status = parser->status_code;
-
-    c->head_done = true;
-    parser->upgrade = 0;
-    if (c->x->is_head)
-        parser->flags |= F_SKIPBODY; /* so that keep-alive is judged without a body */
-    c->keep_alive = llhttp_should_keep_alive(parser) != 0;
-    if (c->x->is_head || status < 200 || status == 204 || status == 304)
-        c->framing = JR_FRAMING_NONE;
-    else if ((parser->flags & F_CHUNKED) != 0)
-        c->framing = JR_FRAMING_CHUNKED;
-    else if ((parser->flags & F_TRANSFER_ENCODING) != 0)
-        return -1; /* a coding that we did not offer to understand */
-    else
-        c->framing = (parser->flags & F_CONTENT_LENGTH) != 0 ? JR_FRAMING_LENGTH : JR_FRAMING_EOF;
-    c->left = (parser->flags & F_CONTENT_LENGTH) != 0 ? parser->content_length : 0;
-    if ((parser->flags & F_CHUNKED) != 0 && (parser->flags & F_CONTENT_LENGTH) != 0)
-        return -1;
-    parser->flags = (uint16_t)(parser->flags & ~F_SKIPBODY);
-    return 0;
-}
-
-static int on_body(llhttp_t *parser, const char *p, size_t n)
-{
-    struct jr_upstream *c = parser->data;
-
-    if (state_of(c) != JR_UPSTREAM_BODY)
-        return 0;
-    c->overhead = 0;
-    c->x->on_data(c->x->ctx, p, n);
-    return c->x == NULL ? HPE_USER : 0; /* cancelled by its owner */
-}
-
-static int on_message_complete(llhttp_t *parser)
-{
-    struct jr_upstream *c = parser->data;
-
-    c->message_done = true;
-    return HPE_PAUSED;
-}
-
-void jr_upstream_settings(llhttp_settings_t *settings)
-{
-    llhttp_settings_init(settings);
-    settings->on_header_field = on_field;
-    settings->on_header_value = on_value;
-    settings->on_headers_complete = on_headers_complete;
-    settings->on_body = on_body;
-    settings->on_message_complete = on_message_complete;
-}
-
-static void reset_answer(struct jr_upstream *c)
-{
-    if (c->head.cap > JR_HTTP_HEADER_BYTES_MAX / 4)
-        jr_buf_deinit(&c->head);
-    jr_buf_clear(&c->head);
-    c->scan = (struct jr_http_scan){0};
-    c->fields.n = 0;
-    c->head_done = c->message_done = false;
-    c->overhead = 0;
-    llhttp_reset(&c->parser);
-}
-
-/* The head of n bytes at p: 0, or JR_EPROTO. Moves on to BODY unless it was a 1xx. */
-static int parse_head(struct jr_upstream *c, const char *p, size_t n)
-{
-    const llhttp_errno_t err = llhttp_execute(&c->parser, p, n);
-    const int status = c->parser.status_code;
-
-    if ((err != HPE_OK && !(err == HPE_PAUSED && c->message_done)) || !c->head_done ||
-        c->parser.http_major != 1 || status < 100 || status == 101)
-        return JR_EPROTO;
-    if (status < 200) {
-        reset_answer(c);
-        return 0;
-    }
     jr_sm_move(&c->sm, JR_UPSTREAM_BODY, "head");
     set_deadline(c, 0);
-    const struct jr_http_reply reply = {
-        .status = status,
-        .headers = c->fields.v,
-        .n_headers = c->fields.n,
-        .content_length = c->framing == JR_FRAMING_CHUNKED || c->framing == JR_FRAMING_EOF
-                              ? -1
-                              : (int64_t)c->left,
-    };
     if (c->x->on_head != NULL)
         c->x->on_head(c->x->ctx, &reply);
-    return 0;
+    return c->x == NULL ? JR_ECANCELED : 0;
 }
 
-/* Takes what belongs to the head; *ret_used of the n bytes. */
-static int take_head(struct jr_upstream *c, const char *p, size_t n, size_t *ret_used)
+static int on_reply_data(void *ctx, const char *p, size_t n)
 {
-    const size_t before = c->head.n;
-    size_t end = 0;
+    struct jr_upstream *c = ctx;
 
-    if (before > 0) {
-        jr_buf_put(&c->head, p, n);
-        p = (const char *)c->head.p;
-    }
-    const int rv = jr_http_scan_head(&c->scan, p, before + n, &end);
-    if (rv < 0 || (rv == 0 ? before + n : end) > JR_HTTP_HEADER_BYTES_MAX)
-        return JR_EPROTO;
-    if (rv == 0) {
-        if (before == 0)
-            jr_buf_put(&c->head, p, n);
-        *ret_used = n;
-        return 0;
-    }
-    *ret_used = end - before;
-    return parse_head(c, p, end);
+    c->x->on_data(c->x->ctx, p, n);
+    return c->x == NULL ? JR_ECANCELED : 0;
 }
 
-static int take_chunked(struct jr_upstream *c, const char *p, size_t n, size_t *ret_used)
-{
-    c->overhead += n; /* on_body sets it back */
-    const llhttp_errno_t err = llhttp_execute(&c->parser, p, n);
-
-    *ret_used = n;
-    if (state_of(c) == JR_UPSTREAM_CLOSED)
-        return 0;
-    if (err == HPE_PAUSED && c->message_done) {
-        *ret_used = (size_t)(llhttp_get_error_pos(&c->parser) - p);
-        complete(c, n - *ret_used);
-        return 0;
-    }
-    if (err != HPE_OK || c->overhead > JR_HTTP_HEADER_BYTES_MAX + JR_UPSTREAM_READ)
-        return JR_EPROTO;
-    return 0;
-}
-
-static void take_length(struct jr_upstream *c, const char *p, size_t n, size_t *ret_used)
-{
-    const size_t take = n < c->left ? n : (size_t)c->left;
-
-    *ret_used = take;
-    c->left -= take;
-    if (take > 0)
-        c->x->on_data(c->x->ctx, p, take);
-    if (c->x != NULL && c->left == 0)
-        complete(c, n - take);
-}
-
-static int take_body(struct jr_upstream *c, const char *p, size_t n, size_t *ret_used)
-{
-    switch (c->framing) {
-    case JR_FRAMING_NONE:
-        *ret_used = 0;
-        complete(c, n);
-        return 0;
-    case JR_FRAMING_LENGTH:
-        take_length(c, p, n, ret_used);
-        return 0;
-    case JR_FRAMING_CHUNKED:
-        return n == 0 ? 0 : take_chunked(c, p, n, ret_used);
-    case JR_FRAMING_EOF:
-        *ret_used = n;
-        if (n > 0)
-            c->x->on_data(c->x->ctx, p, n);
-        return 0;
-    }
-    return 0;
-}
-
-/* An answer may end in the same bytes as its head: the body's turn comes even with none left. */
 static void consume(struct jr_upstream *c, const char *p, size_t n)
 {
-    while (c->x != NULL) {
-        const bool in_body = state_of(c) == JR_UPSTREAM_BODY;
-        size_t used = 0;
-        if (n == 0 && !in_body)
-            return;
-        const int err = in_body ? take_body(c, p, n, &used) : take_head(c, p, n, &used);
-        if (err < 0) {
-            if (c->x != NULL)
-                fail(c, err);
-            return;
-        }
-        p += used;
-        n -= used;
-        if (in_body)
-            return; /* all taken, or the exchange is over */
-    }
+    size_t used;
+    const int rv = jr_http1_reply_feed(&c->reply, p, n, &used);
+
+    if (rv == JR_ECANCELED)
+        return;
+    if (rv < 0)
+        fail(c, rv);
+    else if (rv == 1)
+        complete(c, n - used);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -412,7 +244,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         consume(c, buf->base, (size_t)n);
     } else if (state_of(c) != JR_UPSTREAM_BODY) {
         fail(c, c->got_bytes ? JR_ETRUNC : JR_ECONN);
-    } else if (c->framing == JR_FRAMING_EOF && n == UV_EOF) {
+    } else if (n == UV_EOF && jr_http1_reply_eof(&c->reply) == 0) {
         complete(c, 0);
     } else {
         fail(c, JR_ETRUNC);
@@ -440,7 +272,7 @@ static void send_request(struct jr_upstream *c)
 
     jr_sm_move(&c->sm, JR_UPSTREAM_WAIT, "send");
     c->got_bytes = false;
-    reset_answer(c);
+    jr_http1_reply_begin(&c->reply, x->is_head);
     set_deadline(c, x->first_byte_timeout_ms);
     const int rv = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
     if (rv < 0 && rv != UV_EAGAIN) {
@@ -551,9 +383,7 @@ struct jr_upstream *jr_upstream_open(struct jr_http_client *client, struct jr_ht
     jr_list_push_back(&client->conns, &c->node);
     jr_list_init(&c->idle_node);
     jr_sm_init(&c->sm, &table, c, NULL, JR_UPSTREAM_RESOLVE);
-    jr_buf_init(&c->head, JR_HTTP_HEADER_BYTES_MAX + JR_UPSTREAM_READ);
-    llhttp_init(&c->parser, HTTP_RESPONSE, &client->settings);
-    c->parser.data = c;
+    jr_http1_reply_init(&c->reply, on_reply_head, on_reply_data, c);
     set_deadline(c, client->config.connect_timeout_ms);
     resolve(c);
     return c;

@@ -13,7 +13,7 @@
 #include "base/list.h"
 #include "base/sm.h"
 #include "io/http_client.h"
-#include "io/http_head.h"
+#include "wire/http1.h"
 
 /* A byte at a time: the default one leaves fall-throughs that our warnings do not take. */
 #define HASH_FUNCTION(key, n, hash) HASH_SAX(key, n, hash)
@@ -29,8 +29,6 @@ enum jr_upstream_state {
     JR_UPSTREAM_BODY,
     JR_UPSTREAM_CLOSED,
 };
-
-enum jr_upstream_framing { JR_FRAMING_NONE, JR_FRAMING_LENGTH, JR_FRAMING_CHUNKED, JR_FRAMING_EOF };
 
 /* The bytes of a request; shared by the exchange, which may have to send them again, and the
  * connection whose write is under way. */
@@ -59,7 +57,6 @@ struct jr_http_client {
     bool closing;
     void (*on_closed)(void *ctx);
     void *closed_ctx;
-    llhttp_settings_t settings;
     char read[JR_UPSTREAM_READ];
 };
 
@@ -101,18 +98,10 @@ struct jr_upstream {
     struct jr_http_bytes *sending;
     uint64_t deadline_ms, timer_due_ms; /* 0: none */
 
-    llhttp_t parser;
-    struct jr_buf head; /* of an answer whose head came in pieces */
-    struct jr_http_scan scan;
-    struct jr_http_fields fields;
-    enum jr_upstream_framing framing;
-    uint64_t left;     /* LENGTH */
-    uint64_t overhead; /* CHUNKED: bytes that are no body since the last that was */
-    bool keep_alive, head_done, message_done;
+    struct jr_http1_reply reply;
 };
 
 /* http_upstream.c */
-void jr_upstream_settings(llhttp_settings_t *settings);
 /* A new connection for x, to the host's addr_index-th address. */
 struct jr_upstream *jr_upstream_open(struct jr_http_client *client, struct jr_http_host *host,
                                      struct jr_http_exchange *x, unsigned addr_index);
