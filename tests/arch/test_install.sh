@@ -41,10 +41,10 @@ read -ra static_libs < <(pkg-config --static --libs jetrouter)
 cp "$source/tests/arch/install_program.c" "$work/program.c"
 "$cc" -std=c11 -Wall -Wextra -Werror -Wpedantic "${cflags[@]}" "$work/program.c" "${libs[@]}" -o "$work/shared"
 LD_LIBRARY_PATH=$libdir "$work/shared"
-LD_LIBRARY_PATH=$libdir ldd "$work/shared" | grep -q libjetrouter.so.0 || { echo "not linked to the shared library"; exit 1; }
+grep -q libjetrouter.so.0 <<<"$(LD_LIBRARY_PATH=$libdir ldd "$work/shared")" || { echo "not linked to the shared library"; exit 1; }
 "$cc" "${cflags[@]}" "$work/program.c" "${static_libs[@]/#-ljetrouter/-l:libjetrouter.a}" -o "$work/static"
 "$work/static"
-if ldd "$work/static" | grep -q libjetrouter; then
+if grep -q libjetrouter <<<"$(ldd "$work/static")"; then
     echo "the static program needs the shared library"
     exit 1
 fi
