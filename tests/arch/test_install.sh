@@ -10,7 +10,6 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 prefix=$work/prefix
-cmake --build "$build" --target jetrouter libjetrouter_static libjetrouter_shared >/dev/null
 cmake --install "$build" --prefix "$prefix" >/dev/null
 
 pc=$(find "$prefix" -name jetrouter.pc)
