@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The promises, as functions from what was recorded to a list of violations.
+
+Each validator has the name of the promise it checks (chaos/README.md lists them). They look at four
+sources: the clients' record (traffic), the observer's history, the event stream itself as an
+independent reader sees it, and the replicas' state at rest.
+"""
+import collections
+
+from . import nats
+from .cluster import PREFIX, STREAM
+from .traffic import OK
+
+SHOWN = 5  # of each kind of violation
+
+
+def _some(what, bad):
+    """At most SHOWN violations in words, and how many there are."""
+    if not bad:
+        return []
+    more = [] if len(bad) <= SHOWN else ["… and %d more" % (len(bad) - SHOWN)]
+    return ["%s: %s" % (what, b) for b in bad[:SHOWN]] + more
+
+
+# ---------------------------------------------------------------- the observer's history
+
+def _lives(history):
+    """Samples of each process in order: {"name, start n": [(t, sample)]}."""
+    lives = collections.OrderedDict()
+    for line in history:
+        for name, s in line["replicas"].items():
+            if s and s["pool"]:
+                lives.setdefault("%s, start %d" % (name, s["start"]), []).append((line["t"], s))
+    return lives
+
+
+def Ordered(history):
+    """A replica's position on one stream only grows, unless it starts again or loads a snapshot."""
+    bad = []
+    for name, samples in _lives(history).items():
+        before = None
+        for t, s in samples:
+            p = s["pool"]
+            if before and p["stream_created"] == before["stream_created"] and \
+                    p["recovery_state"] == before["recovery_state"] == "ready" and \
+                    p["applied_seq"] < before["applied_seq"]:
+                bad.append("%s went from %d back to %d at %.1f" % (name, before["applied_seq"], p["applied_seq"], t))
+            before = p
+    return _some("Ordered", bad)
+
+
+def Unique(history):
+    """Between two samples of a ready replica, it applied as many messages as its position moved."""
+    bad = []
+    for name, samples in _lives(history).items():
+        before = None
+        for t, s in samples:
+            p = s["pool"]
+            if before and p["recovery_state"] == before["recovery_state"] == "ready" and \
+                    p["stream_created"] == before["stream_created"] and \
+                    p["restored_entries"] == before["restored_entries"]:
+                applied = p["counters"]["log_messages"] - before["counters"]["log_messages"]
+                moved = p["applied_seq"] - before["applied_seq"]
+                if applied != moved:
+                    bad.append("%s applied %d messages but moved by %d, to %d at %.1f" % (
+                        name, applied, moved, p["applied_seq"], t))
+            before = p
+    return _some("Unique", bad)
+
+
+def NothingForgotten(history):
+    """The stream's first message is never past the previous verified snapshot, nor past what a live,
+    ready replica has applied (both as known at or after the look at the stream)."""
+    bad = []
+    for line in history:
+        s = line["stream"]
+        if "error" in s or s["first"] <= 1:
+            continue
+        previous = ((s["snapshots"] or {}).get("previous") or {}).get("seq", 0)
+        if s["first"] > int(previous) and s["last"] >= s["first"]:
+            bad.append("first message %d, but the previous snapshot covers %s" % (s["first"], previous))
+        for name, r in line["replicas"].items():
+            p = r and r["pool"]
+            if p and r["ready"] and r["nats"]["connected"] and p["recovery_state"] == "ready" and \
+                    s["first"] > p["applied_seq"] + 1:
+                bad.append("first message %d, but %s is at %d" % (s["first"], name, p["applied_seq"]))
+    return _some("NothingForgotten", bad)
+
+
+def SnapshotsOnlyGrow(history):
+    """On one stream the newest verified snapshot only gets newer, and its object's revision with it."""
+    bad, newest = [], {}
+    for line in history:
+        n = (line["stream"].get("snapshots") or {}).get("newest")
+        if not n:
+            continue
+        key, now = str(n.get("stream_created_ns")), (int(n["seq"]), int(n.get("revision", 0)))
+        before = newest.get(key, (0, 0))
+        if now[0] < before[0] or now[1] < before[1]:
+            bad.append("(sequence, revision) %s follows %s" % (now, before))
+        newest[key] = now
+    return _some("NothingForgotten: the record went back", bad)
+
+
+def StayedReady(history, since, until):
+    """No replica that was looked at between two times said that it is not ready."""
+    bad = ["%s at %.1f: %s" % (name, line["t"], s["because"]) for line in history if since <= line["t"] <= until
+           for name, s in line["replicas"].items() if s and not s["ready"]]
+    return _some("Resumable: a replica was not ready", bad)
+
+
+def ReadyOnlyWhenCaughtUp(cluster):
+    """At the first 200 of /ready a replica was past what the stream held before it was started."""
+    return _some("ReadyOnlyWhenCaughtUp", [v for f in cluster.frontends for v in f.checked])
+
+
+# ---------------------------------------------------------------- the stream
+
+def read_log(conn):
+    """[(seq, Batch or Control)] of what the stream holds."""
+    state = conn.stream_info(STREAM)["state"]
+    out = []
+    for seq in range(max(1, state["first_seq"]), state["last_seq"] + 1):
+        m = conn.message(STREAM, seq)
+        if m is None:
+            continue
+        out.append((seq, nats.Batch(m[2]) if m[0].endswith(".batch") else nats.Control(m[2])))
+    return out
+
+
+def NoGap(log, from_start):
+    """Event ids of each (worker, rank, incarnation) follow each other without a hole; the first batch
+    of an incarnation says begin (only when the stream is read from its start)."""
+    bad, newest = [], {}
+    for seq, b in log:
+        if isinstance(b, nats.Control):
+            continue
+        key = (b.worker, b.rank, b.incarnation)
+        if key in newest and b.first_id > newest[key] + 1 and not b.begin:
+            bad.append("message %d (%s) follows id %d" % (seq, b, newest[key]))
+        if key not in newest and from_start and not b.begin:
+            bad.append("message %d (%s) is the first of its incarnation without begin" % (seq, b))
+        newest[key] = b.first_id + len(b.events) - 1 if b.begin else max(
+            newest.get(key, 0), b.first_id + len(b.events) - 1)
+    return _some("NoGap", bad)
+
+
+class Witness:
+    """What the workers hold, built from the log by other code than the product's (docs/protocol.md §2).
+
+    Only for a stream that still has its first message. known: false once a message rests on a state
+    that is not in the log (Adopt)."""
+
+    def __init__(self, log):
+        self.rows = {}  # (worker, rank) -> [incarnation, newest id, waiting, set of block hashes]
+        self.epoch, self.known = (0, 0), True
+        for _, m in log:
+            if isinstance(m, nats.Control):
+                self._control(m)
+            else:
+                self._batch(m)
+
+    def _control(self, c):
+        if c.kind == 10:
+            for rank, incarnation in c.ended.items():
+                if self.rows.get((c.worker, rank), [None])[0] == incarnation:
+                    del self.rows[c.worker, rank]
+        elif c.kind == 11 and c.before == self.epoch:
+            self.rows, self.epoch = {}, c.after
+        elif c.kind == 14:
+            self.known = False
+
+    def _batch(self, b):
+        key = (b.worker, b.rank)
+        row = self.rows.get(key)
+        if b.begin and (row is None or row[0] != b.incarnation or row[2]):
+            row = self.rows[key] = [b.incarnation, b.first_id - 1, False, set()]
+        if row is None or row[0] != b.incarnation or row[2]:
+            return
+        if b.first_id > row[1] + 1:
+            row[2], row[3] = True, set()
+            return
+        for i, event in enumerate(b.events):
+            if b.first_id + i > row[1]:
+                row[1] = b.first_id + i
+                self._event(row[3], *event)
+
+    @staticmethod
+    def _event(held, kind, has_parent, parent, blocks):
+        if kind == nats.STORED and (not has_parent or parent in held):
+            held.update(blocks)
+        elif kind == nats.REMOVED:
+            held.difference_update(blocks)
+        elif kind == nats.CLEARED:
+            held.clear()
+
+    def blocks(self):
+        return {"%d/%d" % k: len(v[3]) for k, v in sorted(self.rows.items()) if v[3]}
+
+
+def AgreesWithWitness(log, pools):
+    """Each replica counts as many blocks of every worker as an independent reader of the log."""
+    witness, bad = Witness(log), []
+    if not witness.known:
+        return []
+    want = witness.blocks()
+    for name, p in pools.items():
+        have = {"%s/%d" % (w["worker_id"], w["dp_rank"]): w["blocks"] for w in p["workers"] if w["blocks"]}
+        if have != want:
+            bad.append("%s has blocks %s, the log says %s" % (name, have, want))
+    return _some("IndexDigestConverges", bad)
+
+
+# ---------------------------------------------------------------- replicas at rest
+
+def IndexDigestConverges(pools):
+    """Replicas at the same sequence of the same stream have the same digest, and none says mismatch."""
+    bad, by_seq = [], {}
+    for name, p in pools.items():
+        if p is None:
+            bad.append("%s does not answer" % name)
+            continue
+        if p["digest_mismatch"]:
+            bad.append("%s says that its digest differs from its peers'" % name)
+        by_seq.setdefault((p["stream_created"], p["applied_seq"]), {})[name] = p["digest"]
+    for (_, seq), digests in by_seq.items():
+        if len(set(digests.values())) > 1:
+            bad.append("different digests at %d: %s" % (seq, digests))
+    if len(by_seq) > 1:
+        bad.append("no common position: %s" % {n: p and p["applied_seq"] for n, p in pools.items()})
+    return _some("IndexDigestConverges", bad)
+
+
+def LoadAccountingReturnsToZero(cluster):
+    """Without requests nothing is in flight anywhere, for oneself or for a peer."""
+    bad = []
+    for f in cluster.up():
+        s = f.state()
+        if not s:
+            bad.append("%s does not answer" % f.name)
+            continue
+        p = s["pools"][0]
+        if s["replica"]["inflight"] or p["bookings"]:
+            bad.append("%s: inflight %d, bookings %d" % (f.name, s["replica"]["inflight"], p["bookings"]))
+        for w in p["workers"]:
+            if w["active_blocks"] or w["active_requests"] or w["active_prefill_tokens"]:
+                bad.append("%s: worker %s has %d blocks, %d requests, %d prefill tokens" % (
+                    f.name, w["worker_id"], w["active_blocks"], w["active_requests"], w["active_prefill_tokens"]))
+        bad += ["%s: peer %s has %d requests" % (f.name, q["id"], q["active_requests"])
+                for q in p["peers"] if q["listed"] and q["active_requests"]]
+    return _some("LoadAccountingReturnsToZero", bad)
+
+
+# ---------------------------------------------------------------- the clients
+
+def TerminatesOnce(requests, excused=lambda r: False):
+    """Every request ended with one whole right answer, but for those that are excused."""
+    return _some("TerminatesOnce", ["request %s" % r.line() for r in requests if r.outcome != OK and not excused(r)])
+
+
+def RoutedToLiveWorker(requests, kills, slack):
+    """While a worker is dead (from, to), its death costs no request that was sent later than slack
+    seconds after it, and none that nothing had been answered to."""
+    def excused(r):
+        cut = "cut before" in r.outcome or "IncompleteRead" in r.outcome or "error event" in r.outcome
+        return cut and any(at - 1 <= r.end and r.at <= at + slack for at in kills)
+    return _some("RoutedToLiveWorker", ["request %s" % r.line() for r in requests if r.outcome != OK and not excused(r)])
+
+
+def in_flight_at(kills, slack=0.3):
+    """Excuses requests that were under way on a replica when it was killed: kills is [(time, name)]."""
+    def excused(r):
+        return any(r.at <= at + slack and r.end >= at - slack and r.replica in (name, "") for at, name in kills)
+    return excused
+
+
+def snapshot_record(cluster):
+    """The record of verified snapshots, as it stands in the state bucket."""
+    import json
+    with cluster.connect() as conn:
+        m = conn.last("KV_%s-state" % PREFIX, "$KV.%s-state.snapshots" % PREFIX)
+    return json.loads(m[1]) if m and m[1] else {}
