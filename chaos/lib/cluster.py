@@ -11,23 +11,18 @@ import ctypes
 import http.client
 import json
 import os
-import random
-import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
+
+from jr_procs import Failed, find_program, free_port
 
 from .nats import Nats, NatsError
 
 NAMESPACE, COMPONENT = "dynamo", "backend"
 PREFIX = "namespace-%s-component-%s" % (NAMESPACE, COMPONENT)
 STREAM = PREFIX + "-kv-events"
-
-
-class Failed(Exception):
-    """A condition that had to come did not come: a violation of its own."""
 
 
 def wait_for(fn, what, timeout=30.0, every=0.05):
@@ -40,20 +35,6 @@ def wait_for(fn, what, timeout=30.0, every=0.05):
         if time.monotonic() > end:
             raise Failed("not within %.0f s: %s" % (timeout, what() if callable(what) else what))
         time.sleep(every)
-
-
-def free_port(rng=random.SystemRandom(), taken=set()):
-    while True:
-        port = rng.randrange(12000, 30000)
-        if port in taken:
-            continue
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        taken.add(port)
-        return port
 
 
 def _die_with_parent():
@@ -205,9 +186,9 @@ defaults
     option redispatch 1
     retry-on conn-failure
     http-reuse never
-    http-after-response set-header X-Replica %[srv_name]
 frontend clients
     bind 127.0.0.1:@listen@
+    http-after-response set-header X-Replica %[srv_name]
     default_backend replicas
 backend replicas
     balance roundrobin
@@ -227,7 +208,7 @@ class Cluster:
                               "--ready-timeout-secs", "5", *frontend_args]
         self.worker_args = ["--num-gpu-blocks-override", "700", "--speedup-ratio", "30",
                             "--max-model-len", "8192", *worker_args]
-        self.nats = Process("nats", [shutil.which("nats-server") or "/usr/sbin/nats-server", "-js", "-a", "127.0.0.1",
+        self.nats = Process("nats", [os.environ.get("JR_NATS_SERVER") or find_program("nats-server", "nats-server"), "-js", "-a", "127.0.0.1",
                                      "-p", str(self.nats_port), "-sd", self.path("js")], self.path("nats.log"))
         self.frontends = [Frontend(self, i) for i in range(replicas)]
         self.workers = [Worker(self, i) for i in range(workers)]
@@ -244,7 +225,7 @@ class Cluster:
             text += "    server %s 127.0.0.1:%d\n" % (f.name, f.port)
         with open(self.path("haproxy.cfg"), "w") as f:
             f.write(text)
-        return Process("haproxy", [shutil.which("haproxy") or "/usr/sbin/haproxy", "-db", "-f", self.path("haproxy.cfg")],
+        return Process("haproxy", [find_program("haproxy", "haproxy"), "-db", "-f", self.path("haproxy.cfg")],
                        self.path("haproxy.log"))
 
     # ---- life

@@ -15,7 +15,7 @@ static double ratio_of(const struct jr_bench_row *row)
 
     if (!(reference > 0) || !(row->measured > 0))
         return 0;
-    return row->less_is_better ? reference / row->measured : row->measured / reference;
+    return row->measured / reference;
 }
 
 static const char *against(const struct jr_bench_row *row)
@@ -31,7 +31,8 @@ static void print_number(const char *name, double value)
         printf("\"%s\":null,", name);
 }
 
-static void print_json(const struct jr_bench_row *row, double ratio, bool ok)
+/* ok: true, false, or null without a goal */
+static void print_json(const struct jr_bench_row *row, double ratio, const char *ok)
 {
     printf("{\"name\":\"%s\",\"unit\":\"%s\",", row->name, row->unit);
     printf("\"measured\":%.6g,", row->measured);
@@ -43,7 +44,7 @@ static void print_json(const struct jr_bench_row *row, double ratio, bool ok)
     else
         printf("\"against\":null,");
     print_number("goal", row->goal);
-    printf("\"ok\":%s}\n", ok ? "true" : "false");
+    printf("\"ok\":%s}\n", ok);
 }
 
 static void print_cell(double value, int width)
@@ -55,7 +56,7 @@ static void print_cell(double value, int width)
 }
 
 static void print_line(const struct jr_bench *b, const struct jr_bench_row *row, double ratio,
-                       bool ok)
+                       const char *words)
 {
     if (b->rows == 0)
         printf("%-34s %-14s %9s %9s %9s %7s %6s\n", "name", "unit", "measured", "peer", "floor",
@@ -66,28 +67,43 @@ static void print_line(const struct jr_bench *b, const struct jr_bench_row *row,
     print_cell(row->floor, 9);
     print_cell(ratio, 7);
     print_cell(row->goal, 6);
-    printf("%s\n", ok ? "" : "  MISSED");
+    printf("%s\n", words);
 }
 
 void jr_bench_add(struct jr_bench *b, const struct jr_bench_row *row)
 {
     double ratio = ratio_of(row);
-    bool ok = !(row->goal > 0) || ratio >= row->goal;
+    bool ok = !(row->goal > 0) ||
+              (row->less_is_better ? ratio > 0 && ratio <= row->goal : ratio >= row->goal);
 
     if (b->json)
-        print_json(row, ratio, ok);
+        print_json(row, ratio, !(row->goal > 0) ? "null" : ok ? "true" : "false");
     else
-        print_line(b, row, ratio, ok);
+        print_line(b, row, ratio, ok ? "" : "  MISSED");
     (void)fflush(stdout);
     b->rows++;
     b->missed += !ok;
+}
+
+void jr_bench_answers(struct jr_bench *b, const char *name, uint64_t checked, uint64_t wrong)
+{
+    struct jr_bench_row row = {.name = name, .unit = "right answers"};
+
+    row.measured = (double)(checked - wrong);
+    if (b->json)
+        print_json(&row, 0, wrong ? "false" : "true");
+    else
+        print_line(b, &row, 0, wrong ? "  SOME ARE WRONG" : "");
+    (void)fflush(stdout);
+    b->rows++;
+    b->wrong += wrong > 0;
 }
 
 int jr_bench_end(const struct jr_bench *b)
 {
     if (b->missed > 0 && !b->json)
         printf("%u of %u rows miss their goal\n", b->missed, b->rows);
-    return b->missed > 0 ? 1 : 0;
+    return b->wrong > 0 ? 1 : 0;
 }
 
 static uint64_t clock_ns(clockid_t id)

@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run.sh BUILD_DIR TRACE.jsonl [options of bench_index]: make the op streams once, run the bench.
+# A trace of less than 4,000 requests is repeated four times.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 BUILD_DIR TRACE.jsonl [options]" >&2; exit 64; }
-bin=$1/tests/bench ops=$1/tests/bench/ops trace=$2
+bin=$1/tests/bench trace=$2
+ops=$bin/ops/$(basename "$trace" .jsonl)
 shift 2
 mkdir -p "$ops"
+# An excerpt alone does not fill the caches: repeated under other ids, it does, and evicts.
+copies=1
+if [ "$(wc -l <"$trace")" -lt 4000 ]; then copies=4; fi
 make_ops() { # NAME generator options
     local out=$ops/$1.ops
-    [ -s "$out" ] || { "$bin/gen_index_ops" "$trace" "$out.part" "${@:2}" >&2; mv "$out.part" "$out"; }
+    [ -s "$out" ] || { "$bin/gen_index_ops" "$trace" "$out.part" -x "$copies" "${@:2}" >&2; mv "$out.part" "$out"; }
 }
 split_at() { # NAME K
     local out=$ops/$1.split$2.ops
