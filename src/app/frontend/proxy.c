@@ -472,7 +472,7 @@ static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, 
         err = jr_tokenize_reply_parse(body.p, body.n, &f->tokens, &answer, NULL);
     jr_metric_add(f->metrics, JR_METRIC_TOKENIZE_TOTAL, JR_LABELS(err == 0 ? "asked" : "failed"),
                   1);
-    struct jr_hash_salt salt = {{0}, {0}};
+    struct jr_hash_salt salt = {.cache_salt_part = 0};
     if (x->lora)
         salt.lora = jr_str_of(x->lora, strlen(x->lora));
     if (x->cache_salt)
