@@ -120,8 +120,8 @@ def metric(url, name):
     return sum(float(v) for v in found) if status == 200 else 0.0
 
 
-def stream_last_seq(nats, stream):
-    """The last sequence of a stream, asked from the server itself, without a client library."""
+def stream_state(nats, stream):
+    """first_seq, last_seq, messages, bytes of a stream, asked from the server itself, without a client library."""
     with socket.create_connection(("127.0.0.1", nats.port), timeout=10) as s, s.makefile("rb") as f:
         f.readline()  # INFO
         s.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB answer 1\r\n'
@@ -132,11 +132,15 @@ def stream_last_seq(nats, stream):
                 info = json.loads(f.read(int(line.split()[-1])))
                 if "error" in info:
                     raise Failed("stream %s: %s" % (stream, info["error"].get("description")))
-                return info["state"]["last_seq"]
+                return info["state"]
             if line.startswith(b"PING"):
                 s.sendall(b"PONG\r\n")
             elif not line or line.startswith(b"-ERR"):
                 raise Failed("nats-server said %r" % line)
+
+
+def stream_last_seq(nats, stream):
+    return stream_state(nats, stream)["last_seq"]
 
 
 _given = set()
