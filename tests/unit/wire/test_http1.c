@@ -464,7 +464,7 @@ static void test_reply_limits(void **state)
 struct stopper {
     struct jr_http1_reply r;
     bool at_head;
-    unsigned heads, datas;
+    unsigned heads, pieces;
 };
 
 static int stop_head(void *ctx)
@@ -481,7 +481,7 @@ static int stop_data(void *ctx, const char *p, size_t n)
 
     (void)p;
     (void)n;
-    s->datas++;
+    s->pieces++;
     return -1;
 }
 
@@ -503,7 +503,7 @@ static void test_reply_stopped(void **state)
         assert_int_equal(jr_http1_reply_feed(&s.r, raw[i / 2], strlen(raw[i / 2]), &used),
                          JR_ECANCELED);
         assert_int_equal(s.heads, 1);
-        assert_int_equal(s.datas, s.at_head ? 0 : 1);
+        assert_int_equal(s.pieces, s.at_head ? 0 : 1);
         jr_http1_reply_deinit(&s.r);
     }
     jr_http1_reply_deinit(NULL);
