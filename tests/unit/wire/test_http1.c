@@ -289,6 +289,47 @@ static void test_request_framing(void **state)
     jr_buf_deinit(&b);
 }
 
+/* The line rules by themselves: the parser underneath refuses some of these too, in some versions. */
+static void test_scan(void **state)
+{
+    static const struct {
+        int rv;
+        size_t end;
+        const char *raw;
+    } cases[] = {
+        {1, 9, "a\r\nb:\r\n\r\n"},
+        {1, 2, "\r\nrest"},
+        {0, 0, ""},
+        {0, 0, "a\r\nb: c\r\n\r"},
+        {JR_EPROTO, 0, "a\n"},
+        {JR_EPROTO, 0, "a\r\n\n"},
+        {JR_EPROTO, 0, "a\r\nb: c\rd: e\r\n\r\n"},
+        {JR_EPROTO, 0, "a\r\nb: c\r\r\n\r\n"},
+        {JR_EPROTO, 0, "a\r\n\r\r\n"},
+        {JR_EPROTO, 0, "a\r\n b\r\n\r\n"},
+        {JR_EPROTO, 0, "a\r\nb: c\r\n\td\r\n\r\n"},
+        {JR_EPROTO, 0, "a\r\n: c\r\n\r\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const size_t n = strlen(cases[i].raw);
+        for (size_t step = 1; step <= n + 1; step++) {
+            struct jr_http1_scan scan = {0};
+            size_t end = 0;
+            int rv = 0;
+            for (size_t at = 0; at < n && rv == 0; at += step) {
+                char *p = jr_test_exact(cases[i].raw, at + step < n ? at + step : n);
+                rv = jr_http1_scan_head(&scan, p, at + step < n ? at + step : n, &end);
+                free(p);
+            }
+            assert_int_equal(rv, cases[i].rv);
+            if (rv == 1)
+                assert_int_equal(end, cases[i].end);
+        }
+    }
+}
+
 static void test_fields(void **state)
 {
     static const char head[] = "GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\na: 2\r\n\r\n";
@@ -617,9 +658,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),       cmocka_unit_test(test_smuggling),
         cmocka_unit_test(test_request_limits), cmocka_unit_test(test_request_framing),
-        cmocka_unit_test(test_fields),         cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_reply_limits),   cmocka_unit_test(test_reply_stopped),
-        cmocka_unit_test(test_random_cuts),    cmocka_unit_test(test_write),
+        cmocka_unit_test(test_scan),           cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_replies),        cmocka_unit_test(test_reply_limits),
+        cmocka_unit_test(test_reply_stopped),  cmocka_unit_test(test_random_cuts),
+        cmocka_unit_test(test_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
