@@ -153,6 +153,11 @@ class Frontend(Process):
             return b" | ".join(f.read()[-4000:].splitlines()[-lines:]).decode("utf-8", "replace")
 
 
+def restored(p):
+    """Messages a replica did not have to read, because a snapshot covers them."""
+    return p["applied_seq"] - p["counters"]["log_messages"]
+
+
 class Worker(Process):
     def __init__(self, cluster, number):
         self.port, self.id = free_port(), number + 1
@@ -206,7 +211,7 @@ class Cluster:
         self.nats_url = "nats://127.0.0.1:%d" % self.nats_port
         self.frontend_args = ["--router-snapshot-threshold", str(threshold), "--stale-worker-secs", "4",
                               "--ready-timeout-secs", "5", *frontend_args]
-        self.worker_args = ["--num-gpu-blocks-override", "700", "--speedup-ratio", "30",
+        self.worker_args = ["--num-gpu-blocks-override", "400", "--speedup-ratio", "30",
                             "--max-model-len", "8192", *worker_args]
         self.nats = Process("nats", [os.environ.get("JR_NATS_SERVER") or find_program("nats-server", "nats-server"), "-js", "-a", "127.0.0.1",
                                      "-p", str(self.nats_port), "-sd", self.path("js")], self.path("nats.log"))

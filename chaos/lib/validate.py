@@ -117,31 +117,37 @@ def ReadyOnlyWhenCaughtUp(cluster):
 # ---------------------------------------------------------------- the stream
 
 def read_log(conn):
-    """[(seq, Batch or Control)] of what the stream holds."""
+    """[(seq, Batch or Control)] of what the stream holds, from its first message or, when a purge passes
+    by meanwhile, from a later one."""
     state = conn.stream_info(STREAM)["state"]
     out = []
     for seq in range(max(1, state["first_seq"]), state["last_seq"] + 1):
         m = conn.message(STREAM, seq)
         if m is None:
+            out.clear()
             continue
         out.append((seq, nats.Batch(m[2]) if m[0].endswith(".batch") else nats.Control(m[2])))
     return out
 
 
-def NoGap(log, from_start):
-    """Event ids of each (worker, rank, incarnation) follow each other without a hole; the first batch
-    of an incarnation says begin (only when the stream is read from its start)."""
-    bad, newest = [], {}
+def NoGap(log):
+    """Event ids of a rank's current incarnation follow each other without a hole.
+
+    A batch of an incarnation that never began on this stream is ignored by rule: a bridge repeats what
+    was not acknowledged, also on a stream that was made anew."""
+    bad, newest = [], {}  # (worker, rank) -> (incarnation, newest id)
     for seq, b in log:
         if isinstance(b, nats.Control):
             continue
-        key = (b.worker, b.rank, b.incarnation)
-        if key in newest and b.first_id > newest[key] + 1 and not b.begin:
-            bad.append("message %d (%s) follows id %d" % (seq, b, newest[key]))
-        if key not in newest and from_start and not b.begin:
-            bad.append("message %d (%s) is the first of its incarnation without begin" % (seq, b))
-        newest[key] = b.first_id + len(b.events) - 1 if b.begin else max(
-            newest.get(key, 0), b.first_id + len(b.events) - 1)
+        key = (b.worker, b.rank)
+        incarnation, last = newest.get(key, (None, 0))
+        end = b.first_id + len(b.events) - 1
+        if b.begin and incarnation != b.incarnation:
+            newest[key] = (b.incarnation, end)
+        elif incarnation == b.incarnation:
+            if b.first_id > last + 1:
+                bad.append("message %d (%s) follows id %d" % (seq, b, last))
+            newest[key] = (incarnation, max(last, end))
     return _some("NoGap", bad)
 
 

@@ -4,7 +4,7 @@ only what could not be connected."""
 import time
 
 from lib import validate
-from lib.cluster import wait_for
+from lib.cluster import restored, wait_for
 
 PROMISES = "TerminatesOnce IndexDigestConverges ReadyOnlyWhenCaughtUp Resumable"
 
@@ -23,7 +23,8 @@ def run(r):
         time.sleep(r.rng.uniform(0.1, 3))
         f.start()
         p = f.await_ready()
-        r.say("%s ready at %d, %d entries from a snapshot" % (f.name, p["applied_seq"], p["restored_entries"]))
+        r.say("%s ready at %d, %d of them from a snapshot" % (f.name, p["applied_seq"], restored(p)))
         c.await_healthy()
-    r.settle()
+    pools = r.settle()
     r.check(validate.TerminatesOnce(r.requests(), validate.in_flight_at(kills)))
+    r.cold_start([r.rng.choice(c.frontends)], pools)

@@ -20,6 +20,8 @@ def run(r):
     traffic, kills = r.traffic(), []
     for _ in range(1 if r.short else 6):
         r.healthy()
+        asked = traffic.count()
+        wait_for(lambda: traffic.count() > asked + 500, "traffic")
         w = r.rng.choice(c.workers)
         wait_for(lambda: all(blocks_of(c, w).values()), "blocks of worker %d" % w.id, 60)
         w.kill()
@@ -35,5 +37,6 @@ def run(r):
         c.await_workers()
         wait_for(lambda: all(blocks_of(c, w).values()), lambda: "new blocks of worker %d; %s" % (w.id, blocks_of(c, w)), 60)
         r.say("worker %d is back with blocks %s" % (w.id, blocks_of(c, w)))
-    r.settle()
+    pools = r.settle()
     r.check(validate.RoutedToLiveWorker(r.requests(), kills, slack=0.3))
+    r.cold_start([r.rng.choice(c.frontends)], pools)

@@ -38,5 +38,6 @@ def run(r):
         r.require(c.pools()["f0"]["stream_created"] != created, "the stream was to be another one")
         wait_for(lambda: all(p["entries"] for p in c.pools().values()), "blocks announced anew", 30)
         r.say("blocks again: %s" % {n: p["entries"] for n, p in c.pools().items()})
-    r.settle()
+    pools = r.settle()
     r.check(validate.TerminatesOnce(r.requests()))
+    r.cold_start([r.rng.choice(c.frontends)], pools)

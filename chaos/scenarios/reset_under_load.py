@@ -27,5 +27,6 @@ def run(r):
         r.say("reset %d through %s: epochs %s, entries %s" % (i + 1, target.name, {
             n: p["epoch"] for n, p in c.pools().items()}, {n: p["entries"] for n, p in c.pools().items()}))
         time.sleep(r.rng.uniform(0, 1))
-    r.settle()
+    pools = r.settle()
     r.check(validate.TerminatesOnce(r.requests()))
+    r.cold_start([r.rng.choice(c.frontends)], pools)

@@ -30,10 +30,10 @@ class Bench:
                              separators=(",", ":")))
         else:
             if self.rows == 0:
-                print("%-34s %-14s %9s %9s %9s %7s %6s" % ("name", "unit", "measured", "peer", "floor", "ratio", "goal"))
+                print("%-36s %-14s %9s %9s %9s %7s %6s" % ("name", "unit", "measured", "peer", "floor", "ratio", "goal"))
             cells = [(row["measured"], 9), (row["peer"], 9), (row["floor"], 9), (row["ratio"], 7), (row["goal"], 6)]
-            print("%-34s %-14s" % (row["name"], row["unit"]) + "".join(
-                " %*s" % (width, "-" if value is None else "%.4g" % value) for value, width in cells) + words)
+            print("%-36s %-14s" % (row["name"], row["unit"]) + "".join(
+                " %*s" % (width, "-" if value is None else "%d" % value if isinstance(value, int) else "%.4g" % value) for value, width in cells) + words)
         sys.stdout.flush()
         self.rows += 1
 
