@@ -303,7 +303,12 @@ class Cluster:
         return [f for f in self.frontends if f.alive() and not f.paused]
 
     def pools(self):
-        return {f.name: f.pool() for f in self.up()}
+        """Of every replica that runs; all of them must answer."""
+        out = {f.name: f.pool() for f in self.up()}
+        for name, p in out.items():
+            if p is None:
+                raise Failed("%s does not answer /state" % name)
+        return out
 
     def leader(self):
         for f in self.up():
