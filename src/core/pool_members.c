@@ -232,9 +232,8 @@ static void probe_due(struct jr_pool *p)
     }
 }
 
-void jr_pool_members_tick(struct jr_pool *p)
+static void scan(struct jr_pool *p)
 {
-    probe_due(p);
     if (p->now_ms < p->scan_at_ms || !p->config.durable)
         return;
     p->scan_at_ms = p->now_ms + SCAN_EVERY_MS;
@@ -248,4 +247,10 @@ void jr_pool_members_tick(struct jr_pool *p)
     for (uint32_t i = p->workers.n; i-- > 0;)
         if (!p->workers.v[i]->listed)
             judge_absent(p, p->workers.v[i]);
+}
+
+void jr_pool_members_tick(struct jr_pool *p)
+{
+    scan(p);
+    probe_due(p); /* last: its actions name workers, and a scan may remove some */
 }

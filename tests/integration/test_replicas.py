@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two replicas over a real nats-server: one log and one order, snapshots, crashes, resets, shared
+load. The test itself plays the bridges and the workers."""
+import json
+import os
+import random
+import threading
+import time
+import unittest
+import unittest.mock
+
+import jr_log
+import jr_procs as jr
+import jr_worker as play
+
+TTL = 2
+SEED = int(os.environ.get("JR_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
+
+
+class Fleet(unittest.TestCase):
+    threshold = 1000000
+
+    def setUp(self):
+        self.rng = random.Random(SEED)
+        self.procs = jr.Procs()
+        self.addCleanup(self.procs.close)
+        self.nats = self.start_nats()
+        self.replicas = [self.replica(name) for name in ("a", "b")]
+        for f in self.replicas:
+            self.procs.wait_ready(f)
+
+    def start_nats(self):
+        return self.procs.nats()
+
+    def tearDown(self):
+        for f in self.replicas:
+            code = f.stop() if f.running() else f.code()
+            self.assertEqual(code, 0, f.tail(60))
+
+    def replica(self, name, **kw):
+        return self.procs.frontend(name, nats=self.nats.url, namespace="test", router_mode="kv",
+                                   lease_ttl_secs=TTL, drain_delay_secs=0, log_level="debug",
+                                   router_snapshot_threshold=self.threshold, **kw)
+
+    def pool(self, **kw):
+        p = jr_log.Pool(self.nats.url, "test", ttl=TTL)
+        self.addCleanup(p.close)
+        return p
+
+    def worker(self, answer=None):
+        w = play.Worker(answer)
+        self.addCleanup(w.close)
+        return w
+
+    def views(self):
+        return [jr.pool(f.url) for f in self.replicas]
+
+    def same_at(self, seq, timeout=30):
+        """Both have applied seq and have the same digest; the digest."""
+        def views_at_one_seq():
+            views = self.views()
+            at = [v["applied_seq"] for v in views]
+            return at[0] == at[1] >= seq and views
+        views = jr.wait_for(views_at_one_seq, "both at %d" % seq, timeout)
+        self.assertEqual(views[0]["digest"], views[1]["digest"], "seed %d" % SEED)
+        for key in ("blocks", "entries", "epoch"):
+            self.assertEqual(views[0][key], views[1][key], key)
+        self.assertFalse(any(v["digest_mismatch"] for v in views))
+        return views[0]["digest"]
+
+    def leader(self, among=None):
+        """The one replica that leads, once there is exactly one."""
+        among = among or self.replicas
+        return jr.wait_for(lambda: (lambda l: l[0] if len(l) == 1 else None)(
+            [f for f in among if jr.pool(f.url)["leader"]]), "one leader")
+
+    def known(self, n, f=None):
+        for r in [f] if f else self.replicas:
+            jr.wait_for(lambda: [w["state"] for w in jr.pool(r.url)["workers"]] == ["live"] * n,
+                        "%d workers at %s" % (n, r.name))
+
+
+class Log(Fleet):
+    threshold = 40
+
+    def test_snapshots_crash_and_reset(self):
+        w, pool = self.worker(), self.pool()
+        for i in (1, 2):
+            pool.add_worker(i, w.url)
+            pool.fill(i, 30, self.rng)
+        seq = pool.info()["state"]["last_seq"]
+        digest = self.same_at(seq)
+        self.assertGreater(self.views()[0]["entries"], 50)
+
+        # At the threshold the leader writes a snapshot; the first purges nothing.
+        def newest():
+            return jr.pool(self.leader().url)["snapshot"]
+        first = jr.wait_for(newest, "a snapshot")
+        self.assertEqual(first["object"], "snapshot-a")
+        self.assertLessEqual(first["seq"], seq)
+        self.assertEqual(pool.info()["state"]["first_seq"], 1)
+
+        # The second goes to the other object; what the first covers, and nothing else, goes.
+        seq = pool.fill(1, 45, self.rng, begin=False)
+        second = jr.wait_for(lambda: (lambda s: s if s["object"] == "snapshot-b" else None)(
+            newest()), "the second snapshot", 40)
+        self.assertGreater(second["seq"], first["seq"])
+        self.assertEqual(second["previous_seq"], first["seq"])
+        jr.wait_for(lambda: pool.info()["state"]["first_seq"] > 1, "the purge", 30)
+        self.assertEqual(pool.info()["state"]["first_seq"], first["seq"])
+        digest = self.same_at(seq)
+
+        # The leader is killed: the other leads when the lease has ended, the state stands.
+        dead = self.leader()
+        (other,) = [f for f in self.replicas if f is not dead]
+        dead.kill()
+        began = time.monotonic()
+        self.assertIs(self.leader([other]), other)
+        self.assertLess(time.monotonic() - began, 4 * TTL + 5)
+        seq = pool.fill(2, 20, self.rng, begin=False)
+
+        # It comes back from the snapshot and the rest of the log: the same state.
+        back = self.procs.restart(dead)
+        self.replicas[self.replicas.index(dead)] = back
+        self.procs.wait_ready(back)
+        at_ready = jr.pool(back.url)
+        self.assertGreaterEqual(at_ready["applied_seq_at_ready"], seq)
+        self.assertLessEqual(at_ready["counters"]["log_messages"],
+                             at_ready["applied_seq"] - second["seq"], "from the snapshot")
+        self.assertNotEqual(self.same_at(seq), digest)
+        self.assertEqual(jr.pool(back.url)["counters"]["undecodable"], 0)
+
+        # A reset asked of either clears both at one sequence.
+        p = self.procs.ctl(back.url, "reset")
+        self.assertEqual((p.returncode, p.stderr), (0, ""))
+        jr.wait_for(lambda: all(v["epoch"] > 0 for v in self.views()), "the reset")
+        reset_at = pool.info()["state"]["last_seq"]
+        self.same_at(reset_at)
+        views = self.views()
+        self.assertEqual([(v["blocks"], v["epoch"]) for v in views], [(0, 1)] * 2)
+        # Bridges begin anew.
+        for i in (1, 2):
+            incarnation = int(pool.workers[i]["ranks"][0]["incarnation"]) + 1
+            pool.workers[i]["ranks"][0]["incarnation"] = str(incarnation)
+            seq = pool.fill(i, 10, self.rng)
+        self.same_at(seq)
+        self.assertGreater(self.views()[0]["blocks"], 0)
+
+    def test_worker_that_leaves_takes_its_blocks_along(self):
+        w, pool = self.worker(), self.pool()
+        for i in (1, 2):
+            pool.add_worker(i, w.url)
+            seq = pool.fill(i, 8, self.rng)
+        self.known(2)
+        self.same_at(seq)
+        for f in self.replicas:
+            text = jr.get(f.url + "/metrics")[1].decode()
+            self.assertIn('worker_id="1"', text)
+        pool.drop_worker(1)
+        jr.wait_for(lambda: all([w["worker_id"] for w in v["workers"]] == ["2"]
+                                for v in self.views()), "worker 1 has left both", 30)
+        self.same_at(seq + 1)
+        for f in self.replicas:
+            self.assertNotIn('worker_id="1"', jr.get(f.url + "/metrics")[1].decode())
+
+
+class Load(Fleet):
+    def held(self):
+        """A worker whose answers wait."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+
+        def answer(request):
+            if request.path == "/tokenize":
+                return play.plain(request)
+            play.send_head(request)
+            play.send_chunk(request, b'data: {"choices":[{"text":"a"}]}\n\n')
+            go.wait(120)
+            play.send_chunk(request, b"data: [DONE]\n\n")
+            request.wfile.write(b"0\r\n\r\n")
+            return None
+        return self.worker(answer), go
+
+    def stream(self, f):
+        s = play.Stream(f.url + "/v1/completions",
+                        {"model": "tiny", "prompt": list(range(40)), "stream": True})
+        self.addCleanup(s.close)
+        self.assertEqual(s.head(), 200)
+        s.line()
+        return s
+
+    def active(self, f):
+        return jr.pool(f.url)["workers"][0]["active_requests"]
+
+    def test_bookings_are_shared_and_die_with_their_owner(self):
+        w, go = self.held()
+        pool = self.pool()
+        pool.add_worker(1, w.url)
+        self.known(1)
+        a, b = self.replicas
+        took = []
+        for n in (1, 2, 3):
+            self.stream(a)
+            began = time.monotonic()
+            jr.wait_for(lambda: self.active(b) == n, "%d requests of a at b" % n)
+            took.append(time.monotonic() - began)
+        self.assertLess(min(took), 1.0, took)
+        (peer,) = jr.pool(b.url)["peers"]
+        self.assertEqual((peer["id"], peer["active_requests"]), ("a", 3))
+        self.assertEqual(jr.get_json(b.url + "/state")["replica"]["inflight"], 0)
+        mine = self.stream(b)
+        jr.wait_for(lambda: self.active(a) == 4, "b's request at a")
+        a.kill()
+        began = time.monotonic()
+        jr.wait_for(lambda: self.active(b) == 1, "a's requests have gone with its lease")
+        self.assertLess(time.monotonic() - began, 4 * TTL + 5)
+        go.set()
+        self.assertTrue(mine.rest()[1])
+        jr.wait_for(lambda: self.active(b) == 0, "b's own has ended")
+
+        # A life later it counts what b has, and b counts nothing of its former life.
+        go.clear()
+        self.stream(b)
+        a = self.replicas[0] = self.procs.restart(a)
+        self.procs.wait_ready(a)
+        self.assertEqual(self.active(a), 1, "ready means that the peers' load is known")
+        self.assertEqual(self.active(b), 1)
+        go.set()
+
+    def test_an_orderly_end_gives_leases_back(self):
+        pool = self.pool()
+        pool.add_worker(1, self.worker().url)
+        self.known(1)
+        first = self.leader()
+        (other,) = [f for f in self.replicas if f is not first]
+        self.assertEqual(first.stop(), 0, first.tail())
+        began = time.monotonic()
+        self.assertIs(self.leader([other]), other)
+        jr.wait_for(lambda: not any(p["listed"] for p in jr.pool(other.url)["peers"]),
+                    "the peer's lease is back")
+        self.assertLess(time.monotonic() - began, TTL + 5)
+
+
+class Outage(Fleet):
+    def test_nats_restarts(self):
+        w, pool = self.worker(), self.pool()
+        pool.add_worker(1, w.url)
+        seq = pool.fill(1, 20, self.rng)
+        self.known(1)
+        self.same_at(seq)
+        self.nats.stop()
+        for f in self.replicas:
+            jr.wait_http(f.url + "/health",
+                         lambda status, text: json.loads(text)["status"] == "degraded", proc=f)
+            self.assertEqual(jr.get(f.url + "/ready")[0], 200)
+            status, text = jr.post(f.url + "/v1/completions", {"model": "tiny", "prompt": "x"})
+            self.assertEqual(status, 200, text)
+            self.assertFalse(jr.get_json(f.url + "/state")["nats"]["connected"])
+        self.nats = self.procs.restart(self.nats)
+        for f in self.replicas:
+            def ready_all_along(status, text, f=f):
+                self.assertEqual(jr.get(f.url + "/ready")[0], 200)
+                return json.loads(text)["status"] == "healthy"
+            jr.wait_http(f.url + "/health", ready_all_along, proc=f)
+        pool.reconnect()
+        seq = pool.fill(1, 20, self.rng, begin=False)
+        self.same_at(seq)
+        jr.wait_for(lambda: all(v["recovery_state"] == "ready" for v in self.views()), "ready")
+        self.assertEqual(jr.get_json(self.replicas[0].url + "/state")["nats"]["reconnects"], 1)
+        self.leader()
+        self.known(1)
+
+
+class Refused(Fleet):
+    def setUp(self):
+        self.login("first")
+        super().setUp()
+
+    def login(self, password):
+        """What replicas that are started from now on say."""
+        env = unittest.mock.patch.dict(os.environ, NATS_AUTH_USERNAME="u",
+                                       NATS_AUTH_PASSWORD=password)
+        env.start()
+        self.addCleanup(env.stop)
+
+    def start_nats(self):
+        return self.secured("first")
+
+    def secured(self, password, port=None):
+        program = jr.find_program("nats-server", "nats-server")
+        port = port or jr.free_port()
+        p = self.procs.start("nats-" + password, [
+            program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd",
+            os.path.join(self.procs.folder, "store"), "--user", "u", "--pass", password])
+        p.port, p.url = port, "nats://127.0.0.1:%d" % port
+        jr.wait_for(lambda: jr.port_open(port), "nats-server")
+        return p
+
+    def test_credentials_that_end_do_not_end_the_replicas(self):
+        """Routing outlives NATS, also one that refuses for good."""
+        w = self.worker()
+        pool = jr_log.Pool.__new__(jr_log.Pool)
+        pool.prefix, pool.nats = "namespace-test-component-backend", jr_log.Nats(
+            self.nats.url, "u", "first")
+        lease = {"worker_id": "1", "url": w.url, "model": "tiny", "block_size": 4, "ranks": []}
+        pool.put("worker.1", json.dumps(lease).encode())
+        self.known(1)
+        pool.nats.close()
+        self.nats.stop()
+        self.secured("second", self.nats.port)
+        for f in self.replicas:
+            def refused(f=f):
+                with open(f.log, errors="replace") as log:
+                    return "nats.refused" in log.read()
+            jr.wait_for(refused, "the library has given up")
+            self.assertTrue(f.running())
+            self.assertEqual(jr.get(f.url + "/ready")[0], 200)
+            self.assertEqual(jr.get_json(f.url + "/health")["status"], "degraded")
+            status, text = jr.post(f.url + "/v1/completions", {"model": "tiny", "prompt": "x"})
+            self.assertEqual(status, 200, text)
+
+    def test_wrong_credentials_at_start(self):
+        self.login("wrong")
+        p = self.procs.start_jetrouter("c", "frontend", http_host="127.0.0.1", http_port=0,
+                                       nats_server=self.nats.url, log_level="error")
+        self.assertEqual(p.popen.wait(30), 69, p.tail())
+        with open(p.log) as log:
+            text = log.read()
+        self.assertEqual(text.count("\n"), 1, text)
+        self.assertIn("uthoriz", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
