@@ -211,7 +211,8 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
 uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
 {
     uint64_t at = p->tick_at_ms; /* other events do not put it off */
-    return p->flush_at_ms && p->flush_at_ms < at ? p->flush_at_ms : at;
+    uint64_t flush_at = jr_pool_sync_deadline_ms(p);
+    return flush_at && flush_at < at ? flush_at : at;
 }
 
 /* Ready, and with the state of this stream: one that answers from an old index, or rebuilds, is of

@@ -159,6 +159,7 @@ int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch);
 void jr_pool_on_sync_opened(struct jr_pool *p);
 void jr_pool_sync_lost(struct jr_pool *p); /* what we sent may be missing: the next is a base */
 void jr_pool_sync_tick(struct jr_pool *p);
+uint64_t jr_pool_sync_deadline_ms(const struct jr_pool *p); /* 0: nothing to send, or no way to */
 
 /* pool_duties.c */
 void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots_record *record);

@@ -201,6 +201,12 @@ static void send_base(struct jr_pool *p)
     p->base_at_ms = p->now_ms;
 }
 
+/* A question to a peer may wait for the sync stream to be opened, which no tick brings about. */
+uint64_t jr_pool_sync_deadline_ms(const struct jr_pool *p)
+{
+    return may_send(p) ? p->flush_at_ms : 0;
+}
+
 void jr_pool_sync_tick(struct jr_pool *p)
 {
     if (!may_send(p))

@@ -23,6 +23,7 @@ struct jr_loop {
     struct queue posted; /* any thread appends */
     struct queue ready;  /* loop thread: taken from posted, not delivered yet */
     bool closing;
+    bool in_timer; /* a timer's callback runs */
     struct jr_list timers, idlers;
     _Atomic(pthread_t) owner;
 };
@@ -316,8 +317,11 @@ void jr_gate_close(struct jr_gate *gate)
 static void on_timer(uv_timer_t *handle)
 {
     struct jr_timer *timer = handle->data;
+    struct jr_loop *loop = JR_CONTAINER_OF(handle->loop, struct jr_loop, uv);
 
-    timer->fn(timer->ctx);
+    loop->in_timer = true;
+    timer->fn(timer->ctx); /* may destroy the timer */
+    loop->in_timer = false;
 }
 
 static void free_timer(uv_handle_t *handle)
@@ -347,6 +351,12 @@ void jr_timer_destroy(struct jr_timer *timer)
 
 void jr_timer_start(struct jr_timer *timer, uint64_t delay_ms, uint64_t repeat_ms)
 {
+    const struct jr_loop *loop = JR_CONTAINER_OF(timer->handle.loop, struct jr_loop, uv);
+
+    /* libuv before 1.45 runs timers until none is due, before it looks at any socket: one that
+     * starts itself again without a delay would never let it. */
+    if (delay_ms == 0 && loop->in_timer)
+        delay_ms = 1;
     uv_timer_start(&timer->handle, on_timer, delay_ms, repeat_ms);
 }
 

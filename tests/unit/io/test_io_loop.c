@@ -210,6 +210,39 @@ static void test_timer_restarts_and_destroys_itself(void **state)
     jr_loop_destroy(self.loop);
 }
 
+static void restart_at_once(void *ctx)
+{
+    struct self *self = ctx;
+
+    self->n++;
+    jr_timer_start(self->timer, 0, 0);
+}
+
+static void stop_after_poll(uv_check_t *handle)
+{
+    jr_loop_stop(handle->data);
+}
+
+/* The loop looks at its sockets in between. */
+static void test_timer_without_delay_does_not_starve_the_loop(void **state)
+{
+    struct self self = {0};
+    uv_check_t check; /* called behind the poll */
+
+    (void)state;
+    assert_int_equal(jr_loop_create(&self.loop), 0);
+    uv_check_init(jr_loop_uv(self.loop), &check);
+    check.data = self.loop;
+    uv_check_start(&check, stop_after_poll);
+    self.timer = jr_timer_create(self.loop, restart_at_once, &self);
+    jr_timer_start(self.timer, 0, 0);
+    jr_loop_run(self.loop);
+    assert_true(self.n > 0 && self.n < 1000);
+    jr_timer_destroy(self.timer);
+    uv_close((uv_handle_t *)&check, NULL);
+    jr_loop_destroy(self.loop);
+}
+
 static bool slice(void *ctx)
 {
     struct self *self = ctx;
@@ -314,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_destroy_drops),
         cmocka_unit_test(test_revoke),
         cmocka_unit_test(test_timer_restarts_and_destroys_itself),
+        cmocka_unit_test(test_timer_without_delay_does_not_starve_the_loop),
         cmocka_unit_test(test_idler),
         cmocka_unit_test(test_gate_bounds_and_closes),
         cmocka_unit_test(test_signals),
