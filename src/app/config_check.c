@@ -65,6 +65,14 @@ static bool two_nats(const struct jr_config *cfg)
            jr_config_source(cfg, JR_CFG_NATS_SERVER) == JR_CFG_FROM_CLI;
 }
 
+/* NATS_SERVER in the environment of a whole deployment is no contradiction. */
+static bool static_with_nats(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_WORKER) &&
+           (jr_config_is_set(cfg, JR_CFG_EMBEDDED_NATS) ||
+            jr_config_source(cfg, JR_CFG_NATS_SERVER) == JR_CFG_FROM_CLI);
+}
+
 static bool half_a_certificate(const struct jr_config *cfg)
 {
     return jr_config_is_set(cfg, JR_CFG_NATS_TLS_CERT) !=
@@ -160,6 +168,9 @@ static const struct rule {
      "--router-cost-model seconds does not use the weights of Dynamo's cost function: leave one "
      "out"},
     {JR_CMD_FRONTEND, true, two_nats, "--embedded-nats and --nats-server exclude each other"},
+    {JR_CMD_FRONTEND, true, static_with_nats,
+     "--worker names static workers, which are served without NATS: leave out --nats-server and "
+     "--embedded-nats, or start bridges instead"},
     {JR_CMD_NATS, true, half_a_certificate, "--nats-tls-cert and --nats-tls-key go together"},
     {JR_CMD_NATS, true, half_a_login, "NATS_AUTH_USERNAME and NATS_AUTH_PASSWORD go together"},
     {JR_CMD_BRIDGE | JR_CMD_MOCKER, true, one_component, "--component: exactly one is needed here"},

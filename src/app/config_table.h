@@ -183,7 +183,7 @@ X(NATS_TLS_KEY, STR, "nats-tls-key", "JETROUTER_NATS_TLS_KEY", NULL, JR_CMD_NATS
 X(NATS_REPLICAS, U32, "nats-replicas", "JETROUTER_NATS_REPLICAS", "1", JR_CMD_NATS, CLUSTER, "R",  \
     "copies JetStream keeps of streams and buckets created here", .min = 1, .max = 5)              \
 X(EMBEDDED_NATS, OPTSTR, "embedded-nats", "JETROUTER_EMBEDDED_NATS", NULL, JR_CMD_FRONTEND,        \
-    CLUSTER, "DIR", "start a nats-server child, with its data in DIR (default: a temporary one)")  \
+    CLUSTER, "DIR", "start a nats-server child, with its data in DIR (default: ./jetrouter-nats)")  \
 X(REPLICA_ID, STR, "replica-id", "JETROUTER_REPLICA_ID", NULL, JR_CMD_ROUTING, CLUSTER, "NAME",    \
     "stable name of this replica; unset: random", .max = JR_NAME_MAX - 1)                          \
 X(WORKER_ID, U64, "worker-id", "JETROUTER_WORKER_ID", NULL, JR_CMD_BRIDGE | JR_CMD_MOCKER,         \

@@ -417,8 +417,7 @@ static int start(struct jr_frontend *f, struct jr_errmsg *e)
             config.dir = "jetrouter-nats";
         return jr_embedded_nats_start(f->loop, &config, e, &f->embedded);
     }
-    bool named = jr_config_source(f->cfg, JR_CFG_NATS_SERVER) != JR_CFG_FROM_DEFAULT;
-    if (n_static == 0 || named)
+    if (n_static == 0)
         (void)jr_str_copy(f->nats_url, sizeof f->nats_url,
                           jr_config_str(f->cfg, JR_CFG_NATS_SERVER));
     return start_pools(f, e);

@@ -534,6 +534,8 @@ static void test_rules(void **state)
         {JR_CMD_FRONTEND, "--router-cost-model=seconds", "--kv-overlap-score-weight=0", "--",
          JR_ECONFIG},
         {JR_CMD_FRONTEND, "--embedded-nats", "--nats-server=nats://x", "--", JR_ECONFIG},
+        {JR_CMD_FRONTEND, "--worker=http://x:1", "--nats-server=nats://x", "--", JR_ECONFIG},
+        {JR_CMD_FRONTEND, "--worker=http://x:1", "--embedded-nats", "--", JR_ECONFIG},
         {JR_CMD_BRIDGE, "--nats-tls-cert=x", "--", "--", JR_ECONFIG},
         {JR_CMD_BRIDGE, "--component=a,b", "--", "--", JR_ECONFIG},
         {JR_CMD_CTL, "--url=http://a:1,http://b:1", "--", "--", JR_ECONFIG},
