@@ -57,6 +57,10 @@ struct jr_epoch {
     uint64_t n;
 };
 
+/* As the number of an epoch to follow: whichever it is. Said by those who rebuild and know of none,
+ * so that one who comes back with an older index resets with them. */
+#define JR_EPOCH_ANY UINT64_MAX
+
 /* Agreed parameters of a pool; changed only by Control{Config}. */
 struct jr_pool_params {
     uint32_t block_size;
@@ -69,7 +73,7 @@ struct jr_control {
     uint64_t worker_id;                      /* WORKER_GONE */
     const struct jr_rank_incarnation *ended; /* WORKER_GONE: the incarnations it ends */
     uint32_t n_ended;
-    struct jr_epoch from, to;             /* RESET: applies only when the epoch is `from` */
+    struct jr_epoch from, to; /* RESET: applies only when the epoch is `from`; from.n any: always */
     char token[64];                       /* RESET: the token of --router-reset-states */
     struct jr_pool_params params;         /* CONFIG */
     uint32_t rule_version;                /* USE_VERSION */

@@ -17,6 +17,7 @@ void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots
     if (leader == p->leader)
         return;
     p->leader = leader;
+    p->recording = false;
     p->epoch_said_n = p->epoch_said_random = 0;
     if (leader)
         p->record = *record;
@@ -41,12 +42,17 @@ static uint64_t newest_seq(const struct jr_pool *p)
     return r->object[0] && r->stream_created_ns == p->stream_created_ns ? r->seq : 0;
 }
 
-static const char *snapshot_due(const struct jr_pool *p)
+static const char *snapshot_due(struct jr_pool *p)
 {
     uint64_t newest = newest_seq(p), seq = p->state->seq;
+    /* Never one that is older than the newest: a leader may have slept meanwhile. */
+    if (seq < newest)
+        return NULL;
+    if (seq == newest && newest)
+        p->snap_wanted = false;
     if (p->snap_wanted)
         return "wanted";
-    if (seq <= newest)
+    if (seq == newest)
         return NULL;
     if (seq - newest >= p->config.snapshot_threshold)
         return "messages";
@@ -190,6 +196,8 @@ static void record_snapshot(struct jr_pool *p)
     }
     a->u.record.newest = p->snap_ref;
     a->u.record.previous = p->record.newest;
+    p->recorded = a->u.record;
+    p->recording = true;
     p->snap = JR_SNAP_RECORD;
 }
 
@@ -214,14 +222,17 @@ static void agree(struct jr_pool *p)
 
 void jr_pool_on_recorded(struct jr_pool *p, int err)
 {
+    /* Written is written, also when the job was given up meanwhile: else the next snapshot would go
+     * over the one that is now the newest. */
+    if (p->recording && err == 0)
+        p->record = p->recorded;
+    p->recording = false;
     if (p->snap != JR_SNAP_RECORD)
         return;
     if (err < 0) {
         fail(p, jr_err_text(err));
         return;
     }
-    p->record.previous = p->record.newest;
-    p->record.newest = p->snap_ref;
     p->snap = JR_SNAP_IDLE;
     p->snap_failures = 0;
     p->n.snapshots++;
@@ -233,7 +244,8 @@ void jr_pool_on_recorded(struct jr_pool *p, int err)
 
 /* ---------------------------------------------------------------- purge */
 
-/* min(sequence of the previous verified snapshot, applied of every live replica). */
+/* min(sequence of the previous verified snapshot, applied of every live replica). The newest is not
+ * older, but were it, it would count, too. */
 static uint64_t purge_floor(const struct jr_pool *p)
 {
     const struct jr_snapshot_ref *previous = &p->record.previous;
@@ -241,6 +253,8 @@ static uint64_t purge_floor(const struct jr_pool *p)
         newest_seq(p) == 0 || p->replicas.truncated)
         return 0;
     uint64_t floor = previous->seq < p->state->seq ? previous->seq : p->state->seq;
+    if (newest_seq(p) < floor)
+        floor = newest_seq(p);
     for (uint32_t i = 0; i < p->replicas.n; i++) {
         const struct jr_peer *peer = p->replicas.v[i];
         if (peer->has_lease && peer->lease.applied < floor)
@@ -305,7 +319,7 @@ void jr_pool_ask_reset(struct jr_pool *p, const char *token)
     p->reset_from = p->state->epoch;
     if (token != p->reset_token)
         (void)jr_str_copy(p->reset_token, sizeof p->reset_token, token);
-    c->from = p->state->epoch;
+    c->from = p->rebuilding ? (struct jr_epoch){0, JR_EPOCH_ANY} : p->state->epoch;
     c->to = (struct jr_epoch){jr_rng_u64(&p->rng), p->state->epoch.n + 1};
     (void)jr_str_copy(c->token, sizeof c->token, token);
 }
@@ -346,12 +360,20 @@ static void say_epoch(struct jr_pool *p)
     p->epoch_said_random = e->random;
 }
 
+/* By a Reset, when the list of the members is fresh and nobody in it holds the state. */
+static bool may_rebuild(const struct jr_pool *p)
+{
+    return p->rebuilding && p->leader && p->connected && p->state->seq >= p->target_seq &&
+           p->listed_at_ms && p->now_ms - p->listed_at_ms < p->config.lease_ttl_ms &&
+           !jr_pool_peer_holds_state(p);
+}
+
 void jr_pool_duties_tick(struct jr_pool *p)
 {
     if (p->has_position && jr_pool_recovery(p) == JR_REC_READY)
         watch_digests(p);
     bool may_repeat = !p->control_at_ms || p->now_ms - p->control_at_ms >= JR_POOL_REPEAT_MS;
-    if (p->rebuilding && p->leader && p->connected && p->state->seq >= p->target_seq && may_repeat)
+    if (may_rebuild(p) && may_repeat)
         jr_pool_ask_reset(p, p->config.reset_token);
     else if (p->reset_pending)
         repeat_reset(p, may_repeat);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pool_internal: what the pool_*.c files share. Nobody else includes it.
+/* pool_internal: what the pool_*.c files share. Nobody else includes it but
+ * tests.
  *
  *     pool.c           the door: create, step, tick, deadline
  *     pool_recovery.c  how the state is come by and kept: recovery, history checks, log messages
@@ -75,8 +76,10 @@ struct jr_pool {
     uint64_t tick_at_ms; /* when the next tick is due */
     uint64_t started_at_ms, connected_at_ms, listed_at_ms;
     bool ready, ready_said, broken, too_new;
-    bool rebuilding;                 /* REBUILD: the Reset has not come yet */
-    uint64_t rebuild_at_ms;          /* when that began */
+    bool rebuilding;        /* REBUILD: the Reset has not come yet */
+    uint64_t rebuild_at_ms; /* when that began */
+    uint32_t bereft_looks;  /* in a row: no snapshot that fits, no peer with the state */
+    uint64_t bereft_since_ms;
     uint64_t await_workers_until_ms; /* after a reset or rebuild; 0: no waiting */
     bool reset_asked;                /* --router-reset-states was acted on */
 
@@ -103,6 +106,9 @@ struct jr_pool {
 
     /* leader's duties */
     struct jr_snapshots_record record;
+    struct jr_snapshots_record
+        recorded;   /* what the bucket says when our write of it went through */
+    bool recording; /* the answer to that write is out */
     enum jr_snapshot_job snap;
     struct jr_state_export export_;
     struct jr_snapshot_ref snap_ref;

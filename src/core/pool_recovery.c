@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define BEREFT_LOOKS 3
+
 static void move(struct jr_pool *p, enum jr_recovery to, const char *why)
 {
     jr_sm_move(&p->recovery, (int)to, why);
@@ -93,6 +95,7 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
         p->waiting_info = p->waiting_load = false;
         p->retry_at_ms = 0;
         drop_candidate(p);
+        p->bereft_looks = 0;
         jr_pool_snapshot_abort(p);
         p->purging = false; /* its outcome is unknown; asked again */
         p->purged_to = 0;
@@ -179,7 +182,6 @@ static int start_empty(struct jr_pool *p, uint64_t seq, const struct jr_stream_f
     if (err < 0)
         return err;
     fresh->seq = seq;
-    fresh->epoch_unknown = p->rebuilding;
     replace_state(p, fresh);
     start_reading(p, f, p->rebuilding ? "nobody holds the purged part" : "from the first message");
     return 0;
@@ -196,17 +198,31 @@ bool jr_pool_peer_holds_state(const struct jr_pool *p)
     return false;
 }
 
+/* Nobody has anything to start from. Believed when each of several looks, each begun after the one
+ * before was answered, finds no snapshot that fits and no peer that holds the state: one answer may
+ * be from before a long sleep. */
+static bool bereft(struct jr_pool *p)
+{
+    if (!p->listed_at_ms || jr_pool_peer_holds_state(p)) {
+        p->bereft_looks = 0;
+        return false;
+    }
+    if (p->bereft_looks++ == 0)
+        p->bereft_since_ms = p->now_ms;
+    return p->bereft_looks >= BEREFT_LOOKS && p->listed_at_ms > p->bereft_since_ms &&
+           p->now_ms - p->bereft_since_ms >= p->config.lease_ttl_ms;
+}
+
 static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
 {
     set_stream(p, f->created_ns);
     p->rebuilding = false;
     if (f->first_seq <= 1)
         return start_empty(p, 0, f);
-    if (!p->listed_at_ms || jr_pool_peer_holds_state(p)) {
-        /* We do not know who is there yet, or its leader owes a snapshot that fits: ask again. */
+    if (!bereft(p)) {
+        /* We do not know for sure yet, or a leader owes a snapshot that fits: ask again. */
         jr_trace_emit(&p->trace, JR_TRACE_WARN, "recovery.waiting",
-                      "why=\"a peer holds the state, or may; waiting for its snapshot\" "
-                      "first_seq=%llu",
+                      "why=\"no snapshot fits yet; a peer may hold the state\" first_seq=%llu",
                       (unsigned long long)f->first_seq);
         move(p, JR_REC_LOAD_SNAPSHOT, "waiting for a peer's snapshot");
         p->load_skip[0] = '\0';
@@ -214,6 +230,7 @@ static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
         p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
         return 0;
     }
+    p->bereft_looks = 0;
     p->rebuilding = true;
     p->rebuild_at_ms = p->now_ms;
     return start_empty(p, f->first_seq - 1, f);
@@ -293,6 +310,7 @@ static void install(struct jr_pool *p)
     jr_state_import_end(p->fresh, &p->import);
     p->importing = false;
     p->rebuilding = false;
+    p->bereft_looks = 0;
     replace_state(p, p->fresh);
     p->fresh = NULL;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.restored",
@@ -353,10 +371,12 @@ static void stop_applying(struct jr_pool *p, int err)
                   (unsigned long long)p->state->seq + 1, jr_err_name(err), jr_err_hint(err));
 }
 
-static void on_reset_applied(struct jr_pool *p)
+static void on_reset_applied(struct jr_pool *p, const struct jr_control *c)
 {
     p->n.resets++;
-    p->rebuilding = false;
+    /* Of a Reset that follows an epoch, one who does not know it cannot tell whether it counted. */
+    if (c->from.n == JR_EPOCH_ANY)
+        p->rebuilding = false;
     p->snap_wanted = true;
     p->await_workers_until_ms = p->now_ms + JR_POOL_REANNOUNCE_WAIT_MS;
     jr_trace_emit(&p->trace, JR_TRACE_WARN, "pool.reset", "seq=%llu epoch=%llu",
@@ -371,7 +391,7 @@ static void on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t 
     if ((effect & JR_EFFECT_REANNOUNCE) && (at == JR_REC_READY || at == JR_REC_CATCH_UP))
         jr_pool_reannounce(p, msg->u.batch.worker_id, msg->u.batch.dp_rank);
     if (effect & JR_EFFECT_RESET)
-        on_reset_applied(p);
+        on_reset_applied(p, &msg->u.control);
 }
 
 static void caught_up(struct jr_pool *p)

@@ -258,9 +258,8 @@ static void apply_worker_gone(struct jr_state *s, const struct jr_control *c, ui
 static void apply_reset(struct jr_state *s, const struct jr_control *c, uint32_t *ret_effect)
 {
     bool follows = c->from.n == s->epoch.n && c->from.random == s->epoch.random;
-    if (!follows && !s->epoch_unknown)
+    if (!follows && c->from.n != JR_EPOCH_ANY)
         return;
-    s->epoch_unknown = false;
     drop_all_ranks(s);
     s->params = (struct jr_pool_params){0};
     jr_index_set_entries_max(s->index, 0);

@@ -53,7 +53,6 @@ struct jr_state {
     uint32_t n_ranks; /* present rows */
     struct jr_pool_params params;
     struct jr_epoch epoch;
-    bool epoch_unknown; /* a rebuild: the next Reset counts whatever it says it follows */
     char reset_token[64];
     uint32_t rule_version;
     struct jr_state_counters counters;

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim_world.h"
+
+#include "base/map.h"
+#include "base/mem.h"
+#include <string.h>
+
+void sim_nats_init(struct sim *sim)
+{
+    sim->nats.created_ns = SIM_UNIX_NS;
+    sim->nats.first_seq = 1;
+}
+
+static void msg_free(struct jr_log_msg *m)
+{
+    if (m->kind == JR_LOG_KIND_CONTROL)
+        jr_xfree((void *)(uintptr_t)m->u.control.ended);
+    if (m->kind != JR_LOG_KIND_BATCH)
+        return;
+    for (uint32_t i = 0; i < m->u.batch.n_events; i++) {
+        jr_xfree((void *)(uintptr_t)m->u.batch.events[i].blocks);
+        jr_xfree((void *)(uintptr_t)m->u.batch.events[i].hashes);
+    }
+    jr_xfree((void *)(uintptr_t)m->u.batch.events);
+}
+
+void sim_nats_deinit(struct sim *sim)
+{
+    struct sim_nats *n = &sim->nats;
+    for (uint64_t i = 0; i < n->n_log; i++)
+        msg_free(&n->log[i].m);
+    for (uint64_t i = 0; i < n->n_sync; i++)
+        sim_batch_free(&n->sync[i].b);
+    jr_xfree(n->log);
+    jr_xfree(n->sync);
+    jr_image_destroy(n->object[0]);
+    jr_image_destroy(n->object[1]);
+}
+
+static void msg_copy(struct jr_log_msg *to, const struct jr_log_msg *from)
+{
+    *to = *from;
+    if (from->kind == JR_LOG_KIND_CONTROL && from->u.control.n_ended)
+        to->u.control.ended = jr_xmemdup(from->u.control.ended,
+                                         from->u.control.n_ended * sizeof *from->u.control.ended);
+    else if (from->kind == JR_LOG_KIND_CONTROL)
+        to->u.control.ended = NULL;
+    if (from->kind != JR_LOG_KIND_BATCH)
+        return;
+    const struct jr_kv_batch *b = &from->u.batch;
+    struct jr_kv_event *events = jr_xalloc((b->n_events + 1) * sizeof *events);
+    for (uint32_t i = 0; i < b->n_events; i++) {
+        const struct jr_kv_event *e = &b->events[i];
+        events[i] = *e;
+        events[i].blocks =
+            e->type == JR_KV_STORED ? jr_xmemdup(e->blocks, e->n * sizeof *e->blocks) : NULL;
+        events[i].hashes =
+            e->type == JR_KV_REMOVED ? jr_xmemdup(e->hashes, e->n * sizeof *e->hashes) : NULL;
+    }
+    to->u.batch.events = events;
+}
+
+uint64_t sim_nats_last(const struct sim *sim)
+{
+    return sim->nats.n_log;
+}
+
+uint64_t sim_nats_publish(struct sim *sim, const struct jr_log_msg *m, uint64_t sent_id,
+                          bool dedupe)
+{
+    struct sim_nats *n = &sim->nats;
+    for (uint64_t i = n->n_log; dedupe && sent_id && i > 0 && i + 50 > n->n_log; i--)
+        if (n->log[i - 1].sent_id == sent_id)
+            return i;
+    if (n->n_log == n->cap_log) {
+        n->cap_log = n->cap_log ? 2 * n->cap_log : 64;
+        n->log = jr_xrealloc(n->log, n->cap_log * sizeof *n->log);
+    }
+    struct sim_stored *s = &n->log[n->n_log++];
+    msg_copy(&s->m, m);
+    s->sent_id = sent_id;
+    s->m.seq = n->n_log;
+    s->m.time_ns = SIM_UNIX_NS + (int64_t)sim->now_ms * 1000000;
+    s->m.payload_hash = jr_mix64(n->n_log ^ (uint64_t)n->created_ns);
+    if (m->kind == JR_LOG_KIND_CONTROL)
+        n->last_control = n->n_log;
+    sim->n.messages++;
+    return n->n_log;
+}
+
+void sim_nats_purge(struct sim *sim, uint64_t floor)
+{
+    if (floor > sim->nats.first_seq)
+        sim->nats.first_seq = floor;
+}
+
+void sim_nats_recreate(struct sim *sim)
+{
+    struct sim_nats *n = &sim->nats;
+    for (uint64_t i = 0; i < n->n_log; i++)
+        msg_free(&n->log[i].m);
+    n->n_log = n->last_control = 0;
+    n->first_seq = 1;
+    n->created_ns = SIM_UNIX_NS + (int64_t)sim->now_ms * 1000000 + 1;
+    memset(sim->digests, 0, sim->cap_digests * sizeof *sim->digests);
+}
+
+/* ---------------------------------------------------------------- sync */
+
+void sim_batch_copy(struct jr_sync_batch *to, const struct jr_sync_batch *from)
+{
+    *to = *from;
+    struct jr_delta *deltas = jr_xalloc((from->n_deltas + 1) * sizeof *deltas);
+    for (uint32_t i = 0; i < from->n_deltas; i++) {
+        const struct jr_delta *d = &from->deltas[i];
+        deltas[i] = *d;
+        deltas[i].b.blocks =
+            d->b.n_blocks ? jr_xmemdup(d->b.blocks, d->b.n_blocks * sizeof *d->b.blocks) : NULL;
+    }
+    to->deltas = deltas;
+    to->replica = jr_xstrdup(from->replica);
+}
+
+void sim_batch_free(struct jr_sync_batch *b)
+{
+    for (uint32_t i = 0; i < b->n_deltas; i++)
+        jr_xfree((void *)(uintptr_t)b->deltas[i].b.blocks);
+    jr_xfree((void *)(uintptr_t)b->deltas);
+    jr_xfree((void *)(uintptr_t)b->replica);
+}
+
+void sim_nats_publish_sync(struct sim *sim, const struct jr_sync_batch *b)
+{
+    struct sim_nats *n = &sim->nats;
+    bool rollup = b->is_base && b->part == 0;
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < n->n_sync; i++) {
+        struct sim_sync_msg *m = &n->sync[i];
+        bool over = m->at_ms + 6000 < sim->now_ms;
+        if (over || (rollup && strcmp(m->b.replica, b->replica) == 0))
+            sim_batch_free(&m->b);
+        else
+            n->sync[kept++] = *m;
+    }
+    n->n_sync = kept;
+    if (n->n_sync == n->cap_sync) {
+        n->cap_sync = n->cap_sync ? 2 * n->cap_sync : 64;
+        n->sync = jr_xrealloc(n->sync, n->cap_sync * sizeof *n->sync);
+    }
+    struct sim_sync_msg *m = &n->sync[n->n_sync++];
+    *m = (struct sim_sync_msg){.seq = ++n->sync_seq, .at_ms = sim->now_ms, .rollup = rollup};
+    sim_batch_copy(&m->b, b);
+}
+
+/* ---------------------------------------------------------------- the rest */
+
+bool sim_lease_live(const struct sim *sim, const struct sim_lease *l)
+{
+    return l->present && sim->now_ms - l->written_ms < SIM_TTL_MS;
+}
+
+struct jr_image *sim_image_copy(const struct jr_image *image)
+{
+    struct jr_image *copy = jr_image_create();
+    *copy = *image;
+    copy->ranks =
+        image->n_ranks ? jr_xmemdup(image->ranks, image->n_ranks * sizeof *image->ranks) : NULL;
+    copy->entries = image->n_entries ? jr_xmemdup(image->entries,
+                                                  (size_t)image->n_entries * sizeof *image->entries)
+                                     : NULL;
+    return copy;
+}
