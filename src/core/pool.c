@@ -212,9 +212,7 @@ uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
 {
     uint64_t at = p->tick_at_ms; /* other events do not put it off */
     uint64_t flush_at = jr_pool_sync_deadline_ms(p);
-    if (flush_at && flush_at < at)
-        at = flush_at;
-    return at > p->now_ms ? at : p->now_ms + 1;
+    return flush_at && flush_at < at ? flush_at : at;
 }
 
 /* Ready, and with the state of this stream: one that answers from an old index, or rebuilds, is of

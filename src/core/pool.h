@@ -267,8 +267,7 @@ JR_MUST_CHECK int jr_pool_step(struct jr_pool *pool, const struct jr_event *even
                                struct jr_actions *ret);
 void jr_actions_deinit(struct jr_actions *actions, struct jr_pool *pool);
 
-/* When the next tick is due (monotonic ms): always after the last step, so that a driver cannot be
- * kept in its timer. */
+/* When the next tick is due (monotonic ms). */
 uint64_t jr_pool_deadline_ms(const struct jr_pool *pool);
 /* A snapshot image is being copied: no log message is taken. */
 bool jr_pool_frozen(const struct jr_pool *pool);

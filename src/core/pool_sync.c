@@ -129,7 +129,7 @@ int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch)
     if (want && p->now_ms - p->want_base_at_ms >= JR_POOL_WANT_BASE_MS) {
         p->want_base = true;
         p->want_base_at_ms = p->now_ms;
-        if (!p->flush_at_ms && may_send(p)) /* else the opening of the stream asks */
+        if (!p->flush_at_ms)
             p->flush_at_ms = p->now_ms;
     }
     return err;

@@ -196,8 +196,7 @@ static void answer(struct jr_driver *d, const struct jr_action *a)
 static void rearm(struct jr_driver *d)
 {
     uint64_t now = jr_driver_now_ms(), at = jr_pool_deadline_ms(d->pool);
-    /* Never 0: libuv would run the timer again and again within one iteration. */
-    jr_timer_start(d->tick, at > now ? at - now : 1, 0);
+    jr_timer_start(d->tick, at > now ? at - now : 0, 0);
     if (jr_pool_has_slices(d->pool) || d->queue_head)
         jr_idler_start(d->idler);
 }
