@@ -32,6 +32,7 @@ struct run {
     struct jr_timer *send_timer, *progress_timer;
     struct jr_list flights;
     struct jr_buf body; /* of the request that is being sent */
+    uint64_t *due_ns;   /* of each request, after the start */
     uint32_t *tokens;   /* its prompt */
     char completions[JR_URL_MAX + 32];
     uint32_t next, in_flight;
@@ -212,22 +213,13 @@ static void launch(struct run *r, const struct jr_trace_row *row)
     }
 }
 
-/* ns after the start at which a request is due. */
-static uint64_t due_ns(const struct run *r, uint32_t i)
-{
-    const struct jr_trace_row *rows = r->plan->trace->rows;
-    if (r->plan->speed <= 0)
-        return 0;
-    return (uint64_t)((rows[i].timestamp_ms - rows[0].timestamp_ms) * 1e6 / r->plan->speed);
-}
-
 /* Sends what is due, then waits for the next one; ends the run behind the last answer. */
 static void send_due(struct run *r)
 {
     const struct jr_trace *t = r->plan->trace;
     uint64_t due = 0, since = jr_loop_now_ns() - r->start_ns;
     r->sending = true;
-    while (r->next < t->n && (due = due_ns(r, r->next)) <= since) {
+    while (r->next < t->n && (due = r->due_ns[r->next]) <= since) {
         if (r->in_flight >= JR_REPLAY_IN_FLIGHT_MAX) {
             r->held_back = r->plan->speed > 0;
             break;
@@ -354,6 +346,9 @@ static void init(struct run *r)
         if (r->plan->trace->rows[i].input_length > longest)
             longest = r->plan->trace->rows[i].input_length;
     r->tokens = jr_xalloc(longest * sizeof *r->tokens);
+    r->due_ns = jr_xalloc((r->plan->trace->n + 1) * sizeof *r->due_ns);
+    if (r->plan->speed > 0)
+        jr_trace_due_ns(r->plan->trace, r->plan->speed, r->due_ns);
     jr_list_init(&r->flights);
     jr_buf_init(&r->body, BODY_BYTES_MAX);
     jr_tally_init(&r->tally);
@@ -423,5 +418,6 @@ int jr_replay_run(const struct jr_replay_plan *plan, struct jr_report *ret, stru
     jr_tally_deinit(&r.tally);
     jr_buf_deinit(&r.body);
     jr_xfree(r.tokens);
+    jr_xfree(r.due_ns);
     return rv;
 }

@@ -186,6 +186,19 @@ void jr_trace_deinit(struct jr_trace *t)
     memset(t, 0, sizeof *t);
 }
 
+void jr_trace_due_ns(const struct jr_trace *t, double speed, uint64_t *dst)
+{
+    for (uint32_t from = 0, to; from < t->n; from = to) {
+        double at = t->rows[from].timestamp_ms, gap = JR_TRACE_GAP_MS;
+        for (to = from + 1; to < t->n && t->rows[to].timestamp_ms <= at;)
+            to++;
+        double room = to < t->n ? (t->rows[to].timestamp_ms - at) / speed / (to - from) : gap;
+        gap = room < gap ? room : gap;
+        for (uint32_t i = from; i < to; i++)
+            dst[i] = (uint64_t)(((at - t->rows[0].timestamp_ms) / speed + gap * (i - from)) * 1e6);
+    }
+}
+
 uint32_t jr_trace_token(uint64_t hash_id, uint32_t j)
 {
     return (uint32_t)(jr_mix64(jr_mix64(hash_id) + j) % JR_TRACE_VOCABULARY);

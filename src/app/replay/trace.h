@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #define JR_TRACE_HASH_TOKENS 512
+#define JR_TRACE_GAP_MS      5
 #define JR_TRACE_VOCABULARY  50000 /* every model in use has at least as many tokens */
 
 struct jr_trace_row {
@@ -36,6 +37,12 @@ struct jr_trace {
 JR_MUST_CHECK int jr_trace_parse(const char *text, size_t n, uint64_t limit, struct jr_trace *ret,
                                  struct jr_errmsg *e);
 void jr_trace_deinit(struct jr_trace *t);
+
+/* When each request is to leave, in ns after the first: n numbers into dst. speed > 0. Timestamps of
+ * published traces are coarse, many requests share one: these leave in the trace's order up to
+ * JR_TRACE_GAP_MS apart and before the next timestamp, so that they also arrive in that order and a
+ * replay can be repeated. */
+void jr_trace_due_ns(const struct jr_trace *t, double speed, uint64_t *dst);
 
 /* Below JR_TRACE_VOCABULARY. */
 uint32_t jr_trace_token(uint64_t hash_id, uint32_t j);

@@ -133,6 +133,23 @@ static void test_prompt(void **state)
     jr_trace_deinit(&t);
 }
 
+static void test_due(void **state)
+{
+    (void)state;
+    struct jr_trace_row rows[6] = {{.timestamp_ms = 1000}, {.timestamp_ms = 1000},
+                                   {.timestamp_ms = 1000}, {.timestamp_ms = 1006},
+                                   {.timestamp_ms = 2000}, {.timestamp_ms = 2000}};
+    struct jr_trace t = {.rows = rows, .n = 6};
+    uint64_t due[6];
+    jr_trace_due_ns(&t, 1, due); /* 2 ms apart fit before the next, then 5 ms apart */
+    const uint64_t slow[6] = {0, 2000000, 4000000, 6000000, 1000000000, 1005000000};
+    assert_memory_equal(due, slow, sizeof due);
+    jr_trace_due_ns(&t, 10, due);
+    const uint64_t fast[6] = {0, 200000, 400000, 600000, 100000000, 105000000};
+    for (int i = 0; i < 6; i++)
+        assert_in_range(due[i] + 1, fast[i], fast[i] + 2);
+}
+
 static void test_excerpt(void **state)
 {
     (void)state;
@@ -156,7 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads),   cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_prompt),  cmocka_unit_test(test_random_bytes),
-        cmocka_unit_test(test_excerpt),
+        cmocka_unit_test(test_excerpt), cmocka_unit_test(test_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
