@@ -32,6 +32,7 @@ struct jr_nats {
     pthread_mutex_t mu;
     pthread_cond_t closed_cond;
     bool closed;
+    char nkey_seed[64]; /* "" unless the seed itself was given */
 };
 
 struct event_msg {
@@ -325,20 +326,46 @@ static natsStatus set_tls(natsOptions *opts, const struct jr_nats_config *c, boo
     return s;
 }
 
-static int set_auth(natsOptions *opts, const struct jr_nats_config *c, struct jr_errmsg *e)
+/* nats.c's thread, at each connection: the server's nonce, signed. */
+static natsStatus sign_nonce(char **error_text, unsigned char **signature, int *signature_n,
+                             const char *nonce, void *closure)
+{
+    const struct jr_nats *nats = closure;
+
+    (void)error_text;
+    return nats_Sign(nats->nkey_seed, nonce, signature, signature_n);
+}
+
+static int set_nkey(struct jr_nats *nats, natsOptions *opts, const char *seed_or_file,
+                    natsStatus *ret, struct jr_errmsg *e)
+{
+    char key[64];
+    int rv = jr_nkey_public(seed_or_file, key, e);
+
+    if (rv != 0)
+        return rv;
+    if (jr_nkey_is_seed(seed_or_file)) {
+        (void)jr_str_copy(nats->nkey_seed, sizeof nats->nkey_seed, seed_or_file);
+        *ret = natsOptions_SetNKey(opts, key, sign_nonce, nats);
+    } else {
+        *ret = natsOptions_SetNKeyFromSeed(opts, key, seed_or_file);
+    }
+    return 0;
+}
+
+static int set_auth(struct jr_nats *nats, natsOptions *opts, const struct jr_nats_config *c,
+                    struct jr_errmsg *e)
 {
     natsStatus s = NATS_OK;
-    char key[64];
 
     if (set(c->user)) {
         s = natsOptions_SetUserInfo(opts, c->user, c->password != NULL ? c->password : "");
     } else if (set(c->token)) {
         s = natsOptions_SetToken(opts, c->token);
-    } else if (set(c->nkey_seed_file)) {
-        int rv = jr_nkey_public(c->nkey_seed_file, key, e);
+    } else if (set(c->nkey_seed)) {
+        int rv = set_nkey(nats, opts, c->nkey_seed, &s, e);
         if (rv != 0)
             return rv;
-        s = natsOptions_SetNKeyFromSeed(opts, key, c->nkey_seed_file);
     } else if (set(c->creds_file)) {
         s = natsOptions_SetUserCredentialsFromFiles(opts, c->creds_file, NULL);
     }
@@ -369,7 +396,7 @@ static int make_options(struct jr_nats *nats, const struct jr_nats_config *c, na
         rv = jr_errmsg_set(e, JR_ECONFIG, "NATS TLS files: %s", nats_GetLastError(NULL));
         goto err_after_create;
     }
-    rv = set_auth(opts, c, e);
+    rv = set_auth(nats, opts, c, e);
     if (rv != 0)
         goto err_after_create;
     *ret = opts;

@@ -31,8 +31,8 @@ struct jr_nats_config {
     const char *name;    /* shows in the server's connection list */
     const char *user, *password;
     const char *token;
-    const char *nkey_seed_file;
-    const char *creds_file;                  /* JWT and seed */
+    const char *nkey_seed;  /* the seed itself (SU…), or the file that holds it */
+    const char *creds_file; /* JWT and seed */
     const char *tls_ca, *tls_cert, *tls_key; /* PEM files */
     const char *tls_hostname;                /* expected in the server's certificate */
     uint32_t connect_timeout_ms;             /* default 2000, one server */

@@ -24,8 +24,10 @@ static inline int jr_nats_error_returns(int ret, natsStatus s)
 /* A JetStream error code and its description as our error; e may be NULL. */
 int jr_js_error(int code, const char *description, struct jr_errmsg *e, const char *what);
 
-/* The public user key ("U…") that belongs to the seed in a file; ret holds 64 bytes. */
-JR_MUST_CHECK int jr_nkey_public(const char *seed_file, char *ret, struct jr_errmsg *e);
+/* Is this text a user seed itself, not the name of a file? */
+bool jr_nkey_is_seed(const char *text);
+/* The public user key ("U…") that belongs to a seed, or to the seed in a file; ret holds 64 bytes. */
+JR_MUST_CHECK int jr_nkey_public(const char *seed_or_file, char *ret, struct jr_errmsg *e);
 
 /* The reply subject of a delivered message, $JS.ACK.…; both forms (docs of ADR-15). Pure. */
 struct jr_js_meta {

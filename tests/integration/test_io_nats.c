@@ -107,7 +107,7 @@ static void test_connects_and_says_why_not(void **state)
     jr_nats_close(other);
     jr_test_nats_end(&locked);
 
-    config = (struct jr_nats_config){.servers = server.url, .nkey_seed_file = "/nonexistent"};
+    config = (struct jr_nats_config){.servers = server.url, .nkey_seed = "/nonexistent"};
     assert_int_equal(jr_nats_connect(&config, &other, &e), JR_ECONFIG);
     config = (struct jr_nats_config){.servers = server.url, .tls_ca = "/nonexistent"};
     assert_int_equal(jr_nats_connect(&config, &other, &e), JR_ECONFIG);
@@ -144,6 +144,10 @@ static void test_nkey_public_of_seed(void **state)
     fputs("# user\nSUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU\n", f);
     fclose(f);
     assert_int_equal(jr_nkey_public(path, key, NULL), 0);
+    assert_string_equal(key, "UCK5N7N66OBOINFXAYC2ACJQYFSOD4VYNU6APEJTAVFZB2SVHLKGEW7L");
+    memset(key, 0, sizeof key); /* the seed itself, as the environment variable has it */
+    assert_int_equal(
+        jr_nkey_public("SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU", key, NULL), 0);
     assert_string_equal(key, "UCK5N7N66OBOINFXAYC2ACJQYFSOD4VYNU6APEJTAVFZB2SVHLKGEW7L");
     f = fopen(path, "w");
     fputs("SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBA\n", f);

@@ -189,7 +189,7 @@ static int connect_nats(struct jr_frontend *f, struct jr_errmsg *e)
         .user = jr_config_str(cfg, JR_CFG_NATS_AUTH_USERNAME),
         .password = jr_config_str(cfg, JR_CFG_NATS_AUTH_PASSWORD),
         .token = jr_config_str(cfg, JR_CFG_NATS_AUTH_TOKEN),
-        .nkey_seed_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_NKEY),
+        .nkey_seed = jr_config_str(cfg, JR_CFG_NATS_AUTH_NKEY),
         .creds_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_CREDENTIALS_FILE),
         .tls_ca = jr_config_str(cfg, JR_CFG_NATS_TLS_CA),
         .tls_cert = jr_config_str(cfg, JR_CFG_NATS_TLS_CERT),
