@@ -25,7 +25,8 @@ sys.dont_write_bytecode = True
 from lib import validate  # noqa: E402
 from lib.cluster import Cluster, Failed, restored  # noqa: E402
 from lib.nats import NatsError  # noqa: E402
-from lib.traffic import Traffic  # noqa: E402
+from lib.traffic import Request, Traffic  # noqa: E402
+from jr_procs import metric  # noqa: E402
 
 
 class Run:
@@ -85,12 +86,36 @@ class Run:
         self.check(validate.Unique(history))
         self.check(validate.NothingForgotten(history))
         self.check(validate.SnapshotsOnlyGrow(history))
-        with c.connect() as conn:
-            log = validate.read_log(conn)
+        c.follower.await_seq(max(p["applied_seq"] for p in pools.values()))
+        log = list(c.follower.log)
         self.check(validate.NoGap(log))
-        if log and log[0][0] == 1:
+        if c.follower.whole:
             self.check(validate.AgreesWithWitness(log, pools))
-        return pools
+            self.say("%d messages of the log were read apart; they leave blocks %s" % (
+                len(log), validate.Witness(log).blocks()))
+        else:
+            self.say("part of the log was purged before it could be read: the replicas' block counts are not compared with it")
+        self.probe()
+        c.quiesce()
+        return c.pools()
+
+    def probe(self, n=12):
+        """At rest: what the index says of a prompt, the chosen worker has. Routes n prompts one by one."""
+        c, t = self.cluster, self.all_traffic[0]
+        f = self.rng.choice(c.frontends)
+        url = "http://127.0.0.1:%d" % f.port
+        bad, matched = [], 0
+        for number in self.rng.sample([i for i, p in enumerate(t.prompts) if len(p) % 64], n):
+            c.quiesce(rest=0.1)
+            before = metric(url, "jetrouter_predicted_cached_tokens_total")
+            r = Request(0, number, False)
+            t.one(r, f.port, {})
+            predicted = metric(url, "jetrouter_predicted_cached_tokens_total") - before
+            matched += predicted
+            if r.outcome != "ok" or predicted > r.cached:
+                bad.append("%s predicted %d cached tokens, the worker had %d (%s)" % (f.name, predicted, r.cached, r.outcome))
+        self.check(["NeverOverMatches: %s" % b for b in bad])
+        self.say("%d prompts one by one through %s: %d tokens predicted to be cached" % (n, f.name, matched))
 
     def cold_start(self, frontends, before):
         """These start again from snapshot and log: to the same position and the same digest."""
@@ -111,6 +136,9 @@ class Run:
             if p["applied_seq"] == was["applied_seq"]:
                 self.require(p["digest"] == was["digest"], "Resumable: %s came back with digest %s instead of %s at %d" % (
                     f.name, p["digest"], was["digest"], p["applied_seq"]))
+            else:
+                c.follower.await_seq(p["applied_seq"])
+                self.say("the log went on meanwhile: %s" % ["%d %s" % m for m in c.follower.log if m[0] > was["applied_seq"]][:5])
             if p["stream_first_seq"] > 1:
                 self.require(restored(p) > 0, "Resumable: %s used no snapshot, though messages were purged" % f.name)
 

@@ -18,7 +18,7 @@ import time
 
 from jr_procs import Failed, find_program, free_port
 
-from .nats import Nats, NatsError
+from .nats import Batch, Control, Nats, NatsError
 
 NAMESPACE, COMPONENT = "dynamo", "backend"
 PREFIX = "namespace-%s-component-%s" % (NAMESPACE, COMPONENT)
@@ -218,7 +218,7 @@ class Cluster:
         self.frontends = [Frontend(self, i) for i in range(replicas)]
         self.workers = [Worker(self, i) for i in range(workers)]
         self.haproxy = self._haproxy() if haproxy else None
-        self.observer = Observer(self)
+        self.observer, self.follower = Observer(self), Follower(self)
 
     def path(self, name):
         return os.path.join(self.dir, name)
@@ -237,6 +237,7 @@ class Cluster:
 
     def start(self):
         self.start_nats()
+        self.follower.start()
         for p in self.workers + self.frontends:
             p.start()
         for f in self.frontends:
@@ -266,6 +267,7 @@ class Cluster:
     def close(self):
         """Ends everything; what did not end by itself, or crashed, is told."""
         self.observer.stop()
+        self.follower.stop()
         bad = []
         for p in self.frontends + self.workers:
             if p.popen is None:
@@ -357,21 +359,21 @@ class Cluster:
         wait_for(lambda: self.healthy() is None, lambda: "a healthy cluster: %s" % self.healthy(), timeout)
         self.await_workers(timeout)
 
-    def quiesce(self, timeout=40):
+    def quiesce(self, timeout=40, rest=1.5):
         """After traffic: every replica at the stream's end, which no longer moves, and at rest."""
         self.await_healthy(timeout)
         seen = {}
 
-        def rest():
+        def at_rest():
             last = self.last_seq()
             pools = self.pools()
             still = all(p and p["applied_seq"] == last and p["bookings"] == 0 for p in pools.values())
             if not still or seen.get("last") != last:
                 seen.update(last=last, at=time.monotonic())
                 return False
-            return time.monotonic() - seen["at"] > 1.5
-        wait_for(rest, lambda: "rest: stream at %d, replicas at %s" % (self.last_seq(), {
-            k: p and (p["applied_seq"], p["recovery_state"], p["bookings"]) for k, p in self.pools().items()}), timeout, 0.2)
+            return time.monotonic() - seen["at"] > rest
+        wait_for(at_rest, lambda: "rest: stream at %d, replicas at %s" % (self.last_seq(), {
+            k: p and (p["applied_seq"], p["recovery_state"], p["bookings"]) for k, p in self.pools().items()}), timeout)
 
 
 class Observer:
@@ -430,3 +432,48 @@ class Observer:
                     self.history.append(line)
                 out.write(json.dumps(line) + "\n")
                 out.flush()
+
+
+class Follower:
+    """Reads the event stream while it is written, so that nothing of it is lost to a purge."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.created, self.next = None, 1
+        self.log = []      # [(sequence, Batch or Control)] of the stream as it is now
+        self.whole = True  # from its first message, without a gap
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self):
+        self.thread.start()
+
+    def stop(self):
+        self.stopping.set()
+        if self.thread.ident:
+            self.thread.join(20)
+
+    def await_seq(self, seq):
+        wait_for(lambda: self.next > seq, lambda: "the follower at %d; it is at %d" % (seq, self.next - 1), 30)
+
+    def _read(self, conn):
+        info = conn.stream_info(STREAM)
+        state = info["state"]
+        if info["created"] != self.created or state["last_seq"] + 1 < self.next:
+            self.created, self.next, self.log, self.whole = info["created"], 1, [], True
+        while self.next <= state["last_seq"] and not self.stopping.is_set():
+            m = conn.message(STREAM, self.next)
+            if m is None:
+                self.whole = False
+            else:
+                self.log.append((self.next, Batch(m[2]) if m[0].endswith(".batch") else Control(m[2])))
+            self.next += 1
+
+    def _run(self):
+        while not self.stopping.is_set():
+            try:
+                with self.cluster.connect() as conn:
+                    while not self.stopping.wait(0.05):
+                        self._read(conn)
+            except (OSError, NatsError, ValueError):
+                self.stopping.wait(0.2)  # no server, or no stream yet

@@ -8,7 +8,7 @@ independent reader sees it, and the replicas' state at rest.
 import collections
 
 from . import nats
-from .cluster import PREFIX, STREAM
+from .cluster import PREFIX
 from .traffic import OK
 
 SHOWN = 5  # of each kind of violation
@@ -114,21 +114,7 @@ def ReadyOnlyWhenCaughtUp(cluster):
     return _some("ReadyOnlyWhenCaughtUp", [v for f in cluster.frontends for v in f.checked])
 
 
-# ---------------------------------------------------------------- the stream
-
-def read_log(conn):
-    """[(seq, Batch or Control)] of what the stream holds, from its first message or, when a purge passes
-    by meanwhile, from a later one."""
-    state = conn.stream_info(STREAM)["state"]
-    out = []
-    for seq in range(max(1, state["first_seq"]), state["last_seq"] + 1):
-        m = conn.message(STREAM, seq)
-        if m is None:
-            out.clear()
-            continue
-        out.append((seq, nats.Batch(m[2]) if m[0].endswith(".batch") else nats.Control(m[2])))
-    return out
-
+# ---------------------------------------------------------------- the stream, as a follower read it
 
 def NoGap(log):
     """Event ids of a rank's current incarnation follow each other without a hole.
@@ -154,8 +140,8 @@ def NoGap(log):
 class Witness:
     """What the workers hold, built from the log by other code than the product's (docs/protocol.md §2).
 
-    Only for a stream that still has its first message. known: false once a message rests on a state
-    that is not in the log (Adopt)."""
+    For a log that is whole from its first message. known: false once a message rests on a state that
+    is not in the log (Adopt)."""
 
     def __init__(self, log):
         self.rows = {}  # (worker, rank) -> [incarnation, newest id, waiting, set of block hashes]
