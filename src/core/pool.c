@@ -120,6 +120,9 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_READER_BROKEN:
         jr_pool_on_reader_broken(p);
         return 0;
+    case JR_EV_FACTS:
+        jr_pool_on_facts(p, e);
+        return 0;
     case JR_EV_MEMBERS:
         return jr_pool_on_members(p, e);
     case JR_EV_PROBED:

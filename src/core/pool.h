@@ -74,6 +74,7 @@ enum jr_event_type {
     JR_EV_SNAPSHOT_LOADED, /* answer to JR_ACT_LOAD_SNAPSHOT */
     JR_EV_LOG,             /* the next message of the stream */
     JR_EV_READER_BROKEN,   /* the reader restarted, lost its place or died */
+    JR_EV_FACTS,           /* the stream and the record of snapshots, as looked at now and then */
     JR_EV_MEMBERS,         /* a re-list of the lease bucket */
     JR_EV_PROBED,          /* answer to JR_ACT_PROBE */
     JR_EV_LEADER,          /* we are or are not the leader now */
@@ -141,6 +142,10 @@ struct jr_event {
             struct jr_snapshots_record record;
         } loaded;
         const struct jr_log_msg *log;
+        struct {
+            struct jr_stream_facts stream;
+            struct jr_snapshots_record record;
+        } facts;
         struct {
             const struct jr_worker_lease *workers;
             uint32_t n_workers;

@@ -91,7 +91,6 @@ static void begin_copy(struct jr_pool *p, const char *why)
         fail(p, "out of memory");
         return;
     }
-    jr_state_record_point(p->state);
     p->snap = JR_SNAP_COPY;
     p->snap_started_ms = p->now_ms;
     p->snap_wanted = false;
@@ -147,7 +146,7 @@ void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref
 
 enum agreement { AGREE_YES, AGREE_NO, AGREE_WAIT, AGREE_NOBODY };
 
-/* A peer's newest digest point against ours at the same sequence. */
+/* The peer's digests where it was when it wrote its lease, against ours at the same sequence. */
 static enum agreement compare_peer(const struct jr_pool *p, const struct jr_peer *peer)
 {
     if (!peer->has_lease || !peer->lease.ready ||
@@ -176,14 +175,21 @@ static enum agreement ask_peers(const struct jr_pool *p, uint64_t seq)
     return ret;
 }
 
-/* A majority against us is not needed: who disagrees with anybody stops leading and says so. */
+/* One that disagrees with as many as it agrees with, itself counted, is not to be trusted: it alarms,
+ * does no duty and does not lead. With two replicas that is both of them. */
 static void watch_digests(struct jr_pool *p)
 {
-    bool mismatch = ask_peers(p, 0) == AGREE_NO;
+    uint32_t with = 1, against = 0;
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        enum agreement a = compare_peer(p, p->replicas.v[i]);
+        with += a == AGREE_YES;
+        against += a == AGREE_NO;
+    }
+    bool mismatch = against >= with;
     if (mismatch && !p->digest_mismatch)
-        jr_trace_emit(
-            &p->trace, JR_TRACE_ERROR, "digest.mismatch",
-            "hint=\"replicas disagree at the same sequence: compare ctl digest of each\"");
+        jr_trace_emit(&p->trace, JR_TRACE_ERROR, "digest.mismatch",
+                      "agree=%u disagree=%u hint=\"compare ctl digest of each replica\"", with - 1,
+                      against);
     p->digest_mismatch = mismatch;
 }
 

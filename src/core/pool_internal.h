@@ -21,7 +21,6 @@
 #define JR_POOL_TICK_MS            100
 #define JR_POOL_RETRY_MS           1000 /* a failed look-up is asked again after this */
 #define JR_POOL_REBUILD_LOOK_MS    5000 /* so long a rebuild goes on before its peers are looked at */
-#define JR_POOL_REST_MS            500 /* a log that stood still so long gets a digest point */
 #define JR_POOL_REPEAT_MS          5000 /* a control message without effect is sent again after this */
 #define JR_POOL_REANNOUNCE_WAIT_MS 60000 /* ready after a reset without a worker's answer */
 #define JR_POOL_WANT_BASE_MS       100
@@ -85,8 +84,7 @@ struct jr_pool {
 
     /* membership */
     bool leader;
-    uint64_t rest_seq, rest_since_ms; /* where the log has stood still, and since when */
-    bool reset_pending;               /* a Reset that was asked for has no effect yet */
+    bool reset_pending; /* a Reset that was asked for has no effect yet */
     struct jr_epoch reset_from;
     char reset_token[64];
     struct jr_map reannounced; /* mix(worker, rank) -> when */
@@ -138,6 +136,7 @@ int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e);
 int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_facts *facts);
 int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg);
 void jr_pool_on_reader_broken(struct jr_pool *p);
+void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e);
 void jr_pool_import_slice(struct jr_pool *p, uint32_t max);
 void jr_pool_recovery_tick(struct jr_pool *p);
 void jr_pool_judge_ready(struct jr_pool *p);

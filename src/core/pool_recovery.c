@@ -430,17 +430,17 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
 
 /* ---------------------------------------------------------------- the clock */
 
-/* A digest point at rest, so that quiet replicas can be compared, too. Only where the log stood
- * still for a while: there all replicas rest at the same sequence, and a trickle does not push the
- * common points out of the ring. */
-static void rest_point(struct jr_pool *p)
+/* What everybody wants to know of the stream and its snapshots, and only the leader acts on. */
+void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
 {
-    if (p->state->seq != p->rest_seq) {
-        p->rest_seq = p->state->seq;
-        p->rest_since_ms = p->now_ms;
-    } else if (p->state->seq >= p->target_seq && p->now_ms - p->rest_since_ms >= JR_POOL_REST_MS) {
-        jr_state_record_point(p->state);
-    }
+    const struct jr_stream_facts *f = &e->u.facts.stream;
+    if (!p->has_position || f->created_ns != p->stream_created_ns)
+        return;
+    p->stream_first = f->first_seq;
+    if (f->last_seq > p->stream_last)
+        p->stream_last = f->last_seq;
+    if (!p->leader)
+        p->record = e->u.facts.record;
 }
 
 void jr_pool_recovery_tick(struct jr_pool *p)
@@ -462,9 +462,7 @@ void jr_pool_recovery_tick(struct jr_pool *p)
         p->now_ms - p->rebuild_at_ms >= JR_POOL_REBUILD_LOOK_MS) {
         jr_pool_act(p, JR_ACT_STOP_READER);
         go_load(p, "a peer holds the state after all");
-        return;
     }
-    rest_point(p);
 }
 
 const char *jr_pool_not_ready_because(const struct jr_pool *p)

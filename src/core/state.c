@@ -298,36 +298,6 @@ static int apply_control(struct jr_state *s, const struct jr_control *c, uint32_
     return JR_EVERSION;
 }
 
-int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg, uint32_t *ret_effect)
-{
-    JR_ASSERT(msg->seq == s->seq + 1);
-    uint32_t effect = 0;
-    int err = 0;
-    switch (msg->kind) {
-    case JR_LOG_KIND_BATCH:
-        err = apply_batch(s, &msg->u.batch, &effect);
-        break;
-    case JR_LOG_KIND_CONTROL:
-        err = apply_control(s, &msg->u.control, &effect);
-        break;
-    case JR_LOG_KIND_UNDECODABLE:
-        s->counters.undecodable++;
-        break;
-    case JR_LOG_KIND_TOO_NEW:
-        err = JR_EVERSION;
-        break;
-    }
-    if (err < 0)
-        return err;
-    s->seq = msg->seq;
-    s->msg_time_ns = msg->time_ns;
-    s->msg_hash = msg->payload_hash;
-    if (s->seq % JR_DIGEST_EVERY == 0)
-        jr_state_record_point(s);
-    *ret_effect = effect;
-    return 0;
-}
-
 /* ---------------------------------------------------------------- digests */
 
 uint64_t jr_state_digest_blocks(const struct jr_state *s)
@@ -356,13 +326,26 @@ static uint64_t rank_term(const struct jr_member *m, const struct jr_state_rank 
     return fold(h, r->waiting);
 }
 
-/* An order-independent sum over the ranks, and a chain over what there is once. */
-uint64_t jr_state_digest_table(const struct jr_state *s)
+static uint64_t sum_ranks(const struct jr_state *s)
 {
     uint64_t sum = 0;
     for (uint32_t m = 0; m < s->ranks.n; m++)
         if (s->ranks.v[m].present)
             sum += rank_term(&s->members->v[m], &s->ranks.v[m]);
+    return sum;
+}
+
+/* The row that a batch is for; 0 while there is none. */
+static uint64_t term_of(const struct jr_state *s, const struct jr_kv_batch *batch)
+{
+    uint32_t m = jr_members_find(s->members, batch->worker_id, batch->dp_rank);
+    const struct jr_state_rank *r = m == JR_MEMBER_NONE ? NULL : jr_state_rank(s, m);
+    return r ? rank_term(&s->members->v[m], r) : 0;
+}
+
+/* A chain over what there is once. */
+static uint64_t fold_rest(const struct jr_state *s)
+{
     uint64_t h = fold(0, s->epoch.random);
     h = fold(h, s->epoch.n);
     h = fold(h, s->rule_version);
@@ -376,32 +359,71 @@ uint64_t jr_state_digest_table(const struct jr_state *s)
     h = fold(h, c->dropped_hole);
     h = fold(h, c->undecodable);
     h = fold(h, c->refused_cap);
-    return sum + h;
+    return h;
+}
+
+uint64_t jr_state_digest_table(const struct jr_state *s)
+{
+    JR_DASSERT(s->ranks_sum == sum_ranks(s));
+    return s->ranks_sum + fold_rest(s);
+}
+
+void jr_state_recount(struct jr_state *s)
+{
+    s->ranks_sum = sum_ranks(s);
 }
 
 void jr_state_record_point(struct jr_state *s)
 {
-    const struct jr_digest_point *newest = jr_state_newest_point(s);
-    if (newest && newest->seq == s->seq)
-        return;
-    s->points[s->n_points % JR_DIGEST_POINTS] = (struct jr_digest_point){
+    s->points[s->seq % JR_DIGEST_POINTS] = (struct jr_digest_point){
         .seq = s->seq,
         .blocks = jr_state_digest_blocks(s),
         .table = jr_state_digest_table(s),
     };
-    s->n_points++;
 }
 
 const struct jr_digest_point *jr_state_point(const struct jr_state *s, uint64_t seq)
 {
-    uint32_t n = s->n_points < JR_DIGEST_POINTS ? s->n_points : JR_DIGEST_POINTS;
-    for (uint32_t i = 0; i < n; i++)
-        if (s->points[i].seq == seq)
-            return &s->points[i];
-    return NULL;
+    const struct jr_digest_point *p = &s->points[seq % JR_DIGEST_POINTS];
+    return seq > 0 && p->seq == seq ? p : NULL;
 }
 
 const struct jr_digest_point *jr_state_newest_point(const struct jr_state *s)
 {
-    return s->n_points ? &s->points[(s->n_points - 1) % JR_DIGEST_POINTS] : NULL;
+    return jr_state_point(s, s->seq);
+}
+
+/* ---------------------------------------------------------------- the door */
+
+int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg, uint32_t *ret_effect)
+{
+    JR_ASSERT(msg->seq == s->seq + 1);
+    uint32_t effect = 0;
+    int err = 0;
+    switch (msg->kind) {
+    case JR_LOG_KIND_BATCH:
+        /* Of the table only this row can change. */
+        s->ranks_sum -= term_of(s, &msg->u.batch);
+        err = apply_batch(s, &msg->u.batch, &effect);
+        s->ranks_sum += term_of(s, &msg->u.batch);
+        break;
+    case JR_LOG_KIND_CONTROL:
+        err = apply_control(s, &msg->u.control, &effect);
+        s->ranks_sum = sum_ranks(s);
+        break;
+    case JR_LOG_KIND_UNDECODABLE:
+        s->counters.undecodable++;
+        break;
+    case JR_LOG_KIND_TOO_NEW:
+        err = JR_EVERSION;
+        break;
+    }
+    if (err < 0)
+        return err;
+    s->seq = msg->seq;
+    s->msg_time_ns = msg->time_ns;
+    s->msg_hash = msg->payload_hash;
+    jr_state_record_point(s);
+    *ret_effect = effect;
+    return 0;
 }

@@ -59,8 +59,10 @@ struct jr_state {
     uint64_t seq; /* last applied */
     int64_t msg_time_ns;
     uint64_t msg_hash;
-    struct jr_digest_point points[JR_DIGEST_POINTS]; /* ring */
-    uint32_t n_points;                               /* ever recorded */
+    uint64_t ranks_sum; /* of the rows' terms, kept as they change */
+    /* The digests at each of the last sequences, by sequence modulo their number: whatever a peer
+     * was at when it wrote its lease, it can be compared with. */
+    struct jr_digest_point points[JR_DIGEST_POINTS];
 };
 
 JR_MUST_CHECK int jr_state_create(struct jr_mem *mem, struct jr_members *members,
@@ -73,11 +75,13 @@ void jr_state_destroy(struct jr_state *s);
 JR_MUST_CHECK int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg,
                                  uint32_t *ret_effect);
 
-/* The two digests now. The table digest costs a pass over the ranks. */
+/* The two digests now; both are kept as the state changes. */
 uint64_t jr_state_digest_blocks(const struct jr_state *s);
 uint64_t jr_state_digest_table(const struct jr_state *s);
-/* Records a point at the present sequence (once). */
+/* Records the point at the present sequence; jr_state_apply does so by itself. */
 void jr_state_record_point(struct jr_state *s);
+/* Rows were filled in from outside: sums them up anew. */
+void jr_state_recount(struct jr_state *s);
 /* The point at that sequence, or NULL. */
 const struct jr_digest_point *jr_state_point(const struct jr_state *s, uint64_t seq);
 const struct jr_digest_point *jr_state_newest_point(const struct jr_state *s);

@@ -183,6 +183,7 @@ int jr_state_import_step(struct jr_state *s, struct jr_state_import *x, uint32_t
     }
     if (x->next < image->n_entries)
         return JR_EAGAIN;
+    jr_state_recount(s);
     if (jr_state_digest_blocks(s) != image->digest_blocks ||
         jr_state_digest_table(s) != image->digest_table)
         return JR_ECORRUPT;

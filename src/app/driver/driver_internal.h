@@ -78,7 +78,8 @@ struct jr_driver {
     /* membership */
     struct jr_timer *round_timer;
     bool round_running, take_lease;
-    bool held; /* our lease is written */
+    uint32_t rounds; /* begun; every fourth looks at the stream, too */
+    bool held;       /* our lease is written */
     uint64_t lease_revision;
     uint64_t renew_at_ms;
     bool leader_key; /* we hold the key */
@@ -128,6 +129,9 @@ void jr_driver_release_leases(struct jr_driver *d); /* then jr_driver_close_rest
 /* driver_snapshot.c */
 void jr_driver_lead(
     struct jr_driver *d); /* read the record, fence old leaders, then tell the pool */
+/* Lane. What the state bucket says; empty with revision 0 when there is no record. */
+int jr_driver_read_record(struct jr_driver *d, struct jr_snapshots_record *ret,
+                          uint64_t *ret_revision, struct jr_errmsg *e);
 void jr_driver_load_snapshot(struct jr_driver *d, const char *skip);
 void jr_driver_write_snapshot(struct jr_driver *d, struct jr_image *image, const char *object);
 void jr_driver_record_snapshot(struct jr_driver *d, const struct jr_snapshots_record *record);

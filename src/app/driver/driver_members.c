@@ -34,6 +34,10 @@ struct round {
     uint64_t *removed;
     uint32_t n_removed;
     bool leader_absent;
+    bool look; /* at the stream and the record of snapshots */
+    bool looked;
+    struct jr_stream_info info;
+    struct jr_snapshots_record record;
     struct jr_errmsg e;
 };
 
@@ -210,6 +214,14 @@ static void lead(struct round *r)
         read_leader(r);
 }
 
+/* For followers' eyes; without an answer the old facts stay. */
+static void look(struct round *r)
+{
+    uint64_t revision;
+    r->looked = jr_stream_info(r->d->nats, r->d->stream, &r->info, &r->e) == 0 &&
+                jr_driver_read_record(r->d, &r->record, &revision, &r->e) == 0;
+}
+
 static void run_round(struct jr_job *job)
 {
     struct round *r = (struct round *)(void *)job;
@@ -219,6 +231,8 @@ static void run_round(struct jr_job *job)
         job->err = list(r);
     if (job->err == 0 && r->renew)
         lead(r);
+    if (job->err == 0 && r->look)
+        look(r);
 }
 
 /* ---------------------------------------------------------------- back on the loop */
@@ -273,6 +287,17 @@ static void on_listed(struct jr_driver *d, const struct round *r)
     jr_driver_step(d, &ev);
 }
 
+static void on_looked(struct jr_driver *d, const struct round *r)
+{
+    struct jr_event ev = {.type = JR_EV_FACTS};
+    ev.u.facts.stream = (struct jr_stream_facts){.created_ns = r->info.created_ns,
+                                                 .first_seq = r->info.first_seq,
+                                                 .last_seq = r->info.last_seq,
+                                                 .bytes = r->info.bytes};
+    ev.u.facts.record = r->record;
+    jr_driver_step(d, &ev);
+}
+
 static void free_round(struct round *r)
 {
     jr_xfree(r->workers);
@@ -294,6 +319,8 @@ static void done_round(struct jr_job *job)
             if (r->renew)
                 on_renewed(d, r);
             on_listed(d, r);
+            if (r->looked)
+                on_looked(d, r);
         }
     }
     free_round(r);
@@ -309,6 +336,7 @@ static void begin_round(struct jr_driver *d)
                         .d = d,
                         .renew = d->take_lease || (d->held && jr_driver_now_ms() >= d->renew_at_ms),
                         .lease_revision = d->lease_revision,
+                        .look = d->rounds++ % 4 == 0,
                         .may_lead = jr_pool_may_lead(d->pool) && !d->draining,
                         .leader_key = d->leader_key,
                         .leader_revision = d->leader_revision};

@@ -24,8 +24,8 @@ static int object_index(const char *object)
     return strcmp(object, objects[1]) == 0;
 }
 
-static int read_record(struct jr_driver *d, struct jr_snapshots_record *ret, uint64_t *ret_revision,
-                       struct jr_errmsg *e)
+int jr_driver_read_record(struct jr_driver *d, struct jr_snapshots_record *ret,
+                          uint64_t *ret_revision, struct jr_errmsg *e)
 {
     struct jr_js_kv_entry entry = {0};
     *ret = (struct jr_snapshots_record){0};
@@ -70,7 +70,7 @@ static int fence(struct lead_job *l, int i)
 static void run_lead(struct jr_job *job)
 {
     struct lead_job *l = (struct lead_job *)(void *)job;
-    job->err = read_record(l->d, &l->record, &l->record_revision, &l->e);
+    job->err = jr_driver_read_record(l->d, &l->record, &l->record_revision, &l->e);
     for (int i = 0; job->err == 0 && i < 2; i++)
         job->err = fence(l, i);
 }
@@ -179,7 +179,7 @@ static void run_load(struct jr_job *job)
 {
     struct load_job *l = (struct load_job *)(void *)job;
     uint64_t revision;
-    job->err = read_record(l->d, &l->record, &revision, &l->e);
+    job->err = jr_driver_read_record(l->d, &l->record, &revision, &l->e);
     if (job->err == 0)
         job->err = load_any(l);
 }

@@ -570,7 +570,8 @@ static void begin(struct proxied *x, const struct jr_openai_request *r)
 {
     struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
     bool has_ids = r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS;
-    if (has_ids)
+    x->n_tokens = has_ids ? x->f->tokens.n : 0;
+    if (has_ids && x->f->mode == JR_MODE_KV) /* the other modes have no use for hashes */
         take_tokens(x, x->f->tokens.v, x->f->tokens.n, &salt);
     if (has_ids || x->f->mode != JR_MODE_KV)
         route(x);

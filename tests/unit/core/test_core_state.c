@@ -336,16 +336,17 @@ static void test_digest_points(void **state)
     struct rig r;
     struct gen_msg g;
     rig_init(&r);
-    for (uint64_t i = 1; i <= 2 * JR_DIGEST_EVERY + 1; i++) {
+    for (uint64_t i = 1; i <= JR_DIGEST_POINTS + 10; i++) {
         gen_init(&g, i, JR_LOG_KIND_UNDECODABLE);
         apply(&r, &g);
+        assert_int_equal(jr_state_newest_point(r.s)->seq, i);
+        assert_int_equal(jr_state_newest_point(r.s)->table, jr_state_digest_table(r.s));
     }
-    assert_int_equal(r.s->n_points, 2);
-    assert_non_null(jr_state_point(r.s, JR_DIGEST_EVERY));
-    assert_int_equal(jr_state_newest_point(r.s)->seq, 2 * JR_DIGEST_EVERY);
-    jr_state_record_point(r.s);
-    jr_state_record_point(r.s);
-    assert_int_equal(r.s->n_points, 3);
+    assert_null(jr_state_point(r.s, 10)); /* pushed out by one of its residue */
+    assert_non_null(jr_state_point(r.s, 11));
+    assert_null(jr_state_point(r.s, JR_DIGEST_POINTS + 11));
+    assert_null(jr_state_point(r.s, 0));
+    assert_true(jr_state_point(r.s, 11)->table != jr_state_point(r.s, 12)->table);
     rig_deinit(&r);
 }
 
@@ -621,12 +622,15 @@ static void test_table_digest_sees_every_field(void **state)
                                 &r.s->counters.undecodable};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         (*fields[i])++;
+        jr_state_recount(r.s);
         assert_int_not_equal(jr_state_digest_table(r.s), was);
         (*fields[i])--;
     }
     rank->waiting = true;
+    jr_state_recount(r.s);
     assert_int_not_equal(jr_state_digest_table(r.s), was);
     rank->waiting = false;
+    jr_state_recount(r.s);
     r.s->reset_token[0] = 'x';
     assert_int_not_equal(jr_state_digest_table(r.s), was);
     r.s->reset_token[0] = 0;
