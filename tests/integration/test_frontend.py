@@ -259,7 +259,7 @@ class Requests(Case):
         status, head, text = jr.call("POST", f.url + "/v1/completions",
                                      {**COMPLETION, "prompt": "x" * (1 << 20)})
         self.assertEqual(status, 413)
-        self.assertIn("larg", json.loads(text)["message"])
+        self.assertIn("large", json.loads(text)["message"])
 
     def test_bytes_are_relayed_as_they_are(self):
         odd = (b": a comment\n\nevent: odd\r\ndata: {\"id\" :  \"\\u00e9\"}\r\n\r\n"
