@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The documentation made from the tables of src/app is what the binary prints.
+# The documentation made from the tables of src/app is what the binary prints, and every failpoint is
+# told of in docs/testing.md.
 # usage: test_docs_drift.sh SOURCE_DIR BUILD_DIR
 set -u
 source=$1 build=$2 status=0
@@ -11,4 +12,10 @@ for d in config:configuration.md metrics:metrics.md man:jetrouter.1; do
         status=1
     fi
 done
+while read -r name; do
+    if ! grep -qF "\`$name\`" "$source/docs/testing.md"; then
+        echo "docs/testing.md does not name the failpoint $name" >&2
+        status=1
+    fi
+done < <(grep -rhoE 'JR_FAILPOINT\("[^"]+"' "$source/src" | sed 's/.*"\(.*\)"/\1/' | sort -u)
 exit $status

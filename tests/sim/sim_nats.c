@@ -102,7 +102,8 @@ void sim_nats_recreate(struct sim *sim)
     n->n_log = n->last_control = 0;
     n->first_seq = 1;
     n->created_ns = SIM_UNIX_NS + (int64_t)sim->now_ms * 1000000 + 1;
-    memset(sim->digests, 0, sim->cap_digests * sizeof *sim->digests);
+    if (sim->digests)
+        memset(sim->digests, 0, sim->cap_digests * sizeof *sim->digests);
 }
 
 /* ---------------------------------------------------------------- sync */
