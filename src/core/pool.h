@@ -49,7 +49,9 @@ struct jr_pool_config {
     struct jr_cost_config cost;
     enum jr_tie tie;
     double temperature;
-    uint32_t block_size;         /* 0: from the workers */
+    uint32_t block_size; /* 0: from the workers */
+    uint64_t
+        index_entries_max; /* what a leader says when the pool has no parameters yet; 0: none */
     uint64_t snapshot_threshold; /* messages */
     uint64_t snapshot_max_age_ms;
     uint64_t lease_ttl_ms;

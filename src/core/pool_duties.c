@@ -349,7 +349,9 @@ static void agree_on_params(struct jr_pool *p)
         return;
     struct jr_control *c = publish(p, JR_CONTROL_CONFIG);
     if (c)
-        c->params = (struct jr_pool_params){.block_size = block_size, .hash_scheme = 1};
+        c->params = (struct jr_pool_params){.block_size = block_size,
+                                            .hash_scheme = 1,
+                                            .index_entries_max = p->config.index_entries_max};
 }
 
 /* Bridges learn of an epoch by the hint in the state bucket; each new leader says it again. */

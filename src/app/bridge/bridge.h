@@ -63,7 +63,5 @@ uint64_t jr_bridge_derive_worker_id(const char *engine_url);
 
 /* The command `jetrouter bridge`: until SIGTERM or SIGINT, then 0. */
 int jr_bridge_main(const struct jr_config *cfg, struct jr_errmsg *e);
-/* NATS options of a command's configuration; strings are borrowed from cfg. */
-void jr_bridge_nats_config(const struct jr_config *cfg, struct jr_nats_config *ret);
 
 #endif

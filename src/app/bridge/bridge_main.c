@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/bridge/bridge.h"
 
+#include "app/nats_options.h"
 #include "base/log.h"
 #include "io/signal.h"
 
@@ -15,22 +16,6 @@ struct bridge_process {
     int err;
     bool stopping;
 };
-
-void jr_bridge_nats_config(const struct jr_config *cfg, struct jr_nats_config *ret)
-{
-    *ret = (struct jr_nats_config){
-        .servers = jr_config_str(cfg, JR_CFG_NATS_SERVER),
-        .name = "jetrouter-bridge",
-        .user = jr_config_str(cfg, JR_CFG_NATS_AUTH_USERNAME),
-        .password = jr_config_str(cfg, JR_CFG_NATS_AUTH_PASSWORD),
-        .token = jr_config_str(cfg, JR_CFG_NATS_AUTH_TOKEN),
-        .nkey_seed = jr_config_str(cfg, JR_CFG_NATS_AUTH_NKEY),
-        .creds_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_CREDENTIALS_FILE),
-        .tls_ca = jr_config_str(cfg, JR_CFG_NATS_TLS_CA),
-        .tls_cert = jr_config_str(cfg, JR_CFG_NATS_TLS_CERT),
-        .tls_key = jr_config_str(cfg, JR_CFG_NATS_TLS_KEY),
-    };
-}
 
 static void on_bridge_closed(void *ctx)
 {
@@ -73,7 +58,7 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
 static int connect_nats(struct bridge_process *p)
 {
     struct jr_nats_config nats;
-    jr_bridge_nats_config(p->cfg, &nats);
+    jr_nats_options(p->cfg, "jetrouter-bridge", &nats);
     nats.loop = p->loop;
     nats.on_event = on_nats;
     nats.ctx = p;

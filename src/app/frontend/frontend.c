@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/frontend_internal.h"
 
+#include "app/nats_options.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "jetrouter/version.h"
@@ -183,21 +184,12 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
 static int connect_nats(struct jr_frontend *f, struct jr_errmsg *e)
 {
     const struct jr_config *cfg = f->cfg;
-    struct jr_nats_config nats = {
-        .servers = f->nats_url,
-        .name = f->replica_id,
-        .user = jr_config_str(cfg, JR_CFG_NATS_AUTH_USERNAME),
-        .password = jr_config_str(cfg, JR_CFG_NATS_AUTH_PASSWORD),
-        .token = jr_config_str(cfg, JR_CFG_NATS_AUTH_TOKEN),
-        .nkey_seed = jr_config_str(cfg, JR_CFG_NATS_AUTH_NKEY),
-        .creds_file = jr_config_str(cfg, JR_CFG_NATS_AUTH_CREDENTIALS_FILE),
-        .tls_ca = jr_config_str(cfg, JR_CFG_NATS_TLS_CA),
-        .tls_cert = jr_config_str(cfg, JR_CFG_NATS_TLS_CERT),
-        .tls_key = jr_config_str(cfg, JR_CFG_NATS_TLS_KEY),
-        .loop = f->loop,
-        .on_event = on_nats,
-        .ctx = f,
-    };
+    struct jr_nats_config nats;
+    jr_nats_options(cfg, f->replica_id, &nats);
+    nats.servers = f->nats_url; /* the embedded server's, perhaps */
+    nats.loop = f->loop;
+    nats.on_event = on_nats;
+    nats.ctx = f;
     int err = jr_nats_connect(&nats, &f->nats, e);
     f->had_nats = err == 0;
     if (err != JR_ENONATS || jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS) == 0)

@@ -5,6 +5,7 @@
 #include "app/mocker/toy_tokenizer.h"
 #include "base/assert.h"
 #include "base/cursor.h"
+#include "app/nats_options.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/signal.h"
@@ -151,7 +152,7 @@ static int start_bridges(struct mocker *m, uint32_t n, struct jr_errmsg *e)
     if (jr_config_enum(m->cfg, JR_CFG_EVENT_FORMAT) != 0)
         return jr_errmsg_set(e, JR_EUNSUPPORTED,
                              "--event-format json is not supported yet: leave it at batch");
-    jr_bridge_nats_config(m->cfg, &nats);
+    jr_nats_options(m->cfg, "jetrouter-mocker", &nats);
     nats.loop = m->loop;
     nats.on_event = on_nats;
     m->bridges = jr_xalloc(n * sizeof *m->bridges);
