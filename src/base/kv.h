@@ -74,7 +74,7 @@ struct jr_control {
     const struct jr_rank_incarnation *ended; /* WORKER_GONE: the incarnations it ends */
     uint32_t n_ended;
     struct jr_epoch from, to; /* RESET: applies only when the epoch is `from`; from.n any: always */
-    char token[64];                       /* RESET: the token of --router-reset-states */
+    char token[64];           /* RESET: the token of --router-reset-states */
     struct jr_pool_params params;         /* CONFIG */
     uint32_t rule_version;                /* USE_VERSION */
     uint64_t digest_blocks, digest_table; /* ADOPT */
