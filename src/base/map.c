@@ -12,14 +12,6 @@
 
 #define CAP_MIN 16
 
-uint64_t jr_mix64(uint64_t x)
-{
-    /* splitmix64 (Vigna, 2015) without its increment: mix64(0) is 0. */
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
 void jr_map_init(struct jr_map *m, struct jr_mem *mem)
 {
     *m = (struct jr_map){.mem = mem};

@@ -29,7 +29,13 @@ bool jr_map_del(struct jr_map *m, uint64_t key, uint64_t *ret_old); /* ret_old m
 /* Walk: start with *pos = 0; false at the end. No change of the map meanwhile. */
 bool jr_map_next(const struct jr_map *m, uint64_t *pos, uint64_t *ret_key, uint64_t *ret_value);
 
-/* Finaliser with full avalanche (the one of splitmix64); the project's mix64. */
-uint64_t jr_mix64(uint64_t x);
+/* Finaliser with full avalanche (splitmix64, Vigna 2015, without its increment: 0 gives 0); the
+ * project's mix64. */
+static inline uint64_t jr_mix64(uint64_t x)
+{
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
 
 #endif

@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define LINE      64
+#define PAGED_MIN ((size_t)64 << 10)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 void jr_mem_init(struct jr_mem *m)
 {
@@ -90,6 +95,80 @@ void jr_mem_free(struct jr_mem *m, void *ptr, size_t size)
     JR_ASSERT(m->bytes >= size);
     m->bytes -= size;
     free(ptr);
+}
+
+/* Under the address sanitizer everything comes from malloc, which it watches. */
+static bool is_paged(size_t size)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return (void)size, false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    return (void)size, false;
+#endif
+#endif
+    return size >= PAGED_MIN;
+}
+
+static void *pages_map(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Maps a huge page more than asked for and gives back what lies before and after the boundary. */
+static void *huge_map(size_t size)
+{
+    size_t whole = (size + 4095) & ~(size_t)4095, before;
+    char *p = whole + HUGE_PAGE > size ? pages_map(whole + HUGE_PAGE) : NULL;
+
+    if (!p)
+        return NULL;
+    before = (HUGE_PAGE - ((uintptr_t)p & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
+    if (before > 0)
+        (void)munmap(p, before);
+    p += before;
+    (void)munmap(p + whole, HUGE_PAGE - before);
+    (void)madvise(p, whole, MADV_HUGEPAGE);
+    return p;
+}
+
+static void *lines_alloc(size_t size)
+{
+    size_t whole = (at_least_one(size) + LINE - 1) & ~(size_t)(LINE - 1);
+    void *p = whole >= size ? aligned_alloc(LINE, whole) : NULL;
+
+    if (p)
+        memset(p, 0, whole);
+    return p;
+}
+
+void *jr_mem_pages_alloc(struct jr_mem *m, size_t size)
+{
+    void *p;
+
+    if (!admit(m, 0, size))
+        return NULL;
+    if (!is_paged(size))
+        p = lines_alloc(size);
+    else
+        p = size < HUGE_PAGE ? pages_map(size) : huge_map(size);
+    if (p)
+        count(m, 0, size);
+    return p;
+}
+
+void jr_mem_pages_free(struct jr_mem *m, void *ptr, size_t size)
+{
+    if (!ptr)
+        return;
+    JR_ASSERT(m->bytes >= size);
+    m->bytes -= size;
+    if (is_paged(size))
+        (void)munmap(ptr, size);
+    else
+        free(ptr);
 }
 
 static void *or_die(void *p)

@@ -30,6 +30,12 @@ void *jr_mem_zalloc(struct jr_mem *m, size_t size); /* zeroed */
 void *jr_mem_realloc(struct jr_mem *m, void *ptr, size_t old_size, size_t new_size);
 void jr_mem_free(struct jr_mem *m, void *ptr, size_t size); /* takes; NULL is fine */
 
+/* Zeroed memory for large tables, aligned to a cache line: whole pages straight from the kernel from
+ * 64 KiB on, huge ones from 2 MiB on where it has them, so that a table costs nothing before it is
+ * touched. NULL on failure. Not for jr_mem_free. */
+void *jr_mem_pages_alloc(struct jr_mem *m, size_t size);
+void jr_mem_pages_free(struct jr_mem *m, void *ptr, size_t size); /* takes; NULL is fine */
+
 void *jr_xalloc(size_t size); /* zeroed */
 void *jr_xrealloc(void *ptr, size_t size);
 char *jr_xstrdup(const char *s);

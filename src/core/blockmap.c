@@ -1,76 +1,172 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/blockmap.h"
+#include "base/assert.h"
 #include <string.h>
 
-#define CAP_MIN 64
+#define BUCKETS_MIN   4
+#define STEPS_FROM    64 /* buckets: below it a table doubles, above it grows by a half or a third */
+#define TAKEN_AT_ONCE 2
+#define SHRINK_AT     6 /* a table filled to less than one part in so many is made smaller */
 
-void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem)
+/* 27/32 of the places: a bucket in eight overflows then. */
+static uint64_t room(uint64_t buckets)
 {
-    jr_mem_free(mem, m->slots, m->cap * sizeof *m->slots);
-    memset(m, 0, sizeof *m);
+    return buckets * JR_BLOCKMAP_WAYS * 27 / 32;
 }
 
-int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem, uint64_t more)
+/* 64, 96, 128, 192, 256, … */
+static uint64_t larger(uint64_t buckets)
 {
-    struct jr_blockmap grown = *m;
+    if (buckets < BUCKETS_MIN)
+        return BUCKETS_MIN;
+    if (buckets < STEPS_FROM)
+        return buckets * 2;
+    return (buckets & (buckets - 1)) == 0 ? buckets / 2 * 3 : buckets / 3 * 4;
+}
 
-    if ((m->n + more) * 4 <= m->cap * 3)
-        return 0;
-    grown.cap = m->cap > 0 ? m->cap * 2 : CAP_MIN;
-    while ((m->n + more) * 4 > grown.cap * 3)
-        grown.cap *= 2;
-    grown.slots = jr_mem_zalloc(mem, grown.cap * sizeof *grown.slots);
-    if (!grown.slots)
+static int table_alloc(struct jr_blockmap_table *t, struct jr_mem *mem, uint64_t buckets)
+{
+    t->v = jr_mem_pages_alloc(mem, buckets * sizeof *t->v);
+    if (!t->v)
         return JR_ENOMEM;
-    for (uint64_t i = 0; i < m->cap; i++) {
-        if (m->slots[i].block_hash != 0)
-            grown.slots[jr_blockmap_slot(&grown, m->slots[i].block_hash)] = m->slots[i];
-    }
-    jr_mem_free(mem, m->slots, m->cap * sizeof *m->slots);
-    *m = grown;
+    t->n = buckets;
     return 0;
 }
 
-void jr_blockmap_put(struct jr_blockmap *m, uint64_t block_hash, uint64_t prefix_hash)
+static void table_free(struct jr_blockmap_table *t, struct jr_mem *mem)
 {
-    struct jr_blockmap_slot *slot;
-
-    if (block_hash == 0) {
-        m->has_zero = true;
-        m->zero_prefix = prefix_hash;
-        return;
-    }
-    slot = &m->slots[jr_blockmap_slot(m, block_hash)];
-    m->n += slot->block_hash == 0;
-    *slot = (struct jr_blockmap_slot){block_hash, prefix_hash};
+    jr_mem_pages_free(mem, t->v, t->n * sizeof *t->v);
+    *t = (struct jr_blockmap_table){0};
 }
 
-void jr_blockmap_del(struct jr_blockmap *m, uint64_t block_hash)
+void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem)
 {
-    uint64_t mask = m->cap - 1, hole;
+    table_free(&m->cur, mem);
+    table_free(&m->old, mem);
+    memset(m, 0, sizeof *m);
+}
 
-    if (block_hash == 0) {
-        m->has_zero = false;
-        return;
+uint64_t jr_blockmap_bytes(const struct jr_blockmap *m)
+{
+    return (m->cur.n + m->old.n) * sizeof *m->cur.v;
+}
+
+static inline uint64_t after(const struct jr_blockmap_table *t, uint64_t i)
+{
+    return i + 1 < t->n ? i + 1 : 0;
+}
+
+static inline void table_insert(struct jr_blockmap_table *t, uint64_t hash, uint32_t slot)
+{
+    uint64_t i = jr_blockmap_home(hash, t->n);
+    struct jr_blockmap_bucket *b = &t->v[i];
+    uint32_t way;
+
+    while ((b->meta & JR_BLOCKMAP_OCCUPIED) == JR_BLOCKMAP_OCCUPIED) {
+        b->meta += JR_BLOCKMAP_PASSED;
+        b = &t->v[i = after(t, i)];
     }
-    hole = jr_blockmap_slot(m, block_hash);
-    for (uint64_t i = (hole + 1) & mask; m->slots[i].block_hash != 0; i = (i + 1) & mask) {
-        uint64_t home = jr_blockmap_home(m->slots[i].block_hash, m->cap);
-        if (((i - home) & mask) >= ((i - hole) & mask)) {
-            m->slots[hole] = m->slots[i];
-            hole = i;
+    way = (uint32_t)__builtin_ctz(~b->meta);
+    b->hash[way] = hash;
+    b->slot[way] = slot;
+    b->meta |= UINT32_C(1) << way;
+}
+
+static inline void table_erase(struct jr_blockmap_table *t, uint64_t at, uint32_t way)
+{
+    uint64_t i = jr_blockmap_home(t->v[at].hash[way], t->n);
+
+    for (; i != at; i = after(t, i))
+        t->v[i].meta -= JR_BLOCKMAP_PASSED;
+    t->v[at].meta &= ~(UINT32_C(1) << way);
+}
+
+/* The number of buckets bounds a search in a table whose every bucket was once passed. */
+static bool table_find(const struct jr_blockmap_table *t, uint64_t hash, struct jr_blockmap_at *ret)
+{
+    uint64_t i = t->n > 0 ? jr_blockmap_home(hash, t->n) : 0;
+
+    for (uint64_t left = t->n; left > 0; left--, i = after(t, i)) {
+        struct jr_blockmap_bucket *b = &t->v[i];
+        uint32_t hit = jr_blockmap_ways(b, hash);
+        if (hit != 0) {
+            *ret = (struct jr_blockmap_at){b, (uint32_t)__builtin_ctz(hit)};
+            return true;
+        }
+        if (b->meta < JR_BLOCKMAP_PASSED)
+            return false;
+    }
+    return false;
+}
+
+bool jr_blockmap_find_slow(const struct jr_blockmap *m, uint64_t block_hash,
+                           struct jr_blockmap_at *ret)
+{
+    return table_find(&m->cur, block_hash, ret) || table_find(&m->old, block_hash, ret);
+}
+
+static void take_over(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
+{
+    for (; buckets > 0 && m->taken < m->old.n; buckets--, m->taken++) {
+        struct jr_blockmap_bucket *b = &m->old.v[m->taken];
+        while ((b->meta & JR_BLOCKMAP_OCCUPIED) != 0) {
+            uint32_t way = (uint32_t)__builtin_ctz(b->meta);
+            table_insert(&m->cur, b->hash[way], b->slot[way]);
+            table_erase(&m->old, m->taken, way);
         }
     }
-    m->slots[hole].block_hash = 0;
+    if (m->taken == m->old.n)
+        table_free(&m->old, mem);
+}
+
+static int resize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
+{
+    struct jr_blockmap_table t;
+    int rv = table_alloc(&t, mem, buckets);
+
+    if (rv < 0)
+        return rv;
+    m->old = m->cur;
+    m->cur = t;
+    m->taken = 0;
+    if (m->n == 0)
+        table_free(&m->old, mem);
+    return 0;
+}
+
+int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem)
+{
+    if (m->old.n > 0)
+        take_over(m, mem, TAKEN_AT_ONCE);
+    if (m->n < room(m->cur.n))
+        return 0;
+    if (m->old.n > 0) /* it shrank, and now the blocks come back */
+        take_over(m, mem, m->old.n);
+    return resize(m, mem, larger(m->cur.n));
+}
+
+void jr_blockmap_insert(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot)
+{
+    table_insert(&m->cur, block_hash, slot);
+    m->n++;
+}
+
+void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_at at)
+{
+    struct jr_blockmap_table *t = &m->cur;
+
+    if (at.bucket < t->v || at.bucket >= t->v + t->n)
+        t = &m->old;
+    table_erase(t, (uint64_t)(at.bucket - t->v), at.way);
     m->n--;
 }
 
-bool jr_blockmap_at(const struct jr_blockmap *m, uint64_t slot, struct jr_blockmap_slot *ret)
+void jr_blockmap_shrink(struct jr_blockmap *m, struct jr_mem *mem)
 {
-    if (slot == m->cap) {
-        *ret = (struct jr_blockmap_slot){0, m->zero_prefix};
-        return m->has_zero;
-    }
-    *ret = m->slots[slot];
-    return ret->block_hash != 0;
+    uint64_t buckets = m->cur.n / 4;
+
+    if (m->old.n > 0)
+        take_over(m, mem, TAKEN_AT_ONCE);
+    else if (buckets >= STEPS_FROM && m->n * SHRINK_AT < m->cur.n * JR_BLOCKMAP_WAYS)
+        (void)resize(m, mem, buckets * 2);
 }

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blockmap: the blocks of one member: the engine's block hash to our prefix hash. Flat, open
- * addressing, linear probing, backward-shift deletion. One thread.
+/* blockmap: the blocks of one member: the engine's block hash to a slot (core/places.h). Flat, open
+ * addressing by buckets of one cache line; one thread.
  *
- *   slots  | hash prefix | hash prefix | 0 - | hash prefix | …     hash 0: free
- *   zero   the block whose hash really is 0 */
+ *   bucket | hash 0..4 | slot 0..4 | occupied: 5 bits, passed: 24 bits |      64 bytes
+ *
+ * A hash goes into its home bucket or the next one with room; `passed` of a bucket counts the hashes
+ * that went by it because it was full, so a search ends at the first bucket with none, and removal
+ * leaves no tombstone and moves nothing.
+ *
+ * Growth is spread: a larger table stands beside the old one and each further insertion takes two
+ * buckets over; both are asked meanwhile. */
 #ifndef JR_CORE_BLOCKMAP_H
 #define JR_CORE_BLOCKMAP_H
 
@@ -12,70 +18,104 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define JR_BLOCKMAP_WAYS     5
+#define JR_BLOCKMAP_OCCUPIED UINT32_C(0x1f)
+#define JR_BLOCKMAP_PASSED   UINT32_C(0x100) /* one of them */
+
+struct jr_blockmap_bucket {
+    uint64_t hash[JR_BLOCKMAP_WAYS];
+    uint32_t slot[JR_BLOCKMAP_WAYS];
+    uint32_t meta;
+};
+_Static_assert(sizeof(struct jr_blockmap_bucket) == 64, "one cache line");
+
+struct jr_blockmap_table {
+    struct jr_blockmap_bucket *v;
+    uint64_t n; /* buckets */
+};
+
 struct jr_blockmap {
-    struct jr_blockmap_slot {
-        uint64_t block_hash;
-        uint64_t prefix_hash;
-    } * slots;
-    uint64_t cap; /* 0 or a power of two */
-    uint64_t n;   /* in slots */
-    bool has_zero;
-    uint64_t zero_prefix;
+    struct jr_blockmap_table cur, old; /* old: while growing */
+    uint64_t taken;                    /* buckets of old taken over */
+    uint64_t n;                        /* blocks */
+};
+
+/* Where a block is; good until the next insertion. */
+struct jr_blockmap_at {
+    struct jr_blockmap_bucket *bucket;
+    uint32_t way;
 };
 
 /* Zero-initialised is empty. Gives the memory back. */
 void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem);
-/* Room for `more` further blocks. JR_ENOMEM: as before. */
-JR_MUST_CHECK int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem, uint64_t more);
-/* Insert or replace; room was reserved. */
-void jr_blockmap_put(struct jr_blockmap *m, uint64_t block_hash, uint64_t prefix_hash);
-/* Remove a block that is there. */
-void jr_blockmap_del(struct jr_blockmap *m, uint64_t block_hash);
-/* The block at position slot of 0..cap (cap: the block whose hash is 0); false when free. */
-bool jr_blockmap_at(const struct jr_blockmap *m, uint64_t slot, struct jr_blockmap_slot *ret);
+/* Room for one further block, and a step of growth. JR_ENOMEM: as before. */
+JR_MUST_CHECK int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem);
+/* Insert a block that is not there; room was reserved. */
+void jr_blockmap_insert(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot);
+void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_at at);
+/* Gives memory back after many removals, in steps; failing to is no harm. */
+void jr_blockmap_shrink(struct jr_blockmap *m, struct jr_mem *mem);
+bool jr_blockmap_find_slow(const struct jr_blockmap *m, uint64_t block_hash,
+                           struct jr_blockmap_at *ret);
+uint64_t jr_blockmap_bytes(const struct jr_blockmap *m);
 
-/* Fibonacci hashing, its middle bits: engines' hashes may be small integers. cap a power of two. */
-static inline uint64_t jr_blockmap_home(uint64_t hash, uint64_t cap)
+/* Walk: the block at position 0..end-1; false when there is none. */
+static inline uint64_t jr_blockmap_end(const struct jr_blockmap *m)
 {
-    uint64_t spread = hash * UINT64_C(0x9e3779b97f4a7c15);
-    return (spread >> 32 ^ spread >> 8) & (cap - 1);
+    return (m->cur.n + m->old.n) * JR_BLOCKMAP_WAYS;
 }
 
-static inline uint64_t jr_blockmap_n(const struct jr_blockmap *m)
+static inline bool jr_blockmap_at(const struct jr_blockmap *m, uint64_t pos, uint64_t *ret_hash,
+                                  uint32_t *ret_slot)
 {
-    return m->n + m->has_zero;
+    uint64_t i = pos / JR_BLOCKMAP_WAYS, way = pos % JR_BLOCKMAP_WAYS;
+    const struct jr_blockmap_bucket *b = i < m->cur.n ? &m->cur.v[i] : &m->old.v[i - m->cur.n];
+
+    *ret_hash = b->hash[way];
+    *ret_slot = b->slot[way];
+    return b->meta >> way & 1;
 }
 
-/* Where a hash that is not 0 is or belongs. cap > 0. */
-static inline uint64_t jr_blockmap_slot(const struct jr_blockmap *m, uint64_t block_hash)
-{
-    uint64_t i = jr_blockmap_home(block_hash, m->cap);
+__extension__ typedef unsigned __int128 jr_blockmap_u128;
 
-    while (m->slots[i].block_hash != 0 && m->slots[i].block_hash != block_hash)
-        i = (i + 1) & (m->cap - 1);
-    return i;
+/* The high bits of a multiplicative hash, scaled to n buckets. Engines' hashes may be small. */
+static inline uint64_t jr_blockmap_home(uint64_t hash, uint64_t n)
+{
+    uint64_t spread = (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint64_t)((jr_blockmap_u128)spread * n >> 64);
 }
 
-static inline bool jr_blockmap_get(const struct jr_blockmap *m, uint64_t block_hash,
-                                   uint64_t *ret_prefix)
+static inline uint32_t jr_blockmap_ways(const struct jr_blockmap_bucket *b, uint64_t hash)
 {
-    uint64_t i;
+    uint32_t hit = (uint32_t)(b->hash[0] == hash) | (uint32_t)(b->hash[1] == hash) << 1 |
+                   (uint32_t)(b->hash[2] == hash) << 2 | (uint32_t)(b->hash[3] == hash) << 3 |
+                   (uint32_t)(b->hash[4] == hash) << 4;
+    return hit & b->meta;
+}
 
-    if (block_hash == 0) {
-        *ret_prefix = m->zero_prefix;
-        return m->has_zero;
-    }
-    if (m->cap == 0)
+/* Nearly always one line of one table says it. */
+static inline bool jr_blockmap_find(const struct jr_blockmap *m, uint64_t block_hash,
+                                    struct jr_blockmap_at *ret)
+{
+    struct jr_blockmap_bucket *b;
+    uint32_t hit;
+
+    if (m->cur.n == 0)
         return false;
-    i = jr_blockmap_slot(m, block_hash);
-    *ret_prefix = m->slots[i].prefix_hash;
-    return m->slots[i].block_hash != 0;
+    b = &m->cur.v[jr_blockmap_home(block_hash, m->cur.n)];
+    hit = jr_blockmap_ways(b, block_hash);
+    if (hit != 0) {
+        *ret = (struct jr_blockmap_at){b, (uint32_t)__builtin_ctz(hit)};
+        return true;
+    }
+    if (b->meta < JR_BLOCKMAP_PASSED && m->old.n == 0)
+        return false;
+    return jr_blockmap_find_slow(m, block_hash, ret);
 }
 
 static inline void jr_blockmap_fetch(const struct jr_blockmap *m, uint64_t block_hash)
 {
-    if (m->cap > 0)
-        __builtin_prefetch(&m->slots[jr_blockmap_home(block_hash, m->cap)], 1);
+    __builtin_prefetch(m->cur.v + jr_blockmap_home(block_hash, m->cur.n), 1);
 }
 
 #endif

@@ -7,13 +7,16 @@
  * which sequence of tokens the block ends (core/hash.h). At most one entry a (member, block hash);
  * several block hashes of one member may name the same prefix.
  *
- *     member tables                         prefix table
- *     0: block hash -> prefix hash   ---->  prefix hash -> set of members
- *     1: block hash -> prefix hash   ---->  (up to four ids in the slot, else a row of a bitmap)
+ *     member tables                     places
+ *     0: block hash -> slot  -------->  | prefix hash, set of members | … |   children follow
+ *     1: block hash -> slot  -------->  | prefix hash, set of members | … |   their parents
  *     …
  *
- * Both are flat and open-addressed. A query looks up one prefix hash after the other and narrows
- * the set of members until it is empty; a block's position is implied by its prefix hash. */
+ * Both are flat. The blocks of a run lie in a row, so an event and a query go through memory in
+ * order; only where runs part a hash table is asked (core/places.h, docs/adr/0004-index-shape.md). A
+ * query compares prefix hashes block by block and narrows the set of members until it is empty. No
+ * call takes long: tables grow a few buckets a call, and what clears and resets leave behind is freed
+ * by jr_index_work and by the calls that follow. */
 #ifndef JR_CORE_INDEX_H
 #define JR_CORE_INDEX_H
 
@@ -51,10 +54,14 @@ JR_MUST_CHECK int jr_index_store(struct jr_index *idx, uint32_t member, bool has
                                  uint32_t n);
 /* Unknown hashes are skipped, descendants stay. Returns how many were known. */
 uint32_t jr_index_remove(struct jr_index *idx, uint32_t member, const uint64_t *hashes, uint32_t n);
-/* All blocks of one member; the member stays known. */
+/* All blocks of one member; the member stays known. Memory of large ones comes back in slices. */
 void jr_index_clear(struct jr_index *idx, uint32_t member);
-/* All blocks of all members; the members stay known. */
+/* All blocks of all members; the members stay known. Memory comes back in slices. */
 void jr_index_reset(struct jr_index *idx);
+/* A slice of what clears and resets left: about `budget` blocks. False when nothing is left. Never
+ * changes an answer but those of jr_index_blocks and jr_index_bytes; calls of store, remove and
+ * restore do some of it themselves. */
+bool jr_index_work(struct jr_index *idx, uint64_t budget);
 /* One entry of a snapshot; any order gives the same index. The cap is not applied. JR_ENOMEM: not
  * stored. */
 JR_MUST_CHECK int jr_index_restore(struct jr_index *idx, uint32_t member, uint64_t block_hash,
@@ -74,16 +81,22 @@ struct jr_index_match {
     struct jr_index_score *v; /* sorted by member */
     uint32_t n;
     uint32_t cap;
-    uint32_t *active; /* scratch */
+    uint64_t *scratch;
+    uint64_t scratch_bytes;
 };
 
 void jr_index_match_init(struct jr_index_match *m, struct jr_mem *mem);
 void jr_index_match_deinit(struct jr_index_match *m);
+uint64_t jr_index_match_bytes(const struct jr_index_match *m);
 /* Score of every member that holds at least the first block. prefix_hashes are those of the
  * prompt's blocks in order. Allocates only while the result array grows. JR_ENOMEM: *ret is empty.
  */
 JR_MUST_CHECK int jr_index_match(const struct jr_index *idx, const uint64_t *prefix_hashes,
                                  uint32_t n, struct jr_index_match *ret);
+/* The same for the local hashes of the blocks (core/hash.h): hashes no further than somebody holds
+ * the prompt, and off the critical path. */
+JR_MUST_CHECK int jr_index_match_local(const struct jr_index *idx, const uint64_t *local_hashes,
+                                       uint32_t n, struct jr_index_match *ret);
 /* Score of one member by binary search in the sorted result; 0 when it is not there. */
 uint32_t jr_index_match_blocks(const struct jr_index_match *m, uint32_t member);
 
@@ -94,7 +107,8 @@ uint64_t jr_index_digest(const struct jr_index *idx);
 uint64_t jr_index_digest_term(uint64_t worker_id, uint32_t dp_rank, uint64_t block_hash,
                               uint64_t prefix_hash);
 uint64_t jr_index_entries(const struct jr_index *idx);
-uint64_t jr_index_blocks(const struct jr_index *idx); /* distinct prefixes */
+/* Distinct prefixes, those of cleared members included until jr_index_work comes to them. */
+uint64_t jr_index_blocks(const struct jr_index *idx);
 uint64_t jr_index_member_entries(const struct jr_index *idx, uint32_t member);
 uint64_t jr_index_bytes(const struct jr_index *idx); /* live, of all it allocated */
 

@@ -26,7 +26,8 @@ refuse app '"' '"(base|core|wire|io|app)/|"jetrouter/[a-z_]+\.h"'
 
 # Angle brackets in the pure layers: the C library's pure part, and xxhash.
 pure='stdarg|stdalign|stdatomic|stdbool|stddef|stdint|inttypes|limits|float|math|string|stdio|stdlib|assert|errno'
-refuse base '<' "<($pure|signal)\.h>"
+# base: and the pages of base/mem.
+refuse base '<' "<($pure|signal|sys/mman)\.h>"
 refuse core '<' "<($pure|xxhash|[a-z]*mmintrin|x86intrin|arm_neon)\.h>|<jetrouter/[a-z_]+\.h>"
 # wire: and the codec libraries, never sockets, clocks, threads or files.
 refuse wire '<' "<($pure|strings|ctype|xxhash|jansson|simdjson|llhttp|sodium|msgpack|[a-z]*mmintrin)\.h>|<(msgpack|openssl|protobuf-c|jetrouter/v1|sodium)/|<[a-z_]+>"

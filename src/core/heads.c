@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/heads.h"
+#include "base/assert.h"
+#include <string.h>
+
+#define BUCKETS_MIN   8
+#define STEPS_FROM    64
+#define TAKEN_AT_ONCE 2
+
+static uint64_t room(uint64_t buckets)
+{
+    return buckets * JR_HEADS_WAYS * 3 / 4;
+}
+
+static uint64_t larger(uint64_t buckets)
+{
+    if (buckets < BUCKETS_MIN)
+        return BUCKETS_MIN;
+    if (buckets < STEPS_FROM)
+        return buckets * 2;
+    return (buckets & (buckets - 1)) == 0 ? buckets / 2 * 3 : buckets / 3 * 4;
+}
+
+static void table_free(struct jr_heads_table *t, struct jr_mem *mem)
+{
+    jr_mem_pages_free(mem, t->v, t->n * sizeof *t->v);
+    *t = (struct jr_heads_table){0};
+}
+
+void jr_heads_free(struct jr_heads *h, struct jr_mem *mem)
+{
+    table_free(&h->cur, mem);
+    table_free(&h->old, mem);
+    memset(h, 0, sizeof *h);
+}
+
+uint64_t jr_heads_bytes(const struct jr_heads *h)
+{
+    return (h->cur.n + h->old.n) * sizeof *h->cur.v;
+}
+
+static uint64_t after(const struct jr_heads_table *t, uint64_t i)
+{
+    return i + 1 < t->n ? i + 1 : 0;
+}
+
+static void table_insert(struct jr_heads_table *t, uint32_t tag, uint32_t slot)
+{
+    const uint32_t full = (UINT32_C(1) << JR_HEADS_WAYS) - 1;
+    uint64_t i = jr_heads_home(tag, t->n);
+    uint32_t way;
+
+    while (t->v[i].occupied == full) {
+        t->v[i].passed++;
+        i = after(t, i);
+    }
+    way = (uint32_t)__builtin_ctz(~t->v[i].occupied);
+    t->v[i].tag[way] = tag;
+    t->v[i].slot[way] = slot;
+    t->v[i].occupied |= UINT32_C(1) << way;
+}
+
+static bool table_erase(struct jr_heads_table *t, uint32_t tag, uint32_t slot)
+{
+    uint64_t home = t->n > 0 ? jr_heads_home(tag, t->n) : 0, i = home, left = t->n;
+    uint32_t hit = 0;
+
+    for (; left > 0; left--, i = after(t, i)) {
+        hit = jr_heads_ways(&t->v[i], tag);
+        while (hit != 0 && t->v[i].slot[__builtin_ctz(hit)] != slot)
+            hit &= hit - 1;
+        if (hit != 0)
+            break;
+        if (t->v[i].passed == 0)
+            return false;
+    }
+    if (left == 0)
+        return false;
+    t->v[i].occupied &= ~(hit & -hit);
+    for (uint64_t k = home; k != i; k = after(t, k))
+        t->v[k].passed--;
+    return true;
+}
+
+static void take_over(struct jr_heads *h, struct jr_mem *mem, uint64_t buckets)
+{
+    for (; buckets > 0 && h->taken < h->old.n; buckets--, h->taken++) {
+        struct jr_heads_bucket *b = &h->old.v[h->taken];
+        while (b->occupied != 0) {
+            uint32_t way = (uint32_t)__builtin_ctz(b->occupied);
+            table_insert(&h->cur, b->tag[way], b->slot[way]);
+            (void)table_erase(&h->old, b->tag[way], b->slot[way]);
+        }
+    }
+    if (h->taken == h->old.n)
+        table_free(&h->old, mem);
+}
+
+/* Without memory for a larger table the present one is filled to the brim. */
+static int grow(struct jr_heads *h, struct jr_mem *mem)
+{
+    uint64_t buckets = larger(h->cur.n);
+    struct jr_heads_bucket *v;
+
+    if (h->old.n > 0)
+        take_over(h, mem, h->old.n);
+    v = jr_mem_pages_alloc(mem, buckets * sizeof *v);
+    if (!v)
+        return h->n < h->cur.n * JR_HEADS_WAYS ? 0 : JR_ENOMEM;
+    h->old = h->cur;
+    h->cur = (struct jr_heads_table){v, buckets};
+    h->taken = 0;
+    if (h->n == 0)
+        table_free(&h->old, mem);
+    return 0;
+}
+
+int jr_heads_reserve(struct jr_heads *h, struct jr_mem *mem)
+{
+    if (h->old.n > 0)
+        take_over(h, mem, TAKEN_AT_ONCE);
+    return h->n < room(h->cur.n) ? 0 : grow(h, mem);
+}
+
+void jr_heads_insert(struct jr_heads *h, uint64_t prefix_hash, uint32_t slot)
+{
+    table_insert(&h->cur, jr_heads_tag(prefix_hash), slot);
+    h->n++;
+}
+
+void jr_heads_erase(struct jr_heads *h, uint64_t prefix_hash, uint32_t slot)
+{
+    uint32_t tag = jr_heads_tag(prefix_hash);
+    bool found = table_erase(&h->cur, tag, slot) || table_erase(&h->old, tag, slot);
+
+    JR_ASSERT(found);
+    h->n--;
+}
