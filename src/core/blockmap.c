@@ -56,6 +56,15 @@ static inline uint64_t after(const struct jr_blockmap_table *t, uint64_t i)
     return i + 1 < t->n ? i + 1 : 0;
 }
 
+/* Count one up or down. A counter that was once at its most says "perhaps" for ever. */
+static inline void pass(struct jr_blockmap_bucket *b, uint64_t hash, uint32_t one)
+{
+    uint32_t shift = jr_blockmap_counter(hash);
+
+    if ((b->meta >> shift & JR_BLOCKMAP_SEVEN) != JR_BLOCKMAP_SEVEN)
+        b->meta += one << shift;
+}
+
 static inline void table_insert(struct jr_blockmap_table *t, uint64_t hash, uint32_t slot)
 {
     uint64_t i = jr_blockmap_home(hash, t->n);
@@ -63,7 +72,7 @@ static inline void table_insert(struct jr_blockmap_table *t, uint64_t hash, uint
     uint32_t way;
 
     while ((b->meta & JR_BLOCKMAP_OCCUPIED) == JR_BLOCKMAP_OCCUPIED) {
-        b->meta += JR_BLOCKMAP_PASSED;
+        pass(b, hash, 1);
         b = &t->v[i = after(t, i)];
     }
     way = (uint32_t)__builtin_ctz(~b->meta);
@@ -77,7 +86,7 @@ static inline void table_erase(struct jr_blockmap_table *t, uint64_t at, uint32_
     uint64_t i = jr_blockmap_home(t->v[at].hash[way], t->n);
 
     for (; i != at; i = after(t, i))
-        t->v[i].meta -= JR_BLOCKMAP_PASSED;
+        pass(&t->v[i], t->v[at].hash[way], UINT32_MAX);
     t->v[at].meta &= ~(UINT32_C(1) << way);
 }
 
@@ -93,7 +102,7 @@ static bool table_find(const struct jr_blockmap_table *t, uint64_t hash, struct 
             *ret = (struct jr_blockmap_at){b, (uint32_t)__builtin_ctz(hit)};
             return true;
         }
-        if (b->meta < JR_BLOCKMAP_PASSED)
+        if (!jr_blockmap_passed(b, hash))
             return false;
     }
     return false;

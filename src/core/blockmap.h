@@ -2,11 +2,12 @@
 /* blockmap: the blocks of one member: the engine's block hash to a slot (core/places.h). Flat, open
  * addressing by buckets of one cache line; one thread.
  *
- *   bucket | hash 0..4 | slot 0..4 | occupied: 5 bits, passed: 24 bits |      64 bytes
+ *   bucket | hash 0..4 | slot 0..4 | occupied: 5 bits, passed: 8 counters of 3 bits |    64 bytes
  *
  * A hash goes into its home bucket or the next one with room; `passed` of a bucket counts the hashes
- * that went by it because it was full, so a search ends at the first bucket with none, and removal
- * leaves no tombstone and moves nothing.
+ * that went by it because it was full, apart by three bits of theirs. So a search ends at the first
+ * bucket that none like it went by, which nearly always is its home, and removal leaves no tombstone
+ * and moves nothing.
  *
  * Growth is spread: a larger table stands beside the old one and each further insertion takes two
  * buckets over; both are asked meanwhile. */
@@ -20,7 +21,7 @@
 
 #define JR_BLOCKMAP_WAYS     5
 #define JR_BLOCKMAP_OCCUPIED UINT32_C(0x1f)
-#define JR_BLOCKMAP_PASSED   UINT32_C(0x100) /* one of them */
+#define JR_BLOCKMAP_SEVEN    UINT32_C(7) /* a counter's most; it stays at that */
 
 struct jr_blockmap_bucket {
     uint64_t hash[JR_BLOCKMAP_WAYS];
@@ -78,11 +79,26 @@ static inline bool jr_blockmap_at(const struct jr_blockmap *m, uint64_t pos, uin
 
 __extension__ typedef unsigned __int128 jr_blockmap_u128;
 
+static inline uint64_t jr_blockmap_spread(uint64_t hash)
+{
+    return (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 /* The high bits of a multiplicative hash, scaled to n buckets. Engines' hashes may be small. */
 static inline uint64_t jr_blockmap_home(uint64_t hash, uint64_t n)
 {
-    uint64_t spread = (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint64_t)((jr_blockmap_u128)spread * n >> 64);
+    return (uint64_t)((jr_blockmap_u128)jr_blockmap_spread(hash) * n >> 64);
+}
+
+/* Where in meta the counter of this hash is: bits 8, 11, … 29. */
+static inline uint32_t jr_blockmap_counter(uint64_t hash)
+{
+    return 8 + (uint32_t)(jr_blockmap_spread(hash) >> 24 & 7) * 3;
+}
+
+static inline bool jr_blockmap_passed(const struct jr_blockmap_bucket *b, uint64_t hash)
+{
+    return (b->meta >> jr_blockmap_counter(hash) & JR_BLOCKMAP_SEVEN) != 0;
 }
 
 static inline uint32_t jr_blockmap_ways(const struct jr_blockmap_bucket *b, uint64_t hash)
@@ -108,14 +124,18 @@ static inline bool jr_blockmap_find(const struct jr_blockmap *m, uint64_t block_
         *ret = (struct jr_blockmap_at){b, (uint32_t)__builtin_ctz(hit)};
         return true;
     }
-    if (b->meta < JR_BLOCKMAP_PASSED && m->old.n == 0)
+    if (!jr_blockmap_passed(b, block_hash) && m->old.n == 0)
         return false;
     return jr_blockmap_find_slow(m, block_hash, ret);
 }
 
+/* The home and the bucket after it: one hash in three is there. */
 static inline void jr_blockmap_fetch(const struct jr_blockmap *m, uint64_t block_hash)
 {
-    __builtin_prefetch(m->cur.v + jr_blockmap_home(block_hash, m->cur.n), 1);
+    const struct jr_blockmap_bucket *b = m->cur.v + jr_blockmap_home(block_hash, m->cur.n);
+
+    __builtin_prefetch(b, 1);
+    __builtin_prefetch((const char *)b + sizeof *b, 1);
 }
 
 #endif

@@ -87,13 +87,8 @@ static inline void set_del(struct jr_index *idx, uint32_t id, uint32_t slot)
         jr_places_free(&idx->places, slot);
 }
 
-void jr_index_set_drop(struct jr_index *idx, uint32_t column, uint32_t slot)
-{
-    set_del(idx, column, slot);
-}
-
 /* One block less; the column leaves the slot with the last. Never needs memory. */
-static void leave(struct jr_index *idx, struct jr_column *c, uint32_t slot)
+void jr_index_leave(struct jr_index *idx, struct jr_column *c, uint32_t slot)
 {
     if (!copy_del(c, slot))
         set_del(idx, (uint32_t)(c - idx->columns), slot);
@@ -145,7 +140,7 @@ static int move(struct jr_index *idx, struct jr_column *c, struct jr_blockmap_at
     if (rv < 0)
         return rv;
     at.bucket->slot[at.way] = *slot;
-    leave(idx, c, old);
+    jr_index_leave(idx, c, old);
     digest_add(idx, c,
                jr_index_digest_entry(c->digest_seed, block_hash, prefix_hash) -
                    jr_index_digest_entry(c->digest_seed, block_hash, old_prefix));
@@ -254,7 +249,7 @@ static inline bool forget(struct jr_index *idx, struct jr_column *c, struct jr_b
     slot = at.bucket->slot[at.way];
     prefix = jr_places_at(&idx->places, slot)->prefix_hash;
     digest_add(idx, c, -jr_index_digest_entry(c->digest_seed, block_hash, prefix));
-    leave(idx, c, slot);
+    jr_index_leave(idx, c, slot);
     jr_blockmap_erase(&c->blocks, at);
     idx->entries--;
     return true;

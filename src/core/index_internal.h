@@ -81,7 +81,7 @@ static inline struct jr_idset jr_index_set(const struct jr_index *idx, uint32_t 
                              jr_places_is_wide(&idx->places, slot)};
 }
 
-/* A column leaves the set of a slot it is in. */
-void jr_index_set_drop(struct jr_index *idx, uint32_t column, uint32_t slot);
+/* One block of the column less names the slot; the column leaves its set with the last. */
+void jr_index_leave(struct jr_index *idx, struct jr_column *c, uint32_t slot);
 
 #endif

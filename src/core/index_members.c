@@ -101,13 +101,6 @@ static void column_free_memory(struct jr_index *idx, struct jr_column *c)
     c->digest = 0;
 }
 
-/* Of several block hashes that name one slot the first takes the column out. */
-static void drop(struct jr_index *idx, uint32_t id, uint32_t slot)
-{
-    if (idx->columns[id].copies.n == 0 || jr_idset_has(&idx->sets, jr_index_set(idx, slot), id))
-        jr_index_set_drop(idx, id, slot);
-}
-
 /* Takes up to *budget blocks of a column out of their sets; true when that was the last. */
 static bool column_drain(struct jr_index *idx, uint32_t id, uint64_t *budget)
 {
@@ -119,7 +112,7 @@ static bool column_drain(struct jr_index *idx, uint32_t id, uint64_t *budget)
         if (c->drained + 32 < end && jr_blockmap_at(&c->blocks, c->drained + 32, &hash, &ahead))
             __builtin_prefetch(jr_places_at(&idx->places, ahead), 1);
         if (jr_blockmap_at(&c->blocks, c->drained, &hash, &slot))
-            drop(idx, id, slot);
+            jr_index_leave(idx, c, slot);
     }
     return c->drained == end;
 }

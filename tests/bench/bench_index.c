@@ -201,14 +201,14 @@ static uint64_t subject_lookup(struct subject *x, const struct op *op, uint64_t 
 {
     uint64_t sum = 0;
 
-    jr_hash_prefix(op->payload, op->n, x->prefix);
     if (!x->is_floor) {
-        if (jr_index_match(x->index, x->prefix, op->n, &x->match) < 0)
+        if (jr_index_match_local(x->index, op->payload, op->n, &x->match) < 0)
             die("out of memory", "lookup");
         for (uint32_t i = 0; i < x->match.n; i++)
             sum += score_sum(number, x->match.v[i].member, x->match.v[i].blocks);
         return sum;
     }
+    jr_hash_prefix(op->payload, op->n, x->prefix);
     for (uint32_t w = 0; w < x->workers; w++) {
         uint64_t salt = mix((uint64_t)w * 77777 + 13);
         uint32_t score = 0;

@@ -162,12 +162,43 @@ static void x_family(void **state)
     jr_xfree(NULL);
 }
 
+/* Small and large, the large ones in huge pages: aligned, zeroed, counted, refused over the limit. */
+static void test_pages(void **state)
+{
+    static const size_t sizes[] = {1, 100, 4096, 65536, 278528, (2 << 20) - 64, 2 << 20, 5000000};
+    struct jr_mem mem;
+
+    (void)state;
+    jr_mem_init(&mem);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *p = jr_mem_pages_alloc(&mem, sizes[i]);
+        assert_non_null(p);
+        assert_int_equal(0, (uintptr_t)p % 64);
+        assert_int_equal(sizes[i], mem.bytes);
+        assert_int_equal(0, p[0] | p[sizes[i] / 2] | p[sizes[i] - 1]);
+        memset(p, 7, sizes[i]);
+        jr_mem_pages_free(&mem, p, sizes[i]);
+        assert_int_equal(0, mem.bytes);
+    }
+    jr_mem_pages_free(&mem, NULL, 100);
+    mem.bytes_max = 1 << 20;
+    assert_null(jr_mem_pages_alloc(&mem, 2 << 20));
+    mem.bytes_max = 0;
+    mem.fail_after = 0;
+    assert_null(jr_mem_pages_alloc(&mem, 64));
+    jr_mem_deinit(&mem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts_to_the_byte), cmocka_unit_test(limit_refuses_and_keeps_the_old),
-        cmocka_unit_test(fails_when_told),    cmocka_unit_test(empty_is_not_failure),
-        cmocka_unit_test(misuse_asserts),     cmocka_unit_test(oom_sweep_reaches_each_allocation),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(counts_to_the_byte),
+        cmocka_unit_test(limit_refuses_and_keeps_the_old),
+        cmocka_unit_test(fails_when_told),
+        cmocka_unit_test(empty_is_not_failure),
+        cmocka_unit_test(misuse_asserts),
+        cmocka_unit_test(oom_sweep_reaches_each_allocation),
         cmocka_unit_test(x_family),
     };
 
