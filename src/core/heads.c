@@ -96,7 +96,6 @@ static void take_over(struct jr_heads *h, struct jr_mem *mem, uint64_t buckets)
         table_free(&h->old, mem);
 }
 
-/* Without memory for a larger table the present one is filled to the brim. */
 static int grow(struct jr_heads *h, struct jr_mem *mem)
 {
     uint64_t buckets = larger(h->cur.n);
@@ -106,7 +105,7 @@ static int grow(struct jr_heads *h, struct jr_mem *mem)
         take_over(h, mem, h->old.n);
     v = jr_mem_pages_alloc(mem, buckets * sizeof *v);
     if (!v)
-        return h->n < h->cur.n * JR_HEADS_WAYS ? 0 : JR_ENOMEM;
+        return JR_ENOMEM;
     h->old = h->cur;
     h->cur = (struct jr_heads_table){v, buckets};
     h->taken = 0;

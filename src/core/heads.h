@@ -34,13 +34,17 @@ struct jr_heads {
 
 /* Zero-initialised is empty. Gives the memory back. */
 void jr_heads_free(struct jr_heads *h, struct jr_mem *mem);
-/* Room for one further head, and a step of growth. JR_ENOMEM: as before, and the table is full: it
- * is filled beyond what is good for it before this happens. */
+/* Room for one further head, and a step of growth. JR_ENOMEM: as before; there may be some room. */
 JR_MUST_CHECK int jr_heads_reserve(struct jr_heads *h, struct jr_mem *mem);
 /* Add a pair that is not there; room was reserved. */
 void jr_heads_insert(struct jr_heads *h, uint64_t prefix_hash, uint32_t slot);
 /* Remove a pair that is there. */
 void jr_heads_erase(struct jr_heads *h, uint64_t prefix_hash, uint32_t slot);
+/* Is there room at all, even beyond what is good for the table? */
+static inline bool jr_heads_has_room(const struct jr_heads *h)
+{
+    return h->n < h->cur.n * JR_HEADS_WAYS;
+}
 uint64_t jr_heads_bytes(const struct jr_heads *h);
 
 static inline uint32_t jr_heads_tag(uint64_t prefix_hash)

@@ -5,8 +5,9 @@
 #include <string.h>
 
 #define MEMBERS_MIN   64
-#define CLEAR_AT_ONCE 2048 /* entries: below it a clear is not worth a column of its own */
-#define FREE_COST     512  /* of one table or segment, in entries */
+#define CLEAR_AT_ONCE 2048  /* entries: below it a clear is not worth a column of its own */
+#define BURY_FROM     16384 /* blocks: what fewer need is given back at once */
+#define FREE_COST     512   /* of one table or segment, in entries */
 
 int jr_index_create(struct jr_mem *mem, uint64_t entries_max, struct jr_index **ret)
 {
@@ -223,7 +224,7 @@ static bool bury(struct jr_index *idx)
 
 void jr_index_reset(struct jr_index *idx)
 {
-    bool buried = idx->places.n + idx->places.kept > 0 && bury(idx);
+    bool buried = idx->places.n >= BURY_FROM && bury(idx);
 
     for (uint32_t i = 0; i < idx->columns_cap; i++) {
         struct jr_column *c = &idx->columns[i];

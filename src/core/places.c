@@ -242,19 +242,24 @@ static int slot_open(struct jr_places *p, uint32_t *ret)
     return 0;
 }
 
-/* The slot after the parent, if it is free or can be had; else NONE. */
-static uint32_t slot_follow(struct jr_places *p, uint32_t parent)
+/* The slot after the parent; NONE when it is taken. */
+static int slot_follow(struct jr_places *p, uint32_t parent, uint32_t *ret)
 {
-    uint32_t slot = jr_places_after(p, parent), chunk;
+    uint32_t chunk;
+    int rv;
 
-    if (slot == NONE) {
-        if (chunk_take(p, &chunk) < 0)
-            return NONE;
+    *ret = jr_places_after(p, parent);
+    if (*ret == NONE) {
+        rv = chunk_take(p, &chunk);
+        if (rv < 0)
+            return rv;
         jr_places_chunk_of(p, parent)->next = chunk;
         jr_places_chunk(p, chunk)->prev = parent / JR_PLACES_CHUNK;
-        return chunk * JR_PLACES_CHUNK;
+        *ret = chunk * JR_PLACES_CHUNK;
+    } else if (jr_places_chunk_of(p, *ret)->used & jr_places_bit(*ret)) {
+        *ret = NONE;
     }
-    return jr_places_chunk_of(p, slot)->used & jr_places_bit(slot) ? NONE : slot;
+    return 0;
 }
 
 static int slot_take(struct jr_places *p, uint64_t prefix_hash, uint32_t *ret)
@@ -272,14 +277,13 @@ static int slot_take(struct jr_places *p, uint64_t prefix_hash, uint32_t *ret)
 
 int jr_places_add(struct jr_places *p, uint32_t parent, uint64_t prefix_hash, uint32_t *ret)
 {
-    uint32_t slot = parent == NONE ? NONE : slot_follow(p, parent);
-    int rv;
+    uint32_t slot = NONE;
+    int rv = parent == NONE ? 0 : slot_follow(p, parent, &slot);
 
-    if (slot == NONE) {
+    if (rv == 0 && slot == NONE)
         rv = slot_take(p, prefix_hash, &slot);
-        if (rv < 0)
-            return rv;
-    }
+    if (rv < 0)
+        return rv;
     jr_places_chunk_of(p, slot)->used |= jr_places_bit(slot);
     *jr_places_at(p, slot) = (struct jr_place){.prefix_hash = prefix_hash};
     p->n++;
@@ -295,7 +299,7 @@ static bool succeed(struct jr_places *p, uint32_t slot)
 
     if (!c || !(c->used & ~c->head & jr_places_bit(next)))
         return true;
-    if (jr_heads_reserve(&p->heads, p->mem) < 0)
+    if (jr_heads_reserve(&p->heads, p->mem) < 0 && !jr_heads_has_room(&p->heads))
         return false;
     jr_heads_insert(&p->heads, jr_places_at(p, next)->prefix_hash, next);
     c->head |= jr_places_bit(next);
