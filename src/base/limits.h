@@ -13,6 +13,7 @@
 #define JR_RANKS_MAX             256   /* dp ranks of one worker */
 #define JR_REPLICAS_MAX          64    /* replicas of one pool */
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
+#define JR_QUEUE_MAX             16384 /* requests that wait in one pool: as many as connections */
 #define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */
 #define JR_PROMPT_BLOCKS_MAX     (1 << 18)
 #define JR_BLOCK_SIZE_MAX        4096

@@ -262,7 +262,7 @@ static int gather(struct jetrouter *r, const struct jetrouter_request *request, 
 int jetrouter_best_worker(struct jetrouter *r, const struct jetrouter_request *request,
                           uint64_t now_ms, struct jetrouter_choice *ret)
 {
-    struct jr_cost_request size = {request->n_tokens, r->block_size};
+    struct jr_cost_request size = {.isl_tokens = request->n_tokens, .block_size = r->block_size};
     struct jr_select_config config = {.tie = JR_TIE_HASH};
     const struct jr_candidate *best;
     uint64_t last;

@@ -106,6 +106,8 @@ void jr_cost_eval(const struct jr_cost_config *c, const struct jr_cost_request *
             cost_dynamo_1_2(c, r, prefill_min, k);
             break;
         }
+        if (r->no_prefill)
+            k->prefill_cost = 0;
         k->cost = k->prefill_cost + k->load_cost;
         k->probability = 0;
     }

@@ -32,6 +32,7 @@ void jr_cost_config_init(struct jr_cost_config *c, enum jr_cost_model model);
 struct jr_cost_request {
     uint64_t isl_tokens; /* of the prompt */
     uint32_t block_size; /* > 0 */
+    bool no_prefill;     /* prefill is not tracked: it costs nothing (decode-only paths) */
 };
 
 /* One candidate: what is known of it, and what the model made of it. The array is at the same time

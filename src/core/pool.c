@@ -12,11 +12,13 @@ static int init_parts(struct jr_pool *p)
     jr_map_init(&p->reannounced, &p->mem);
     jr_index_match_init(&p->match, &p->mem);
     jr_rng_init(&p->rng, p->config.seed, 1);
+    jr_pool_queue_init(p);
     int err = jr_active_create(&p->mem, &p->active);
     if (err < 0)
         return err;
     jr_bookings_init(&p->own, &p->mem, &p->members, p->active, &p->next_key);
     jr_replicas_init(&p->replicas, &p->mem, &p->members, p->active, &p->next_key);
+    p->own.count_output = p->replicas.count_output = p->config.track_output_blocks;
     return jr_state_create(&p->mem, &p->members, &p->state);
 }
 
@@ -55,10 +57,12 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_state_destroy(p->fresh);
     jr_state_destroy(p->state);
     jr_active_destroy(p->active);
+    jr_pool_queue_deinit(p);
     jr_workers_deinit(&p->workers);
     jr_index_match_deinit(&p->match);
     jr_map_deinit(&p->reannounced);
     jr_arr_free(&p->mem, &p->candidates);
+    jr_arr_free(&p->mem, &p->records);
     jr_arr_free(&p->mem, &p->scratch_hashes);
     jr_arr_free(&p->mem, &p->pending);
     jr_arr_free(&p->mem, &p->sent);
@@ -174,9 +178,17 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     JR_IMPOSSIBLE("unknown event");
 }
 
-/* What is due by the clock or by level, after every event: cheap when nothing is. */
-static void after(struct jr_pool *p, bool is_tick)
+/* After it there may be room on a worker, or fewer workers. */
+static bool may_make_room(enum jr_event_type type)
 {
+    return type == JR_EV_TICK || type == JR_EV_FIRST_TOKEN || type == JR_EV_FINISH ||
+           type == JR_EV_SYNC || type == JR_EV_MEMBERS || type == JR_EV_PROBED;
+}
+
+/* What is due by the clock or by level, after every event: cheap when nothing is. */
+static void after(struct jr_pool *p, enum jr_event_type type)
+{
+    bool is_tick = type == JR_EV_TICK;
     if (is_tick)
         p->tick_at_ms = p->now_ms + JR_POOL_TICK_MS;
     if (is_tick && p->config.durable) {
@@ -185,6 +197,10 @@ static void after(struct jr_pool *p, bool is_tick)
     }
     if (is_tick)
         jr_pool_members_tick(p);
+    if (is_tick)
+        jr_pool_queue_tick(p);
+    if (p->recheck || may_make_room(type))
+        jr_pool_queue_run(p);
     jr_pool_sync_tick(p);
     jr_pool_judge_ready(p);
 }
@@ -198,6 +214,7 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
     p->out = ret;
     p->flushed = false;
     ret->n = 0;
+    p->records.n = 0;
     if (p->started_at_ms == 0)
         p->started_at_ms = event->now_ms ? event->now_ms : 1;
     p->now_ms = event->now_ms;
@@ -205,7 +222,7 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
         p->unix_ns = event->unix_ns;
     int err = dispatch(p, event);
     if (err == 0)
-        after(p, event->type == JR_EV_TICK);
+        after(p, event->type);
     p->out = NULL;
     p->stepping = false;
     return err;
@@ -214,6 +231,8 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
 uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
 {
     uint64_t at = p->tick_at_ms; /* other events do not put it off */
+    if (p->recheck)
+        return p->now_ms;
     uint64_t flush_at = jr_pool_sync_deadline_ms(p);
     return flush_at && flush_at < at ? flush_at : at;
 }
@@ -230,6 +249,16 @@ bool jr_pool_may_lead(const struct jr_pool *p)
     if (!p->config.durable || p->broken || p->too_new || p->digest_mismatch)
         return false;
     return holds_state(p) || (p->rebuilding && !jr_pool_peer_holds_state(p));
+}
+
+void jr_pool_busy_limits(const struct jr_pool *p, struct jr_busy_limits *ret)
+{
+    *ret = p->config.busy;
+}
+
+void jr_pool_set_busy_limits(struct jr_pool *p, const struct jr_busy_limits *limits)
+{
+    p->config.busy = *limits;
 }
 
 bool jr_pool_frozen(const struct jr_pool *p)

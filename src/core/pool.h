@@ -19,6 +19,7 @@
 #include "base/sync.h"
 #include "base/trace.h"
 #include "core/cost.h"
+#include "core/queue.h"
 #include "core/recovery.h"
 #include "core/select.h"
 
@@ -33,6 +34,15 @@ enum jr_router_mode {
     JR_MODE_LEAST_LOADED,
 };
 
+/* Above any of these a (worker, rank) is busy and gets no request. Negative or NaN reads as not
+ * set. */
+struct jr_busy_limits {
+    bool has_decode_blocks, has_prefill_tokens, has_prefill_frac;
+    double decode_blocks; /* share of its KV blocks that live requests hold */
+    double prefill_tokens;
+    double prefill_frac; /* of its prefill capacity */
+};
+
 struct jr_pool_config {
     char namespace_[JR_NAME_MAX];
     char component[JR_NAME_MAX];
@@ -45,6 +55,15 @@ struct jr_pool_config {
     bool replica_sync;
     bool assume_kv_reuse;
     bool track_active_blocks;
+    bool track_output_blocks;   /* output blocks count in the load */
+    bool ignore_prefill_tokens; /* --no-router-track-prefill-tokens */
+    /* Mode kv: a request waits while every (worker, rank) it may go to has more prefill tokens than
+     * this share of its prefill capacity. Negative or NaN reads as not set. */
+    bool has_queue_threshold;
+    double queue_threshold;
+    enum jr_queue_policy queue_policy;
+    uint32_t queue_max; /* requests that wait at most; 0: JR_QUEUE_MAX */
+    struct jr_busy_limits busy;
     enum jr_router_mode mode;
     struct jr_cost_config cost;
     enum jr_tie tie;
@@ -104,6 +123,19 @@ struct jr_stream_facts {
     uint64_t msg_hash;
 };
 
+/* What one request wants otherwise than the configuration. Numbers must be finite and not
+ * negative, else the request is refused with JR_EINVAL. */
+struct jr_route_override {
+    bool has_overlap_weight, has_credit, has_scale, has_temperature;
+    bool has_assume_kv_reuse, has_track_prefill_tokens;
+    double overlap_weight; /* later formula: the scale, and 0 also takes the credit away */
+    double credit, scale;
+    double temperature;
+    bool assume_kv_reuse;
+    bool track_prefill_tokens;
+};
+
+/* Arrays are borrowed for the step; a request that waits is copied. */
 struct jr_route {
     uint64_t id;            /* the driver's, unique among live ones */
     uint32_t tokens;        /* prompt tokens */
@@ -117,8 +149,13 @@ struct jr_route {
     uint32_t n_exclude;
     const uint64_t *allowed; /* workers it may go to; n_allowed 0: all */
     uint32_t n_allowed;
-    bool query_only;                 /* decide, book nothing */
+    bool query_only;                 /* decide at once, book nothing */
     uint32_t expected_output_tokens; /* 0 unknown */
+    double priority_jump_s;          /* so many seconds ahead in the queue; negative: 0 */
+    uint32_t strict_priority;        /* in the queue before all with a lower one */
+    uint32_t wait_max_ms;            /* in the queue, then JR_ETIMEOUT; 0: no end */
+    bool want_record;                /* see jr_pool_record */
+    struct jr_route_override override;
 };
 
 struct jr_event {
@@ -212,6 +249,9 @@ struct jr_decision {
     uint32_t overlap_blocks;
     uint32_t candidates;
     double cost;
+    bool waited; /* in the queue */
+    uint64_t waited_ms;
+    uint32_t record_at, n_record; /* see jr_pool_record; 0 of them unless asked for */
 };
 
 struct jr_action {
@@ -300,13 +340,23 @@ struct jr_pool_view {
     bool snapshot_running;
     uint64_t restored_entries, restore_total;
     uint32_t n_workers, n_peers, n_bookings;
+    struct jr_queue_view {
+        bool on;
+        double threshold;
+        enum jr_queue_policy policy;
+        uint32_t waiting, lanes, max;
+        uint64_t oldest_ms; /* how long the oldest has waited */
+        uint64_t waiting_tokens;
+    } queue;
     double speed_factor;
     struct jr_pool_counters {
-        uint64_t decisions, rejected_no_worker, log_messages, kv_events, dropped_unknown_parent,
-            dropped_stale, dropped_hole, undecodable, refused_cap, snapshots, snapshot_failures,
-            purges, purged_to, sync_sent, sync_received, sync_gaps, bookings_expired,
-            bookings_refused, reannounce, resets, history_checks, recoveries, overlap_blocks,
-            prompt_blocks, leases_refused;
+        /* rejected_no_worker: all refusals that are none of the three after it */
+        uint64_t decisions, rejected_no_worker, rejected_busy, rejected_queue_full,
+            rejected_timeout, queued, queue_cancelled, log_messages, kv_events,
+            dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap,
+            snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
+            bookings_expired, bookings_refused, reannounce, resets, history_checks, recoveries,
+            overlap_blocks, prompt_blocks, leases_refused;
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);
@@ -339,6 +389,14 @@ struct jr_peer_view {
     const char *address, *version;
 };
 bool jr_pool_next_peer(struct jr_pool *pool, uint32_t *pos, struct jr_peer_view *ret);
+
+/* All candidates of a decision with their terms, when the request had want_record: d->n_record of
+ * them. Borrowed until the next step. NULL when there are none. */
+const struct jr_candidate *jr_pool_record(const struct jr_pool *pool, const struct jr_decision *d);
+
+/* The busy thresholds may be changed at run time; they count from the next decision on. */
+void jr_pool_busy_limits(const struct jr_pool *pool, struct jr_busy_limits *ret);
+void jr_pool_set_busy_limits(struct jr_pool *pool, const struct jr_busy_limits *limits);
 
 /* Fit to lead: it holds the state (or nobody does, in a rebuild) and agrees with its peers. A
  * leader that waits for somebody else's snapshot would wait for itself. A history check does not

@@ -6,6 +6,7 @@
  *     pool_recovery.c  how the state is come by and kept: recovery, history checks, log messages
  *     pool_members.c   leases, probes, WorkerGone, re-announcements
  *     pool_route.c     requests: candidates, choice, booking, progress
+ *     pool_queue.c     requests that wait for a worker with room
  *     pool_sync.c      our deltas and bases; the peers' batches
  *     pool_duties.c    what only the leader does: parameters, snapshots, purge
  *     pool_view.c      looking in */
@@ -25,6 +26,22 @@
 #define JR_POOL_REANNOUNCE_WAIT_MS 60000 /* ready after a reset without a worker's answer */
 #define JR_POOL_WANT_BASE_MS       100
 #define JR_POOL_ACTIONS_MAX        65536
+#define JR_POOL_RECORDS_MAX        (1u << 20) /* candidates in the records of one step */
+
+/* What was found when candidates for a request were looked for, in (worker, rank) pairs. */
+struct jr_look {
+    uint32_t eligible;   /* candidates */
+    uint32_t overloaded; /* they would be, were they not above a busy threshold */
+    uint32_t with_room;  /* candidates below the queue threshold */
+};
+
+struct jr_waiting {
+    struct jr_list node;   /* by age */
+    struct jr_route route; /* its arrays are in `arrays` */
+    uint64_t *arrays;
+    uint64_t since_ms;
+    uint64_t give_up_ms; /* UINT64_MAX: never */
+};
 
 enum jr_snapshot_job { JR_SNAP_IDLE, JR_SNAP_COPY, JR_SNAP_WRITE, JR_SNAP_AGREE, JR_SNAP_RECORD };
 
@@ -53,6 +70,17 @@ struct jr_pool {
     struct {
         JR_ARR_FIELDS(uint64_t);
     } scratch_hashes;
+
+    struct {
+        JR_ARR_FIELDS(struct jr_candidate);
+    } records; /* of this step's decisions, those that were asked for */
+
+    /* queue */
+    struct jr_queue queue;  /* of struct jr_waiting */
+    struct jr_list waiting; /* the same, oldest first */
+    uint64_t waiting_tokens;
+    uint64_t give_up_ms; /* no waiting request gives up before */
+    bool recheck;        /* the last run of the queue stopped half-way */
 
     /* recovery */
     struct jr_sm recovery;
@@ -157,6 +185,30 @@ int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r);
 void jr_pool_on_first_token(struct jr_pool *p, uint64_t id);
 void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens);
 void jr_pool_on_finish(struct jr_pool *p, uint64_t id);
+/* Who could take it now, without weighing them. */
+void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
+/* Fills the candidates with their costs. JR_EBUSY (all overloaded), JR_ENOTFOUND (the pinned one is
+ * not there), JR_ENOWORKER, JR_ENOMEM. */
+int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
+/* Chooses one of the candidates, books and decides: as jr_pool_weigh, and JR_EINVAL. */
+int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_waiting *waited);
+/* why NULL: what the error says. */
+void jr_pool_reject(struct jr_pool *p, const struct jr_route *r, int err, const char *why);
+
+/* pool_queue.c */
+void jr_pool_queue_init(struct jr_pool *p);
+void jr_pool_queue_deinit(struct jr_pool *p);
+bool jr_pool_queue_on(const struct jr_pool *p);
+/* Must a request that was just weighed wait? */
+bool jr_pool_queue_must_wait(const struct jr_pool *p, const struct jr_route *r,
+                             const struct jr_look *look);
+/* Copies the request. JR_ELIMIT: full; JR_EEXIST, JR_ENOMEM. The candidates are those of r. */
+int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r);
+bool jr_pool_queue_cancel(struct jr_pool *p, uint64_t id);
+/* Lets go whom it can. */
+void jr_pool_queue_run(struct jr_pool *p);
+void jr_pool_queue_tick(struct jr_pool *p);
+void jr_pool_queue_view(const struct jr_pool *p, struct jr_queue_view *ret);
 
 /* pool_sync.c */
 void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b);

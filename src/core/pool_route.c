@@ -2,6 +2,7 @@
 /* A request's way through the pool: candidates, choice, booking, progress, end. */
 #include "core/pool_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 static bool in_list(const uint64_t *ids, uint32_t n, uint64_t id)
@@ -22,12 +23,93 @@ static bool may_take(const struct jr_worker *w, const struct jr_route *r)
     return r->n_allowed == 0 || in_list(r->allowed, r->n_allowed, id);
 }
 
+/* ---------------------------------------------------------------- load and thresholds */
+
+/* Tokens of one step of the worker; Dynamo's number where it says none. */
+static double prefill_capacity(const struct jr_worker *w)
+{
+    return w->lease.max_batched_tokens ? (double)w->lease.max_batched_tokens : 10e6;
+}
+
+static bool is_overloaded(const struct jr_pool *p, const struct jr_worker *w,
+                          const struct jr_active_load *load)
+{
+    const struct jr_busy_limits *b = &p->config.busy;
+    double tokens = (double)load->prefill_tokens, frac = b->prefill_frac;
+    double total = (double)w->lease.total_kv_blocks;
+    if (b->has_prefill_tokens && b->prefill_tokens >= 0 && tokens > b->prefill_tokens)
+        return true;
+    if (b->has_prefill_frac && frac >= 0 && tokens > floor(frac * prefill_capacity(w)))
+        return true;
+    return b->has_decode_blocks && b->decode_blocks >= 0 && total > 0 &&
+           (double)load->active_blocks > b->decode_blocks * total;
+}
+
+static bool has_room(const struct jr_pool *p, const struct jr_worker *w,
+                     const struct jr_active_load *load)
+{
+    return !jr_pool_queue_on(p) ||
+           (double)load->prefill_tokens <= p->config.queue_threshold * prefill_capacity(w);
+}
+
+/* Is the rank a candidate? */
+static bool judge(const struct jr_pool *p, const struct jr_worker *w,
+                  const struct jr_active_load *load, struct jr_look *look)
+{
+    if (is_overloaded(p, w, load)) {
+        look->overloaded++;
+        return false;
+    }
+    look->eligible++;
+    look->with_room += has_room(p, w, load);
+    return true;
+}
+
+static bool rank_fits(const struct jr_pool *p, const struct jr_worker *w, uint32_t i,
+                      const struct jr_route *r)
+{
+    return !r->has_pin || !r->has_pin_rank || p->members.v[w->members[i]].dp_rank == r->pin_rank;
+}
+
+/* Walks the workers a request may go to: all that may take it, or the pinned one. */
+static const struct jr_worker *next_worker(const struct jr_pool *p, const struct jr_route *r,
+                                           uint32_t *pos)
+{
+    if (r->has_pin) {
+        const struct jr_worker *w = *pos == 0 ? jr_workers_find(&p->workers, r->pin_worker) : NULL;
+        *pos = 1;
+        return w && may_take(w, r) ? w : NULL;
+    }
+    while (*pos < p->workers.n) {
+        const struct jr_worker *w = p->workers.v[(*pos)++];
+        if (may_take(w, r))
+            return w;
+    }
+    return NULL;
+}
+
+void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
+{
+    double speed = jr_speed_factor(&p->speed);
+    const struct jr_worker *w;
+    *ret = (struct jr_look){0};
+    for (uint32_t pos = 0; (w = next_worker(p, r, &pos));) {
+        for (uint32_t i = 0; i < w->n_members; i++) {
+            struct jr_active_load load;
+            if (!rank_fits(p, w, i, r))
+                continue;
+            jr_active_load(p->active, w->members[i], p->now_ms, speed, &load);
+            (void)judge(p, w, &load, ret);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- candidates */
+
 static void fill(struct jr_pool *p, const struct jr_worker *w, uint32_t i, const struct jr_route *r,
-                 struct jr_candidate *c)
+                 const struct jr_active_load *load, struct jr_candidate *c)
 {
     uint32_t member = w->members[i];
-    struct jr_active_load load;
-    jr_active_load(p->active, member, p->now_ms, jr_speed_factor(&p->speed), &load);
     bool known = jr_state_rank(p->state, member) != NULL;
     *c = (struct jr_candidate){
         .member = member,
@@ -36,30 +118,111 @@ static void fill(struct jr_pool *p, const struct jr_worker *w, uint32_t i, const
         .indexed_blocks = known ? jr_index_member_entries(p->state->index, member) : 0,
         .overlap_blocks = jr_pool_credited(p, w, i) ? jr_index_match_blocks(&p->match, member) : 0,
         .live_blocks = jr_active_match(p->active, member, r->prefix, r->n_prefix),
-        .prefill_tokens = load.prefill_tokens,
-        .active_blocks = load.active_blocks,
-        .requests = load.requests,
-        .decoding = load.decoding,
-        .backlog_s = load.backlog_s,
+        .prefill_tokens = load->prefill_tokens,
+        .active_blocks = load->active_blocks,
+        .requests = load->requests,
+        .decoding = load->decoding,
+        .backlog_s = load->backlog_s,
     };
     c->new_blocks = r->n_prefix - c->live_blocks;
 }
 
-/* All (worker, rank) pairs that may take it, in the order of worker ids. */
-static int gather(struct jr_pool *p, const struct jr_route *r)
+/* Somebody else than the pinned one could. */
+static bool anybody(const struct jr_pool *p, const struct jr_route *r)
 {
+    struct jr_route free_choice = *r;
+    free_choice.has_pin = false;
+    uint32_t pos = 0;
+    return next_worker(p, &free_choice, &pos) != NULL;
+}
+
+/* All (worker, rank) pairs that may take it, in the order of worker ids. */
+static int gather(struct jr_pool *p, const struct jr_route *r, struct jr_look *look)
+{
+    double speed = jr_speed_factor(&p->speed);
+    const struct jr_worker *w;
+    *look = (struct jr_look){0};
     p->candidates.n = 0;
-    for (uint32_t i = 0; i < p->workers.n; i++) {
-        const struct jr_worker *w = p->workers.v[i];
-        if (!may_take(w, r))
-            continue;
+    for (uint32_t pos = 0; (w = next_worker(p, r, &pos));) {
         int err = jr_arr_reserve(&p->mem, &p->candidates, w->n_members, JR_WORKERS_MAX);
         if (err < 0)
             return err;
-        for (uint32_t k = 0; k < w->n_members; k++)
-            fill(p, w, k, r, &p->candidates.v[p->candidates.n++]);
+        for (uint32_t i = 0; i < w->n_members; i++) {
+            struct jr_active_load load;
+            if (!rank_fits(p, w, i, r))
+                continue;
+            jr_active_load(p->active, w->members[i], p->now_ms, speed, &load);
+            if (judge(p, w, &load, look))
+                fill(p, w, i, r, &load, &p->candidates.v[p->candidates.n++]);
+        }
     }
-    return p->candidates.n ? 0 : JR_ENOWORKER;
+    if (p->candidates.n)
+        return 0;
+    if (look->overloaded)
+        return JR_EBUSY;
+    return r->has_pin && anybody(p, r) ? JR_ENOTFOUND : JR_ENOWORKER;
+}
+
+/* ---------------------------------------------------------------- per-request overrides */
+
+static bool is_amount(bool has, double v)
+{
+    return !has || (v >= 0 && isfinite(v));
+}
+
+static bool override_is_valid(const struct jr_route_override *o)
+{
+    return is_amount(o->has_overlap_weight, o->overlap_weight) &&
+           is_amount(o->has_credit, o->credit) && is_amount(o->has_scale, o->scale) &&
+           is_amount(o->has_temperature, o->temperature);
+}
+
+static bool tracks_prefill(const struct jr_pool *p, const struct jr_route *r)
+{
+    const struct jr_route_override *o = &r->override;
+    return o->has_track_prefill_tokens ? o->track_prefill_tokens : !p->config.ignore_prefill_tokens;
+}
+
+static bool assumes_reuse(const struct jr_pool *p, const struct jr_route *r)
+{
+    const struct jr_route_override *o = &r->override;
+    return o->has_assume_kv_reuse ? o->assume_kv_reuse : p->config.assume_kv_reuse;
+}
+
+/* The weight of v1.0 means the scale in the later formula, and 0 also takes the credit away; the
+ * new names win. */
+static struct jr_cost_config cost_of(const struct jr_pool *p, const struct jr_route *r)
+{
+    struct jr_cost_config c = p->config.cost;
+    const struct jr_route_override *o = &r->override;
+    if (o->has_overlap_weight) {
+        c.overlap_weight = c.scale = o->overlap_weight;
+        if (!(o->overlap_weight > 0))
+            c.credit = 0;
+    }
+    if (o->has_credit)
+        c.credit = o->credit;
+    if (o->has_scale)
+        c.scale = o->scale;
+    return c;
+}
+
+int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
+{
+    int err = jr_index_match(p->state->index, r->prefix, r->n_prefix, &p->match);
+    if (err == 0)
+        err = gather(p, r, ret);
+    if (err < 0)
+        return err;
+    uint32_t block_size = jr_pool_block_size(p);
+    struct jr_cost_request cr = {
+        .isl_tokens = r->tokens,
+        .block_size = block_size ? block_size : 1,
+        .no_prefill = !tracks_prefill(p, r),
+    };
+    struct jr_cost_config cost = cost_of(p, r);
+    jr_cost_eval(&cost, &cr, jr_speed_factor(&p->speed), p->candidates.v, p->candidates.n);
+    return 0;
 }
 
 static int choose(struct jr_pool *p, const struct jr_route *r, uint32_t *ret)
@@ -83,32 +246,45 @@ static int choose(struct jr_pool *p, const struct jr_route *r, uint32_t *ret)
     case JR_MODE_KV:
         break;
     }
-    struct jr_select_config config = {p->config.tie, p->config.temperature};
+    const struct jr_route_override *o = &r->override;
+    struct jr_select_config config = {p->config.tie,
+                                      o->has_temperature ? o->temperature : p->config.temperature};
     return jr_select_cost(&config, c, n, last, &p->rng, ret);
 }
 
-static void reject(struct jr_pool *p, const struct jr_route *r, int err)
+static const char *words(const struct jr_route *r, int err)
 {
-    p->n.rejected_no_worker++;
+    switch (err) {
+    case JR_ENOTFOUND:
+        return "the worker that the request names is not available";
+    case JR_EINVAL:
+        return "router mode direct needs a worker id in the request";
+    case JR_EBUSY:
+        return "All workers are busy, please retry later";
+    case JR_ENOWORKER:
+        return r->n_exclude ? "every worker failed this request"
+                            : "no worker is available: start one, or wait for it";
+    default:
+        return jr_err_text(err);
+    }
+}
+
+void jr_pool_reject(struct jr_pool *p, const struct jr_route *r, int err, const char *why)
+{
+    if (err == JR_EBUSY)
+        p->n.rejected_busy++;
+    else if (err == JR_ELIMIT)
+        p->n.rejected_queue_full++;
+    else if (err == JR_ETIMEOUT)
+        p->n.rejected_timeout++;
+    else
+        p->n.rejected_no_worker++;
     struct jr_action *a = jr_pool_act(p, JR_ACT_REJECT);
     if (!a)
         return;
     a->u.reject.id = r->id;
-    a->u.reject.err = err;
-    switch (err) {
-    case JR_ENOTFOUND:
-        a->u.reject.why = "the worker that the request names is not available";
-        break;
-    case JR_EINVAL:
-        a->u.reject.why = "router mode direct needs a worker id in the request";
-        break;
-    case JR_ENOWORKER:
-        a->u.reject.why = r->n_exclude ? "every worker failed this request"
-                                       : "no worker is available: start one, or wait for it";
-        break;
-    default:
-        a->u.reject.why = jr_err_text(err);
-    }
+    a->u.reject.err = err == JR_ELIMIT ? JR_EBUSY : err;
+    a->u.reject.why = why ? why : words(r, err);
 }
 
 /* Hashes that count in the load: none, the prompt's, or (no reuse assumed) ones that nobody
@@ -119,7 +295,7 @@ static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_bo
         return 0;
     b->n_blocks = r->n_prefix;
     b->blocks = r->prefix;
-    if (p->config.assume_kv_reuse)
+    if (assumes_reuse(p, r))
         return 0;
     p->scratch_hashes.n = 0;
     int err = jr_arr_reserve(&p->mem, &p->scratch_hashes, r->n_prefix, JR_PROMPT_BLOCKS_MAX);
@@ -133,14 +309,15 @@ static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_bo
 
 static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c)
 {
+    bool prefill = tracks_prefill(p, r);
+    uint64_t tokens = prefill ? c->uncached_tokens : 0;
     struct jr_booking b = {
         .request = r->id,
         .worker_id = c->worker_id,
         .dp_rank = c->dp_rank,
-        .prefill_tokens =
-            c->uncached_tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)c->uncached_tokens,
+        .prefill_tokens = tokens > UINT32_MAX ? UINT32_MAX : (uint32_t)tokens,
         .prompt_tokens = r->tokens,
-        .prefill_seconds = c->estimate_s,
+        .prefill_seconds = prefill ? c->estimate_s : 0,
     };
     int err = load_hashes(p, r, &b);
     if (err < 0)
@@ -151,11 +328,25 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
         p->n.bookings_refused++;
         return err == JR_ELIMIT ? JR_EBUSY : err;
     }
+    k->expected_output_tokens = r->expected_output_tokens;
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
     return 0;
 }
 
-static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c)
+/* Without memory for it there is no record; the decision stands. */
+static void keep_record(struct jr_pool *p, struct jr_decision *d)
+{
+    uint32_t n = p->candidates.n;
+    if (jr_arr_reserve(&p->mem, &p->records, n, JR_POOL_RECORDS_MAX) < 0)
+        return;
+    d->record_at = p->records.n;
+    d->n_record = n;
+    memcpy(p->records.v + p->records.n, p->candidates.v, n * sizeof *p->candidates.v);
+    p->records.n += n;
+}
+
+static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c,
+                   const struct jr_waiting *waited)
 {
     const struct jr_worker *w = jr_workers_find(&p->workers, c->worker_id);
     struct jr_action *a = jr_pool_act(p, JR_ACT_DECIDE);
@@ -170,34 +361,45 @@ static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_
         .overlap_blocks = c->overlap_blocks,
         .candidates = p->candidates.n,
         .cost = c->cost,
+        .waited = waited != NULL,
+        .waited_ms = waited ? p->now_ms - waited->since_ms : 0,
     };
+    if (r->want_record)
+        keep_record(p, &a->u.decide);
     p->n.decisions++;
     p->n.overlap_blocks += c->overlap_blocks;
     p->n.prompt_blocks += r->n_prefix;
 }
 
-int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
+int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_waiting *waited)
 {
-    int err = jr_index_match(p->state->index, r->prefix, r->n_prefix, &p->match);
-    if (err < 0)
-        return err;
-    err = gather(p, r);
     uint32_t at = 0;
-    if (err == 0) {
-        uint32_t block_size = jr_pool_block_size(p);
-        struct jr_cost_request cr = {r->tokens, block_size ? block_size : 1};
-        jr_cost_eval(&p->config.cost, &cr, jr_speed_factor(&p->speed), p->candidates.v,
-                     p->candidates.n);
-        err = choose(p, r, &at);
-    }
+    int err = choose(p, r, &at);
     if (err == 0 && !r->query_only)
         err = book(p, r, &p->candidates.v[at]);
+    if (err == 0)
+        decide(p, r, &p->candidates.v[at], waited);
+    return err;
+}
+
+int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
+{
+    struct jr_look look;
+    if (!override_is_valid(&r->override)) {
+        jr_pool_reject(p, r, JR_EINVAL, "an override must be a finite number and not negative");
+        return 0;
+    }
+    int err = jr_pool_weigh(p, r, &look);
+    if (err == 0 && jr_pool_queue_must_wait(p, r, &look))
+        err = jr_pool_queue_put(p, r);
+    else if (err == 0)
+        err = jr_pool_admit(p, r, NULL);
     if (err == JR_ENOMEM)
         return err;
-    if (err < 0)
-        reject(p, r, err);
-    else
-        decide(p, r, &p->candidates.v[at]);
+    if (err == JR_ELIMIT)
+        jr_pool_reject(p, r, err, "All workers are busy and the queue is full, please retry later");
+    else if (err < 0)
+        jr_pool_reject(p, r, err, NULL);
     return 0;
 }
 
@@ -213,6 +415,14 @@ void jr_pool_on_first_token(struct jr_pool *p, uint64_t id)
     jr_pool_delta(p, JR_DELTA_FIRST_TOKEN, &k->b);
 }
 
+/* The nearer a request is to its expected end, the less its blocks count: they are about to go. */
+static double output_weight(const struct jr_booked *k, uint32_t output_tokens)
+{
+    if (k->expected_output_tokens == 0 || k->expected_output_tokens <= output_tokens)
+        return k->expected_output_tokens ? 0 : 1;
+    return 1 - (double)output_tokens / k->expected_output_tokens;
+}
+
 void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens)
 {
     struct jr_booked *k = jr_bookings_find(&p->own, id);
@@ -224,12 +434,14 @@ void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens)
     uint32_t blocks = (uint32_t)((total + block_size - 1) / block_size) - prompt;
     if (blocks <= k->b.output_blocks)
         return;
-    jr_bookings_progress(&p->own, id, blocks, p->now_ms);
+    jr_bookings_progress(&p->own, id, blocks, output_weight(k, output_tokens), p->now_ms);
     jr_pool_delta(p, JR_DELTA_PROGRESS, &k->b);
 }
 
 void jr_pool_on_finish(struct jr_pool *p, uint64_t id)
 {
+    if (jr_pool_queue_cancel(p, id))
+        return;
     struct jr_booked *k = jr_bookings_find(&p->own, id);
     if (!k)
         return;

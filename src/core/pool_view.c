@@ -53,6 +53,7 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .n_bookings = count_bookings(p),
         .speed_factor = jr_speed_factor(&p->speed),
     };
+    jr_pool_queue_view(p, &ret->queue);
     view_counters(p, &ret->counters);
 }
 
@@ -124,6 +125,13 @@ int jr_pool_scores(struct jr_pool *p, const uint64_t *prefix, uint32_t n,
         fn(ctx, m->worker_id, m->dp_rank, p->match.v[i].blocks);
     }
     return err;
+}
+
+const struct jr_candidate *jr_pool_record(const struct jr_pool *p, const struct jr_decision *d)
+{
+    if (d->n_record == 0 || d->record_at + d->n_record > p->records.n)
+        return NULL;
+    return &p->records.v[d->record_at];
 }
 
 static bool serves(const struct jr_worker *w, const char *model)

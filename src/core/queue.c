@@ -62,7 +62,7 @@ static int make_lane(struct jr_queue *q, uint64_t key, struct jr_queue_lane **re
 
 /* ---------------------------------------------------------------- the heap */
 
-static bool goes_before(const struct jr_queue_entry *a, const struct jr_queue_entry *b)
+bool jr_queue_before(const struct jr_queue_entry *a, const struct jr_queue_entry *b)
 {
     if (a->strict_priority != b->strict_priority)
         return a->strict_priority > b->strict_priority;
@@ -80,7 +80,7 @@ static void put(struct jr_queue_lane *lane, uint32_t place, struct jr_queue_entr
 static void sift_up(struct jr_queue_lane *lane, struct jr_queue_entry *e)
 {
     uint32_t i = e->place;
-    while (i > 0 && goes_before(e, lane->v[(i - 1) / 2])) {
+    while (i > 0 && jr_queue_before(e, lane->v[(i - 1) / 2])) {
         put(lane, i, lane->v[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
@@ -94,9 +94,9 @@ static void sift_down(struct jr_queue_lane *lane, struct jr_queue_entry *e)
         uint32_t child = 2 * i + 1;
         if (child >= lane->n)
             break;
-        if (child + 1 < lane->n && goes_before(lane->v[child + 1], lane->v[child]))
+        if (child + 1 < lane->n && jr_queue_before(lane->v[child + 1], lane->v[child]))
             child++;
-        if (!goes_before(lane->v[child], e))
+        if (!jr_queue_before(lane->v[child], e))
             break;
         put(lane, i, lane->v[child]);
         i = child;
@@ -202,7 +202,7 @@ void jr_queue_check(const struct jr_queue *q)
         JR_ASSERT(lane->n > 0 && find_lane(q, lane->key) == lane);
         for (uint32_t i = 0; i < lane->n; i++) {
             JR_ASSERT(lane->v[i]->place == i && lane->v[i]->lane == lane);
-            JR_ASSERT(i == 0 || !goes_before(lane->v[i], lane->v[(i - 1) / 2]));
+            JR_ASSERT(i == 0 || !jr_queue_before(lane->v[i], lane->v[(i - 1) / 2]));
             JR_ASSERT(jr_map_get(&q->by_id, lane->v[i]->id, NULL));
         }
         n += lane->n;

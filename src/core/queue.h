@@ -65,6 +65,8 @@ void jr_queue_deinit(struct jr_queue *q, void (*drop)(void *ctx, void *request),
  * the id waits already; JR_ENOMEM. */
 JR_MUST_CHECK int jr_queue_push(struct jr_queue *q, uint64_t lane,
                                 const struct jr_queue_entry *entry);
+/* Does a come before b? The order within a lane, and among the first of several. */
+bool jr_queue_before(const struct jr_queue_entry *a, const struct jr_queue_entry *b);
 /* The first of a lane, or NULL. Borrowed until the queue changes. */
 const struct jr_queue_entry *jr_queue_front(const struct jr_queue *q, uint64_t lane);
 bool jr_queue_lane_empty(const struct jr_queue *q, uint64_t lane);

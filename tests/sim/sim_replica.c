@@ -133,8 +133,23 @@ static void perform(struct sim *sim, struct sim_replica *r, const struct jr_acti
         }
         return;
     case JR_ACT_DECIDE:
+        sim->n.waited += a->u.decide.waited;
+        return;
     case JR_ACT_REJECT:
         return;
+    }
+}
+
+/* Nobody waits whom a worker has room for: what makes room also lets go. */
+static void check_queue(const struct sim *sim, const struct sim_replica *r)
+{
+    jr_queue_check(&r->pool->queue);
+    JR_LIST_FOREACH (it, &r->pool->waiting) {
+        const struct jr_waiting *w = JR_CONTAINER_OF(it, struct jr_waiting, node);
+        struct jr_look look;
+        jr_pool_look(r->pool, &w->route, &look);
+        SIM_CHECK(sim, look.with_room == 0 && look.eligible > 0, "request %llu of replica %u waits",
+                  (unsigned long long)w->route.id, r->index);
     }
 }
 
@@ -146,6 +161,7 @@ void sim_replica_event(struct sim *sim, struct sim_replica *r, struct jr_event *
     SIM_CHECK(sim, err == 0, "replica %u: event %d gives %d", r->index, (int)ev->type, err);
     for (uint32_t i = 0; i < r->actions.n; i++)
         perform(sim, r, &r->actions.v[i]);
+    check_queue(sim, r);
     r->tick_ms = jr_pool_deadline_ms(r->pool);
 }
 
@@ -707,6 +723,12 @@ void sim_replica_start(struct sim *sim, uint32_t i)
                                .sync_flush_ms = 2};
     snprintf(c.replica_id, sizeof c.replica_id, "r%u", i);
     jr_cost_config_init(&c.cost, JR_COST_SECONDS);
+    if (sim->seed % 3 == 0) { /* requests wait while every rank has one in prefill */
+        c.has_queue_threshold = true;
+        c.queue_policy = (enum jr_queue_policy)(sim->seed % 9 / 3);
+        c.queue_max = 8;
+    }
+    c.track_output_blocks = sim->seed % 2 == 0;
     struct jr_trace t = {trace, r};
     SIM_CHECK(sim, jr_pool_create(&c, sim->verbose ? &t : NULL, &r->pool) == 0, "create");
     sim_say(sim, "replica %u starts", i);

@@ -319,6 +319,8 @@ static const char *not_whole(const struct sim *sim)
             return "an index is not what the engines hold";
         if (jr_active_requests(r->pool->active) != 0)
             return "load is left";
+        if (r->pool->queue.n != 0)
+            return "a request waits";
         if (r->pool->replicas.n != SIM_REPLICAS - 1 || r->pool->digest_mismatch)
             return "the replicas do not see each other, or disagree";
         leader = leader || r->pool->leader;

@@ -219,7 +219,8 @@ struct sim {
     bool quiet;   /* engines and requests stand still */
     bool verbose;
     struct sim_count {
-        uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders;
+        uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,
+            waited;
     } n;
 };
 

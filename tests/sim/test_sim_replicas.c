@@ -34,16 +34,17 @@ static void test_fleets(void **state)
     struct sim_count c = {0};
     for (uint64_t i = 0; i < n; i++)
         run(first + i, &c);
-    (void)fprintf(stderr,
-                  "%llu seeds from %llu: %llu messages, %llu requests, %llu kills, %llu leaders, "
-                  "%llu snapshots, "
-                  "%llu purges, %llu resets, %llu begins, %llu steps of a rebuild\n",
-                  (unsigned long long)n, (unsigned long long)first, (unsigned long long)c.messages,
-                  (unsigned long long)c.requests, (unsigned long long)c.kills,
-                  (unsigned long long)c.leaders, (unsigned long long)c.snapshots,
-                  (unsigned long long)c.purges, (unsigned long long)c.resets,
-                  (unsigned long long)c.begins, (unsigned long long)c.rebuilds);
-    assert_true(n < 50 || (c.purges > 0 && c.snapshots > 0 && c.resets > 0));
+    (void)fprintf(
+        stderr,
+        "%llu seeds from %llu: %llu messages, %llu requests, %llu kills, %llu leaders, "
+        "%llu snapshots, "
+        "%llu purges, %llu resets, %llu begins, %llu steps of a rebuild, "
+        "%llu that waited\n",
+        (unsigned long long)n, (unsigned long long)first, (unsigned long long)c.messages,
+        (unsigned long long)c.requests, (unsigned long long)c.kills, (unsigned long long)c.leaders,
+        (unsigned long long)c.snapshots, (unsigned long long)c.purges, (unsigned long long)c.resets,
+        (unsigned long long)c.begins, (unsigned long long)c.rebuilds, (unsigned long long)c.waited);
+    assert_true(n < 50 || (c.purges > 0 && c.snapshots > 0 && c.resets > 0 && c.waited > 0));
 }
 
 int main(void)
