@@ -221,7 +221,7 @@ X(DECISIONS_TOTAL, COUNTER, "jetrouter_decisions_total", "decisions",           
   "power_of_two, retry")                                                                           \
 X(REJECTIONS_TOTAL, COUNTER, "jetrouter_rejections_total", "requests",                             \
   "namespace component reason", JR_SETS_POOL * 16, NONE,                                           \
-  "Requests given to none, by reason: no_worker, busy, model, queue")                              \
+  "Requests given to none, by reason: no_worker, busy, queue (full), timeout (in it)")                              \
 X(DECISION_SECONDS, HISTOGRAM, "jetrouter_decision_seconds", "seconds", "namespace component",     \
   JR_SETS_POOL, DELAY, "Time one decision took")                                                   \
 X(OVERLAP_BLOCKS_TOTAL, COUNTER, "jetrouter_overlap_blocks_total", "blocks",                       \

@@ -27,11 +27,12 @@ struct jr_openai_span {
 
 struct jr_openai_nvext {
     bool has_backend_instance_id, has_decode_worker_id, has_prefill_worker_id;
-    bool has_osl, has_priority, has_latency_sensitivity;
+    bool has_osl, has_priority, has_latency_sensitivity, has_strict_priority;
     uint64_t backend_instance_id, decode_worker_id, prefill_worker_id;
     uint32_t osl;               /* agent_hints.osl: expected output tokens */
     int32_t priority;           /* agent_hints.priority */
     double latency_sensitivity; /* agent_hints.latency_sensitivity, seconds */
+    uint32_t strict_priority;   /* agent_hints.strict_priority */
     /* Ids to use instead of tokenizing, checked; read them with jr_openai_tokens_of. Dynamo heeds
      * them only when a backend instance id is given too, here or in a header. */
     struct jr_openai_span token_data;

@@ -27,8 +27,7 @@ using simdjson::error_code;
 struct jr_openai_parser {
     od::parser od_parser;
     uint8_t *buf = nullptr; /* the body with simdjson's padding behind it */
-    size_t cap = 0;
-    size_t max_body = 0;
+    size_t cap = 0, max_body = 0;
 };
 
 namespace
@@ -499,17 +498,17 @@ template <typename Fn> int each_text(context &c, od::value &v, const char *name,
     return 0;
 }
 
+#define HINT(field, lowest)                                                                        \
+    if (key == #field) {                                                                           \
+        return get_int(c, f, "nvext.agent_hints." #field, lowest, &x->has_##field, &x->field);     \
+    }
 int read_hints(context &c, od::value &v)
 {
-    struct jr_openai_nvext *x = &c.req->nvext;
-    return each_field(c, v, "nvext.agent_hints", [&c, x](std::string_view key, od::value &f) {
-        if (key == "osl") {
-            return get_int(c, f, "nvext.agent_hints.osl", 0u, &x->has_osl, &x->osl);
-        }
-        if (key == "priority") {
-            return get_int(c, f, "nvext.agent_hints.priority", INT32_MIN, &x->has_priority,
-                           &x->priority);
-        }
+    return each_field(c, v, "nvext.agent_hints", [&c](std::string_view key, od::value &f) {
+        struct jr_openai_nvext *x = &c.req->nvext;
+        HINT(osl, 0u);
+        HINT(priority, INT32_MIN);
+        HINT(strict_priority, 0u);
         if (key != "latency_sensitivity" || is_null(f)) {
             return key == "latency_sensitivity" ? 0 : walk(c, f, 3);
         }

@@ -169,14 +169,15 @@ static void perform(struct jr_driver *d, struct jr_action *a)
 
 static bool take_wait(struct jr_driver *d, uint64_t id, struct jr_driver_route_wait *ret)
 {
-    for (uint32_t i = 0; i < d->waits.n; i++) {
-        if (d->waits.v[i].id != id)
-            continue;
-        *ret = d->waits.v[i];
-        d->waits.v[i] = d->waits.v[--d->waits.n];
-        return true;
-    }
-    return false;
+    uint64_t at;
+    if (!jr_map_del(&d->wait_at, id, &at))
+        return false;
+    *ret = d->waits.v[at];
+    const struct jr_driver_route_wait *last = &d->waits.v[--d->waits.n];
+    d->waits.v[at] = *last;
+    if (at < d->waits.n) /* it is in the map: nothing is allocated, nothing can fail */
+        JR_ASSERT(jr_map_put(&d->wait_at, last->id, at) == 0);
+    return true;
 }
 
 /* The callback may ask for further steps; nothing of this step is looked at afterwards but what
@@ -276,6 +277,8 @@ int jr_driver_route(struct jr_driver *d, const struct jr_route *route, jr_driver
                     void *ctx)
 {
     int err = jr_arr_reserve(&d->waits_mem, &d->waits, 1, JR_REQUESTS_MAX);
+    if (err == 0)
+        err = jr_map_put(&d->wait_at, route->id, d->waits.n);
     if (err < 0)
         return err;
     d->waits.v[d->waits.n++] = (struct jr_driver_route_wait){route->id, fn, ctx};
@@ -454,6 +457,7 @@ static void free_driver(struct jr_driver *d)
         jr_actions_deinit(&d->actions, d->pool);
         jr_pool_destroy(d->pool);
     }
+    jr_map_deinit(&d->wait_at);
     jr_arr_free(&d->waits_mem, &d->waits);
     jr_xfree(d);
 }
@@ -469,6 +473,7 @@ int jr_driver_create(const struct jr_driver_config *config, struct jr_driver **r
     jr_list_init(&d->probes);
     d->incarnation = config->pool.incarnation;
     jr_mem_init(&d->waits_mem);
+    jr_map_init(&d->wait_at, &d->waits_mem);
     struct jr_trace trace = {on_trace, d};
     int err = jr_pool_create(&config->pool, &trace, &d->pool);
     if (err == 0) {

@@ -11,6 +11,7 @@
 
 #include "app/driver/driver.h"
 #include "base/list.h"
+#include "base/map.h"
 #include "io/js_kv.h"
 #include "io/js_publish.h"
 #include "io/js_reader.h"
@@ -51,10 +52,11 @@ struct jr_driver {
     bool was_ready;
     int step_err; /* of the last step */
 
-    /* the route whose answer is being waited for; more than one only with a queue */
+    /* the routes whose answer is being waited for; more than one only with a queue */
     struct {
         JR_ARR_FIELDS(struct jr_driver_route_wait);
     } waits;
+    struct jr_map wait_at; /* request id -> place in waits */
     struct jr_mem waits_mem;
 
     /* NATS */

@@ -43,6 +43,26 @@ static void cost_from(const struct jr_config *cfg, struct jr_cost_config *c)
     }
 }
 
+/* What is None stays off. */
+static void limits_from(const struct jr_config *cfg, struct jr_pool_config *c)
+{
+    c->has_queue_threshold = jr_config_is_set(cfg, JR_CFG_ROUTER_QUEUE_THRESHOLD);
+    if (c->has_queue_threshold)
+        c->queue_threshold = jr_config_f64(cfg, JR_CFG_ROUTER_QUEUE_THRESHOLD);
+    c->queue_policy = (enum jr_queue_policy)jr_config_enum(cfg, JR_CFG_ROUTER_QUEUE_POLICY);
+    c->queue_max = JR_QUEUE_MAX;
+    struct jr_busy_limits *b = &c->busy;
+    b->has_decode_blocks = jr_config_is_set(cfg, JR_CFG_ACTIVE_DECODE_BLOCKS_THRESHOLD);
+    if (b->has_decode_blocks)
+        b->decode_blocks = jr_config_f64(cfg, JR_CFG_ACTIVE_DECODE_BLOCKS_THRESHOLD);
+    b->has_prefill_tokens = jr_config_is_set(cfg, JR_CFG_ACTIVE_PREFILL_TOKENS_THRESHOLD);
+    if (b->has_prefill_tokens)
+        b->prefill_tokens = (double)jr_config_u64(cfg, JR_CFG_ACTIVE_PREFILL_TOKENS_THRESHOLD);
+    b->has_prefill_frac = jr_config_is_set(cfg, JR_CFG_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC);
+    if (b->has_prefill_frac)
+        b->prefill_frac = jr_config_f64(cfg, JR_CFG_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC);
+}
+
 int jr_pool_config_from(const struct jr_config *cfg, const char *component,
                         struct jr_pool_config *ret, struct jr_errmsg *e)
 {
@@ -51,6 +71,8 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
         .replica_sync = jr_config_bool(cfg, JR_CFG_ROUTER_REPLICA_SYNC),
         .assume_kv_reuse = jr_config_bool(cfg, JR_CFG_ROUTER_ASSUME_KV_REUSE),
         .track_active_blocks = jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_ACTIVE_BLOCKS),
+        .track_output_blocks = jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_OUTPUT_BLOCKS),
+        .ignore_prefill_tokens = !jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_PREFILL_TOKENS),
         .mode = jr_router_mode_from(cfg),
         .tie = (enum jr_tie)jr_config_enum(cfg, JR_CFG_ROUTER_TIE_BREAK),
         .temperature = jr_config_f64(cfg, JR_CFG_ROUTER_TEMPERATURE),
@@ -74,6 +96,7 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
                                  "--router-reset-states: the token is longer than 63");
     }
     cost_from(cfg, &ret->cost);
+    limits_from(cfg, ret);
     (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_,
                       jr_config_str(cfg, JR_CFG_NAMESPACE));
     (void)jr_str_copy(ret->component, sizeof ret->component, component);

@@ -57,6 +57,8 @@ struct proxied {
     uint32_t n_prefix;
     bool has_pin;
     uint64_t pin;
+    double priority_jump_s;
+    uint32_t strict_priority, expected_output_tokens;
 
     uint64_t id; /* of the booking; 0: none */
     uint64_t worker_id;
@@ -399,6 +401,8 @@ static int reject_status(const struct proxied *x, int err)
 {
     if (err == JR_EBUSY)
         return overload_status();
+    if (err == JR_ETIMEOUT)
+        return 504;
     return err == JR_EINVAL || (err == JR_ENOTFOUND && x->has_pin) ? 400 : 503;
 }
 
@@ -407,14 +411,19 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     struct proxied *x = ctx;
     if (!d) {
         x->id = 0;
-        end_error(x, reject_status(x, err), NULL, err == JR_EBUSY ? "overloaded" : "no_worker",
-                  why);
+        const char *code = err == JR_EBUSY      ? "overloaded"
+                           : err == JR_ETIMEOUT ? "timeout"
+                                                : "no_worker";
+        end_error(x, reject_status(x, err), NULL, code, why);
         return;
     }
     x->worker_id = d->worker_id;
     x->dp_rank = d->dp_rank;
     x->overlap_blocks = d->overlap_blocks;
     x->attempts++;
+    if (d->waited)
+        jr_metric_observe(x->f->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
+                          JR_LABELS(x->f->namespace_, x->component), (double)d->waited_ms / 1000);
     if (x->n_prefix)
         jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_KV_HIT_RATE, JR_LABELS(x->model),
                           (double)d->overlap_blocks / x->n_prefix);
@@ -428,6 +437,7 @@ static void route(struct proxied *x)
 {
     jr_sm_move(&x->sm, ST_ROUTE, "");
     x->id = jr_driver_request_id(x->driver);
+    uint64_t left_ms = time_left_ms(x);
     struct jr_route r = {
         .id = x->id,
         .tokens = x->n_tokens,
@@ -437,6 +447,10 @@ static void route(struct proxied *x)
         .pin_worker = x->pin,
         .exclude = x->exclude,
         .n_exclude = x->n_exclude,
+        .expected_output_tokens = x->expected_output_tokens,
+        .priority_jump_s = x->priority_jump_s,
+        .strict_priority = x->strict_priority,
+        .wait_max_ms = left_ms < UINT32_MAX ? (uint32_t)(left_ms ? left_ms : 1) : 0,
     };
     if (jr_driver_route(x->driver, &r, on_decided, x) < 0) {
         x->id = 0;
@@ -545,6 +559,28 @@ static void read_pin(struct proxied *x, const struct jr_openai_request *r)
     }
 }
 
+/* Headers win over the body. A priority in either is seconds ahead in the queue; what the engine
+ * makes of it is its own affair. */
+static void read_hints(struct proxied *x, const struct jr_openai_request *r)
+{
+    const struct jr_openai_nvext *n = &r->nvext;
+    x->expected_output_tokens = n->has_osl ? n->osl : 0;
+    x->strict_priority = n->has_strict_priority ? n->strict_priority : 0;
+    if (n->has_priority)
+        x->priority_jump_s = n->priority > 0 ? n->priority : 0;
+    else if (n->has_latency_sensitivity && n->latency_sensitivity > 0)
+        x->priority_jump_s = n->latency_sensitivity;
+    uint64_t v;
+    struct jr_str header = jr_http_request_header(x->req, "x-dynamo-request-priority");
+    if (header.n && header.p[0] == '-')
+        x->priority_jump_s = 0;
+    else if (header.n && jr_parse_u64(header.p, header.n, &v) == 0 && v <= INT32_MAX)
+        x->priority_jump_s = (double)v;
+    header = jr_http_request_header(x->req, "x-dynamo-request-strict-priority");
+    if (header.n && jr_parse_u64(header.p, header.n, &v) == 0 && v <= UINT32_MAX)
+        x->strict_priority = (uint32_t)v;
+}
+
 static struct proxied *new_proxied(struct jr_frontend *f, struct jr_http_request *req,
                                    const struct jr_openai_request *r)
 {
@@ -562,6 +598,7 @@ static struct proxied *new_proxied(struct jr_frontend *f, struct jr_http_request
     jr_list_push_back(&f->proxied, &x->node);
     f->inflight++;
     read_pin(x, r);
+    read_hints(x, r);
     jr_http_request_watch(req, on_gone, on_writable, x);
     return x;
 }

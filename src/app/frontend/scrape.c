@@ -15,6 +15,7 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         double value;
     } rows[] = {
         {JR_METRIC_INDEX_BLOCKS, (double)v->blocks},
+        {JR_METRIC_QUEUE_REQUESTS, v->queue.waiting},
         {JR_METRIC_INDEX_ENTRIES, (double)v->entries},
         {JR_METRIC_INDEX_BYTES, (double)v->index_bytes},
         {JR_METRIC_POOL_BYTES, (double)v->bytes},
@@ -77,6 +78,15 @@ static void pool_by_reason(struct jr_frontend *f, const char *component,
     jr_metric_set(f->metrics, JR_METRIC_REJECTIONS_TOTAL,
                   JR_LABELS(f->namespace_, component, "no_worker"),
                   (double)v->counters.rejected_no_worker);
+    const struct {
+        const char *reason;
+        uint64_t n;
+    } refused[] = {{"busy", v->counters.rejected_busy},
+                   {"queue", v->counters.rejected_queue_full},
+                   {"timeout", v->counters.rejected_timeout}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        jr_metric_set(f->metrics, JR_METRIC_REJECTIONS_TOTAL,
+                      JR_LABELS(f->namespace_, component, refused[i].reason), (double)refused[i].n);
     for (uint32_t i = 0; i < JR_REC_COUNT; i++) {
         const char *name = jr_recovery_table.rows[i].name;
         jr_metric_set(f->metrics, JR_METRIC_RECOVERY_STATE,
@@ -194,6 +204,7 @@ void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
 {
     forget_workers(f);
     process(f);
+    double waiting = 0;
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_pool_view v;
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
@@ -201,6 +212,9 @@ void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
         pool_by_reason(f, f->components[i], &v);
         workers(f, i);
         peers(f, i);
+        waiting += v.queue.waiting;
     }
+    jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING, JR_LABELS("decode"),
+                  waiting);
     jr_metrics_render(f->metrics, b);
 }

@@ -113,11 +113,33 @@ static void snapshot(const struct jr_pool_view *v, struct jr_buf *b)
     jr_buf_puts(b, ",");
 }
 
+static void queue(const struct jr_queue_view *q, struct jr_buf *b)
+{
+    static const char *const policies[] = {"fcfs", "wspt", "lcfs"};
+    jr_buf_puts(b, "\"queue\":{");
+    put_bool(b, "on", q->on);
+    if (q->on)
+        jr_buf_printf(b, "\"threshold\":%g,", q->threshold);
+    put_str(b, "policy", policies[q->policy]);
+    put_u64(b, "waiting", q->waiting);
+    put_u64(b, "waiting_tokens", q->waiting_tokens);
+    put_u64(b, "oldest_ms", q->oldest_ms);
+    put_u64(b, "lanes", q->lanes);
+    put_u64(b, "max", q->max);
+    end_object(b);
+    jr_buf_puts(b, ",");
+}
+
 static void counters(const struct jr_pool_counters *c, struct jr_buf *b)
 {
     jr_buf_puts(b, "\"counters\":{");
     put_u64(b, "decisions", c->decisions);
     put_u64(b, "rejected", c->rejected_no_worker);
+    put_u64(b, "rejected_busy", c->rejected_busy);
+    put_u64(b, "rejected_queue_full", c->rejected_queue_full);
+    put_u64(b, "rejected_timeout", c->rejected_timeout);
+    put_u64(b, "queued", c->queued);
+    put_u64(b, "queue_cancelled", c->queue_cancelled);
     put_u64(b, "log_messages", c->log_messages);
     put_u64(b, "kv_events", c->kv_events);
     put_u64(b, "dropped_unknown_parent", c->dropped_unknown_parent);
@@ -172,6 +194,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_u64(b, "step_max_us", stats.step_max_us);
     jr_buf_printf(b, "\"sync_delay_ms\":%.3f,", stats.sync_delay_ms);
     workers(f, i, b);
+    queue(&v.queue, b);
     snapshot(&v, b);
     peers(f, i, b);
     counters(&v.counters, b);

@@ -127,7 +127,8 @@ static void test_nvext(void **state)
         "{\"model\":\"m\",\"prompt\":[1],\"nvext\":{\"backend_instance_id\":18446744073709551615,"
         "\"decode_worker_id\":9007199254740993,\"prefill_worker_id\":null,\"annotations\":["
         "\"query_instance_id:\",\"token_ids\"],\"extra_fields\":[\"worker_id\",\"timing\"],"
-        "\"agent_hints\":{\"osl\":100,\"priority\":-1,\"latency_sensitivity\":2.5,\"z\":{}},"
+        "\"agent_hints\":{\"osl\":100,\"priority\":-1,\"latency_sensitivity\":2.5,"
+        "\"strict_priority\":4294967295,\"z\":{}},"
         "\"token_data\":[7,8],\"cache_salt\":\"t\",\"unknown\":{\"a\":[1,2,{\"b\":\"c\"}]}}}";
     struct jr_tokens ids;
     assert_int_equal(completion(body), 0);
