@@ -53,7 +53,7 @@ static int count(struct jr_bookings *bs, struct jr_booked *k, uint64_t now_ms)
     k->in_active = true;
     if (k->b.prefill_tokens == 0 && k->b.prefill_seconds == 0)
         (void)jr_active_first_token(bs->active, k->key, now_ms, NULL);
-    if (k->b.output_blocks && bs->count_output)
+    if (k->b.output_blocks && !bs->ignore_output)
         (void)jr_active_output_blocks(bs->active, k->key, k->b.output_blocks, k->output_weight);
     return 0;
 }
@@ -125,7 +125,7 @@ static int repeat(struct jr_bookings *bs, struct jr_booked *k, const struct jr_b
 {
     if (b->prefill_tokens == 0 && b->prefill_seconds == 0)
         jr_bookings_first_token(bs, b->request, now_ms, NULL);
-    jr_bookings_progress(bs, b->request, b->output_blocks, k->output_weight, now_ms);
+    jr_bookings_progress(bs, b->request, b->output_blocks, now_ms);
     return bs->counted && !k->in_active ? count(bs, k, now_ms) : 0;
 }
 
@@ -176,7 +176,7 @@ void jr_bookings_first_token(struct jr_bookings *bs, uint64_t request, uint64_t 
 }
 
 void jr_bookings_progress(struct jr_bookings *bs, uint64_t request, uint32_t output_blocks,
-                          double weight, uint64_t now_ms)
+                          uint64_t now_ms)
 {
     struct jr_booked *k = jr_bookings_find(bs, request);
     if (!k)
@@ -185,9 +185,8 @@ void jr_bookings_progress(struct jr_bookings *bs, uint64_t request, uint32_t out
     if (output_blocks <= k->b.output_blocks)
         return;
     k->b.output_blocks = output_blocks;
-    k->output_weight = weight;
-    if (k->in_active && bs->count_output)
-        (void)jr_active_output_blocks(bs->active, k->key, output_blocks, weight);
+    if (k->in_active && !bs->ignore_output)
+        (void)jr_active_output_blocks(bs->active, k->key, output_blocks, k->output_weight);
 }
 
 void jr_bookings_done(struct jr_bookings *bs, uint64_t request, uint64_t now_ms)

@@ -21,7 +21,7 @@ struct jr_booked {
     bool in_active;
     uint64_t progress_at_ms;
     uint32_t expected_output_tokens; /* 0 unknown: output blocks count whole */
-    double output_weight;            /* of an output block, as of the last progress */
+    double output_weight;            /* what an output block counts, 0..1; set it before progress */
     uint32_t generation;             /* of the base that listed it last */
 };
 
@@ -34,7 +34,7 @@ struct jr_bookings {
     struct jr_list list;        /* by progress, oldest first */
     uint32_t n;
     bool counted;
-    bool count_output; /* output blocks are part of the load; set after init */
+    bool ignore_output; /* output blocks are no part of the load; set after init */
 };
 
 void jr_bookings_init(struct jr_bookings *bs, struct jr_mem *mem, struct jr_members *members,
@@ -48,9 +48,8 @@ struct jr_booked *jr_bookings_find(const struct jr_bookings *bs, uint64_t reques
 /* Unknown requests are no error: they ended before we heard of them. */
 void jr_bookings_first_token(struct jr_bookings *bs, uint64_t request, uint64_t now_ms,
                              struct jr_active_sample *ret_sample);
-/* weight: what an output block counts now, 0..1 (jr_active_output_blocks). */
 void jr_bookings_progress(struct jr_bookings *bs, uint64_t request, uint32_t output_blocks,
-                          double weight, uint64_t now_ms);
+                          uint64_t now_ms);
 void jr_bookings_done(struct jr_bookings *bs, uint64_t request, uint64_t now_ms);
 void jr_bookings_clear(struct jr_bookings *bs, uint64_t now_ms);
 /* Let the whole set count, or hold it aside. */

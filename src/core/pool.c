@@ -18,7 +18,7 @@ static int init_parts(struct jr_pool *p)
         return err;
     jr_bookings_init(&p->own, &p->mem, &p->members, p->active, &p->next_key);
     jr_replicas_init(&p->replicas, &p->mem, &p->members, p->active, &p->next_key);
-    p->own.count_output = p->replicas.count_output = p->config.track_output_blocks;
+    p->own.ignore_output = p->replicas.ignore_output = !p->config.track_output_blocks;
     return jr_state_create(&p->mem, &p->members, &p->state);
 }
 

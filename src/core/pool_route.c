@@ -434,7 +434,8 @@ void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens)
     uint32_t blocks = (uint32_t)((total + block_size - 1) / block_size) - prompt;
     if (blocks <= k->b.output_blocks)
         return;
-    jr_bookings_progress(&p->own, id, blocks, output_weight(k, output_tokens), p->now_ms);
+    k->output_weight = output_weight(k, output_tokens);
+    jr_bookings_progress(&p->own, id, blocks, p->now_ms);
     jr_pool_delta(p, JR_DELTA_PROGRESS, &k->b);
 }
 

@@ -49,7 +49,7 @@ static int find_or_make(struct jr_replicas *rs, const char *id, struct jr_peer *
     (void)jr_str_copy(p->id, sizeof p->id, id);
     jr_bookings_init(&p->bookings, rs->mem, rs->members, rs->active, rs->next_key);
     p->bookings.counted = false;
-    p->bookings.count_output = rs->count_output;
+    p->bookings.ignore_output = rs->ignore_output;
     uint32_t at = 0;
     while (at < rs->n && strcmp(rs->v[at]->id, id) < 0)
         at++;
@@ -151,7 +151,7 @@ static void apply_change(struct jr_peer *p, enum jr_delta_type type, uint64_t re
             jr_speed_add(speed, sample.estimated_s, sample.taken_s);
         break;
     case JR_DELTA_PROGRESS:
-        jr_bookings_progress(&p->bookings, request, output_blocks, 1, now_ms);
+        jr_bookings_progress(&p->bookings, request, output_blocks, now_ms);
         break;
     case JR_DELTA_DONE:
         jr_bookings_done(&p->bookings, request, now_ms);

@@ -52,7 +52,7 @@ struct jr_replicas {
     uint64_t *next_key;
     JR_ARR_FIELDS(struct jr_peer *); /* owned; sorted by id */
     bool truncated;                  /* the last list had more than JR_REPLICAS_MAX */
-    bool count_output;               /* of the peers' bookings; set after init */
+    bool ignore_output;              /* of the peers' bookings; set after init */
     uint64_t gaps, received, refused;
 };
 
