@@ -6,6 +6,7 @@
  *     proxy.c       one request to a worker and its answer back
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
+ *     busy.c        /busy_threshold
  *     pool_config.c options to the pool's configuration */
 #ifndef JR_APP_FRONTEND_FRONTEND_INTERNAL_H
 #define JR_APP_FRONTEND_FRONTEND_INTERNAL_H
@@ -79,6 +80,10 @@ void jr_proxy_abort_all(struct jr_frontend *f);
 /* state_json.c, scrape.c */
 void jr_state_json(struct jr_frontend *f, struct jr_buf *b);
 void jr_scrape(struct jr_frontend *f, struct jr_buf *b);
+
+/* busy.c: each takes the request */
+void jr_busy_get(struct jr_frontend *f, struct jr_http_request *req);
+void jr_busy_post(struct jr_frontend *f, struct jr_http_request *req);
 
 /* pool_config.c */
 JR_MUST_CHECK int jr_pool_config_from(const struct jr_config *cfg, const char *component,

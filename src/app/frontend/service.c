@@ -325,6 +325,8 @@ static const struct path {
     {"GET", "/ready", ready, false},
     {"GET", "/metrics", metrics, false},
     {"GET", "/state", state, false},
+    {"GET", "/busy_threshold", jr_busy_get, false},
+    {"POST", "/busy_threshold", jr_busy_post, true}, /* changes what is refused: administration */
     {"POST", "/admin/snapshot", admin_snapshot, true},
     {"POST", "/admin/reset", admin_reset, true},
     {"POST", "/admin/drain", admin_drain, true},

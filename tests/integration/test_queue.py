@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests that wait in the router, and workers that are too busy: the frontend as a process, with
+one worker that this test plays."""
+import json
+import threading
+import unittest
+
+import jr_procs as jr
+import jr_worker as play
+
+FAST = {"drain_delay_secs": 0, "router_mode": "kv"}
+
+
+def body_of(n, **kw):
+    return {"model": "tiny", "prompt": [n] * 40, "max_tokens": 4, **kw}
+
+
+class Queue(unittest.TestCase):
+    def setUp(self):
+        self.procs = jr.Procs()
+        self.addCleanup(self.procs.close)
+        self.order, self.holds, self.threads = [], {}, []
+        self.worker = play.Worker(self.answer)
+        self.addCleanup(self.worker.close)
+        self.addCleanup(self.let_all_go)
+
+    def tearDown(self):
+        self.let_all_go()
+        for t in self.threads:
+            t.join(30)
+        code = self.front.stop() if self.front.running() else self.front.code()
+        self.assertEqual(code, 0, self.front.tail(60))
+
+    def answer(self, request):
+        n = json.loads(request.body)["prompt"][0]
+        self.order.append(n)
+        self.hold(n).wait(30)
+        play.plain(request)
+
+    def hold(self, n):
+        return self.holds.setdefault(n, threading.Event())
+
+    def let_all_go(self):
+        for n in range(100):
+            self.hold(n).set()
+
+    def start(self, **kw):
+        self.front = self.procs.frontend("front", worker=[self.worker.url], **{**FAST, **kw})
+        self.procs.wait_ready(self.front)
+        jr.wait_for(lambda: all(w["model"] for w in jr.pool(self.front.url)["workers"]), "models")
+
+    def send(self, n, headers=None, **kw):
+        """In the background; the result is [status, body] when it is there."""
+        result = []
+
+        def run():
+            status, _, text = jr.call("POST", self.front.url + "/v1/completions", body_of(n, **kw),
+                                      headers)
+            result.extend([status, json.loads(text)])
+        t = threading.Thread(target=run, daemon=True)
+        t.start()
+        self.threads.append(t)
+        return result
+
+    def queue(self):
+        return jr.pool(self.front.url)["queue"]
+
+    def wait_waiting(self, n):
+        jr.wait_for(lambda: self.queue()["waiting"] == n, "%d waiting" % n)
+
+    def test_priorities_and_gone_clients(self):
+        self.start(router_queue_threshold="0")
+        results = [self.send(1)]
+        jr.wait_for(lambda: self.order == [1], "the first at the worker")
+        results.append(self.send(2))
+        self.wait_waiting(1)
+        gone = play.Stream(self.front.url + "/v1/completions", body_of(3))
+        self.wait_waiting(2)
+        results.append(self.send(4, nvext={"agent_hints": {"priority": 60}}))
+        self.wait_waiting(3)
+        results.append(self.send(5, {"x-dynamo-request-strict-priority": "1"}))
+        self.wait_waiting(4)
+        self.assertEqual(jr.metric(self.front.url, "jetrouter_queue_requests"), 4)
+        self.assertEqual(
+            jr.metric(self.front.url, "dynamo_frontend_router_queue_pending_requests"), 4)
+        gone.conn.close()
+        self.wait_waiting(3)
+        for i, n in enumerate([1, 5, 4, 2]):
+            jr.wait_for(lambda: len(self.order) > i, "request %d at the worker" % n)
+            self.hold(n).set()
+        jr.wait_for(lambda: all(results), "all answers")
+        self.assertEqual(self.order, [1, 5, 4, 2])
+        self.assertEqual([r[0] for r in results], [200] * 4)
+        self.assertEqual(self.queue()["waiting"], 0)
+        self.assertEqual(jr.pool(self.front.url)["bookings"], 0)
+        self.assertEqual(jr.metric(self.front.url, "jetrouter_queue_wait_seconds_count"), 3)
+
+    def test_the_time_limit_holds_while_waiting(self):
+        self.start(router_queue_threshold="0", request_timeout_secs=1)
+        first, second = self.send(1), self.send(2)
+        jr.wait_for(lambda: first and second, "answers")
+        self.assertEqual([first[0], second[0]], [504, 504])
+        self.assertEqual(self.queue()["waiting"], 0)
+        self.assertEqual(jr.pool(self.front.url)["bookings"], 0)
+
+    def test_drain_lets_the_waiting_through(self):
+        self.start(router_queue_threshold="0")
+        first, second = self.send(1), None
+        jr.wait_for(lambda: self.order == [1], "the first at the worker")
+        second = self.send(2)
+        self.wait_waiting(1)
+        status, _, _ = jr.call("POST", self.front.url + "/admin/drain", b"")
+        self.assertEqual(status, 202)
+        self.let_all_go()
+        jr.wait_for(lambda: first and second, "answers")
+        self.assertEqual([first[0], second[0]], [200, 200])
+        jr.wait_for(lambda: not self.front.running(), "the end")
+
+    def threshold(self, expect, **kw):
+        status, _, text = jr.call("POST", self.front.url + "/busy_threshold", kw)
+        self.assertEqual(status, expect, text)
+        return json.loads(text)
+
+    def test_busy_threshold(self):
+        self.start(active_decode_blocks_threshold="0.9", active_prefill_tokens_threshold="1000")
+        row = {"model": "tiny", "active_decode_blocks_threshold": 0.9,
+               "active_prefill_tokens_threshold": 1000,
+               "active_prefill_tokens_threshold_frac": None}
+        _, _, text = jr.call("GET", self.front.url + "/busy_threshold")
+        self.assertEqual(json.loads(text), {"thresholds": [row]})
+        self.assertEqual(self.threshold(200, model="tiny"), row)
+        for status, given in ((400, {"active_decode_blocks_threshold": 1.5}),
+                              (422, {"active_prefill_tokens_threshold": -1.0}),
+                              (422, {"active_prefill_tokens_threshold": "many"}),
+                              (400, {"active_prefill_tokens_threshold_frac": -0.5})):
+            self.assertIn("error", self.threshold(status, model="tiny", **given))
+        self.threshold(422, active_prefill_tokens_threshold=1)
+        self.assertIn("not found", self.threshold(
+            404, model="other", active_prefill_tokens_threshold=1)["error"])
+        self.assertIsNone(self.threshold(200, model="other")["active_prefill_tokens_threshold"])
+        row["active_prefill_tokens_threshold_frac"] = 0.8
+        self.assertEqual(self.threshold(200, model="tiny",
+                                        active_prefill_tokens_threshold_frac=0.8), row)
+        self.threshold(200, model="tiny", active_prefill_tokens_threshold=0)
+        first = self.send(1)
+        jr.wait_for(lambda: self.order == [1], "the first at the worker")
+        status, head, text = jr.call("POST", self.front.url + "/v1/completions", body_of(2))
+        self.assertEqual(status, 503)
+        self.assertIn("All workers are busy", text if isinstance(text, str) else text.decode())
+        self.let_all_go()
+        jr.wait_for(lambda: first, "answer")
+        self.assertEqual(first[0], 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
