@@ -43,7 +43,8 @@ struct load {
     uint64_t weight; /* sum over live blocks and output blocks */
     uint64_t prefill_tokens;
     uint64_t prefill_ns;
-    uint64_t turn_ms; /* when the oldest prefill got its turn */
+    uint64_t turn_ms;   /* when the oldest prefill got its turn */
+    uint64_t passed_ns; /* estimates of those that ended behind it since */
     uint32_t oldest, newest;
     uint32_t requests;
     uint32_t prefilling;
@@ -253,6 +254,7 @@ static void prefill_drop(struct jr_active *a, struct request *r, uint64_t now_ms
     if (r->prev == NONE) {
         l->oldest = r->next;
         l->turn_ms = now_ms; /* of the one that is oldest now */
+        l->passed_ns = 0;
     } else {
         a->requests[r->prev].next = r->next;
     }
@@ -338,20 +340,32 @@ int jr_active_add(struct jr_active *a, const struct jr_active_booking *b, uint64
     return 0;
 }
 
+/* An engine computes several prompts in one step, and their first tokens come together, in any
+ * order: those that were ahead of the oldest by chance belong to the time it took. */
+static struct jr_active_sample take_sample(const struct load *l, const struct request *r,
+                                           uint64_t now_ms)
+{
+    struct jr_active_sample s = {.valid = now_ms >= l->turn_ms};
+
+    s.estimated_s = (double)(r->prefill_ns + l->passed_ns) / NS_PER_S;
+    s.taken_s = s.valid ? (double)(now_ms - l->turn_ms) / 1000 : 0;
+    return s;
+}
+
 int jr_active_first_token(struct jr_active *a, uint64_t key, uint64_t now_ms,
                           struct jr_active_sample *ret_sample)
 {
     struct request *r = request_of(a, key);
     struct jr_active_sample sample = {0};
-    uint64_t turn_ms;
 
     if (!r)
         return JR_ENOTFOUND;
     if (!r->decoding) {
-        turn_ms = a->loads[r->member].turn_ms;
-        sample.valid = r->prev == NONE && now_ms >= turn_ms;
-        sample.estimated_s = (double)r->prefill_ns / NS_PER_S;
-        sample.taken_s = sample.valid ? (double)(now_ms - turn_ms) / 1000 : 0;
+        struct load *l = &a->loads[r->member];
+        if (r->prev == NONE)
+            sample = take_sample(l, r, now_ms);
+        else
+            l->passed_ns += r->prefill_ns;
         prefill_drop(a, r, now_ms);
     }
     if (ret_sample)

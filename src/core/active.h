@@ -36,9 +36,9 @@ JR_MUST_CHECK int jr_active_add(struct jr_active *a, const struct jr_active_book
 
 /* One observation for core/cost.h's jr_speed. */
 struct jr_active_sample {
-    bool valid; /* only the oldest prefill of a member tells how long it took */
-    double estimated_s;
-    double taken_s;
+    bool valid;         /* only the oldest prefill of a member tells how long it took */
+    double estimated_s; /* its own, and of those that ended behind it meanwhile */
+    double taken_s;     /* 0 for those that ended with the one before */
 };
 /* The first token came: prefill tokens and backlog end. Again: no effect. ret_sample may be NULL.
  * JR_ENOTFOUND. */

@@ -120,7 +120,7 @@ static bool plausible(double seconds)
 
 void jr_speed_add(struct jr_speed *s, double estimated_s, double taken_s)
 {
-    if (!plausible(estimated_s) || !plausible(taken_s))
+    if (!plausible(estimated_s) || !(taken_s >= 0 && taken_s < SAMPLE_MAX_S)) /* NaN too */
         return;
     s->estimated_s = s->estimated_s * SPEED_DECAY + estimated_s;
     s->taken_s = s->taken_s * SPEED_DECAY + taken_s;

@@ -75,8 +75,9 @@ struct jr_speed {
     double estimated_s;
     double taken_s;
 };
-/* Observations that are not finite and positive are ignored. Zero-initialised is "nothing known".
- */
+/* Observations that are not finite, an estimate that is not positive and a negative time are
+ * ignored. No time at all counts: a step of the engine ends several prefills at once, and the whole
+ * step is the time of the first. Zero-initialised is "nothing known". */
 void jr_speed_add(struct jr_speed *s, double estimated_s, double taken_s);
 /* 1 while nothing is known; within 1/64 and 64. */
 double jr_speed_factor(const struct jr_speed *s);

@@ -138,6 +138,9 @@ static void test_speed(void **state)
     for (int i = 0; i < 1500; i++)
         jr_speed_add(&s, 0.5, 0.25);
     assert_true(fabs(jr_speed_factor(&s) - 0.5) < 0.01);
+    for (int i = 0; i < 1500; i++) /* four prefills end with one step: the first has all its time */
+        jr_speed_add(&s, 0.5, i % 4 == 0 ? 2 : 0);
+    assert_true(fabs(jr_speed_factor(&s) - 1) < 0.02);
     for (int i = 0; i < 5000; i++)
         jr_speed_add(&s, 1e-3, 1e5);
     NEAR(jr_speed_factor(&s), 64);
