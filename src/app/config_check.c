@@ -144,6 +144,12 @@ static bool approximate_with_events(const struct jr_config *cfg)
             given(cfg, JR_CFG_ROUTER_PRUNE_TARGET_RATIO));
 }
 
+static bool predicted_without_events(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_ROUTER_PREDICTED_TTL_SECS) &&
+           !jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS);
+}
+
 static bool reset_at_every_start(const struct jr_config *cfg)
 {
     const char *token = jr_config_str(cfg, JR_CFG_ROUTER_RESET_STATES);
@@ -160,6 +166,9 @@ static const struct rule {
      "--router-durable-kv-events needs --router-kv-events"},
     {JR_CMD_ROUTING, true, events_not_durable,
      "--no-router-durable-kv-events needs --no-router-kv-events: events are read from JetStream"},
+    {JR_CMD_ROUTING, true, predicted_without_events,
+     "--router-predicted-ttl-secs needs --router-kv-events: without them --router-ttl-secs says "
+     "it"},
     {JR_CMD_ROUTING, true, output_without_active,
      "--router-track-output-blocks needs --router-track-active-blocks"},
     {JR_CMD_FRONTEND, true, cache_control_without_kv,

@@ -133,6 +133,10 @@ X(ROUTER_MAX_TREE_SIZE, U64, "router-max-tree-size", "DYN_ROUTER_MAX_TREE_SIZE",
     .max = 1099511627776.0)                                                                        \
 X(ROUTER_PRUNE_TARGET_RATIO, F64, "router-prune-target-ratio", "DYN_ROUTER_PRUNE_TARGET_RATIO",    \
     "0.8", JR_CMD_ROUTING, APPROX, "RATIO", "prune down to this share of it", .max = 1)            \
+X(ROUTER_PREDICTED_TTL_SECS, F64, "router-predicted-ttl-secs", "DYN_ROUTER_PREDICTED_TTL_SECS",     \
+    NULL, JR_CMD_ROUTING, ROUTING, "SECS",                                                         \
+    "with KV events: believe a routed prompt cached for so long before its events say so; unset: " \
+    "only while it runs", .max = 86400, .nullable = true)                                          \
 X(ROUTER_QUEUE_THRESHOLD, F64, "router-queue-threshold", "DYN_ROUTER_QUEUE_THRESHOLD", "4.0",      \
     JR_CMD_ROUTING, LOAD, "FRAC",                                                                  \
     "requests wait while every worker has more than this fraction of " "its prefill capacity",     \

@@ -17,6 +17,7 @@
 #define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */
 #define JR_PROMPT_BLOCKS_MAX     (1 << 18)
 #define JR_BLOCK_SIZE_MAX        4096
+#define JR_BLOCK_SIZE_DEFAULT    64 /* tokens, where nothing says it and nothing depends on it */
 
 #define JR_BATCH_BYTES_MAX       (1 << 20) /* one message of the event stream (NATS default payload) */
 #define JR_BATCH_EVENTS_MAX      65536

@@ -312,6 +312,7 @@ bool jr_approx_work(struct jr_approx *a, uint64_t now_ms, uint32_t max)
         take_head(a);
     if (a->n <= a->target)
         a->pruning = false;
+    (void)jr_index_work(a->index, max);
     return jr_approx_is_due(a, now_ms);
 }
 

@@ -13,7 +13,9 @@ static int init_parts(struct jr_pool *p)
     jr_index_match_init(&p->match, &p->mem);
     jr_rng_init(&p->rng, p->config.seed, 1);
     jr_pool_queue_init(p);
-    int err = jr_active_create(&p->mem, &p->active);
+    int err = jr_pool_approx_init(p);
+    if (err == 0)
+        err = jr_active_create(&p->mem, &p->active);
     if (err < 0)
         return err;
     jr_bookings_init(&p->own, &p->mem, &p->members, p->active, &p->next_key);
@@ -60,6 +62,8 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_pool_queue_deinit(p);
     jr_workers_deinit(&p->workers);
     jr_index_match_deinit(&p->match);
+    jr_index_match_deinit(&p->match_approx);
+    jr_approx_destroy(p->approx);
     jr_map_deinit(&p->reannounced);
     jr_arr_free(&p->mem, &p->candidates);
     jr_arr_free(&p->mem, &p->records);
@@ -94,6 +98,8 @@ static void slice(struct jr_pool *p, uint32_t max)
         jr_pool_import_slice(p, max);
     else if (p->snap == JR_SNAP_COPY)
         jr_pool_copy_slice(p, max);
+    else if (p->approx)
+        (void)jr_approx_work(p->approx, p->now_ms, max);
 }
 
 static int dispatch(struct jr_pool *p, const struct jr_event *e)
@@ -195,10 +201,11 @@ static void after(struct jr_pool *p, enum jr_event_type type)
         jr_pool_recovery_tick(p);
         jr_pool_duties_tick(p);
     }
-    if (is_tick)
+    if (is_tick) {
+        jr_pool_approx_tick(p);
         jr_pool_members_tick(p);
-    if (is_tick)
         jr_pool_queue_tick(p);
+    }
     if (p->recheck || may_make_room(type))
         jr_pool_queue_run(p);
     jr_pool_sync_tick(p);
@@ -268,7 +275,8 @@ bool jr_pool_frozen(const struct jr_pool *p)
 
 bool jr_pool_has_slices(const struct jr_pool *p)
 {
-    return p->importing || p->snap == JR_SNAP_COPY;
+    return p->importing || p->snap == JR_SNAP_COPY ||
+           (p->approx && jr_approx_is_due(p->approx, p->now_ms));
 }
 
 void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
@@ -278,7 +286,7 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
         .incarnation = p->config.incarnation,
         .format_max = 1,
         .rules_max = JR_RULES_VERSION,
-        .ready = holds_state(p),
+        .ready = p->config.approximate ? p->ready : holds_state(p),
         .applied = holds ? p->state->seq : 0,
         .stream_created_ns = (uint64_t)p->stream_created_ns,
     };

@@ -18,6 +18,7 @@
 #include "base/member.h"
 #include "base/sync.h"
 #include "base/trace.h"
+#include "core/approx.h"
 #include "core/cost.h"
 #include "core/queue.h"
 #include "core/recovery.h"
@@ -68,7 +69,12 @@ struct jr_pool_config {
     struct jr_cost_config cost;
     enum jr_tie tie;
     double temperature;
-    uint32_t block_size; /* 0: from the workers */
+    bool approximate; /* no KV events: our decisions, and the peers', are the index */
+    /* Of approximate mode. With KV events and a ttl_ms > 0: what was routed is believed to be cached
+     * that long before its events say so. All zero: nothing is believed. */
+    struct jr_approx_config approx;
+    uint32_t
+        block_size; /* 0: from the workers; static ones without events: JR_BLOCK_SIZE_DEFAULT */
     uint64_t
         index_entries_max; /* what a leader says when the pool has no parameters yet; 0: none */
     uint64_t snapshot_threshold; /* messages */
@@ -334,6 +340,7 @@ struct jr_pool_view {
     int64_t stream_created_ns;
     uint64_t digest_blocks, digest_table;
     uint64_t blocks, entries, index_bytes, bytes;
+    uint64_t believed; /* entries that decisions made, not events */
     uint32_t block_size;
     struct jr_epoch epoch;
     struct jr_snapshots_record snapshots;

@@ -7,6 +7,7 @@
  *     pool_members.c   leases, probes, WorkerGone, re-announcements
  *     pool_route.c     requests: candidates, choice, booking, progress
  *     pool_queue.c     requests that wait for a worker with room
+ *     pool_approx.c    what is believed to be cached from decisions alone
  *     pool_sync.c      our deltas and bases; the peers' batches
  *     pool_duties.c    what only the leader does: parameters, snapshots, purge
  *     pool_view.c      looking in */
@@ -64,6 +65,8 @@ struct jr_pool {
     struct jr_rng rng;
     uint64_t round_robin;
     struct jr_index_match match;
+    struct jr_approx *approx;           /* NULL: nothing is believed without events */
+    struct jr_index_match match_approx; /* of the same prompt */
     struct {
         JR_ARR_FIELDS(struct jr_candidate);
     } candidates;
@@ -209,6 +212,27 @@ bool jr_pool_queue_cancel(struct jr_pool *p, uint64_t id);
 void jr_pool_queue_run(struct jr_pool *p);
 void jr_pool_queue_tick(struct jr_pool *p);
 void jr_pool_queue_view(const struct jr_pool *p, struct jr_queue_view *ret);
+
+/* pool_approx.c */
+JR_MUST_CHECK int jr_pool_approx_init(struct jr_pool *p);
+/* Scores of a prompt by events and by belief, for jr_pool_overlap. */
+JR_MUST_CHECK int jr_pool_match(struct jr_pool *p, const uint64_t *prefix, uint32_t n);
+/* Blocks of that prompt that rank i of a worker holds: the more of what events say and what is
+ * believed. */
+uint32_t jr_pool_overlap(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
+/* What /state and metrics speak of: the log's, or in approximate mode what is believed. */
+const struct jr_index *jr_pool_index(const struct jr_pool *p);
+/* Blocks it holds in all; by belief where there are no events. */
+uint64_t jr_pool_blocks_held(const struct jr_pool *p, uint32_t member);
+/* A prompt goes to a worker, by our decision or a peer's. */
+void jr_pool_believe(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank,
+                     const uint64_t *prefix, uint32_t n);
+void jr_pool_believe_batch(struct jr_pool *p, const struct jr_sync_batch *batch);
+/* Before a lease is taken over: ranks that were restarted have lost their cache. */
+void jr_pool_approx_list(struct jr_pool *p, const struct jr_worker_lease *lease);
+/* Before a worker leaves the registry. */
+void jr_pool_approx_forget(struct jr_pool *p, const struct jr_worker *w);
+void jr_pool_approx_tick(struct jr_pool *p);
 
 /* pool_sync.c */
 void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b);

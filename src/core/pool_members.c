@@ -16,7 +16,8 @@ uint32_t jr_pool_block_size(const struct jr_pool *p)
     for (uint32_t i = 0; i < p->workers.n; i++)
         if (p->workers.v[i]->lease.block_size)
             return p->workers.v[i]->lease.block_size;
-    return 0;
+    /* Static workers say nothing, and of our own blocks nobody else has to know the size. */
+    return p->config.approximate && !p->config.durable ? JR_BLOCK_SIZE_DEFAULT : 0;
 }
 
 /* Its index entries count: the lease is listed and the log's incarnation is the lease's. */
@@ -52,6 +53,7 @@ static int list_workers(struct jr_pool *p, const struct jr_worker_lease *leases,
 {
     for (uint32_t i = 0; i < n; i++) {
         struct jr_worker *w;
+        jr_pool_approx_list(p, &leases[i]);
         int err = jr_workers_list(&p->workers, &leases[i], jr_pool_block_size(p), is_static,
                                   p->now_ms, &w);
         if (err == JR_EINVAL || err == JR_ELIMIT) {
@@ -213,6 +215,7 @@ static void judge_absent(struct jr_pool *p, struct jr_worker *w)
             publish_gone(p, w);
         return;
     }
+    jr_pool_approx_forget(p, w);
     jr_workers_remove(&p->workers, w->lease.worker_id);
 }
 

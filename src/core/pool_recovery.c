@@ -117,7 +117,11 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
 
 void jr_pool_on_lease_held(struct jr_pool *p)
 {
-    if (jr_pool_recovery(p) == JR_REC_LEASE)
+    if (jr_pool_recovery(p) != JR_REC_LEASE)
+        return;
+    if (p->config.approximate)
+        move(p, JR_REC_CATCH_UP, "registered; no events are wanted");
+    else
         go_load(p, "registered");
 }
 
@@ -508,7 +512,7 @@ static bool load_is_known(const struct jr_pool *p)
 /* --router-reset-states: with a token once, without at every start. */
 static void reset_at_start(struct jr_pool *p)
 {
-    if (p->reset_asked)
+    if (p->reset_asked || p->config.approximate)
         return;
     p->reset_asked = true;
     const char *token = p->config.reset_token;

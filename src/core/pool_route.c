@@ -110,13 +110,12 @@ static void fill(struct jr_pool *p, const struct jr_worker *w, uint32_t i, const
                  const struct jr_active_load *load, struct jr_candidate *c)
 {
     uint32_t member = w->members[i];
-    bool known = jr_state_rank(p->state, member) != NULL;
     *c = (struct jr_candidate){
         .member = member,
         .dp_rank = p->members.v[member].dp_rank,
         .worker_id = w->lease.worker_id,
-        .indexed_blocks = known ? jr_index_member_entries(p->state->index, member) : 0,
-        .overlap_blocks = jr_pool_credited(p, w, i) ? jr_index_match_blocks(&p->match, member) : 0,
+        .indexed_blocks = jr_pool_blocks_held(p, member),
+        .overlap_blocks = jr_pool_overlap(p, w, i),
         .live_blocks = jr_active_match(p->active, member, r->prefix, r->n_prefix),
         .prefill_tokens = load->prefill_tokens,
         .active_blocks = load->active_blocks,
@@ -209,7 +208,7 @@ static struct jr_cost_config cost_of(const struct jr_pool *p, const struct jr_ro
 
 int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
 {
-    int err = jr_index_match(p->state->index, r->prefix, r->n_prefix, &p->match);
+    int err = jr_pool_match(p, r->prefix, r->n_prefix);
     if (err == 0)
         err = gather(p, r, ret);
     if (err < 0)
@@ -330,6 +329,7 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
     }
     k->expected_output_tokens = r->expected_output_tokens;
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
+    jr_pool_believe(p, c->worker_id, c->dp_rank, r->prefix, r->n_prefix);
     return 0;
 }
 

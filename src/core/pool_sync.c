@@ -121,6 +121,7 @@ int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch)
     if (!p->config.replica_sync || strcmp(batch->replica, p->config.replica_id) == 0)
         return 0;
     p->n.sync_received++;
+    jr_pool_believe_batch(p, batch);
     if (batch->want_base)
         p->need_base = true;
     bool want = false;

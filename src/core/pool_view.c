@@ -23,6 +23,7 @@ static uint32_t count_bookings(const struct jr_pool *p)
 void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
 {
     const struct jr_state *s = p->state;
+    const struct jr_index *index = jr_pool_index(p);
     *ret = (struct jr_pool_view){
         .ready = p->ready,
         .leader = p->leader,
@@ -38,9 +39,10 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .stream_created_ns = p->stream_created_ns,
         .digest_blocks = jr_state_digest_blocks(s),
         .digest_table = jr_state_digest_table(s),
-        .blocks = jr_index_blocks(s->index),
-        .entries = jr_index_entries(s->index),
-        .index_bytes = jr_index_bytes(s->index),
+        .blocks = jr_index_blocks(index),
+        .entries = jr_index_entries(index),
+        .index_bytes = jr_index_bytes(index),
+        .believed = p->approx ? jr_approx_entries(p->approx) : 0,
         .bytes = p->mem.bytes,
         .block_size = jr_pool_block_size(p),
         .epoch = s->epoch,
@@ -63,14 +65,13 @@ static void view_rank(struct jr_pool *p, const struct jr_worker *w, uint32_t i,
     uint32_t member = w->members[i];
     struct jr_active_load load;
     jr_active_load(p->active, member, p->now_ms, jr_speed_factor(&p->speed), &load);
-    bool known = jr_state_rank(p->state, member) != NULL;
     *ret = (struct jr_worker_view){
         .worker_id = w->lease.worker_id,
         .dp_rank = p->members.v[member].dp_rank,
         .url = w->lease.url,
         .model = w->lease.model,
         .state = w->state,
-        .blocks = known ? jr_index_member_entries(p->state->index, member) : 0,
+        .blocks = jr_pool_blocks_held(p, member),
         .active_blocks = load.active_blocks,
         .active_prefill_tokens = load.prefill_tokens,
         .active_requests = load.requests,

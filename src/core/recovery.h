@@ -10,7 +10,8 @@
  *    │  NATS away               │                     │                       ▼
  *    └──────────────────────────┴──────► DEGRADED ◄───┴───────────────────────┘
  *                                           └──────► VERIFY (has a position) or LEASE (has none)
- */
+ *
+ * Without KV events there is no state to come by: from LEASE to CATCH_UP. */
 #ifndef JR_CORE_RECOVERY_H
 #define JR_CORE_RECOVERY_H
 

@@ -63,6 +63,21 @@ static void limits_from(const struct jr_config *cfg, struct jr_pool_config *c)
         b->prefill_frac = jr_config_f64(cfg, JR_CFG_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC);
 }
 
+/* The index of approximate mode, or the prediction that runs ahead of the events. */
+static void approx_from(const struct jr_config *cfg, struct jr_pool_config *c)
+{
+    bool predicted = jr_config_is_set(cfg, JR_CFG_ROUTER_PREDICTED_TTL_SECS);
+    c->approximate = !jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS);
+    if (!c->approximate && !predicted)
+        return;
+    c->approx = (struct jr_approx_config){
+        .ttl_ms = jr_config_ms(cfg, c->approximate ? JR_CFG_ROUTER_TTL_SECS
+                                                   : JR_CFG_ROUTER_PREDICTED_TTL_SECS),
+        .entries_max = jr_config_u64(cfg, JR_CFG_ROUTER_MAX_TREE_SIZE),
+        .prune_ratio = jr_config_f64(cfg, JR_CFG_ROUTER_PRUNE_TARGET_RATIO),
+    };
+}
+
 int jr_pool_config_from(const struct jr_config *cfg, const char *component,
                         struct jr_pool_config *ret, struct jr_errmsg *e)
 {
@@ -97,6 +112,7 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
     }
     cost_from(cfg, &ret->cost);
     limits_from(cfg, ret);
+    approx_from(cfg, ret);
     (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_,
                       jr_config_str(cfg, JR_CFG_NAMESPACE));
     (void)jr_str_copy(ret->component, sizeof ret->component, component);

@@ -26,6 +26,7 @@
 #define REPLY_KEPT_MAX ((size_t)4 << 20) /* of an answer that is not streamed, to read its usage */
 #define OUTPUT_EVERY   16                /* tokens between two reports of progress */
 #define TIME_LEFT_MIN  50                /* ms: a worker is not asked for less */
+#define CHUNK_BYTES    256               /* of a text that nobody tokenizes, in approximate mode */
 #define TOKENIZE_MAX   ((size_t)64 << 20)
 
 enum state { ST_START, ST_TOKENIZE, ST_ROUTE, ST_UPSTREAM, ST_RELAY, ST_COUNT };
@@ -52,6 +53,8 @@ struct proxied {
     uint64_t started_ns, first_token_ns;
 
     char *lora, *cache_salt; /* owned; NULL when the prompt came as ids */
+    char *text;              /* owned; in approximate mode, should no tokenizer answer */
+    size_t n_text;
     uint32_t n_tokens;
     uint64_t *prefix; /* owned */
     uint32_t n_prefix;
@@ -89,6 +92,7 @@ static void free_proxied(struct proxied *x)
     jr_buf_deinit(&x->kept);
     jr_xfree(x->lora);
     jr_xfree(x->cache_salt);
+    jr_xfree(x->text);
     jr_xfree(x);
 }
 
@@ -474,6 +478,50 @@ static void take_tokens(struct proxied *x, const uint32_t *tokens, uint32_t n,
     jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model), n);
 }
 
+static struct jr_hash_salt salt_of(const struct proxied *x)
+{
+    struct jr_hash_salt salt = {.cache_salt_part = 0};
+    if (x->lora)
+        salt.lora = jr_str_of(x->lora, strlen(x->lora));
+    if (x->cache_salt)
+        salt.cache_salt = jr_str_of(x->cache_salt, strlen(x->cache_salt));
+    return salt;
+}
+
+/* Nobody gave ids: of our own decisions a text's bytes will do to know it again. A chunk stands for
+ * a block; that it has as many tokens as a block is a guess the load can live with. */
+static void take_chunks(struct proxied *x)
+{
+    struct jr_pool_view v;
+    size_t n = x->n_text / CHUNK_BYTES;
+    jr_pool_view(jr_driver_pool(x->driver), &v);
+    if (!x->text || n == 0 || n > JR_PROMPT_BLOCKS_MAX)
+        return;
+    struct jr_hash_salt salt = salt_of(x);
+    x->prefix = jr_xalloc(n * sizeof *x->prefix);
+    x->n_prefix = (uint32_t)n;
+    for (uint32_t i = 0; i < x->n_prefix; i++)
+        x->prefix[i] = jr_hash_bytes(&salt, x->text + (size_t)i * CHUNK_BYTES, CHUNK_BYTES);
+    jr_hash_prefix(x->prefix, x->n_prefix, x->prefix);
+    x->n_tokens = x->n_prefix * (v.block_size ? v.block_size : 1);
+}
+
+/* What is needed after the answer of the tokenizer; what was read of the request is gone then. */
+static void keep(struct proxied *x, const struct jr_openai_request *r)
+{
+    x->lora = r->lora_name.n ? jr_xstrndup(r->lora_name.p, r->lora_name.n) : NULL;
+    x->cache_salt = r->cache_salt.n ? jr_xstrndup(r->cache_salt.p, r->cache_salt.n) : NULL;
+    if (jr_config_bool(x->f->cfg, JR_CFG_ROUTER_KV_EVENTS))
+        return;
+    struct jr_str text = r->text;
+    if (x->kind == JR_OPENAI_CHAT) {
+        struct jr_str body = jr_http_request_body(x->req);
+        text = jr_str_of(body.p + r->messages.off, r->messages.n);
+    }
+    x->text = text.n ? jr_xmemdup(text.p, text.n) : NULL;
+    x->n_text = text.n;
+}
+
 static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
 {
     struct proxied *x = ctx;
@@ -486,21 +534,21 @@ static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, 
         err = jr_tokenize_reply_parse(body.p, body.n, &f->tokens, &answer, NULL);
     jr_metric_add(f->metrics, JR_METRIC_TOKENIZE_TOTAL, JR_LABELS(err == 0 ? "asked" : "failed"),
                   1);
-    struct jr_hash_salt salt = {.cache_salt_part = 0};
-    if (x->lora)
-        salt.lora = jr_str_of(x->lora, strlen(x->lora));
-    if (x->cache_salt)
-        salt.cache_salt = jr_str_of(x->cache_salt, strlen(x->cache_salt));
+    struct jr_hash_salt salt = salt_of(x);
     if (err == 0)
         take_tokens(x, f->tokens.v, f->tokens.n, &salt);
-    route(x); /* without ids: by load alone */
+    else
+        take_chunks(x);
+    route(x); /* without ids: by load, and by what the text's bytes tell */
 }
 
 /* Text and chat are tokenized by a worker; the result serves for routing only. */
 static void tokenize(struct proxied *x, const struct jr_openai_request *r)
 {
     const char *worker = jr_pool_any_url(jr_driver_pool(x->driver), x->model);
+    keep(x, r);
     if (!worker) {
+        take_chunks(x);
         route(x);
         return;
     }
@@ -520,14 +568,14 @@ static void tokenize(struct proxied *x, const struct jr_openai_request *r)
                                   .n_body = b.n,
                                   .total_timeout_ms = 5000};
     jr_sm_move(&x->sm, ST_TOKENIZE, "text");
-    x->lora = r->lora_name.n ? jr_xstrndup(r->lora_name.p, r->lora_name.n) : NULL;
-    x->cache_salt = r->cache_salt.n ? jr_xstrndup(r->cache_salt.p, r->cache_salt.n) : NULL;
     int err = b.err ? b.err
                     : jr_http_client_whole_begin(x->f->client, &fetch, TOKENIZE_MAX, on_tokenized,
                                                  x, &x->exchange);
     jr_buf_deinit(&b);
-    if (err < 0)
+    if (err < 0) {
+        take_chunks(x);
         route(x);
+    }
 }
 
 /* ---------------------------------------------------------------- start */

@@ -174,6 +174,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_digest(b, "digest", v.digest_blocks, v.digest_table);
     put_u64(b, "blocks", v.blocks);
     put_u64(b, "entries", v.entries);
+    put_u64(b, "believed_entries", v.believed);
     put_u64(b, "index_bytes", v.index_bytes);
     put_u64(b, "block_size", v.block_size);
     put_str(b, "recovery_state", v.recovery_state);

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Approximate mode as a process: a frontend whose own decisions are the index, with static workers
+that this test plays. Nothing of NATS, nothing of KV events."""
+import threading
+import unittest
+
+import jr_procs as jr
+import jr_worker as play
+
+REPLY = {"id": "x", "object": "text_completion", "choices": [{"index": 0, "text": "ok"}],
+         "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+
+
+class Approximate(unittest.TestCase):
+    def setUp(self):
+        self.procs = jr.Procs()
+        self.addCleanup(self.procs.close)
+        self.go = threading.Event()
+        self.go.set()
+        self.tokenizer = False
+        self.workers = []
+        for _ in range(4):
+            w = play.Worker(self.answer)
+            self.addCleanup(w.close)
+            self.workers.append(w)
+        self.addCleanup(self.go.set)
+
+    def answer(self, request):
+        if request.path == "/tokenize":
+            return play.send_json(request, 404, {})
+        self.go.wait(20)
+        return play.send_json(request, 200, REPLY)
+
+    def frontend(self, **kw):
+        f = self.procs.frontend("front", worker=[w.url for w in self.workers], router_mode="kv",
+                                router_kv_events=False, drain_delay_secs=0, **kw)
+        self.procs.wait_ready(f)
+        jr.wait_for(lambda: all(w["model"] for w in jr.pool(f.url)["workers"]), "models")
+        return f
+
+    def ask(self, f, prompt):
+        status, head, text = jr.call("POST", f.url + "/v1/completions",
+                                     {"model": "tiny", "prompt": prompt, "max_tokens": 1})
+        self.assertEqual(status, 200, text)
+        return head["x-jetrouter-worker"]
+
+    def test_repeated_prompts_stick(self):
+        f = self.frontend()
+        prompts = [[1000 * k + i for i in range(640)] for k in range(8)]
+        first = [self.ask(f, p) for p in prompts]
+        self.assertEqual(len(set(first)), 4, "equal load is spread: %s" % first)
+        for _ in range(3):
+            self.assertEqual([self.ask(f, p) for p in prompts], first)
+        # A longer prompt follows its beginning.
+        self.assertEqual(self.ask(f, prompts[3] + list(range(64))), first[3])
+        pool = jr.pool(f.url)
+        self.assertEqual(pool["block_size"], 64)
+        self.assertEqual(pool["believed_entries"], 8 * 10 + 1)
+        self.assertEqual(f.stop(), 0)
+
+    def test_load_spreads(self):
+        f = self.frontend()
+        prompt = list(range(640))
+        self.ask(f, prompt)
+        self.go.clear()  # from here on the workers are busy
+        got, threads = [], []
+        for k in range(12):
+            p = [5000 * (k + 1) + i for i in range(6400)]
+            t = threading.Thread(target=lambda p=p: got.append(self.ask(f, p)))
+            t.start()
+            threads.append(t)
+            jr.wait_for(lambda k=k: jr.pool(f.url)["bookings"] == k + 1, "booked")
+        self.go.set()
+        for t in threads:
+            t.join()
+        self.assertEqual({w: got.count(w) for w in set(got)}, {w: 3 for w in "1234"})
+        self.assertEqual(f.stop(), 0)
+
+    def test_text_without_a_tokenizer(self):
+        f = self.frontend()
+        prompts = ["%d: " % k + "It was a dark and stormy night. " * 40 for k in range(8)]
+        first = [self.ask(f, p) for p in prompts]
+        self.assertEqual(len(set(first)), 4, "equal load is spread: %s" % first)
+        for _ in range(3):
+            self.assertEqual([self.ask(f, p + " And then?") for p in prompts], first)
+        self.assertGreater(jr.pool(f.url)["believed_entries"], 0)
+        self.assertEqual(f.stop(), 0)
+
+    def test_tree_size_and_ttl(self):
+        f = self.frontend(router_max_tree_size=20, router_prune_target_ratio=0.5,
+                          router_ttl_secs=1, kv_cache_block_size=32)
+        for k in range(6):
+            self.ask(f, [1000 * k + i for i in range(320)])
+        self.assertLessEqual(jr.pool(f.url)["believed_entries"], 20)
+        jr.wait_for(lambda: jr.pool(f.url)["believed_entries"] == 0, "expiry")
+        self.assertEqual(f.stop(), 0)
+
+    def test_options_that_exclude_each_other(self):
+        for args in ({"router_kv_events": False, "router_predicted_ttl_secs": 2},):
+            f = self.procs.frontend("bad", worker=[self.workers[0].url], **args)
+            jr.wait_for(lambda: not f.running(), "the end")
+            self.assertNotEqual(f.code(), 0)
+            self.assertIn("--router-predicted-ttl-secs", f.tail(20))
+
+
+if __name__ == "__main__":
+    unittest.main()
