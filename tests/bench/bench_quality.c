@@ -5,7 +5,8 @@
  * of the machine, and the same seed gives the same figures.
  *
  *   bench_quality --trace FILE [--json] [--quick] [--calibrate] [--seed N] [--workers 8,16]
- *                 [--seeds K] [--load 50,75,90] [--policy NAME,…] [--replicas 2,4,8] [--sync-ms 0,2,50,never]
+ *                 [--seeds K] [--load 50,75,90] [--policy NAME,…] [--replicas 2,4,8]
+ *                 [--sync-ms 0,2,50,never] [--cost KAPPA,DELTA,MU]
  *
  * Load is how busy round-robin keeps the engines: the trace's clock is run faster or slower. The
  * speeds are those of the conversation trace; --calibrate finds the ones of another.
@@ -135,6 +136,18 @@ static void quick(struct options *o)
     o->sync = (struct list){{2}, 1};
 }
 
+/* Other weights of `seconds`, and of the bound that decides by it. */
+static void set_cost(struct quality *q, struct list l)
+{
+    if (l.n != 3)
+        usage("--cost: KAPPA,DELTA,MU");
+    for (int i = SECONDS; i <= POOLED; i++) {
+        q->policy[i].cost.kappa = l.v[0];
+        q->policy[i].cost.delta = l.v[1];
+        q->policy[i].cost.mu = l.v[2];
+    }
+}
+
 static void option(struct quality *q, const char *name, const char *value)
 {
     struct options *o = &q->o;
@@ -152,6 +165,8 @@ static void option(struct quality *q, const char *name, const char *value)
         o->replicas = numbers(name, value, 1, Q_REPLICAS_MAX);
     else if (strcmp(name, "--sync-ms") == 0)
         o->sync = numbers(name, value, -1, 100000);
+    else if (strcmp(name, "--cost") == 0)
+        set_cost(q, numbers(name, value, 0, 1000));
     else if (strcmp(name, "--policy") == 0)
         choose_policies(q, value);
     else
@@ -331,6 +346,7 @@ static void run_replicas(struct quality *q, enum policy policy, double workers, 
                         .speed = speed_of(q, workers, load)};
     struct q_result one, r;
     char name[64], delay[16];
+    q->o.seeds = 1; /* compared with one replica of the same seed */
     run(q, &s, &one);
     (void)snprintf(name, sizeof name, "%.0fw %.0f%% %s N=1", workers, load, s.policy.name);
     print_run(q, name, &one);
@@ -338,7 +354,7 @@ static void run_replicas(struct quality *q, enum policy policy, double workers, 
         for (uint32_t d = 0; d < q->o.sync.n; d++) {
             s.replicas = (uint32_t)q->o.replicas.v[n];
             s.sync_ms = q->o.sync.v[d];
-            if (s.replicas == 1)
+            if (s.replicas == 1 || (policy != SECONDS && s.replicas != 4))
                 continue;
             (void)snprintf(delay, sizeof delay, s.sync_ms < 0 ? "never" : "%.0fms", s.sync_ms);
             (void)snprintf(name, sizeof name, "%.0fw %.0f%% %s N=%u %s", workers, load,
