@@ -180,18 +180,39 @@ static bool take_wait(struct jr_driver *d, uint64_t id, struct jr_driver_route_w
     return true;
 }
 
-/* The callback may ask for further steps; nothing of this step is looked at afterwards but what
- * was copied. */
-static void answer(struct jr_driver *d, const struct jr_action *a)
+static void answer(struct jr_driver *d, const struct jr_driver_answer *a)
 {
     struct jr_driver_route_wait w;
+    if (take_wait(d, a->id, &w))
+        w.fn(w.ctx, a->err < 0 ? NULL : &a->decision, a->err, a->why);
+}
+
+static void keep_answer(struct jr_driver *d, const struct jr_action *a)
+{
+    struct jr_driver_answer x = {.why = ""};
     if (a->type == JR_ACT_DECIDE) {
-        struct jr_decision decision = a->u.decide;
-        if (take_wait(d, decision.id, &w))
-            w.fn(w.ctx, &decision, 0, "");
-    } else if (take_wait(d, a->u.reject.id, &w)) {
-        w.fn(w.ctx, NULL, a->u.reject.err, a->u.reject.why);
+        x.decision = a->u.decide;
+        x.id = a->u.decide.id;
+    } else {
+        x.id = a->u.reject.id;
+        x.err = a->u.reject.err;
+        x.why = a->u.reject.why;
     }
+    if (jr_arr_reserve(&d->waits_mem, &d->answers, 1, JR_REQUESTS_MAX) == 0)
+        d->answers.v[d->answers.n++] = x;
+    else
+        answer(d, &x);
+}
+
+/* A callback may ask for further steps, which may answer further requests that waited: these are
+ * called from here, too, so that a long queue whose workers all fail is no deep stack. */
+static void give_answers(struct jr_driver *d)
+{
+    while (d->answered < d->answers.n) {
+        struct jr_driver_answer x = d->answers.v[d->answered++];
+        answer(d, &x);
+    }
+    d->answered = d->answers.n = 0;
 }
 
 static void rearm(struct jr_driver *d)
@@ -204,16 +225,15 @@ static void rearm(struct jr_driver *d)
 
 static void run_actions(struct jr_driver *d, struct jr_actions *acts)
 {
-    uint32_t answers = 0;
     for (uint32_t i = 0; i < acts->n; i++) {
         struct jr_action *a = &acts->v[i];
         if (a->type == JR_ACT_DECIDE || a->type == JR_ACT_REJECT)
-            acts->v[answers++] = *a; /* all before it are performed */
+            keep_answer(d, a);
         else
             perform(d, a);
     }
-    for (uint32_t i = 0; i < answers; i++)
-        answer(d, &acts->v[i]);
+    if (d->depth == 1) /* all of this step is performed */
+        give_answers(d);
 }
 
 void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
@@ -459,6 +479,7 @@ static void free_driver(struct jr_driver *d)
     }
     jr_map_deinit(&d->wait_at);
     jr_arr_free(&d->waits_mem, &d->waits);
+    jr_arr_free(&d->waits_mem, &d->answers);
     jr_xfree(d);
 }
 

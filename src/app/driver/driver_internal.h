@@ -30,6 +30,14 @@ struct jr_driver_route_wait {
     void *ctx;
 };
 
+/* Given by the pool, not yet passed on. */
+struct jr_driver_answer {
+    struct jr_decision decision;
+    uint64_t id;
+    int err; /* < 0: refused */
+    const char *why;
+};
+
 struct jr_driver {
     struct jr_driver_config config;
     struct jr_loop *loop;
@@ -56,6 +64,10 @@ struct jr_driver {
     struct {
         JR_ARR_FIELDS(struct jr_driver_route_wait);
     } waits;
+    struct { /* of the step under way, and of those within it */
+        JR_ARR_FIELDS(struct jr_driver_answer);
+    } answers;
+    uint32_t answered;     /* of answers */
     struct jr_map wait_at; /* request id -> place in waits */
     struct jr_mem waits_mem;
 

@@ -698,8 +698,10 @@ void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum j
 /* The drain took too long, or a second signal came. */
 void jr_proxy_abort_all(struct jr_frontend *f)
 {
-    JR_LIST_FOREACH_SAFE (it, &f->proxied) {
-        struct proxied *x = JR_CONTAINER_OF(it, struct proxied, node);
+    /* The end of one may let another go that waits for a worker, and that may end it: no place in the
+     * list is sure but the first. */
+    while (!jr_list_empty(&f->proxied)) {
+        struct proxied *x = JR_CONTAINER_OF(f->proxied.next, struct proxied, node);
         if (x->exchange)
             jr_http_exchange_cancel(x->exchange);
         x->exchange = NULL;
