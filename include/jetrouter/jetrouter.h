@@ -88,6 +88,15 @@ JETROUTER_API int jetrouter_removed(struct jetrouter *r, struct jetrouter_worker
                                     const uint64_t *block_hashes, uint32_t n);
 JETROUTER_API int jetrouter_cleared(struct jetrouter *r, struct jetrouter_worker worker);
 
+struct jetrouter_overlap {
+    struct jetrouter_worker worker;
+    uint32_t blocks; /* of the prompt, from its start without a hole, that the worker holds */
+};
+/* Who holds how much of a prompt: up to max workers that hold at least its first block into ret, in no
+ * order. Returns how many there are, which may be more than max, or an error. */
+JETROUTER_API int jetrouter_query(struct jetrouter *r, const struct jetrouter_request *request,
+                                  struct jetrouter_overlap *ret, uint32_t max);
+
 /* The best worker of a request now. Books nothing. An error when there is no worker. */
 JETROUTER_API int jetrouter_best_worker(struct jetrouter *r,
                                         const struct jetrouter_request *request, uint64_t now_ms,
@@ -100,6 +109,16 @@ JETROUTER_API int jetrouter_request_begin(struct jetrouter *r, uint64_t key,
                                           const struct jetrouter_choice *choice, uint64_t now_ms);
 JETROUTER_API int jetrouter_request_first_token(struct jetrouter *r, uint64_t key, uint64_t now_ms);
 JETROUTER_API int jetrouter_request_done(struct jetrouter *r, uint64_t key, uint64_t now_ms);
+
+/* The index as bytes, for a restart or for another router of the same version: its workers and their
+ * blocks with counts and digest, not the load. *ret_size is what it needs; with less than that in
+ * `size` (buffer may be NULL then) nothing is written and the code says so. */
+JETROUTER_API int jetrouter_export(struct jetrouter *r, void *buffer, size_t size,
+                                   size_t *ret_size);
+/* Takes such bytes in the place of what the index holds; workers in them that are not known are
+ * added, others stay, with no blocks. Counts, block size and digest are verified: on an error nothing
+ * has changed. */
+JETROUTER_API int jetrouter_import(struct jetrouter *r, const void *bytes, size_t size);
 
 struct jetrouter_stats {
     uint64_t entries; /* (worker, block) pairs in the index */

@@ -2,6 +2,7 @@
 /* api: the embeddable library over the leaf modules of the core (jetrouter/jetrouter.h). */
 #include "jetrouter/jetrouter.h"
 #include "base/arr.h"
+#include "base/image.h"
 #include "base/limits.h"
 #include "core/active.h"
 #include "core/cost.h"
@@ -15,6 +16,7 @@
 struct jetrouter {
     struct jr_mem mem;
     uint32_t block_size;
+    uint64_t entries_max;
     struct jr_cost_config cost;
     struct jr_speed speed;
     struct jr_members members; /* a reference by the worker, one by each of its requests */
@@ -94,6 +96,7 @@ int jetrouter_create(const struct jetrouter_options *options, struct jetrouter *
         return JR_ENOMEM;
     r->mem = mem;
     r->block_size = options->block_size;
+    r->entries_max = options->index_entries_max;
     jr_cost_config_init(&r->cost, model_of(options->cost));
     jr_members_init(&r->members, &r->mem);
     jr_index_match_init(&r->match, &r->mem);
@@ -259,6 +262,23 @@ static int gather(struct jetrouter *r, const struct jetrouter_request *request, 
     return 0;
 }
 
+int jetrouter_query(struct jetrouter *r, const struct jetrouter_request *request,
+                    struct jetrouter_overlap *ret, uint32_t max)
+{
+    int rv = hash_request(r, request);
+
+    if (rv == 0)
+        rv = jr_index_match(r->index, r->prefix.v, r->prefix.n, &r->match);
+    if (rv < 0)
+        return rv;
+    for (uint32_t i = 0; i < r->match.n && i < max; i++) {
+        const struct jr_member *m = &r->members.v[r->match.v[i].member];
+        ret[i].worker = (struct jetrouter_worker){m->worker_id, m->dp_rank};
+        ret[i].blocks = r->match.v[i].blocks;
+    }
+    return (int)r->match.n;
+}
+
 int jetrouter_best_worker(struct jetrouter *r, const struct jetrouter_request *request,
                           uint64_t now_ms, struct jetrouter_choice *ret)
 {
@@ -345,4 +365,169 @@ void jetrouter_stats(const struct jetrouter *r, struct jetrouter_stats *ret)
         .workers = r->present.n,
         .requests = jr_active_requests(r->active),
     };
+}
+
+/* ---- export and import ----------------------------------------------------------------------- */
+
+/* Little-endian, in this order; `worker` is the place of a worker among the workers.
+ *
+ *     "JRINDEX1" | block size u32 | workers u32 | entries u64 | digest u64
+ *     workers:  id u64 | dp rank u32
+ *     entries:  block hash u64 | prefix hash u64 | worker u32 */
+#define MAGIC        "JRINDEX1"
+#define MAGIC_BYTES  8
+#define HEADER_BYTES 32
+#define WORKER_BYTES 12
+#define ENTRY_BYTES  20
+#define EXPORT_RUN   64
+
+static uint8_t *put(uint8_t *p, uint64_t value, unsigned n_bytes)
+{
+    for (unsigned i = 0; i < n_bytes; i++)
+        p[i] = (uint8_t)(value >> (8 * i));
+    return p + n_bytes;
+}
+
+static uint64_t get(const uint8_t *p, unsigned n_bytes)
+{
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < n_bytes; i++)
+        value |= (uint64_t)p[i] << (8 * i);
+    return value;
+}
+
+static void write_entries(const struct jetrouter *r, const uint32_t *place, uint8_t *p)
+{
+    struct jr_image_entry run[EXPORT_RUN];
+    struct jr_index_cursor cursor = {0};
+    uint32_t n;
+
+    while ((n = jr_index_export(r->index, &cursor, run, EXPORT_RUN)) > 0) {
+        for (uint32_t i = 0; i < n; i++) {
+            p = put(p, run[i].block_hash, 8);
+            p = put(p, run[i].prefix_hash, 8);
+            p = put(p, place[run[i].rank], 4);
+        }
+    }
+}
+
+int jetrouter_export(struct jetrouter *r, void *buffer, size_t size, size_t *ret_size)
+{
+    uint64_t entries = jr_index_entries(r->index);
+    size_t bytes = r->members.n * sizeof(uint32_t);
+    uint8_t *p = buffer;
+    uint32_t *place;
+
+    *ret_size = HEADER_BYTES + (size_t)r->present.n * WORKER_BYTES + (size_t)entries * ENTRY_BYTES;
+    if (size < *ret_size)
+        return JR_ELIMIT;
+    place = jr_mem_alloc(&r->mem, bytes > 0 ? bytes : 1);
+    if (!place)
+        return JR_ENOMEM;
+    memcpy(p, MAGIC, MAGIC_BYTES);
+    p = put(p + MAGIC_BYTES, r->block_size, 4);
+    p = put(p, r->present.n, 4);
+    p = put(p, entries, 8);
+    p = put(p, jr_index_digest(r->index), 8);
+    for (uint32_t i = 0; i < r->present.n; i++) {
+        const struct jr_member *m = &r->members.v[r->present.v[i]];
+        place[r->present.v[i]] = i;
+        p = put(p, m->worker_id, 8);
+        p = put(p, m->dp_rank, 4);
+    }
+    write_entries(r, place, p);
+    jr_mem_free(&r->mem, place, bytes > 0 ? bytes : 1);
+    return 0;
+}
+
+struct import {
+    uint32_t n_workers;
+    uint64_t n_entries, digest;
+    const uint8_t *workers, *entries;
+};
+
+static int read_header(const struct jetrouter *r, const void *bytes, size_t size,
+                       struct import *ret)
+{
+    const uint8_t *p = bytes;
+    size_t left;
+
+    if (size < HEADER_BYTES || memcmp(p, MAGIC, MAGIC_BYTES) != 0)
+        return JR_EPROTO;
+    if (get(p + 8, 4) != r->block_size)
+        return JR_EINVAL;
+    ret->n_workers = (uint32_t)get(p + 12, 4);
+    ret->n_entries = get(p + 16, 8);
+    ret->digest = get(p + 24, 8);
+    left = size - HEADER_BYTES;
+    if (left / WORKER_BYTES < ret->n_workers)
+        return JR_EPROTO;
+    left -= (size_t)ret->n_workers * WORKER_BYTES;
+    if (left % ENTRY_BYTES != 0 || left / ENTRY_BYTES != ret->n_entries)
+        return JR_EPROTO;
+    if (r->entries_max > 0 && ret->n_entries > r->entries_max)
+        return JR_ELIMIT;
+    ret->workers = p + HEADER_BYTES;
+    ret->entries = ret->workers + (size_t)ret->n_workers * WORKER_BYTES;
+    return 0;
+}
+
+static struct jetrouter_worker worker_at(const struct import *im, uint32_t place)
+{
+    const uint8_t *p = im->workers + (size_t)place * WORKER_BYTES;
+
+    return (struct jetrouter_worker){get(p, 8), (uint32_t)get(p + 8, 4)};
+}
+
+static int fill_index(const struct jetrouter *r, const struct import *im, struct jr_index *index)
+{
+    int rv = 0;
+
+    for (uint32_t i = 0; rv == 0 && i < r->present.n; i++) {
+        const struct jr_member *m = &r->members.v[r->present.v[i]];
+        rv = jr_index_add_member(index, r->present.v[i], m->worker_id, m->dp_rank);
+    }
+    for (uint64_t i = 0; rv == 0 && i < im->n_entries; i++) {
+        const uint8_t *p = im->entries + i * ENTRY_BYTES;
+        uint32_t place = (uint32_t)get(p + 16, 4);
+        if (place >= im->n_workers)
+            return JR_EPROTO;
+        rv = jr_index_restore(index, member_of(r, worker_at(im, place)), get(p, 8), get(p + 8, 8));
+    }
+    if (rv == 0 &&
+        (jr_index_entries(index) != im->n_entries || jr_index_digest(index) != im->digest))
+        return JR_EPROTO;
+    return rv;
+}
+
+int jetrouter_import(struct jetrouter *r, const void *bytes, size_t size)
+{
+    struct import im;
+    struct jr_index *fresh = NULL;
+    uint32_t n_before = r->present.n;
+    int rv = read_header(r, bytes, size, &im);
+
+    if (rv < 0)
+        return rv;
+    for (uint32_t i = 0; rv == 0 && i < im.n_workers; i++) {
+        rv = jetrouter_worker_add(r, worker_at(&im, i));
+        if (rv == JR_EEXIST)
+            rv = 0;
+    }
+    if (rv == 0)
+        rv = jr_index_create(&r->mem, r->entries_max, &fresh);
+    if (rv == 0)
+        rv = fill_index(r, &im, fresh);
+    if (rv < 0) {
+        jr_index_destroy(fresh);
+        while (r->present.n > n_before) {
+            const struct jr_member *m = &r->members.v[r->present.v[r->present.n - 1]];
+            (void)jetrouter_worker_remove(r, (struct jetrouter_worker){m->worker_id, m->dp_rank});
+        }
+        return rv;
+    }
+    jr_index_destroy(r->index);
+    r->index = fresh;
+    return 0;
 }

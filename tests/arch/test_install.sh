@@ -40,6 +40,9 @@ read -ra static_libs < <(pkg-config --static --libs jetrouter)
 cp "$source/tests/arch/install_program.c" "$work/program.c"
 "$cc" -std=c11 -Wall -Wextra -Werror -Wpedantic "${cflags[@]}" "$work/program.c" "${libs[@]}" -o "$work/shared"
 LD_LIBRARY_PATH=$libdir "$work/shared"
+# The example of the documentation is built as its reader would build it.
+"$cc" -std=c11 -Wall -Wextra -Werror -Wpedantic "${cflags[@]}" "$source/docs/examples/embed.c" "${libs[@]}" -o "$work/embed"
+LD_LIBRARY_PATH=$libdir "$work/embed" | grep -q "worker 2 holds 8 of 16 blocks" || { echo "docs/examples/embed.c does not run"; exit 1; }
 grep -q libjetrouter.so.0 <<<"$(LD_LIBRARY_PATH=$libdir ldd "$work/shared")" || { echo "not linked to the shared library"; exit 1; }
 "$cc" "${cflags[@]}" "$work/program.c" "${static_libs[@]/#-ljetrouter/-l:libjetrouter.a}" -o "$work/static"
 "$work/static"

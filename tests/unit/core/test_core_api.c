@@ -120,6 +120,60 @@ static void test_load(void **state)
     jetrouter_destroy(r);
 }
 
+/* The bytes of one router make another answer alike; wrong ones change nothing. */
+static void test_export_import(void **state)
+{
+    struct jetrouter_options options = {.block_size = BLOCK};
+    struct jetrouter_request request;
+    struct jetrouter_block blocks[TOKENS];
+    struct jetrouter_overlap held[2];
+    struct jetrouter_stats a_stats, b_stats;
+    uint32_t tokens[TOKENS], n;
+    uint8_t bytes[4096];
+    size_t size, again;
+    struct jetrouter *a, *b;
+
+    (void)state;
+    assert_int_equal(0, jetrouter_create(&options, &a));
+    assert_int_equal(0, jetrouter_create(&options, &b));
+    assert_int_equal(0, jetrouter_export(a, bytes, sizeof bytes, &size)); /* of nothing */
+    assert_int_equal(0, jetrouter_import(b, bytes, size));
+    assert_int_equal(0, jetrouter_worker_add(a, one));
+    assert_int_equal(0, jetrouter_worker_add(a, two_b));
+    request = prompt(tokens, 100);
+    n = blocks_of(a, &request, 500, blocks);
+    assert_int_equal(0, jetrouter_stored(a, two_b, NULL, blocks, n));
+    assert_int_equal(0, jetrouter_stored(a, one, NULL, blocks, 3));
+    assert_int_equal(2, jetrouter_query(a, &request, held, 1));
+    assert_int_equal(2, jetrouter_query(a, &request, held, 2));
+    assert_int_equal(n + 3, held[0].blocks + held[1].blocks);
+
+    assert_int_equal(JR_ELIMIT, jetrouter_export(a, NULL, 0, &size));
+    assert_int_equal(JR_ELIMIT, jetrouter_export(a, bytes, size - 1, &again));
+    assert_int_equal(0, jetrouter_export(a, bytes, size, &again));
+    assert_true(again == size);
+    assert_int_equal(0, jetrouter_worker_add(b, two));
+    assert_int_equal(0, jetrouter_stored(b, two, NULL, blocks, n));
+    jetrouter_stats(b, &b_stats);
+    uint64_t digest = b_stats.digest;
+    for (size_t i = 0; i < size; i++) { /* any wrong byte, and any wrong length */
+        bytes[i] ^= 1;
+        assert_true(jetrouter_import(b, bytes, size) < 0);
+        bytes[i] ^= 1;
+        assert_true(jetrouter_import(b, bytes, i) < 0);
+    }
+    jetrouter_stats(b, &b_stats);
+    assert_true(b_stats.digest == digest && b_stats.workers == 1);
+    assert_int_equal(0, jetrouter_import(b, bytes, size));
+    jetrouter_stats(a, &a_stats);
+    jetrouter_stats(b, &b_stats);
+    assert_true(a_stats.digest == b_stats.digest && a_stats.entries == b_stats.entries);
+    assert_int_equal(3, b_stats.workers);
+    assert_int_equal(2, jetrouter_query(b, &request, held, 2));
+    jetrouter_destroy(a);
+    jetrouter_destroy(b);
+}
+
 static void test_limits(void **state)
 {
     struct jetrouter_options options = {.block_size = 0};
@@ -150,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_way),
         cmocka_unit_test(test_load),
+        cmocka_unit_test(test_export_import),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
