@@ -164,4 +164,7 @@ void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words);
 void jr_http_flush_all(uv_prepare_t *flusher);
 size_t jr_http_conn_queued(const struct jr_http_conn *c);
 
+/* 127.0.0.0/8, ::1, and the first in the clothes of the second. Pure. */
+bool jr_http_is_loopback(const struct sockaddr_storage *addr);
+
 #endif

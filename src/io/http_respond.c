@@ -56,19 +56,25 @@ const struct jr_http_header *jr_http_request_headers(const struct jr_http_reques
     return f->v;
 }
 
+bool jr_http_is_loopback(const struct sockaddr_storage *addr)
+{
+    if (addr->ss_family == AF_INET)
+        return (ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24) == 127;
+    if (addr->ss_family != AF_INET6)
+        return false;
+    const struct in6_addr *a6 = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(a6) || (IN6_IS_ADDR_V4MAPPED(a6) && a6->s6_addr[12] == 127);
+}
+
 bool jr_http_request_from_loopback(const struct jr_http_request *req)
 {
     const struct jr_http_conn *c = conn_of(req);
-    struct sockaddr_storage addr;
+    struct sockaddr_storage addr = {0};
     int n = sizeof addr;
 
-    if (jr_http_state(c) == JR_HTTP_CLOSED ||
-        uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&addr, &n) != 0)
-        return false;
-    if (addr.ss_family == AF_INET)
-        return (ntohl(((struct sockaddr_in *)&addr)->sin_addr.s_addr) >> 24) == 127;
-    const struct in6_addr *a6 = &((struct sockaddr_in6 *)&addr)->sin6_addr;
-    return IN6_IS_ADDR_LOOPBACK(a6) || (IN6_IS_ADDR_V4MAPPED(a6) && a6->s6_addr[12] == 127);
+    return jr_http_state(c) != JR_HTTP_CLOSED &&
+           uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&addr, &n) == 0 &&
+           jr_http_is_loopback(&addr);
 }
 
 uint64_t jr_http_request_id(const struct jr_http_request *req)

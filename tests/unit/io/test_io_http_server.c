@@ -3,10 +3,12 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "io/http_internal.h"
 #include "io/http_server.h"
 #include "jr_test.h"
 #include "jr_test_net.h"
 
+#include <arpa/inet.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -868,16 +870,60 @@ static void test_port_in_use(void **state)
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_OWN(name) cmocka_unit_test_teardown(name, teardown)
 
+static bool is_loopback(const char *text)
+{
+    struct sockaddr_storage addr = {0};
+    struct sockaddr_in *a4 = (struct sockaddr_in *)&addr;
+    struct sockaddr_in6 *a6 = (struct sockaddr_in6 *)&addr;
+    if (inet_pton(AF_INET, text, &a4->sin_addr) == 1) {
+        addr.ss_family = AF_INET;
+    } else {
+        assert_int_equal(inet_pton(AF_INET6, text, &a6->sin6_addr), 1);
+        addr.ss_family = AF_INET6;
+    }
+    return jr_http_is_loopback(&addr);
+}
+
+static void test_who_is_this_machine(void **state)
+{
+    (void)state;
+    static const char *const here[] = {"127.0.0.1", "127.255.3.4", "::1", "::ffff:127.0.0.1"};
+    static const char *const elsewhere[] = {"10.0.0.1", "128.0.0.1",   "126.255.255.255",
+                                            "0.0.0.0",  "::",          "::2",
+                                            "fe80::1",  "::127.0.0.1", "::ffff:10.0.0.1"};
+    for (size_t i = 0; i < sizeof here / sizeof *here; i++)
+        assert_true(is_loopback(here[i]));
+    for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++)
+        assert_false(is_loopback(elsewhere[i]));
+    struct sockaddr_storage none = {.ss_family = AF_UNIX};
+    assert_false(jr_http_is_loopback(&none));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_keep_alive),      TEST(test_slow_bytes),       TEST(test_pipelining),
-        TEST(test_pipelined_flood), TEST(test_continue),         TEST(test_chunked_both_ways),
-        TEST(test_head_and_http10), TEST(test_big_bodies),       TEST(test_refused),
-        TEST(test_mutated),         TEST(test_header_limits),    TEST(test_chunk_limits),
-        TEST(test_gone_while_held), TEST(test_gone_mid_stream),  TEST(test_backpressure),
-        TEST(test_abort_is_seen),   TEST_OWN(test_timeouts),     TEST_OWN(test_conns_max),
-        TEST(test_drain),           TEST(test_close_tells_gone), TEST(test_port_in_use),
+        cmocka_unit_test(test_who_is_this_machine),
+        TEST(test_keep_alive),
+        TEST(test_slow_bytes),
+        TEST(test_pipelining),
+        TEST(test_pipelined_flood),
+        TEST(test_continue),
+        TEST(test_chunked_both_ways),
+        TEST(test_head_and_http10),
+        TEST(test_big_bodies),
+        TEST(test_refused),
+        TEST(test_mutated),
+        TEST(test_header_limits),
+        TEST(test_chunk_limits),
+        TEST(test_gone_while_held),
+        TEST(test_gone_mid_stream),
+        TEST(test_backpressure),
+        TEST(test_abort_is_seen),
+        TEST_OWN(test_timeouts),
+        TEST_OWN(test_conns_max),
+        TEST(test_drain),
+        TEST(test_close_tells_gone),
+        TEST(test_port_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
