@@ -374,8 +374,8 @@ void jetrouter_stats(const struct jetrouter *r, struct jetrouter_stats *ret)
  *     "JRINDEX1" | block size u32 | workers u32 | entries u64 | digest u64
  *     workers:  id u64 | dp rank u32
  *     entries:  block hash u64 | prefix hash u64 | worker u32 */
-#define MAGIC        "JRINDEX1"
-#define MAGIC_BYTES  8
+static const char magic[8] = {'J', 'R', 'I', 'N', 'D', 'E', 'X', '1'}; /* no text: no NUL */
+#define MAGIC_BYTES  sizeof magic
 #define HEADER_BYTES 32
 #define WORKER_BYTES 12
 #define ENTRY_BYTES  20
@@ -425,7 +425,7 @@ int jetrouter_export(struct jetrouter *r, void *buffer, size_t size, size_t *ret
     place = jr_mem_alloc(&r->mem, bytes > 0 ? bytes : 1);
     if (!place)
         return JR_ENOMEM;
-    memcpy(p, MAGIC, MAGIC_BYTES);
+    memcpy(p, magic, MAGIC_BYTES);
     p = put(p + MAGIC_BYTES, r->block_size, 4);
     p = put(p, r->present.n, 4);
     p = put(p, entries, 8);
@@ -453,7 +453,7 @@ static int read_header(const struct jetrouter *r, const void *bytes, size_t size
     const uint8_t *p = bytes;
     size_t left;
 
-    if (size < HEADER_BYTES || memcmp(p, MAGIC, MAGIC_BYTES) != 0)
+    if (size < HEADER_BYTES || memcmp(p, magic, MAGIC_BYTES) != 0)
         return JR_EPROTO;
     if (get(p + 8, 4) != r->block_size)
         return JR_EINVAL;

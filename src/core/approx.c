@@ -213,7 +213,7 @@ static int take_free(struct jr_approx *a, uint32_t *ret)
 
 static int new_entry(struct jr_approx *a, uint32_t member, uint64_t prefix, uint32_t *ret)
 {
-    uint32_t i;
+    uint32_t i = 0;
     int err = grow_buckets(a);
     if (err == 0)
         err = take_free(a, &i);

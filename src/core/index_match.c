@@ -142,7 +142,7 @@ static void wide_walk(const struct jr_index *idx, const struct prompt *q, uint32
             if (active[w] == 0)
                 continue;
             uint64_t kept = active[w] & jr_idset_word(&idx->sets, set, w);
-            narrow_drop(active[w] & ~kept, i, score + w * 64);
+            narrow_drop(active[w] & ~kept, i, score + (size_t)w * 64);
             any |= active[w] = kept;
         }
         if (any == 0)

@@ -117,7 +117,7 @@ static int segment_add(struct jr_places *p)
 /* An empty segment goes when as many free chunks as it has are left without it. */
 static void segment_give_back(struct jr_places *p, uint32_t s)
 {
-    if (p->free_chunks < 2 * JR_PLACES_CHUNKS)
+    if (p->free_chunks < UINT64_C(2) * JR_PLACES_CHUNKS)
         return;
     free_list_del(p, s);
     jr_mem_pages_free(p->mem, p->segments[s].mem, sizeof *p->segments->mem);

@@ -411,8 +411,7 @@ static int oom_run(struct jr_mem *mem, bool *ret_failed)
         *ret_failed |= rv < 0;
     }
     jr_index_check(idx);
-    assert_true(jr_index_bytes(idx) + jr_index_match_bytes(&match) ==
-                mem->bytes);
+    assert_true(jr_index_bytes(idx) + jr_index_match_bytes(&match) == mem->bytes);
     jr_index_match_deinit(&match);
     jr_index_destroy(idx);
     return 0;
