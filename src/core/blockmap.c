@@ -3,25 +3,25 @@
 #include "base/assert.h"
 #include <string.h>
 
-#define BUCKETS_MIN   4
-#define STEPS_FROM    64 /* buckets: below it a table doubles, above it grows by a half or a third */
+#define BUCKETS_MIN   5
+#define STEPS_FROM    64 /* buckets: below it a table doubles, above it grows by two fifths */
 #define TAKEN_AT_ONCE 2
 #define SHRINK_AT     6 /* a table filled to less than one part in so many is made smaller */
 
-/* 27/32 of the places: a bucket in eight overflows then. */
+/* Three quarters of the places: one block in ten is not at home then. */
 static uint64_t room(uint64_t buckets)
 {
-    return buckets * JR_BLOCKMAP_WAYS * 27 / 32;
+    return buckets * JR_BLOCKMAP_WAYS * 3 / 4;
 }
 
-/* 64, 96, 128, 192, 256, … */
+/* 5, 10, 20, 40, 80, 112, 160, 224, 320, …: 5 or 7 times a power of two. */
 static uint64_t larger(uint64_t buckets)
 {
     if (buckets < BUCKETS_MIN)
         return BUCKETS_MIN;
     if (buckets < STEPS_FROM)
         return buckets * 2;
-    return (buckets & (buckets - 1)) == 0 ? buckets / 2 * 3 : buckets / 3 * 4;
+    return buckets % 5 == 0 ? buckets / 5 * 7 : buckets / 7 * 10;
 }
 
 static int table_alloc(struct jr_blockmap_table *t, struct jr_mem *mem, uint64_t buckets)
@@ -51,6 +51,11 @@ uint64_t jr_blockmap_bytes(const struct jr_blockmap *m)
     return (m->cur.n + m->old.n) * sizeof *m->cur.v;
 }
 
+static uint64_t hash_at(const struct jr_blockmap_bucket *b, uint32_t way)
+{
+    return b->low[way] | (uint64_t)b->high[way] << 32;
+}
+
 static inline uint64_t after(const struct jr_blockmap_table *t, uint64_t i)
 {
     return i + 1 < t->n ? i + 1 : 0;
@@ -76,17 +81,18 @@ static inline void table_insert(struct jr_blockmap_table *t, uint64_t hash, uint
         b = &t->v[i = after(t, i)];
     }
     way = (uint32_t)__builtin_ctz(~b->meta);
-    b->hash[way] = hash;
+    b->low[way] = (uint32_t)hash;
+    b->high[way] = (uint32_t)(hash >> 32);
     b->slot[way] = slot;
     b->meta |= UINT32_C(1) << way;
 }
 
 static inline void table_erase(struct jr_blockmap_table *t, uint64_t at, uint32_t way)
 {
-    uint64_t i = jr_blockmap_home(t->v[at].hash[way], t->n);
+    uint64_t hash = hash_at(&t->v[at], way), i = jr_blockmap_home(hash, t->n);
 
     for (; i != at; i = after(t, i))
-        pass(&t->v[i], t->v[at].hash[way], UINT32_MAX);
+        pass(&t->v[i], hash, UINT32_MAX);
     t->v[at].meta &= ~(UINT32_C(1) << way);
 }
 
@@ -97,11 +103,8 @@ static bool table_find(const struct jr_blockmap_table *t, uint64_t hash, struct 
 
     for (uint64_t left = t->n; left > 0; left--, i = after(t, i)) {
         struct jr_blockmap_bucket *b = &t->v[i];
-        uint32_t hit = jr_blockmap_ways(b, hash);
-        if (hit != 0) {
-            *ret = (struct jr_blockmap_at){b, (uint32_t)__builtin_ctz(hit)};
+        if (jr_blockmap_look(b, hash, ret))
             return true;
-        }
         if (!jr_blockmap_passed(b, hash))
             return false;
     }
@@ -111,6 +114,8 @@ static bool table_find(const struct jr_blockmap_table *t, uint64_t hash, struct 
 bool jr_blockmap_find_slow(const struct jr_blockmap *m, uint64_t block_hash,
                            struct jr_blockmap_at *ret)
 {
+    ret->at_home = false;
+    ret->bucket = NULL;
     return table_find(&m->cur, block_hash, ret) || table_find(&m->old, block_hash, ret);
 }
 
@@ -120,7 +125,7 @@ static void take_over(struct jr_blockmap *m, struct jr_mem *mem, uint64_t bucket
         struct jr_blockmap_bucket *b = &m->old.v[m->taken];
         while ((b->meta & JR_BLOCKMAP_OCCUPIED) != 0) {
             uint32_t way = (uint32_t)__builtin_ctz(b->meta);
-            table_insert(&m->cur, b->hash[way], b->slot[way]);
+            table_insert(&m->cur, hash_at(b, way), b->slot[way]);
             table_erase(&m->old, m->taken, way);
         }
     }
@@ -137,30 +142,31 @@ static int resize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
         return rv;
     m->old = m->cur;
     m->cur = t;
+    m->room = room(buckets);
     m->taken = 0;
     if (m->n == 0)
         table_free(&m->old, mem);
     return 0;
 }
 
-int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem)
+int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem)
 {
     if (m->old.n > 0)
         take_over(m, mem, TAKEN_AT_ONCE);
-    if (m->n < room(m->cur.n))
+    if (m->n < m->room)
         return 0;
     if (m->old.n > 0) /* it shrank, and now the blocks come back */
         take_over(m, mem, m->old.n);
     return resize(m, mem, larger(m->cur.n));
 }
 
-void jr_blockmap_insert(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot)
+void jr_blockmap_insert_slow(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot)
 {
     table_insert(&m->cur, block_hash, slot);
     m->n++;
 }
 
-void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_at at)
+void jr_blockmap_erase_slow(struct jr_blockmap *m, struct jr_blockmap_at at)
 {
     struct jr_blockmap_table *t = &m->cur;
 

@@ -2,7 +2,7 @@
 /* blockmap: the blocks of one member: the engine's block hash to a slot (core/places.h). Flat, open
  * addressing by buckets of one cache line; one thread.
  *
- *   bucket | hash 0..4 | slot 0..4 | occupied: 5 bits, passed: 8 counters of 3 bits |    64 bytes
+ *   bucket | hash 0..4, low and high halves | slot 0..4 | occupied: 5 bits, passed: 8 counters of 3 bits |    64 bytes
  *
  * A hash goes into its home bucket or the next one with room; `passed` of a bucket counts the hashes
  * that went by it because it was full, apart by three bits of theirs. So a search ends at the first
@@ -18,13 +18,16 @@
 #include "base/mem.h"
 #include <stdbool.h>
 #include <stdint.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #define JR_BLOCKMAP_WAYS     5
 #define JR_BLOCKMAP_OCCUPIED UINT32_C(0x1f)
 #define JR_BLOCKMAP_SEVEN    UINT32_C(7) /* a counter's most; it stays at that */
 
 struct jr_blockmap_bucket {
-    uint64_t hash[JR_BLOCKMAP_WAYS];
+    uint32_t low[JR_BLOCKMAP_WAYS], high[JR_BLOCKMAP_WAYS];
     uint32_t slot[JR_BLOCKMAP_WAYS];
     uint32_t meta;
 };
@@ -39,21 +42,21 @@ struct jr_blockmap {
     struct jr_blockmap_table cur, old; /* old: while growing */
     uint64_t taken;                    /* buckets of old taken over */
     uint64_t n;                        /* blocks */
+    uint64_t room;                     /* blocks that cur is good for */
 };
 
 /* Where a block is; good until the next insertion. */
 struct jr_blockmap_at {
     struct jr_blockmap_bucket *bucket;
     uint32_t way;
+    bool at_home;
 };
 
 /* Zero-initialised is empty. Gives the memory back. */
 void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem);
-/* Room for one further block, and a step of growth. JR_ENOMEM: as before. */
-JR_MUST_CHECK int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem);
-/* Insert a block that is not there; room was reserved. */
-void jr_blockmap_insert(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot);
-void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_at at);
+JR_MUST_CHECK int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem);
+void jr_blockmap_insert_slow(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot);
+void jr_blockmap_erase_slow(struct jr_blockmap *m, struct jr_blockmap_at at);
 /* Gives memory back after many removals, in steps; failing to is no harm. */
 void jr_blockmap_shrink(struct jr_blockmap *m, struct jr_mem *mem);
 bool jr_blockmap_find_slow(const struct jr_blockmap *m, uint64_t block_hash,
@@ -72,7 +75,7 @@ static inline bool jr_blockmap_at(const struct jr_blockmap *m, uint64_t pos, uin
     uint64_t i = pos / JR_BLOCKMAP_WAYS, way = pos % JR_BLOCKMAP_WAYS;
     const struct jr_blockmap_bucket *b = i < m->cur.n ? &m->cur.v[i] : &m->old.v[i - m->cur.n];
 
-    *ret_hash = b->hash[way];
+    *ret_hash = b->low[way] | (uint64_t)b->high[way] << 32;
     *ret_slot = b->slot[way];
     return b->meta >> way & 1;
 }
@@ -101,32 +104,93 @@ static inline bool jr_blockmap_passed(const struct jr_blockmap_bucket *b, uint64
     return (b->meta >> jr_blockmap_counter(hash) & JR_BLOCKMAP_SEVEN) != 0;
 }
 
+/* Ways whose low half is that of the hash. */
 static inline uint32_t jr_blockmap_ways(const struct jr_blockmap_bucket *b, uint64_t hash)
 {
-    uint32_t hit = (uint32_t)(b->hash[0] == hash) | (uint32_t)(b->hash[1] == hash) << 1 |
-                   (uint32_t)(b->hash[2] == hash) << 2 | (uint32_t)(b->hash[3] == hash) << 3 |
-                   (uint32_t)(b->hash[4] == hash) << 4;
+    uint32_t low = (uint32_t)hash, hit;
+#if defined(__SSE2__)
+    __m128i four = _mm_loadu_si128((const __m128i *)(const void *)b->low);
+    __m128i same = _mm_cmpeq_epi32(four, _mm_set1_epi32((int)low));
+    hit = (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(same)) | (uint32_t)(b->low[4] == low) << 4;
+#else
+    hit = 0;
+    for (uint32_t i = 0; i < JR_BLOCKMAP_WAYS; i++)
+        hit |= (uint32_t)(b->low[i] == low) << i;
+#endif
     return hit & b->meta;
 }
 
-/* Nearly always one line of one table says it. */
+static inline bool jr_blockmap_look(struct jr_blockmap_bucket *b, uint64_t hash,
+                                    struct jr_blockmap_at *ret)
+{
+    for (uint32_t hit = jr_blockmap_ways(b, hash); hit != 0; hit &= hit - 1) {
+        uint32_t way = (uint32_t)__builtin_ctz(hit);
+        if (b->high[way] == (uint32_t)(hash >> 32)) {
+            ret->bucket = b;
+            ret->way = way;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Nearly always one line of one table says it. Not found: *ret is a hint for insertion. */
 static inline bool jr_blockmap_find(const struct jr_blockmap *m, uint64_t block_hash,
                                     struct jr_blockmap_at *ret)
 {
     struct jr_blockmap_bucket *b;
-    uint32_t hit;
 
+    ret->bucket = NULL;
     if (m->cur.n == 0)
         return false;
     b = &m->cur.v[jr_blockmap_home(block_hash, m->cur.n)];
-    hit = jr_blockmap_ways(b, block_hash);
-    if (hit != 0) {
-        *ret = (struct jr_blockmap_at){b, (uint32_t)__builtin_ctz(hit)};
+    ret->at_home = true;
+    if (jr_blockmap_look(b, block_hash, ret))
         return true;
+    if (jr_blockmap_passed(b, block_hash) || m->old.n != 0)
+        return jr_blockmap_find_slow(m, block_hash, ret);
+    ret->bucket = b;
+    return false;
+}
+
+/* Room for one further block, and a step of growth; the hint of a search stays one. JR_ENOMEM: as
+ * before. */
+JR_MUST_CHECK static inline int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem,
+                                                    struct jr_blockmap_at *hint)
+{
+    if (m->n < m->room && m->old.n == 0)
+        return 0;
+    hint->bucket = NULL;
+    return jr_blockmap_grow(m, mem);
+}
+
+/* Insert a block that a search did not find; room was reserved. */
+static inline void jr_blockmap_insert(struct jr_blockmap *m, struct jr_blockmap_at hint,
+                                      uint64_t block_hash, uint32_t slot)
+{
+    struct jr_blockmap_bucket *b = hint.bucket;
+    uint32_t way;
+
+    if (!b || (b->meta & JR_BLOCKMAP_OCCUPIED) == JR_BLOCKMAP_OCCUPIED) {
+        jr_blockmap_insert_slow(m, block_hash, slot);
+        return;
     }
-    if (!jr_blockmap_passed(b, block_hash) && m->old.n == 0)
-        return false;
-    return jr_blockmap_find_slow(m, block_hash, ret);
+    way = (uint32_t)__builtin_ctz(~b->meta);
+    b->low[way] = (uint32_t)block_hash;
+    b->high[way] = (uint32_t)(block_hash >> 32);
+    b->slot[way] = slot;
+    b->meta |= UINT32_C(1) << way;
+    m->n++;
+}
+
+static inline void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_at at)
+{
+    if (at.at_home) {
+        at.bucket->meta &= ~(UINT32_C(1) << at.way);
+        m->n--;
+    } else {
+        jr_blockmap_erase_slow(m, at);
+    }
 }
 
 /* The home and the bucket after it: one hash in three is there. */

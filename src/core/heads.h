@@ -11,6 +11,9 @@
 #include "base/mem.h"
 #include <stdbool.h>
 #include <stdint.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #define JR_HEADS_WAYS 7
 
@@ -61,9 +64,16 @@ static inline uint64_t jr_heads_home(uint32_t tag, uint64_t n)
 static inline uint32_t jr_heads_ways(const struct jr_heads_bucket *b, uint32_t tag)
 {
     uint32_t hit = 0;
-
+#if defined(__SSE2__)
+    const __m128i want = _mm_set1_epi32((int)tag);
+    __m128i a = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)b->tag), want);
+    __m128i c = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)(b->tag + 3)), want);
+    hit = (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(a)) |
+          (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(c)) << 3;
+#else
     for (uint32_t i = 0; i < JR_HEADS_WAYS; i++)
         hit |= (uint32_t)(b->tag[i] == tag) << i;
+#endif
     return hit & b->occupied;
 }
 

@@ -54,10 +54,13 @@ static int join(struct jr_index *idx, struct jr_column *c, uint32_t slot)
 {
     uint32_t id = (uint32_t)(c - idx->columns);
     struct jr_place *at = jr_places_at(&idx->places, slot);
-    struct jr_idset set;
+    struct jr_idset set = jr_index_set(idx, slot);
     int rv;
 
-    set = jr_index_set(idx, slot);
+    if (!set.wide && id < JR_IDSET_NARROW && at->set != 0 && !(at->set >> id & 1)) {
+        at->set |= UINT64_C(1) << id;
+        return 0;
+    }
     if (jr_idset_has(&idx->sets, set, id))
         return copy_add(c, slot);
     rv = jr_idset_add(&idx->sets, &set, id);
@@ -113,15 +116,20 @@ static inline void digest_add(struct jr_index *idx, struct jr_column *c, uint64_
 static inline int slot_for(struct jr_index *idx, struct jr_column *c, uint32_t parent,
                            uint64_t prefix_hash, uint32_t *slot)
 {
+    uint32_t id = (uint32_t)(c - idx->columns);
     int rv;
 
     if (*slot != JR_PLACES_NONE)
         return join(idx, c, *slot);
+    if (parent != JR_PLACES_NONE && id < JR_IDSET_NARROW)
+        *slot = jr_places_append(&idx->places, parent, prefix_hash, UINT64_C(1) << id);
+    if (*slot != JR_PLACES_NONE)
+        return 0;
     rv = jr_places_add(&idx->places, parent, prefix_hash, slot);
     if (rv < 0)
         return rv;
     struct jr_idset set = {0, false};
-    rv = jr_idset_add(&idx->sets, &set, (uint32_t)(c - idx->columns));
+    rv = jr_idset_add(&idx->sets, &set, id);
     JR_ASSERT(rv == 0);
     jr_places_at(&idx->places, *slot)->set = set.word;
     if (set.wide)
@@ -161,12 +169,12 @@ static inline int put(struct jr_index *idx, struct jr_column *c, uint32_t parent
     }
     if (capped && idx->entries_max > 0 && idx->entries >= idx->entries_max)
         return JR_ELIMIT;
-    rv = jr_blockmap_reserve(&c->blocks, idx->mem);
+    rv = jr_blockmap_reserve(&c->blocks, idx->mem, &at);
     if (rv == 0)
         rv = slot_for(idx, c, parent, prefix_hash, slot);
     if (rv < 0)
         return rv;
-    jr_blockmap_insert(&c->blocks, block_hash, *slot);
+    jr_blockmap_insert(&c->blocks, at, block_hash, *slot);
     idx->entries++;
     digest_add(idx, c, jr_index_digest_entry(c->digest_seed, block_hash, prefix_hash));
     return 0;

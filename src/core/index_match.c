@@ -87,10 +87,16 @@ static inline uint32_t narrow_chunk(const struct jr_index *idx, const struct pro
 {
     uint32_t left = JR_PLACES_CHUNK - 1 - at % JR_PLACES_CHUNK, k = *i;
     const struct jr_place *p = jr_places_at(&idx->places, at);
+    const struct jr_chunk *c = jr_places_chunk_of(&idx->places, at);
     uint64_t live = *active;
 
-    if (jr_places_chunk_of(&idx->places, at)->wide != 0)
+    if (c->wide != 0)
         return at;
+    if (c->next != JR_PLACES_NONE) { /* where this is likely to go on */
+        __builtin_prefetch(jr_places_at(&idx->places, c->next * JR_PLACES_CHUNK));
+        __builtin_prefetch(jr_places_at(&idx->places, c->next * JR_PLACES_CHUNK + 4));
+        __builtin_prefetch(jr_places_chunk(&idx->places, c->next));
+    }
     for (; left > 0 && k < q->n; left--, k++, p++, at++) {
         if (p[1].set == 0 || p[1].prefix_hash != prompt_prefix(q, k, p[0].prefix_hash))
             break;

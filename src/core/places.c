@@ -171,7 +171,7 @@ static void chunk_give(struct jr_places *p, uint32_t chunk)
 
 /* ---- slots ----------------------------------------------------------------------------------- */
 
-uint32_t jr_places_find(const struct jr_places *p, uint64_t prefix_hash)
+uint32_t jr_places_find_slow(const struct jr_places *p, uint64_t prefix_hash)
 {
     const struct jr_heads_table *tables[2] = {&p->heads.cur, &p->heads.old};
     uint32_t tag = jr_heads_tag(prefix_hash);
@@ -327,7 +327,7 @@ static uint32_t release(struct jr_places *p, uint32_t slot)
     return before;
 }
 
-void jr_places_free(struct jr_places *p, uint32_t slot)
+void jr_places_free_slow(struct jr_places *p, uint32_t slot)
 {
     p->n--;
     if (!succeed(p, slot)) {

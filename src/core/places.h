@@ -79,12 +79,10 @@ uint64_t jr_places_bytes(const struct jr_places *p);
  * whose. The caller fills the set at once. JR_ENOMEM: as before. */
 JR_MUST_CHECK int jr_places_add(struct jr_places *p, uint32_t parent, uint64_t prefix_hash,
                                 uint32_t *ret);
-/* Nobody holds it any more (its set is empty). */
-void jr_places_free(struct jr_places *p, uint32_t slot);
+void jr_places_free_slow(struct jr_places *p, uint32_t slot);
 /* Make every slot a head. JR_ENOMEM: some are. */
 JR_MUST_CHECK int jr_places_list_all(struct jr_places *p);
-/* Among the heads; NONE. */
-uint32_t jr_places_find(const struct jr_places *p, uint64_t prefix_hash);
+uint32_t jr_places_find_slow(const struct jr_places *p, uint64_t prefix_hash);
 /* Test builds: the promise above, all counts. Cost O(n). */
 void jr_places_check(const struct jr_places *p);
 
@@ -119,6 +117,20 @@ static inline uint32_t jr_places_after(const struct jr_places *p, uint32_t slot)
     return next == JR_PLACES_NONE ? JR_PLACES_NONE : next * JR_PLACES_CHUNK;
 }
 
+/* Among the heads; NONE. */
+static inline uint32_t jr_places_find(const struct jr_places *p, uint64_t prefix_hash)
+{
+    const struct jr_heads_table *t = &p->heads.cur;
+
+    if (t->n > 0 && p->heads.old.n == 0) {
+        uint32_t tag = jr_heads_tag(prefix_hash);
+        const struct jr_heads_bucket *b = &t->v[jr_heads_home(tag, t->n)];
+        if (b->passed == 0 && jr_heads_ways(b, tag) == 0)
+            return JR_PLACES_NONE;
+    }
+    return jr_places_find_slow(p, prefix_hash);
+}
+
 /* Where a prefix is, asked by somebody who is at its parent (or NONE). */
 static inline uint32_t jr_places_seek(const struct jr_places *p, uint32_t parent,
                                       uint64_t prefix_hash)
@@ -132,6 +144,41 @@ static inline uint32_t jr_places_seek(const struct jr_places *p, uint32_t parent
             return next;
     }
     return jr_places_find(p, prefix_hash);
+}
+
+/* jr_places_add for a parent whose next slot is free and in its chunk, with the set; else NONE. */
+static inline uint32_t jr_places_append(struct jr_places *p, uint32_t parent, uint64_t prefix_hash,
+                                        uint64_t set)
+{
+    struct jr_chunk *c;
+    uint32_t slot = parent + 1;
+
+    if (slot % JR_PLACES_CHUNK == 0)
+        return JR_PLACES_NONE;
+    c = jr_places_chunk_of(p, slot);
+    if (c->used & jr_places_bit(slot))
+        return JR_PLACES_NONE;
+    c->used |= jr_places_bit(slot);
+    *jr_places_at(p, slot) = (struct jr_place){prefix_hash, set};
+    p->n++;
+    return slot;
+}
+
+/* Nobody holds it any more (its set is empty). Mostly it is the end of a run: not a head, nothing
+ * hangs on it, its chunk stays. */
+static inline void jr_places_free(struct jr_places *p, uint32_t slot)
+{
+    struct jr_chunk *c = jr_places_chunk_of(p, slot);
+    uint32_t bit = jr_places_bit(slot), rest = c->used & ~bit;
+
+    if ((c->head & bit) || (rest & ~(uint32_t)c->head & bit << 1) || rest == 0 ||
+        bit == 1u << (JR_PLACES_CHUNK - 1) || p->kept > 0) {
+        jr_places_free_slow(p, slot);
+        return;
+    }
+    c->used = (uint16_t)rest;
+    c->wide &= (uint16_t)~bit;
+    p->n--;
 }
 
 /* A kept slot is held again. */
