@@ -10,7 +10,6 @@
 
 #define LINE      64
 #define PAGED_MIN ((size_t)64 << 10)
-#define HUGE_PAGE ((size_t)2 << 20)
 
 void jr_mem_init(struct jr_mem *m)
 {
@@ -117,23 +116,6 @@ static void *pages_map(size_t size)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* Maps a huge page more than asked for and gives back what lies before and after the boundary. */
-static void *huge_map(size_t size)
-{
-    size_t whole = (size + 4095) & ~(size_t)4095, before;
-    char *p = whole + HUGE_PAGE > size ? pages_map(whole + HUGE_PAGE) : NULL;
-
-    if (!p)
-        return NULL;
-    before = (HUGE_PAGE - ((uintptr_t)p & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
-    if (before > 0)
-        (void)munmap(p, before);
-    p += before;
-    (void)munmap(p + whole, HUGE_PAGE - before);
-    (void)madvise(p, whole, MADV_HUGEPAGE);
-    return p;
-}
-
 static void *lines_alloc(size_t size)
 {
     size_t whole = (at_least_one(size) + LINE - 1) & ~(size_t)(LINE - 1);
@@ -150,10 +132,7 @@ void *jr_mem_pages_alloc(struct jr_mem *m, size_t size)
 
     if (!admit(m, 0, size))
         return NULL;
-    if (!is_paged(size))
-        p = lines_alloc(size);
-    else
-        p = size < HUGE_PAGE ? pages_map(size) : huge_map(size);
+    p = is_paged(size) ? pages_map(size) : lines_alloc(size);
     if (p)
         count(m, 0, size);
     return p;

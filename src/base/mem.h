@@ -30,9 +30,9 @@ void *jr_mem_zalloc(struct jr_mem *m, size_t size); /* zeroed */
 void *jr_mem_realloc(struct jr_mem *m, void *ptr, size_t old_size, size_t new_size);
 void jr_mem_free(struct jr_mem *m, void *ptr, size_t size); /* takes; NULL is fine */
 
-/* Zeroed memory for large tables, aligned to a cache line: whole pages straight from the kernel from
- * 64 KiB on, huge ones from 2 MiB on where it has them, so that a table costs nothing before it is
- * touched. NULL on failure. Not for jr_mem_free. */
+/* Zeroed memory for large tables, aligned to a cache line: from 64 KiB on pages straight from the
+ * kernel, so that a table costs nothing before it is touched. Small pages on purpose: the first touch
+ * of a huge one was seen to take 5 ms. NULL on failure. Not for jr_mem_free. */
 void *jr_mem_pages_alloc(struct jr_mem *m, size_t size);
 void jr_mem_pages_free(struct jr_mem *m, void *ptr, size_t size); /* takes; NULL is fine */
 

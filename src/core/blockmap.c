@@ -119,20 +119,10 @@ bool jr_blockmap_find_slow(const struct jr_blockmap *m, uint64_t block_hash,
     return table_find(&m->cur, block_hash, ret) || table_find(&m->old, block_hash, ret);
 }
 
-static void fetch_ahead(const struct jr_blockmap *m, uint64_t bucket)
-{
-    if (bucket >= m->old.n)
-        return;
-    for (uint32_t way = 0; way < JR_BLOCKMAP_WAYS; way++)
-        __builtin_prefetch(m->cur.v + jr_blockmap_home(hash_at(&m->old.v[bucket], way), m->cur.n),
-                           1);
-}
-
 static void take_over(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
 {
     for (; buckets > 0 && m->taken < m->old.n; buckets--, m->taken++) {
         struct jr_blockmap_bucket *b = &m->old.v[m->taken];
-        fetch_ahead(m, m->taken + TAKEN_AT_ONCE);
         while ((b->meta & JR_BLOCKMAP_OCCUPIED) != 0) {
             uint32_t way = (uint32_t)__builtin_ctz(b->meta);
             table_insert(&m->cur, hash_at(b, way), b->slot[way]);

@@ -82,20 +82,46 @@ static inline bool jr_blockmap_at(const struct jr_blockmap *m, uint64_t pos, uin
 
 __extension__ typedef unsigned __int128 jr_blockmap_u128;
 
-/* The high bits of a multiplicative hash, scaled to n buckets. Engines' hashes may be small. Tables of
- * different sizes order hashes differently: filling a small table in the order of a large one, as a
- * snapshot is restored, would else crowd all of them at its beginning. */
+static inline uint64_t jr_blockmap_spread(uint64_t hash)
+{
+    return (hash ^ hash >> 32) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* Walking in table order and inserting what comes into a smaller table, as a snapshot is restored,
+ * would crowd all of it at that table's beginning. So the walk leaps from bucket to bucket: by about
+ * 0.618 of the table, and prime to its size. */
+static inline uint64_t jr_blockmap_stride(const struct jr_blockmap *m)
+{
+    uint64_t stride = (m->cur.n * 5 / 8) | 1;
+
+    while (stride % 5 == 0 || stride % 7 == 0)
+        stride += 2;
+    return stride;
+}
+
+/* Like jr_blockmap_at, in that order. */
+static inline bool jr_blockmap_leap(const struct jr_blockmap *m, uint64_t stride, uint64_t pos,
+                                    uint64_t *ret_hash, uint32_t *ret_slot)
+{
+    uint64_t k = pos / JR_BLOCKMAP_WAYS, way = pos % JR_BLOCKMAP_WAYS;
+
+    if (k >= m->cur.n)
+        return jr_blockmap_at(m, pos, ret_hash, ret_slot);
+    if (way == 0)
+        __builtin_prefetch(&m->cur.v[(k + 8) * stride % m->cur.n]);
+    return jr_blockmap_at(m, k * stride % m->cur.n * JR_BLOCKMAP_WAYS + way, ret_hash, ret_slot);
+}
+
+/* The high bits of a multiplicative hash, scaled to n buckets. Engines' hashes may be small. */
 static inline uint64_t jr_blockmap_home(uint64_t hash, uint64_t n)
 {
-    uint64_t salt = n * UINT64_C(0xd6e8feb86659fd93);
-    uint64_t spread = (hash ^ hash >> 32 ^ salt) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint64_t)((jr_blockmap_u128)spread * n >> 64);
+    return (uint64_t)((jr_blockmap_u128)jr_blockmap_spread(hash) * n >> 64);
 }
 
 /* Where in meta the counter of this hash is: bits 8, 11, … 29. */
 static inline uint32_t jr_blockmap_counter(uint64_t hash)
 {
-    return 8 + (uint32_t)((hash * UINT64_C(0x9e3779b97f4a7c15)) >> 40 & 7) * 3;
+    return 8 + (uint32_t)(jr_blockmap_spread(hash) >> 24 & 7) * 3;
 }
 
 static inline bool jr_blockmap_passed(const struct jr_blockmap_bucket *b, uint64_t hash)

@@ -82,19 +82,10 @@ static bool table_erase(struct jr_heads_table *t, uint32_t tag, uint32_t slot)
     return true;
 }
 
-static void fetch_ahead(const struct jr_heads *h, uint64_t bucket)
-{
-    if (bucket >= h->old.n)
-        return;
-    for (uint32_t way = 0; way < JR_HEADS_WAYS; way++)
-        __builtin_prefetch(h->cur.v + jr_heads_home(h->old.v[bucket].tag[way], h->cur.n), 1);
-}
-
 static void take_over(struct jr_heads *h, struct jr_mem *mem, uint64_t buckets)
 {
     for (; buckets > 0 && h->taken < h->old.n; buckets--, h->taken++) {
         struct jr_heads_bucket *b = &h->old.v[h->taken];
-        fetch_ahead(h, h->taken + TAKEN_AT_ONCE);
         while (b->occupied != 0) {
             uint32_t way = (uint32_t)__builtin_ctz(b->occupied);
             table_insert(&h->cur, b->tag[way], b->slot[way]);

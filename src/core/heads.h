@@ -55,11 +55,10 @@ static inline uint32_t jr_heads_tag(uint64_t prefix_hash)
     return (uint32_t)(((prefix_hash ^ prefix_hash >> 32) * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
 }
 
-/* n is at most 2^32 buckets. Sizes differ in order, as in core/blockmap.h. */
+/* n is at most 2^32 buckets. */
 static inline uint64_t jr_heads_home(uint32_t tag, uint64_t n)
 {
-    uint32_t salt = (uint32_t)(n * UINT64_C(0xd6e8feb86659fd93) >> 32);
-    return ((tag ^ salt) * UINT32_C(0x9e3779b1)) * n >> 32;
+    return tag * n >> 32;
 }
 
 static inline uint32_t jr_heads_ways(const struct jr_heads_bucket *b, uint32_t tag)

@@ -38,7 +38,7 @@ uint32_t jr_index_export(const struct jr_index *idx, struct jr_index_cursor *cur
                          struct jr_image_entry *out, uint32_t max)
 {
     uint32_t n = 0, slot;
-    uint64_t hash;
+    uint64_t hash, stride;
 
     for (; cursor->member < idx->members_cap; cursor->member++, cursor->slot = 0) {
         const struct jr_blockmap *blocks;
@@ -46,8 +46,9 @@ uint32_t jr_index_export(const struct jr_index *idx, struct jr_index_cursor *cur
         if (!idx->members[cursor->member].known)
             continue;
         blocks = &jr_index_column(idx, cursor->member)->blocks;
+        stride = jr_blockmap_stride(blocks);
         for (; cursor->slot < jr_blockmap_end(blocks); cursor->slot++) {
-            if (!jr_blockmap_at(blocks, cursor->slot, &hash, &slot))
+            if (!jr_blockmap_leap(blocks, stride, cursor->slot, &hash, &slot))
                 continue;
             if (n == max)
                 return n;

@@ -162,7 +162,7 @@ static void x_family(void **state)
     jr_xfree(NULL);
 }
 
-/* Small and large, the large ones in huge pages: aligned, zeroed, counted, refused over the limit. */
+/* Small and large: aligned, zeroed, counted, refused over the limit. */
 static void test_pages(void **state)
 {
     static const size_t sizes[] = {1, 100, 4096, 65536, 278528, (2 << 20) - 64, 2 << 20, 5000000};
