@@ -35,8 +35,12 @@ def run(r):
     r.require(c.pools()["f0"]["stream_created"] == created, "Resumable: the stream is another one than before")
     for _ in range(1 if r.short else 2):
         outage(r, c, traffic, with_data=False)
-        r.require(c.pools()["f0"]["stream_created"] != created, "the stream was to be another one")
-        wait_for(lambda: all(p["entries"] for p in c.pools().values()), "blocks announced anew", 30)
+        # Connected again comes first, the look at what the stream has become a moment later.
+        wait_for(lambda: all(p["stream_created"] != created and p["entries"] for p in c.pools().values()),
+                 lambda: "another stream, and its blocks; replicas see %s, it was %s" % (
+                     {n: (p["stream_created"], p["entries"]) for n, p in c.pools().items()}, created), 30)
+        c.await_healthy(60)
+        created = c.pools()["f0"]["stream_created"]
         r.say("blocks again: %s" % {n: p["entries"] for n, p in c.pools().items()})
     pools = r.settle()
     r.check(validate.TerminatesOnce(r.requests()))
