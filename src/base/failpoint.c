@@ -12,12 +12,12 @@
 #define NAME_MAX_    64
 #define SLEEP_MAX_MS UINT64_C(3600000)
 
-enum action { CRASH, ERROR, SLEEP };
+enum action { CRASH, STOP, ERROR, SLEEP };
 
 struct point {
     char name[NAME_MAX_];
     enum action action;
-    bool counted; /* ERROR: `left` more times, else for ever */
+    bool counted; /* ERROR, STOP: `left` more times, else for ever */
     uint64_t left;
     unsigned sleep_ms; /* SLEEP */
 };
@@ -57,7 +57,18 @@ static bool starts_with(const char *s, size_t n, const char *prefix)
     return n >= strlen(prefix) && memcmp(s, prefix, strlen(prefix)) == 0;
 }
 
-/* crash | error | error*N | sleep(MS) */
+/* How often: nothing, which is for ever, or *N. */
+static int parse_count(const char *s, size_t n, struct point *ret)
+{
+    if (n == 0)
+        return 0;
+    ret->counted = true;
+    if (s[0] != '*' || jr_parse_u64(s + 1, n - 1, &ret->left) < 0 || ret->left == 0)
+        return JR_EINVAL;
+    return 0;
+}
+
+/* crash | stop | stop*N | error | error*N | sleep(MS) */
 static int parse_action(const char *s, size_t n, struct point *ret)
 {
     uint64_t v;
@@ -68,12 +79,11 @@ static int parse_action(const char *s, size_t n, struct point *ret)
     }
     if (starts_with(s, n, "error")) {
         ret->action = ERROR;
-        if (n == 5)
-            return 0;
-        ret->counted = true;
-        if (s[5] != '*' || jr_parse_u64(s + 6, n - 6, &ret->left) < 0 || ret->left == 0)
-            return JR_EINVAL;
-        return 0;
+        return parse_count(s + 5, n - 5, ret);
+    }
+    if (starts_with(s, n, "stop")) {
+        ret->action = STOP;
+        return parse_count(s + 4, n - 4, ret);
     }
     if (starts_with(s, n, "sleep(") && s[n - 1] == ')') {
         ret->action = SLEEP;
@@ -164,12 +174,17 @@ int jr_failpoint_hit(const char *name)
     }
     leave();
 
+    if (found.counted && found.left == 0)
+        return 0;
     switch (found.action) {
     case CRASH:
         (void)raise(SIGKILL); /* as the kernel's OOM killer would: no handler, no flush */
         return JR_EINTERNAL;
+    case STOP:
+        (void)raise(SIGSTOP); /* the whole process; goes on with SIGCONT */
+        return 0;
     case ERROR:
-        return found.counted && found.left == 0 ? 0 : JR_EIO;
+        return JR_EIO;
     case SLEEP:
         sleep_ms = atomic_load(&sleep_fn);
         if (sleep_ms)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Phase one of writing an object: its chunks. */
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/loop.h"
@@ -122,7 +123,8 @@ static int send_chunk(struct jr_upload *up, struct jr_errmsg *e)
     up->info.chunks++;
     up->info.size += up->chunk_n;
     up->chunk_n = 0;
-    return 0;
+    rv = JR_FAILPOINT("object.after_chunk");
+    return rv < 0 ? fail(up, jr_errmsg_set(e, rv, "upload: as the failpoint says")) : 0;
 }
 
 int jr_upload_write(struct jr_upload *upload, const void *p, size_t n, struct jr_errmsg *e)

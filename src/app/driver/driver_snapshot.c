@@ -250,7 +250,9 @@ static int upload_frames(struct write_job *w, struct jr_upload *upload)
 static int upload(struct write_job *w, struct jr_object_info *ret)
 {
     struct jr_upload *upload = NULL;
-    int err = jr_upload_begin(w->d->store, &upload, &w->e);
+    int err = JR_FAILPOINT("snapshot.before_upload");
+    if (err == 0)
+        err = jr_upload_begin(w->d->store, &upload, &w->e);
     if (err < 0)
         return err;
     err = upload_frames(w, upload);
@@ -291,8 +293,9 @@ static int verify(struct write_job *w, uint64_t revision)
                 back->digest_blocks == image->digest_blocks &&
                 back->digest_table == image->digest_table;
     jr_image_destroy(back);
-    return same ? 0
-                : jr_errmsg_set(&w->e, JR_ECORRUPT, "what was read back is not what was written");
+    if (!same)
+        return jr_errmsg_set(&w->e, JR_ECORRUPT, "what was read back is not what was written");
+    return JR_FAILPOINT("snapshot.after_verify");
 }
 
 /* Chunks that no meta names. Left behind, they only take room: the next leader collects them. */
@@ -388,7 +391,7 @@ static void run_record(struct jr_job *job)
     else if (err == 0)
         err = jr_js_kv_create(r->d->state, RECORD_KEY, b.p, b.n, &r->revision, &r->e);
     jr_buf_deinit(&b);
-    job->err = err;
+    job->err = err < 0 ? err : JR_FAILPOINT("snapshot.after_record");
 }
 
 static void done_record(struct jr_job *job)
@@ -468,11 +471,15 @@ static void run_purge(struct jr_job *job)
     struct purge_job *p = (struct purge_job *)(void *)job;
     job->err = foreign_floor(p);
     if (job->err == 0)
+        job->err = JR_FAILPOINT("purge.before");
+    if (job->err == 0)
         job->err = still_leading(p);
     uint64_t purged;
     if (job->err == 0 && p->floor > 1)
         job->err = jr_stream_purge_below(p->d->nats, p->d->stream, p->created_ns, p->floor, &purged,
                                          &p->e);
+    if (job->err == 0)
+        job->err = JR_FAILPOINT("purge.after");
 }
 
 static void done_purge(struct jr_job *job)

@@ -83,6 +83,26 @@ static void crashes_as_by_kill(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+static void stops_until_it_is_continued(void **state)
+{
+    int status = 0;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(jr_failpoint_set("p=stop*1"), 0);
+    pid = fork();
+    if (pid == 0) {
+        int first = JR_FAILPOINT("p");
+        int second = JR_FAILPOINT("p"); /* the count is over */
+        _exit(first == 0 && second == 0 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    assert_int_equal(kill(pid, SIGCONT), 0);
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void refuses_what_it_cannot_read(void **state)
 {
     static const char *const bad[] = {
@@ -100,6 +120,8 @@ static void refuses_what_it_cannot_read(void **state)
         "a=sleep(x)",
         "a=sleep(5) ",
         "a=crash2",
+        "a=stopx",
+        "a=stop*0",
         "b=error;a=bad",
         "a=sleep(99999999999)",
         "a=sleep(",
@@ -145,6 +167,7 @@ int main(void)
         cmocka_unit_test_setup(errors_for_ever_or_counted, fresh),
         cmocka_unit_test_setup(sleeps_through_the_host, fresh),
         cmocka_unit_test_setup(crashes_as_by_kill, fresh),
+        cmocka_unit_test_setup(stops_until_it_is_continued, fresh),
         cmocka_unit_test_setup(refuses_what_it_cannot_read, fresh),
         cmocka_unit_test_setup(threads_share_the_count, fresh),
     };
