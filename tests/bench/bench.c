@@ -31,6 +31,20 @@ static void print_number(const char *name, double value)
         printf("\"%s\":null,", name);
 }
 
+static double goal_of(const struct jr_bench_row *row)
+{
+    return row->most > 0 ? row->most : row->goal;
+}
+
+static bool reaches(const struct jr_bench_row *row, double ratio)
+{
+    if (row->most > 0)
+        return row->measured <= row->most;
+    if (!(row->goal > 0))
+        return true;
+    return row->less_is_better ? ratio > 0 && ratio <= row->goal : ratio >= row->goal;
+}
+
 /* ok: true, false, or null without a goal */
 static void print_json(const struct jr_bench_row *row, double ratio, const char *ok)
 {
@@ -43,7 +57,7 @@ static void print_json(const struct jr_bench_row *row, double ratio, const char 
         printf("\"against\":\"%s\",", against(row));
     else
         printf("\"against\":null,");
-    print_number("goal", row->goal);
+    print_number("goal", goal_of(row));
     printf("\"ok\":%s}\n", ok);
 }
 
@@ -66,18 +80,17 @@ static void print_line(const struct jr_bench *b, const struct jr_bench_row *row,
     print_cell(row->peer, 9);
     print_cell(row->floor, 9);
     print_cell(ratio, 7);
-    print_cell(row->goal, 6);
+    print_cell(goal_of(row), 6);
     printf("%s\n", words);
 }
 
 void jr_bench_add(struct jr_bench *b, const struct jr_bench_row *row)
 {
     double ratio = ratio_of(row);
-    bool ok = !(row->goal > 0) ||
-              (row->less_is_better ? ratio > 0 && ratio <= row->goal : ratio >= row->goal);
+    bool ok = reaches(row, ratio);
 
     if (b->json)
-        print_json(row, ratio, !(row->goal > 0) ? "null" : ok ? "true" : "false");
+        print_json(row, ratio, !(goal_of(row) > 0) ? "null" : ok ? "true" : "false");
     else
         print_line(b, row, ratio, ok ? "" : "  MISSED");
     (void)fflush(stdout);

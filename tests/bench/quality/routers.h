@@ -9,7 +9,7 @@
 #include "trace.h"
 
 #define Q_REPLICAS_MAX 8
-#define Q_WORKERS_MAX  64
+#define Q_WORKERS_MAX  512
 
 struct q_policy {
     const char *name;
