@@ -56,7 +56,7 @@ static const char *snapshot_due(struct jr_pool *p)
         return NULL;
     if (seq - newest >= p->config.snapshot_threshold)
         return "messages";
-    if (newest == 0 && p->stream_first > 1)
+    if (newest + 1 < p->stream_first)
         return "nothing covers what was purged";
     /* The clock of who wrote it may be ahead of ours: then it is new. */
     int64_t age_ms = newest ? (p->unix_ns - p->record.newest.created_ns) / 1000000 : 0;

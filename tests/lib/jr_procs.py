@@ -45,7 +45,7 @@ def wait_for(cond, what, timeout=30, every=0.02):
         if got:
             return got
         if time.monotonic() > end:
-            raise Failed("not within %g s: %s" % (timeout, what))
+            raise Failed("not within %g s: %s" % (timeout, what() if callable(what) else what))
         time.sleep(every)
 
 
@@ -192,12 +192,13 @@ def die_with_parent():
 class Proc:
     """One child. Further attributes (url, port, urls) are what its maker knows of it."""
 
-    def __init__(self, name, argv, log):
+    def __init__(self, name, argv, log, env=None):
         self.name, self.argv, self.log = name, [str(a) for a in argv], log
         # A session of its own keeps Ctrl-C of the terminal from it: it is stopped in order.
         with open(log, "ab") as out:
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out,
                                           stderr=out, start_new_session=True,
+                                          env={**os.environ, **(env or {})},
                                           preexec_fn=die_with_parent)
 
     @property
@@ -266,15 +267,15 @@ class Procs:
     def __exit__(self, *exc):
         self.close()
 
-    def start(self, name, argv):
+    def start(self, name, argv, env=None):
         if not os.path.exists(argv[0]):
             raise Failed("%s is missing: build it with ./dev build" % argv[0])
-        p = Proc(name, argv, os.path.join(self.folder, name + ".log"))
+        p = Proc(name, argv, os.path.join(self.folder, name + ".log"), env)
         self.all.append(p)
         return p
 
-    def start_jetrouter(self, name, command, **kw):
-        return self.start(name, [self.jetrouter, command] + options(kw))
+    def start_jetrouter(self, name, command, env=None, **kw):
+        return self.start(name, [self.jetrouter, command] + options(kw), env)
 
     def stop(self, proc, **kw):
         code = proc.stop(**kw)
@@ -332,11 +333,11 @@ class Procs:
         p.port, p.url = port, "http://127.0.0.1:%d" % port
         return p
 
-    def restart(self, proc):
-        """The same command again; its log goes on."""
+    def restart(self, proc, env=None):
+        """The same command again, without what was added to its environment; its log goes on."""
         if proc in self.all:
             self.all.remove(proc)
-        p = Proc(proc.name, proc.argv, proc.log)
+        p = Proc(proc.name, proc.argv, proc.log, env)
         for key, value in vars(proc).items():
             if key in ("port", "url", "urls"):
                 setattr(p, key, value)

@@ -178,6 +178,8 @@ static void done_info(struct jr_job *job)
     struct info_job *i = (struct info_job *)(void *)job;
     struct jr_driver *d = i->d;
     if (jr_driver_job_done(d)) {
+        if (job->err == JR_ENOTFOUND) /* deleted under us: another takes its place */
+            jr_driver_open(d);
         struct jr_event ev = {.type = JR_EV_STREAM_INFO};
         ev.u.stream.err = job->err;
         ev.u.stream.facts = i->facts;
