@@ -2,6 +2,7 @@
 /* The event stream: streams and buckets made, facts asked, messages read, decoded and fed. */
 #include "app/driver/driver_internal.h"
 
+#include "base/failpoint.h"
 #include "base/log.h"
 
 #include <pthread.h>
@@ -440,7 +441,9 @@ static void run_control(struct jr_job *job)
                          .last_subject_seq = last ? last->seq : 0};
     jr_stored_destroy(last);
     struct jr_pub_ack ack;
-    job->err = jr_js_publish(c->d->nats, &pub, &ack, &c->e);
+    job->err = JR_FAILPOINT("control.before_publish");
+    if (job->err == 0)
+        job->err = jr_js_publish(c->d->nats, &pub, &ack, &c->e);
 }
 
 static void done_control(struct jr_job *job)

@@ -36,21 +36,24 @@ AWAY = (OSError, ValueError, RuntimeError, KeyError)  # of a server that is not 
 
 class Link:
     """A TCP proxy to a port of 127.0.0.1. freeze() holds back what passes in a direction ("up" is to
-    the server), cut() ends all connections and takes no new ones, when(needle, call) runs call in
-    the pump before what holds the needle is passed up."""
+    the server), slow is how many seconds each 2 KiB from the server take, cut() ends all connections
+    and takes no new ones, when(needle, call) runs call in the pump before what holds the needle is
+    passed up."""
 
     def __init__(self, port):
-        self.target = port
+        self.target, self.slow = port, 0
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         self.url = "nats://127.0.0.1:%d" % self.port
         self.flow = threading.Condition()
         self.frozen, self.is_cut, self.closed = set(), False, False
         self.socks, self.watched = set(), None
+        self.closing = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
         self.closed = True
+        self.closing.set()
         self.server.close()
         self.cut()
 
@@ -72,9 +75,11 @@ class Link:
     def _pump(self, a, b, way):
         try:
             while True:
-                data = a.recv(65536)
+                data = a.recv(2048 if self.slow and way == "down" else 65536)
                 if not data:
                     break
+                if self.slow and way == "down":
+                    self.closing.wait(self.slow)
                 if way == "up" and self.watched and self.watched[0] in data:
                     call, self.watched = self.watched[1], None
                     call()
@@ -453,6 +458,20 @@ class LogTest(unittest.TestCase):
             seq = self.fill(each)
             self.written_down()
         return seq
+
+    def replaying(self, link, name="late"):
+        """A replica that is in the middle of its replay, over a link that was made slow."""
+        link.slow = 0.02
+        late = self.replica(name, url=link.url)
+
+        def inside():
+            status, text = jr.try_get(late.url + "/state")
+            p = json.loads(text)["pools"][0] if status == 200 else {}
+            return p.get("recovery_state") == "replay" and p["applied_seq"]
+        at = jr.wait_for(inside, "the middle of the replay")
+        self.assertLess(at, late.last_at_start)
+        self.assertEqual(jr.get(late.url + "/ready")[0], 503)
+        return late
 
     # ---- looking
 
