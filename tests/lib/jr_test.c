@@ -26,6 +26,18 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* A test that allocates without end is to fail, not to take the machine with it. The sanitizers map
+ * far more than they use. */
+#define TEST_MEMORY_MAX ((rlim_t)6 << 30)
+__attribute__((constructor)) static void limit_memory(void)
+{
+    struct rlimit limit = {TEST_MEMORY_MAX, TEST_MEMORY_MAX};
+
+    (void)setrlimit(RLIMIT_DATA, &limit);
+}
+#endif
+
 __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *fmt, ...)
 {
     va_list ap;
