@@ -3,25 +3,24 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/map.h"
-#include "core/blockmap.h"
+#include "core/live.h"
 #include <math.h>
 #include <string.h>
 
 #define NONE         UINT32_MAX
-#define FULL         (UINT32_C(1) << 16) /* weight of a block that counts 1 */
+#define FULL         JR_LIVE_FULL
 #define NS_PER_S     1e9
 #define PREFILL_MAX  1e6 /* seconds; sums of 2^20 of them fit */
-#define TABLE_MIN    64
 #define MEMBERS_MIN  16
 #define REQUESTS_MIN 64
 
 /* A booking. Those in prefill form a queue per member, oldest first; free ones a list by `next`. */
 struct request {
     uint64_t key;
-    uint64_t *hashes; /* owned */
     uint64_t prefill_tokens;
     uint64_t prefill_ns;
-    uint32_t n;
+    uint32_t n;    /* blocks of its prompt */
+    uint32_t tail; /* of them, in the tree */
     uint32_t member;
     uint32_t prev, next;
     uint32_t output;        /* blocks */
@@ -30,21 +29,14 @@ struct request {
     bool live;
 };
 
-struct live_block { /* slot of a member's table */
-    uint64_t prefix_hash;
-    uint32_t refs;   /* bookings that hold it; 0: free slot */
-    uint32_t weight; /* of FULL */
-};
-
+/* A cache line: a decision reads one for each member. */
 struct load {
-    struct live_block *slots;
-    uint64_t cap; /* 0 or a power of two */
-    uint64_t n;
     uint64_t weight; /* sum over live blocks and output blocks */
     uint64_t prefill_tokens;
     uint64_t prefill_ns;
     uint64_t turn_ms;   /* when the oldest prefill got its turn */
     uint64_t passed_ns; /* estimates of those that ended behind it since */
+    uint64_t oldest_ns; /* estimate of the oldest; 0 without one */
     uint32_t oldest, newest;
     uint32_t requests;
     uint32_t prefilling;
@@ -59,7 +51,7 @@ struct jr_active {
     uint32_t requests_used; /* ever */
     uint32_t free_head;
     uint32_t n;
-    uint64_t hash_bytes;
+    struct jr_live live;  /* the prompts of all */
     struct jr_map by_key; /* key -> index in requests */
 };
 
@@ -71,6 +63,7 @@ int jr_active_create(struct jr_mem *mem, struct jr_active **ret)
         return JR_ENOMEM;
     a->mem = mem;
     a->free_head = NONE;
+    jr_live_init(&a->live, mem);
     jr_map_init(&a->by_key, mem);
     *ret = a;
     return 0;
@@ -80,97 +73,11 @@ void jr_active_destroy(struct jr_active *a)
 {
     if (!a)
         return;
-    for (uint32_t i = 0; i < a->requests_used; i++) {
-        struct request *r = &a->requests[i];
-        if (r->live)
-            jr_mem_free(a->mem, r->hashes, r->n * sizeof *r->hashes);
-    }
-    for (uint32_t i = 0; i < a->loads_cap; i++)
-        jr_mem_free(a->mem, a->loads[i].slots, a->loads[i].cap * sizeof *a->loads[i].slots);
+    jr_live_deinit(&a->live);
     jr_mem_free(a->mem, a->loads, a->loads_cap * sizeof *a->loads);
     jr_mem_free(a->mem, a->requests, a->requests_cap * sizeof *a->requests);
     jr_map_deinit(&a->by_key);
     jr_mem_free(a->mem, a, sizeof *a);
-}
-
-/* ---- live blocks of one member --------------------------------------------------------------- */
-
-static uint64_t block_slot(const struct live_block *slots, uint64_t cap, uint64_t prefix_hash)
-{
-    uint64_t i = jr_blockmap_home(prefix_hash, cap);
-
-    while (slots[i].refs != 0 && slots[i].prefix_hash != prefix_hash)
-        i = (i + 1) & (cap - 1);
-    return i;
-}
-
-static int blocks_reserve(struct jr_mem *mem, struct load *l, uint64_t more)
-{
-    uint64_t cap = l->cap > 0 ? l->cap : TABLE_MIN / 2;
-    struct live_block *slots;
-
-    if ((l->n + more) * 4 <= l->cap * 3)
-        return 0;
-    do
-        cap *= 2;
-    while ((l->n + more) * 4 > cap * 3);
-    slots = jr_mem_zalloc(mem, cap * sizeof *slots);
-    if (!slots)
-        return JR_ENOMEM;
-    for (uint64_t i = 0; i < l->cap; i++) {
-        if (l->slots[i].refs != 0)
-            slots[block_slot(slots, cap, l->slots[i].prefix_hash)] = l->slots[i];
-    }
-    jr_mem_free(mem, l->slots, l->cap * sizeof *slots);
-    l->slots = slots;
-    l->cap = cap;
-    return 0;
-}
-
-static void block_weigh(struct load *l, struct live_block *b, uint32_t weight)
-{
-    l->weight += weight;
-    l->weight -= b->weight;
-    b->weight = weight;
-}
-
-/* A block that becomes shared counts whole again. Room was reserved. */
-static void block_take(struct load *l, uint64_t prefix_hash)
-{
-    struct live_block *b = &l->slots[block_slot(l->slots, l->cap, prefix_hash)];
-
-    if (b->refs == 0) {
-        *b = (struct live_block){.prefix_hash = prefix_hash};
-        l->n++;
-    }
-    b->refs++;
-    block_weigh(l, b, FULL);
-}
-
-static void block_del(struct load *l, uint64_t hole)
-{
-    uint64_t mask = l->cap - 1;
-
-    for (uint64_t i = (hole + 1) & mask; l->slots[i].refs != 0; i = (i + 1) & mask) {
-        uint64_t home = jr_blockmap_home(l->slots[i].prefix_hash, l->cap);
-        if (((i - home) & mask) >= ((i - hole) & mask)) {
-            l->slots[hole] = l->slots[i];
-            hole = i;
-        }
-    }
-    l->slots[hole].refs = 0;
-    l->n--;
-}
-
-static void block_give(struct load *l, uint64_t prefix_hash)
-{
-    uint64_t i = block_slot(l->slots, l->cap, prefix_hash);
-
-    JR_ASSERT(l->slots[i].refs > 0);
-    if (--l->slots[i].refs == 0) {
-        block_weigh(l, &l->slots[i], 0);
-        block_del(l, i);
-    }
 }
 
 /* ---- bookings -------------------------------------------------------------------------------- */
@@ -237,6 +144,7 @@ static void prefill_push(struct jr_active *a, uint32_t at, uint64_t now_ms)
     r->next = NONE;
     if (l->newest == NONE) {
         l->oldest = at;
+        l->oldest_ns = r->prefill_ns;
         l->turn_ms = now_ms;
     } else {
         a->requests[l->newest].next = at;
@@ -253,6 +161,7 @@ static void prefill_drop(struct jr_active *a, struct request *r, uint64_t now_ms
 
     if (r->prev == NONE) {
         l->oldest = r->next;
+        l->oldest_ns = r->next == NONE ? 0 : a->requests[r->next].prefill_ns;
         l->turn_ms = now_ms; /* of the one that is oldest now */
         l->passed_ns = 0;
     } else {
@@ -276,66 +185,52 @@ static uint64_t to_ns(double seconds)
 }
 
 /* Everything that may fail, so that the rest of an add cannot. */
-static int add_reserve(struct jr_active *a, const struct jr_active_booking *b,
-                       uint64_t **ret_hashes)
+static int add_reserve(struct jr_active *a, const struct jr_active_booking *b, uint32_t *ret_tail)
 {
-    uint64_t *hashes = NULL;
+    uint64_t *sum;
     int rv;
 
     rv = loads_reserve(a, b->member);
     if (rv == 0)
         rv = requests_reserve(a);
-    if (rv == 0)
-        rv = blocks_reserve(a->mem, &a->loads[b->member], b->n);
     if (rv < 0)
         return rv;
-    if (b->n > 0) {
-        hashes = jr_mem_alloc(a->mem, b->n * sizeof *hashes);
-        if (!hashes)
-            return JR_ENOMEM;
-        memcpy(hashes, b->prefix_hashes, b->n * sizeof *hashes);
-    }
+    sum = &a->loads[b->member].weight;
+    rv = jr_live_take(&a->live, b->member, b->prefix_hashes, b->n, sum, ret_tail);
+    if (rv < 0)
+        return rv;
     /* The number that request_take will give. */
     rv = jr_map_put(&a->by_key, b->key, a->free_head != NONE ? a->free_head : a->requests_used);
-    if (rv < 0) {
-        jr_mem_free(a->mem, hashes, b->n * sizeof *hashes);
-        return rv;
-    }
-    *ret_hashes = hashes;
-    return 0;
+    if (rv < 0)
+        jr_live_give(&a->live, b->member, *ret_tail, sum);
+    return rv;
 }
 
 int jr_active_add(struct jr_active *a, const struct jr_active_booking *b, uint64_t now_ms)
 {
-    uint64_t *hashes;
-    struct load *l;
-    uint32_t at;
+    uint32_t at, tail;
     int rv;
 
     if (b->member >= JR_WORKERS_MAX || b->n > JR_PROMPT_BLOCKS_MAX)
         return JR_ELIMIT;
     if (request_of(a, b->key))
         return JR_EEXIST;
-    rv = add_reserve(a, b, &hashes);
+    rv = add_reserve(a, b, &tail);
     if (rv < 0)
         return rv;
     at = request_take(a);
     a->requests[at] = (struct request){
         .key = b->key,
-        .hashes = hashes,
         .prefill_tokens = b->prefill_tokens,
         .prefill_ns = to_ns(b->prefill_seconds),
         .n = b->n,
+        .tail = tail,
         .member = b->member,
         .output_weight = FULL,
         .live = true,
     };
-    l = &a->loads[b->member];
-    for (uint32_t i = 0; i < b->n; i++)
-        block_take(l, hashes[i]);
-    l->requests++;
+    a->loads[b->member].requests++;
     prefill_push(a, at, now_ms);
-    a->hash_bytes += b->n * sizeof *hashes;
     a->n++;
     return 0;
 }
@@ -394,12 +289,8 @@ int jr_active_output_blocks(struct jr_active *a, uint64_t key, uint32_t total, d
     l->weight += (uint64_t)total * w;
     l->weight -= (uint64_t)r->output * r->output_weight;
     /* The end of the prompt that is this request's alone goes when it goes. */
-    for (uint32_t i = decays ? r->n : 0; i > 0; i--) {
-        struct live_block *b = &l->slots[block_slot(l->slots, l->cap, r->hashes[i - 1])];
-        if (b->refs != 1)
-            break;
-        block_weigh(l, b, w);
-    }
+    if (decays)
+        jr_live_weigh(&a->live, r->member, r->tail, w, &l->weight);
     r->output = total;
     r->output_weight = w;
     return 0;
@@ -417,12 +308,9 @@ int jr_active_free(struct jr_active *a, uint64_t key, uint64_t now_ms)
     l = &a->loads[r->member];
     if (!r->decoding)
         prefill_drop(a, r, now_ms);
-    for (uint32_t i = 0; i < r->n; i++)
-        block_give(l, r->hashes[i]);
+    jr_live_give(&a->live, r->member, r->tail, &l->weight);
     l->weight -= (uint64_t)r->output * r->output_weight;
     l->requests--;
-    a->hash_bytes -= r->n * sizeof *r->hashes;
-    jr_mem_free(a->mem, r->hashes, r->n * sizeof *r->hashes);
     *r = (struct request){.next = a->free_head};
     a->free_head = (uint32_t)at;
     a->n--;
@@ -431,17 +319,23 @@ int jr_active_free(struct jr_active *a, uint64_t key, uint64_t now_ms)
 
 /* ---- queries --------------------------------------------------------------------------------- */
 
-static double backlog(const struct jr_active *a, const struct load *l, uint64_t now_ms,
-                      double speed)
+/* Times and tokens fit in 63 bits, and from there a conversion is one instruction. */
+static inline double to_double(uint64_t v)
+{
+    return (double)(int64_t)v;
+}
+
+static inline double backlog(const struct load *l, uint64_t now_ms, double speed)
 {
     double sum, oldest, elapsed;
 
     if (l->oldest == NONE)
         return 0;
-    sum = speed * ((double)l->prefill_ns / NS_PER_S);
-    oldest = speed * ((double)a->requests[l->oldest].prefill_ns / NS_PER_S);
-    elapsed = now_ms > l->turn_ms ? (double)(now_ms - l->turn_ms) / 1000 : 0;
-    return fmax(fmax(sum - elapsed, sum - oldest), 0);
+    sum = speed * (to_double(l->prefill_ns) / NS_PER_S);
+    oldest = speed * (to_double(l->oldest_ns) / NS_PER_S);
+    elapsed = now_ms > l->turn_ms ? to_double(now_ms - l->turn_ms) / 1000 : 0;
+    sum -= elapsed < oldest ? elapsed : oldest;
+    return sum > 0 ? sum : 0;
 }
 
 void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms, double speed,
@@ -449,38 +343,28 @@ void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms,
 {
     const struct load *l;
 
-    memset(ret, 0, sizeof *ret);
-    if (member >= a->loads_cap)
+    if (member >= a->loads_cap) {
+        *ret = (struct jr_active_load){0};
         return;
+    }
     l = &a->loads[member];
     ret->requests = l->requests;
     ret->decoding = l->requests - l->prefilling;
     ret->active_blocks = (l->weight + FULL / 2) / FULL;
     ret->prefill_tokens = l->prefill_tokens;
-    ret->backlog_s = backlog(a, l, now_ms, speed);
-}
-
-static bool holds(const struct load *l, uint64_t prefix_hash)
-{
-    return l->slots[block_slot(l->slots, l->cap, prefix_hash)].refs > 0;
+    ret->backlog_s = backlog(l, now_ms, speed);
 }
 
 uint32_t jr_active_match(const struct jr_active *a, uint32_t member, const uint64_t *prefix_hashes,
                          uint32_t n)
 {
-    const struct load *l = member < a->loads_cap ? &a->loads[member] : NULL;
-    uint32_t lo = 1, hi = n;
+    return jr_live_match(&a->live, member, prefix_hashes, n);
+}
 
-    if (!l || l->n == 0 || n == 0 || !holds(l, prefix_hashes[0]))
-        return 0;
-    while (lo < hi) { /* lo blocks are held, hi + 1 are not */
-        uint32_t mid = lo + (hi - lo + 1) / 2;
-        if (holds(l, prefix_hashes[mid - 1]))
-            lo = mid;
-        else
-            hi = mid - 1;
-    }
-    return lo;
+void jr_active_match_all(const struct jr_active *a, const uint64_t *prefix_hashes, uint32_t n,
+                         uint32_t *depth)
+{
+    jr_live_match_all(&a->live, prefix_hashes, n, depth);
 }
 
 uint32_t jr_active_requests(const struct jr_active *a)
@@ -502,13 +386,9 @@ bool jr_active_get(const struct jr_active *a, uint64_t key, uint32_t *ret_member
 
 uint64_t jr_active_bytes(const struct jr_active *a)
 {
-    uint64_t bytes = sizeof *a + a->loads_cap * sizeof *a->loads +
-                     a->requests_cap * sizeof *a->requests + a->hash_bytes +
+    return sizeof *a + a->loads_cap * sizeof *a->loads +
+                     a->requests_cap * sizeof *a->requests + jr_live_bytes(&a->live) +
                      a->by_key.cap * (sizeof *a->by_key.slots + sizeof *a->by_key.used);
-
-    for (uint32_t i = 0; i < a->loads_cap; i++)
-        bytes += a->loads[i].cap * sizeof *a->loads[i].slots;
-    return bytes;
 }
 
 /* ---- self-check ------------------------------------------------------------------------------ */
@@ -516,32 +396,27 @@ uint64_t jr_active_bytes(const struct jr_active *a)
 static void check_load(const struct jr_active *a, uint32_t member)
 {
     const struct load *l = &a->loads[member];
-    uint64_t refs = 0, held = 0, weight = 0, tokens = 0, ns = 0, blocks = 0;
+    uint64_t weight = jr_live_sum(&a->live, member), tokens = 0, ns = 0;
     uint32_t requests = 0, queued = 0, last = NONE;
 
-    for (uint64_t i = 0; i < l->cap; i++) {
-        refs += l->slots[i].refs;
-        blocks += l->slots[i].refs > 0;
-        weight += l->slots[i].refs > 0 ? l->slots[i].weight : 0;
-    }
     for (uint32_t i = 0; i < a->requests_used; i++) {
         const struct request *r = &a->requests[i];
         if (!r->live || r->member != member)
             continue;
         requests++;
-        held += r->n;
         weight += (uint64_t)r->output * r->output_weight;
+        JR_ASSERT(jr_live_depth(&a->live, member, r->tail) == r->n);
     }
     for (uint32_t i = l->oldest; i != NONE; i = a->requests[i].next) {
         JR_ASSERT(a->requests[i].live && !a->requests[i].decoding && a->requests[i].prev == last);
+        JR_ASSERT(last != NONE || a->requests[i].prefill_ns == l->oldest_ns);
         tokens += a->requests[i].prefill_tokens;
         ns += a->requests[i].prefill_ns;
         queued++;
         last = i;
     }
     JR_ASSERT(last == l->newest && queued == l->prefilling && requests == l->requests);
-    JR_ASSERT(refs == held && blocks == l->n && weight == l->weight);
-    JR_ASSERT(tokens == l->prefill_tokens && ns == l->prefill_ns);
+    JR_ASSERT(weight == l->weight && tokens == l->prefill_tokens && ns == l->prefill_ns);
 }
 
 void jr_active_check(const struct jr_active *a)
@@ -551,6 +426,7 @@ void jr_active_check(const struct jr_active *a)
     for (uint32_t i = 0; i < a->requests_used; i++)
         live += a->requests[i].live;
     JR_ASSERT(live == a->n && live == a->by_key.n);
+    jr_live_check(&a->live);
     for (uint32_t i = 0; i < a->loads_cap; i++)
         check_load(a, i);
 }

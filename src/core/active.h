@@ -4,8 +4,8 @@
  *
  * A booking counts its prompt's blocks (a block that several bookings of one member share counts
  * once), its prefill tokens and estimated prefill seconds until the first token, then as decoding.
- * Output blocks count when the caller reports them. Work is proportional to the blocks of the
- * request; all sums are integers, so that they return to zero exactly. */
+ * Output blocks count when the caller reports them. Work is at most proportional to the blocks of
+ * the request (core/live.h); all sums are integers, so that they return to zero exactly. */
 #ifndef JR_CORE_ACTIVE_H
 #define JR_CORE_ACTIVE_H
 
@@ -63,10 +63,14 @@ struct jr_active_load {
  * got its turn: time spent can finish only the oldest until we hear of it. */
 void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms, double speed,
                     struct jr_active_load *ret);
-/* Longest prefix of these blocks that live bookings of the member hold. O(log n): bookings hold
- * whole prefixes. The member's new blocks of the request are n less this. */
+/* Longest prefix of these blocks that live bookings of the member hold. The member's new blocks of
+ * the request are n less this. */
 uint32_t jr_active_match(const struct jr_active *a, uint32_t member, const uint64_t *prefix_hashes,
                          uint32_t n);
+/* The same of every member in one walk: depth[member] for all that hold the first block, the others'
+ * is left as it is. Room for JR_WORKERS_MAX, or for as many members as bookings were added for. */
+void jr_active_match_all(const struct jr_active *a, const uint64_t *prefix_hashes, uint32_t n,
+                         uint32_t *depth);
 
 uint32_t jr_active_requests(const struct jr_active *a); /* of all members */
 /* A live booking: its member and whether its first token came. */
