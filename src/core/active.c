@@ -9,8 +9,8 @@
 
 #define NONE         UINT32_MAX
 #define FULL         JR_LIVE_FULL
-#define NS_PER_S     1e9
-#define PREFILL_MAX  1e6 /* seconds; sums of 2^20 of them fit */
+#define TICKS_PER_S  ((double)(UINT64_C(1) << 30)) /* a power of two: seconds are exact */
+#define PREFILL_MAX  1e6                           /* seconds; sums of 2^20 of them fit */
 #define MEMBERS_MIN  16
 #define REQUESTS_MIN 64
 
@@ -18,7 +18,7 @@
 struct request {
     uint64_t key;
     uint64_t prefill_tokens;
-    uint64_t prefill_ns;
+    uint64_t prefill_ticks;
     uint32_t n;    /* blocks of its prompt */
     uint32_t tail; /* of them, in the tree */
     uint32_t member;
@@ -29,14 +29,12 @@ struct request {
     bool live;
 };
 
-/* A cache line: a decision reads one for each member. */
 struct load {
     uint64_t weight; /* sum over live blocks and output blocks */
     uint64_t prefill_tokens;
-    uint64_t prefill_ns;
-    uint64_t turn_ms;   /* when the oldest prefill got its turn */
-    uint64_t passed_ns; /* estimates of those that ended behind it since */
-    uint64_t oldest_ns; /* estimate of the oldest; 0 without one */
+    uint64_t prefill_ticks;
+    uint64_t turn_ms;      /* when the oldest prefill got its turn */
+    uint64_t passed_ticks; /* estimates of those that ended behind it since */
     uint32_t oldest, newest;
     uint32_t requests;
     uint32_t prefilling;
@@ -45,7 +43,8 @@ struct load {
 struct jr_active {
     struct jr_mem *mem;
     struct load *loads; /* by member */
-    uint32_t loads_cap;
+    struct jr_active_pace *paces;
+    uint32_t loads_cap, paces_cap;
     struct request *requests;
     uint32_t requests_cap;
     uint32_t requests_used; /* ever */
@@ -74,6 +73,7 @@ void jr_active_destroy(struct jr_active *a)
     if (!a)
         return;
     jr_live_deinit(&a->live);
+    jr_mem_free(a->mem, a->paces, a->paces_cap * sizeof *a->paces);
     jr_mem_free(a->mem, a->loads, a->loads_cap * sizeof *a->loads);
     jr_mem_free(a->mem, a->requests, a->requests_cap * sizeof *a->requests);
     jr_map_deinit(&a->by_key);
@@ -82,22 +82,34 @@ void jr_active_destroy(struct jr_active *a)
 
 /* ---- bookings -------------------------------------------------------------------------------- */
 
+static int grow(struct jr_mem *mem, void **v, size_t size, uint32_t from, uint32_t to)
+{
+    char *bigger = jr_mem_realloc(mem, *v, from * size, to * size);
+
+    if (!bigger)
+        return JR_ENOMEM;
+    memset(bigger + from * size, 0, (to - from) * size);
+    *v = bigger;
+    return 0;
+}
+
 static int loads_reserve(struct jr_active *a, uint32_t member)
 {
     uint32_t cap = a->loads_cap > 0 ? a->loads_cap : MEMBERS_MIN;
-    struct load *loads;
 
     if (member < a->loads_cap)
         return 0;
     while (cap <= member)
         cap *= 2;
-    loads = jr_mem_realloc(a->mem, a->loads, a->loads_cap * sizeof *loads, cap * sizeof *loads);
-    if (!loads)
+    if (a->paces_cap < cap) {
+        if (grow(a->mem, (void **)&a->paces, sizeof *a->paces, a->paces_cap, cap) < 0)
+            return JR_ENOMEM;
+        a->paces_cap = cap;
+    }
+    if (grow(a->mem, (void **)&a->loads, sizeof *a->loads, a->loads_cap, cap) < 0)
         return JR_ENOMEM;
-    memset(loads + a->loads_cap, 0, (cap - a->loads_cap) * sizeof *loads);
     for (uint32_t i = a->loads_cap; i < cap; i++)
-        loads[i].oldest = loads[i].newest = NONE;
-    a->loads = loads;
+        a->loads[i].oldest = a->loads[i].newest = NONE;
     a->loads_cap = cap;
     return 0;
 }
@@ -135,6 +147,31 @@ static struct request *request_of(const struct jr_active *a, uint64_t key)
     return jr_map_get(&a->by_key, key, &i) ? &a->requests[i] : NULL;
 }
 
+/* Times and estimates fit in 63 bits, and from there a conversion is one instruction. */
+static inline double to_double(uint64_t v)
+{
+    return (double)(int64_t)v;
+}
+
+static inline double to_seconds(uint64_t ticks)
+{
+    return to_double(ticks) / TICKS_PER_S;
+}
+
+/* After any change of a load. */
+static void set_pace(struct jr_active *a, uint32_t member)
+{
+    const struct load *l = &a->loads[member];
+
+    a->paces[member] = (struct jr_active_pace){
+        .prefill_s = to_seconds(l->prefill_ticks),
+        .oldest_s = l->oldest == NONE ? 0 : to_seconds(a->requests[l->oldest].prefill_ticks),
+        .turn_ms = to_double(l->turn_ms),
+        .requests = l->requests,
+        .prefilling = l->prefilling,
+    };
+}
+
 static void prefill_push(struct jr_active *a, uint32_t at, uint64_t now_ms)
 {
     struct request *r = &a->requests[at];
@@ -144,7 +181,6 @@ static void prefill_push(struct jr_active *a, uint32_t at, uint64_t now_ms)
     r->next = NONE;
     if (l->newest == NONE) {
         l->oldest = at;
-        l->oldest_ns = r->prefill_ns;
         l->turn_ms = now_ms;
     } else {
         a->requests[l->newest].next = at;
@@ -152,7 +188,7 @@ static void prefill_push(struct jr_active *a, uint32_t at, uint64_t now_ms)
     l->newest = at;
     l->prefilling++;
     l->prefill_tokens += r->prefill_tokens;
-    l->prefill_ns += r->prefill_ns;
+    l->prefill_ticks += r->prefill_ticks;
 }
 
 static void prefill_drop(struct jr_active *a, struct request *r, uint64_t now_ms)
@@ -161,9 +197,8 @@ static void prefill_drop(struct jr_active *a, struct request *r, uint64_t now_ms
 
     if (r->prev == NONE) {
         l->oldest = r->next;
-        l->oldest_ns = r->next == NONE ? 0 : a->requests[r->next].prefill_ns;
         l->turn_ms = now_ms; /* of the one that is oldest now */
-        l->passed_ns = 0;
+        l->passed_ticks = 0;
     } else {
         a->requests[r->prev].next = r->next;
     }
@@ -173,15 +208,15 @@ static void prefill_drop(struct jr_active *a, struct request *r, uint64_t now_ms
         a->requests[r->next].prev = r->prev;
     l->prefilling--;
     l->prefill_tokens -= r->prefill_tokens;
-    l->prefill_ns -= r->prefill_ns;
+    l->prefill_ticks -= r->prefill_ticks;
     r->decoding = true;
 }
 
-static uint64_t to_ns(double seconds)
+static uint64_t to_ticks(double seconds)
 {
     if (!(seconds > 0)) /* NaN too */
         return 0;
-    return (uint64_t)(fmin(seconds, PREFILL_MAX) * NS_PER_S);
+    return (uint64_t)(fmin(seconds, PREFILL_MAX) * TICKS_PER_S);
 }
 
 /* Everything that may fail, so that the rest of an add cannot. */
@@ -222,7 +257,7 @@ int jr_active_add(struct jr_active *a, const struct jr_active_booking *b, uint64
     a->requests[at] = (struct request){
         .key = b->key,
         .prefill_tokens = b->prefill_tokens,
-        .prefill_ns = to_ns(b->prefill_seconds),
+        .prefill_ticks = to_ticks(b->prefill_seconds),
         .n = b->n,
         .tail = tail,
         .member = b->member,
@@ -231,6 +266,7 @@ int jr_active_add(struct jr_active *a, const struct jr_active_booking *b, uint64
     };
     a->loads[b->member].requests++;
     prefill_push(a, at, now_ms);
+    set_pace(a, b->member);
     a->n++;
     return 0;
 }
@@ -242,7 +278,7 @@ static struct jr_active_sample take_sample(const struct load *l, const struct re
 {
     struct jr_active_sample s = {.valid = now_ms >= l->turn_ms};
 
-    s.estimated_s = (double)(r->prefill_ns + l->passed_ns) / NS_PER_S;
+    s.estimated_s = (double)(r->prefill_ticks + l->passed_ticks) / TICKS_PER_S;
     s.taken_s = s.valid ? (double)(now_ms - l->turn_ms) / 1000 : 0;
     return s;
 }
@@ -260,8 +296,9 @@ int jr_active_first_token(struct jr_active *a, uint64_t key, uint64_t now_ms,
         if (r->prev == NONE)
             sample = take_sample(l, r, now_ms);
         else
-            l->passed_ns += r->prefill_ns;
+            l->passed_ticks += r->prefill_ticks;
         prefill_drop(a, r, now_ms);
+        set_pace(a, r->member);
     }
     if (ret_sample)
         *ret_sample = sample;
@@ -311,6 +348,7 @@ int jr_active_free(struct jr_active *a, uint64_t key, uint64_t now_ms)
     jr_live_give(&a->live, r->member, r->tail, &l->weight);
     l->weight -= (uint64_t)r->output * r->output_weight;
     l->requests--;
+    set_pace(a, r->member);
     *r = (struct request){.next = a->free_head};
     a->free_head = (uint32_t)at;
     a->n--;
@@ -319,23 +357,10 @@ int jr_active_free(struct jr_active *a, uint64_t key, uint64_t now_ms)
 
 /* ---- queries --------------------------------------------------------------------------------- */
 
-/* Times and tokens fit in 63 bits, and from there a conversion is one instruction. */
-static inline double to_double(uint64_t v)
+const struct jr_active_pace *jr_active_paces(const struct jr_active *a, uint32_t *ret_n)
 {
-    return (double)(int64_t)v;
-}
-
-static inline double backlog(const struct load *l, uint64_t now_ms, double speed)
-{
-    double sum, oldest, elapsed;
-
-    if (l->oldest == NONE)
-        return 0;
-    sum = speed * (to_double(l->prefill_ns) / NS_PER_S);
-    oldest = speed * (to_double(l->oldest_ns) / NS_PER_S);
-    elapsed = now_ms > l->turn_ms ? to_double(now_ms - l->turn_ms) / 1000 : 0;
-    sum -= elapsed < oldest ? elapsed : oldest;
-    return sum > 0 ? sum : 0;
+    *ret_n = a->loads_cap;
+    return a->paces;
 }
 
 void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms, double speed,
@@ -352,7 +377,7 @@ void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms,
     ret->decoding = l->requests - l->prefilling;
     ret->active_blocks = (l->weight + FULL / 2) / FULL;
     ret->prefill_tokens = l->prefill_tokens;
-    ret->backlog_s = backlog(l, now_ms, speed);
+    ret->backlog_s = jr_active_backlog(&a->paces[member], to_double(now_ms), speed);
 }
 
 uint32_t jr_active_match(const struct jr_active *a, uint32_t member, const uint64_t *prefix_hashes,
@@ -386,9 +411,9 @@ bool jr_active_get(const struct jr_active *a, uint64_t key, uint32_t *ret_member
 
 uint64_t jr_active_bytes(const struct jr_active *a)
 {
-    return sizeof *a + a->loads_cap * sizeof *a->loads +
-                     a->requests_cap * sizeof *a->requests + jr_live_bytes(&a->live) +
-                     a->by_key.cap * (sizeof *a->by_key.slots + sizeof *a->by_key.used);
+    return sizeof *a + a->loads_cap * sizeof *a->loads + a->paces_cap * sizeof *a->paces +
+           a->requests_cap * sizeof *a->requests + jr_live_bytes(&a->live) +
+           a->by_key.cap * (sizeof *a->by_key.slots + sizeof *a->by_key.used);
 }
 
 /* ---- self-check ------------------------------------------------------------------------------ */
@@ -396,7 +421,7 @@ uint64_t jr_active_bytes(const struct jr_active *a)
 static void check_load(const struct jr_active *a, uint32_t member)
 {
     const struct load *l = &a->loads[member];
-    uint64_t weight = jr_live_sum(&a->live, member), tokens = 0, ns = 0;
+    uint64_t weight = jr_live_sum(&a->live, member), tokens = 0, ticks = 0;
     uint32_t requests = 0, queued = 0, last = NONE;
 
     for (uint32_t i = 0; i < a->requests_used; i++) {
@@ -409,14 +434,13 @@ static void check_load(const struct jr_active *a, uint32_t member)
     }
     for (uint32_t i = l->oldest; i != NONE; i = a->requests[i].next) {
         JR_ASSERT(a->requests[i].live && !a->requests[i].decoding && a->requests[i].prev == last);
-        JR_ASSERT(last != NONE || a->requests[i].prefill_ns == l->oldest_ns);
         tokens += a->requests[i].prefill_tokens;
-        ns += a->requests[i].prefill_ns;
+        ticks += a->requests[i].prefill_ticks;
         queued++;
         last = i;
     }
     JR_ASSERT(last == l->newest && queued == l->prefilling && requests == l->requests);
-    JR_ASSERT(weight == l->weight && tokens == l->prefill_tokens && ns == l->prefill_ns);
+    JR_ASSERT(weight == l->weight && tokens == l->prefill_tokens && ticks == l->prefill_ticks);
 }
 
 void jr_active_check(const struct jr_active *a)

@@ -51,6 +51,27 @@ int jr_active_output_blocks(struct jr_active *a, uint64_t key, uint32_t total, d
 /* The booking ends; implies first_token without a sample. JR_ENOTFOUND. */
 int jr_active_free(struct jr_active *a, uint64_t key, uint64_t now_ms);
 
+/* What the backlog is made of, by member; seconds are estimates. Derived from integer sums, so that no
+ * rounding adds up. */
+struct jr_active_pace {
+    double prefill_s; /* of all whose first token has not come */
+    double oldest_s;  /* of the oldest of them */
+    double turn_ms;   /* when it got its turn */
+    uint32_t requests, prefilling;
+};
+/* Those of the members below *ret_n; others have no requests. Borrowed until the next add. */
+const struct jr_active_pace *jr_active_paces(const struct jr_active *a, uint32_t *ret_n);
+/*   Q = max(sum - elapsed, sum - oldest), estimates times speed, elapsed since the oldest prefill
+ * got its turn: time spent can finish only the oldest until we hear of it. */
+static inline double jr_active_backlog(const struct jr_active_pace *p, double now_ms, double speed)
+{
+    double elapsed = (now_ms - p->turn_ms) * 0.001, oldest = speed * p->oldest_s, q;
+
+    elapsed = elapsed > 0 ? elapsed : 0; /* a clock that goes back stands still */
+    q = speed * p->prefill_s - (elapsed < oldest ? elapsed : oldest);
+    return q > 0 ? q : 0;
+}
+
 struct jr_active_load {
     uint32_t requests;
     uint32_t decoding;      /* requests past their first token */
@@ -58,9 +79,7 @@ struct jr_active_load {
     uint64_t prefill_tokens;
     double backlog_s; /* Q of the cost in seconds */
 };
-/* Load of one member; zeros for one that never had a booking. speed is the learned factor.
- *   Q = max(sum - elapsed, sum - oldest), estimates times speed, elapsed since the oldest prefill
- * got its turn: time spent can finish only the oldest until we hear of it. */
+/* Load of one member; zeros for one that never had a booking. speed is the learned factor. */
 void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms, double speed,
                     struct jr_active_load *ret);
 /* Longest prefix of these blocks that live bookings of the member hold. The member's new blocks of

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/cost.h"
+#include "base/assert.h"
 #include <math.h>
 #include <string.h>
 
@@ -28,89 +29,149 @@ double jr_cost_prefill_s(const struct jr_cost_config *c, uint64_t uncached_token
     return c->linear_s * u + c->attention_s * u * (cached + u * 0.5);
 }
 
-/* Engines compute at least the last token, so the block it is in is never wholly cached. */
-static uint32_t believe_cached(const struct jr_cost_config *c, const struct jr_cost_request *r,
-                               const struct jr_candidate *k)
+/* Counts are far below 2^63, and from there a conversion is one instruction. */
+static inline double to_double(uint64_t v)
+{
+    return (double)(int64_t)v;
+}
+
+uint32_t jr_cost_cached_most(const struct jr_cost_config *c, const struct jr_cost_request *r)
+{
+    if (c->model != JR_COST_SECONDS)
+        return UINT32_MAX;
+    if (r->isl_tokens == 0)
+        return 0;
+    uint64_t most = (r->isl_tokens - 1) / r->block_size;
+    return most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+}
+
+static inline uint32_t believe_cached(const struct jr_cost_config *c, const struct jr_candidate *k,
+                                      uint32_t most)
 {
     uint32_t cached = k->overlap_blocks;
-    uint64_t most;
 
-    if (c->model != JR_COST_SECONDS)
-        return cached;
-    if (k->live_blocks > cached)
+    if (c->model == JR_COST_SECONDS && k->live_blocks > cached)
         cached = k->live_blocks;
-    most = r->isl_tokens > 0 ? (r->isl_tokens - 1) / r->block_size : 0;
-    return cached < most ? cached : (uint32_t)most;
+    return cached < most ? cached : most;
 }
 
-static void cost_seconds(const struct jr_cost_config *c, struct jr_candidate *k)
+double jr_cost_cached_s(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                        uint32_t cached_blocks)
 {
-    k->prefill_cost = (c->kappa + c->delta * k->decoding) * k->prefill_s;
-    k->load_cost = k->backlog_s + c->mu * k->decoding;
-}
+    uint64_t cached = (uint64_t)cached_blocks * r->block_size;
 
-static void cost_dynamo_1_0(const struct jr_cost_config *c, const struct jr_cost_request *r,
-                            struct jr_candidate *k)
-{
-    double tokens = (double)(k->prefill_tokens + k->uncached_tokens);
-
-    k->prefill_cost = c->overlap_weight * (tokens / r->block_size);
-    k->load_cost = (double)(k->active_blocks + k->new_blocks);
-}
-
-static void cost_dynamo_1_2(const struct jr_cost_config *c, const struct jr_cost_request *r,
-                            uint64_t prefill_min, struct jr_candidate *k)
-{
-    double request_blocks = ceil((double)r->isl_tokens / r->block_size);
-    double excess = (double)(k->prefill_tokens - prefill_min) / r->block_size;
-    double x = request_blocks > 0 ? excess / request_blocks : 0;
-    double raw = (double)(k->prefill_tokens + r->isl_tokens) / r->block_size;
-    double left = raw - c->credit / (1 + c->decay * x) * k->overlap_blocks;
-
-    k->prefill_cost = c->scale * (left > 0 ? left : 0);
-    k->load_cost = (double)(k->active_blocks + k->new_blocks) + c->request_weight * k->requests;
+    return jr_cost_prefill_s(c, r->isl_tokens > cached ? r->isl_tokens - cached : 0, cached);
 }
 
 static void estimate(const struct jr_cost_config *c, const struct jr_cost_request *r, double speed,
                      struct jr_candidate *k)
 {
-    uint64_t cached;
+    uint64_t cached = (uint64_t)k->cached_blocks * r->block_size;
 
-    k->cached_blocks = believe_cached(c, r, k);
-    cached = (uint64_t)k->cached_blocks * r->block_size;
     k->uncached_tokens = r->isl_tokens > cached ? r->isl_tokens - cached : 0;
-    k->estimate_s = jr_cost_prefill_s(c, k->uncached_tokens, cached);
+    k->estimate_s = jr_cost_cached_s(c, r, k->cached_blocks);
     k->prefill_s = speed * k->estimate_s;
+}
+
+/* Most candidates hold as much of the prompt as the one before: nothing, or what all hold. */
+static void estimate_all(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                         double speed, struct jr_candidate *v, uint32_t n)
+{
+    uint32_t most = jr_cost_cached_most(c, r);
+
+    for (uint32_t i = 0; i < n; i++) {
+        v[i].cached_blocks = believe_cached(c, &v[i], most);
+        v[i].probability = 0;
+        if (i > 0 && v[i].cached_blocks == v[i - 1].cached_blocks) {
+            v[i].uncached_tokens = v[i - 1].uncached_tokens;
+            v[i].estimate_s = v[i - 1].estimate_s;
+            v[i].prefill_s = v[i - 1].prefill_s;
+        } else {
+            estimate(c, r, speed, &v[i]);
+        }
+    }
+}
+
+static inline void sum_up(struct jr_candidate *k, double prefill, double load)
+{
+    k->prefill_cost = prefill;
+    k->load_cost = load;
+    k->cost = prefill + load;
+}
+
+static void cost_seconds(const struct jr_cost_config *c, double prefill_weight,
+                         struct jr_candidate *v, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct jr_candidate *k = &v[i];
+        double weight = prefill_weight * (c->kappa + c->delta * k->decoding);
+        sum_up(k, weight * k->prefill_s, k->backlog_s + c->mu * k->decoding);
+    }
+}
+
+static void cost_dynamo_1_0(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                            double prefill_weight, struct jr_candidate *v, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct jr_candidate *k = &v[i];
+        double blocks = to_double(k->prefill_tokens + k->uncached_tokens) / r->block_size;
+        sum_up(k, prefill_weight * c->overlap_weight * blocks,
+               to_double(k->active_blocks + k->new_blocks));
+    }
+}
+
+static uint64_t least_prefill(const struct jr_candidate *v, uint32_t n)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t i = 0; i < n; i++)
+        least = v[i].prefill_tokens < least ? v[i].prefill_tokens : least;
+    return least;
+}
+
+/* The credit of a block there. */
+static double credit_of(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                        const struct jr_candidate *k, uint64_t prefill_min)
+{
+    double request_blocks = ceil(to_double(r->isl_tokens) / r->block_size);
+    double excess = to_double(k->prefill_tokens - prefill_min) / r->block_size;
+
+    return c->credit / (1 + c->decay * (request_blocks > 0 ? excess / request_blocks : 0));
+}
+
+static void cost_dynamo_1_2(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                            double prefill_weight, struct jr_candidate *v, uint32_t n)
+{
+    uint64_t prefill_min = c->decay > 0 ? least_prefill(v, n) : 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct jr_candidate *k = &v[i];
+        double raw = to_double(k->prefill_tokens + r->isl_tokens) / r->block_size;
+        double credit = c->decay > 0 ? credit_of(c, r, k, prefill_min) : c->credit;
+        double left = raw - credit * k->overlap_blocks;
+        sum_up(k, prefill_weight * c->scale * (left > 0 ? left : 0),
+               to_double(k->active_blocks + k->new_blocks) + c->request_weight * k->requests);
+    }
 }
 
 void jr_cost_eval(const struct jr_cost_config *c, const struct jr_cost_request *r, double speed,
                   struct jr_candidate *candidates, uint32_t n)
 {
-    uint64_t prefill_min = UINT64_MAX;
+    double prefill_weight = r->no_prefill ? 0 : 1;
 
-    for (uint32_t i = 0; i < n; i++) {
-        if (candidates[i].prefill_tokens < prefill_min)
-            prefill_min = candidates[i].prefill_tokens;
+    estimate_all(c, r, speed, candidates, n);
+    switch (c->model) {
+    case JR_COST_SECONDS:
+        cost_seconds(c, prefill_weight, candidates, n);
+        return;
+    case JR_COST_DYNAMO_1_0:
+        cost_dynamo_1_0(c, r, prefill_weight, candidates, n);
+        return;
+    case JR_COST_DYNAMO_1_2:
+        cost_dynamo_1_2(c, r, prefill_weight, candidates, n);
+        return;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        struct jr_candidate *k = &candidates[i];
-        estimate(c, r, speed, k);
-        switch (c->model) {
-        case JR_COST_SECONDS:
-            cost_seconds(c, k);
-            break;
-        case JR_COST_DYNAMO_1_0:
-            cost_dynamo_1_0(c, r, k);
-            break;
-        case JR_COST_DYNAMO_1_2:
-            cost_dynamo_1_2(c, r, prefill_min, k);
-            break;
-        }
-        if (r->no_prefill)
-            k->prefill_cost = 0;
-        k->cost = k->prefill_cost + k->load_cost;
-        k->probability = 0;
-    }
+    JR_IMPOSSIBLE("unknown cost model");
 }
 
 static bool plausible(double seconds)

@@ -42,9 +42,9 @@ struct jr_candidate {
     uint32_t member;
     uint32_t dp_rank;
     uint64_t worker_id;
-    uint64_t indexed_blocks; /* entries of the member in the index, for ties */
+    uint64_t indexed_blocks; /* entries of the member in the index, for ties; else it may be 0 */
     uint32_t overlap_blocks; /* index score */
-    uint32_t live_blocks;    /* jr_active_match */
+    uint32_t live_blocks;    /* jr_active_match_all */
     uint64_t prefill_tokens; /* there now */
     uint64_t active_blocks;  /* there now */
     uint32_t new_blocks;     /* of this request, not live there */
@@ -62,12 +62,20 @@ struct jr_candidate {
     double probability; /* set by selection */
 };
 
-/* Fills the out fields of all candidates but probability. speed is jr_speed_factor(). */
+/* Fills the out fields of all candidates; probability is 0. speed is jr_speed_factor(). Candidates do
+ * not see each other, but where decay is set. */
 void jr_cost_eval(const struct jr_cost_config *c, const struct jr_cost_request *r, double speed,
                   struct jr_candidate *candidates, uint32_t n);
 /* Estimated prefill seconds without the speed factor. */
 double jr_cost_prefill_s(const struct jr_cost_config *c, uint64_t uncached_tokens,
                          uint64_t cached_tokens);
+
+/* The same of a request with so many blocks cached. */
+double jr_cost_cached_s(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                        uint32_t cached_blocks);
+/* Blocks that may be cached at all. Engines compute at least the last token, so the block it is in is
+ * never wholly cached; Dynamo's formulas do not know that. */
+uint32_t jr_cost_cached_most(const struct jr_cost_config *c, const struct jr_cost_request *r);
 
 /* How fast the fleet is: time taken over time estimated of about the last 200 prefills (each new
  * one lets the older ones count 0.5 % less). Plain data: it travels between replicas as it is. */

@@ -486,8 +486,7 @@ uint64_t jr_live_sum(const struct jr_live *t, uint32_t member)
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < t->used; i++) {
-        const struct jr_live_holder *h =
-            t->runs[i].array ? holder_find(&t->runs[i], member) : NULL;
+        const struct jr_live_holder *h = t->runs[i].array ? holder_find(&t->runs[i], member) : NULL;
         sum += h ? (uint64_t)t->runs[i].n * h->weight : 0;
     }
     return sum;

@@ -65,6 +65,9 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_index_match_deinit(&p->match_approx);
     jr_approx_destroy(p->approx);
     jr_map_deinit(&p->reannounced);
+    jr_arr_free(&p->mem, &p->seats);
+    jr_arr_free(&p->mem, &p->seat_words);
+    jr_arr_free(&p->mem, &p->by_member);
     jr_arr_free(&p->mem, &p->candidates);
     jr_arr_free(&p->mem, &p->records);
     jr_arr_free(&p->mem, &p->scratch_hashes);
@@ -206,7 +209,9 @@ static void after(struct jr_pool *p, enum jr_event_type type)
         jr_pool_members_tick(p);
         jr_pool_queue_tick(p);
     }
-    if (p->recheck || may_make_room(type))
+    if (jr_pool_seats_update(p) < 0)
+        p->recheck = true; /* the next step finds memory for them, or fails */
+    else if (p->recheck || may_make_room(type))
         jr_pool_queue_run(p);
     jr_pool_sync_tick(p);
     jr_pool_judge_ready(p);
@@ -227,7 +232,9 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
     p->now_ms = event->now_ms;
     if (event->unix_ns)
         p->unix_ns = event->unix_ns;
-    int err = dispatch(p, event);
+    int err = jr_pool_seats_update(p);
+    if (err == 0)
+        err = dispatch(p, event);
     if (err == 0)
         after(p, event->type);
     p->out = NULL;

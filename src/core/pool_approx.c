@@ -22,17 +22,6 @@ int jr_pool_match(struct jr_pool *p, const uint64_t *prefix, uint32_t n)
     return err;
 }
 
-uint32_t jr_pool_overlap(const struct jr_pool *p, const struct jr_worker *w, uint32_t i)
-{
-    uint32_t member = w->members[i];
-    uint32_t held = 0, believed = 0;
-    if (jr_pool_credited(p, w, i))
-        held = jr_index_match_blocks(&p->match, member);
-    if (p->approx && w->state == JR_WORKER_LIVE)
-        believed = jr_index_match_blocks(&p->match_approx, member);
-    return held > believed ? held : believed;
-}
-
 const struct jr_index *jr_pool_index(const struct jr_pool *p)
 {
     return p->config.approximate && p->approx ? jr_approx_index(p->approx) : p->state->index;

@@ -5,7 +5,8 @@
  *     pool.c           the door: create, step, tick, deadline
  *     pool_recovery.c  how the state is come by and kept: recovery, history checks, log messages
  *     pool_members.c   leases, probes, WorkerGone, re-announcements
- *     pool_route.c     requests: candidates, choice, booking, progress
+ *     pool_weigh.c     candidates of a request and their costs
+ *     pool_route.c     requests: choice, booking, progress
  *     pool_queue.c     requests that wait for a worker with room
  *     pool_approx.c    what is believed to be cached from decisions alone
  *     pool_sync.c      our deltas and bases; the peers' batches
@@ -31,9 +32,21 @@
 
 /* What was found when candidates for a request were looked for, in (worker, rank) pairs. */
 struct jr_look {
-    uint32_t eligible;   /* candidates */
-    uint32_t overloaded; /* they would be, were they not above a busy threshold */
-    uint32_t with_room;  /* candidates below the queue threshold */
+    uint32_t eligible;       /* candidates */
+    uint32_t overloaded;     /* they would be, were they not above a busy threshold */
+    uint32_t with_room;      /* candidates below the queue threshold */
+    uint64_t least_uncached; /* tokens, of the candidate that has to compute the least */
+};
+
+/* What a decision needs to know of a (worker, rank) that requests may go to. */
+struct jr_seat {
+    uint64_t worker_id;
+    double prefill_capacity;
+    double kv_blocks; /* 0: unknown */
+    uint32_t member;
+    uint32_t dp_rank;
+    bool live;     /* what is believed of it counts */
+    bool credited; /* so does what the index says */
 };
 
 struct jr_waiting {
@@ -68,7 +81,17 @@ struct jr_pool {
     struct jr_approx *approx;           /* NULL: nothing is believed without events */
     struct jr_index_match match_approx; /* of the same prompt */
     struct {
-        JR_ARR_FIELDS(struct jr_candidate);
+        JR_ARR_FIELDS(struct jr_seat); /* by worker id, then as the lease lists the ranks */
+    } seats;
+    uint64_t seats_made_at, seats_turn; /* workers.changes and state->turns then */
+    struct {
+        JR_ARR_FIELDS(uint32_t); /* a word a seat; see pool_weigh.c */
+    } seat_words;
+    struct {
+        JR_ARR_FIELDS(uint32_t); /* see pool_weigh.c; n is not used */
+    } by_member;
+    struct {
+        JR_ARR_FIELDS(struct jr_candidate); /* all, or only the best where nobody asks for more */
     } candidates;
     struct {
         JR_ARR_FIELDS(uint64_t);
@@ -179,22 +202,33 @@ void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy);
 void jr_pool_members_tick(struct jr_pool *p);
 void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank);
 bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
+/* Is what the log says of a member of the incarnation that its lease names (0: any)? */
+bool jr_pool_incarnation_fits(const struct jr_pool *p, uint32_t member, uint64_t named);
 bool jr_pool_workers_announced(const struct jr_pool *p);
 bool jr_pool_peer_holds_state(const struct jr_pool *p);
 uint32_t jr_pool_block_size(const struct jr_pool *p);
+
+/* pool_weigh.c */
+/* Brings the seats up to date. JR_ENOMEM: they are not. */
+JR_MUST_CHECK int jr_pool_seats_update(struct jr_pool *p);
+/* Who could take it now, without weighing them. */
+void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
+/* Fills the candidates with their costs, or with the best of them alone when that is all that matters;
+ * look counts all. JR_EBUSY (all overloaded), JR_ENOTFOUND (the pinned one is
+ * not there), JR_ENOWORKER, JR_ENOMEM. */
+int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
+bool jr_pool_override_is_valid(const struct jr_route_override *o);
+bool jr_pool_tracks_prefill(const struct jr_pool *p, const struct jr_route *r);
+bool jr_pool_assumes_reuse(const struct jr_pool *p, const struct jr_route *r);
 
 /* pool_route.c */
 int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r);
 void jr_pool_on_first_token(struct jr_pool *p, uint64_t id);
 void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens);
 void jr_pool_on_finish(struct jr_pool *p, uint64_t id);
-/* Who could take it now, without weighing them. */
-void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
-/* Fills the candidates with their costs. JR_EBUSY (all overloaded), JR_ENOTFOUND (the pinned one is
- * not there), JR_ENOWORKER, JR_ENOMEM. */
-int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
 /* Chooses one of the candidates, books and decides: as jr_pool_weigh, and JR_EINVAL. */
-int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_waiting *waited);
+int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look,
+                  const struct jr_waiting *waited);
 /* why NULL: what the error says. */
 void jr_pool_reject(struct jr_pool *p, const struct jr_route *r, int err, const char *why);
 
@@ -205,8 +239,8 @@ bool jr_pool_queue_on(const struct jr_pool *p);
 /* Must a request that was just weighed wait? */
 bool jr_pool_queue_must_wait(const struct jr_pool *p, const struct jr_route *r,
                              const struct jr_look *look);
-/* Copies the request. JR_ELIMIT: full; JR_EEXIST, JR_ENOMEM. The candidates are those of r. */
-int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r);
+/* Copies the request. JR_ELIMIT: full; JR_EEXIST, JR_ENOMEM. look is what weighing r found. */
+int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look);
 bool jr_pool_queue_cancel(struct jr_pool *p, uint64_t id);
 /* Lets go whom it can. */
 void jr_pool_queue_run(struct jr_pool *p);
@@ -215,11 +249,8 @@ void jr_pool_queue_view(const struct jr_pool *p, struct jr_queue_view *ret);
 
 /* pool_approx.c */
 JR_MUST_CHECK int jr_pool_approx_init(struct jr_pool *p);
-/* Scores of a prompt by events and by belief, for jr_pool_overlap. */
+/* Scores of a prompt, by events and by belief. */
 JR_MUST_CHECK int jr_pool_match(struct jr_pool *p, const uint64_t *prefix, uint32_t n);
-/* Blocks of that prompt that rank i of a worker holds: the more of what events say and what is
- * believed. */
-uint32_t jr_pool_overlap(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
 /* What /state and metrics speak of: the log's, or in approximate mode what is believed. */
 const struct jr_index *jr_pool_index(const struct jr_pool *p);
 /* Blocks it holds in all; by belief where there are no events. */

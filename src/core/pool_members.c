@@ -20,16 +20,17 @@ uint32_t jr_pool_block_size(const struct jr_pool *p)
     return p->config.approximate && !p->config.durable ? JR_BLOCK_SIZE_DEFAULT : 0;
 }
 
+bool jr_pool_incarnation_fits(const struct jr_pool *p, uint32_t member, uint64_t named)
+{
+    const struct jr_state_rank *r = jr_state_rank(p->state, member);
+    return r && (named == 0 || named == r->incarnation);
+}
+
 /* Its index entries count: the lease is listed and the log's incarnation is the lease's. */
 bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i)
 {
-    if (w->state != JR_WORKER_LIVE)
-        return false;
-    const struct jr_state_rank *r = jr_state_rank(p->state, w->members[i]);
-    if (!r)
-        return false;
     uint64_t named = i < w->lease.n_ranks ? w->lease.ranks[i].incarnation : 0;
-    return named == 0 || named == r->incarnation;
+    return w->state == JR_WORKER_LIVE && jr_pool_incarnation_fits(p, w->members[i], named);
 }
 
 static bool is_in(const uint64_t *ids, uint32_t n, uint64_t id)
@@ -78,8 +79,8 @@ int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e)
         struct jr_worker *w = p->workers.v[i];
         uint64_t id = w->lease.worker_id;
         if (!is_listed(e->u.members.workers, e->u.members.n_workers, id))
-            jr_workers_unlist(w, is_in(e->u.members.removed, e->u.members.n_removed, id),
-                              p->now_ms);
+            jr_workers_unlist(&p->workers, w,
+                              is_in(e->u.members.removed, e->u.members.n_removed, id), p->now_ms);
     }
     p->listed_at_ms = p->now_ms;
     return jr_replicas_list(&p->replicas, e->u.members.replicas, e->u.members.n_replicas,
@@ -90,7 +91,7 @@ void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy)
 {
     struct jr_worker *w = jr_workers_find(&p->workers, worker_id);
     if (w)
-        jr_workers_probed(w, healthy, p->now_ms);
+        jr_workers_probed(&p->workers, w, healthy, p->now_ms);
 }
 
 void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank)

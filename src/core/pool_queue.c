@@ -109,23 +109,13 @@ static struct jr_waiting *copy_request(struct jr_pool *p, const struct jr_route 
     return w;
 }
 
-/* Of the candidate that has to compute the least. */
-static uint64_t least_uncached(const struct jr_pool *p)
-{
-    uint64_t least = UINT64_MAX;
-    for (uint32_t i = 0; i < p->candidates.n; i++)
-        if (p->candidates.v[i].uncached_tokens < least)
-            least = p->candidates.v[i].uncached_tokens;
-    return least;
-}
-
-int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r)
+int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look)
 {
     struct jr_queue_entry e = {
         .id = r->id,
         .strict_priority = r->strict_priority,
         .score = jr_queue_score(p->config.queue_policy, r->priority_jump_s,
-                                (double)p->now_ms / 1000, least_uncached(p)),
+                                (double)p->now_ms / 1000, look->least_uncached),
         .at_ms = p->now_ms,
     };
     struct jr_waiting *w = copy_request(p, r);
@@ -185,7 +175,7 @@ static void let_go(struct jr_pool *p, uint64_t id)
     struct jr_look look;
     int err = jr_pool_weigh(p, &w->route, &look);
     if (err == 0)
-        err = jr_pool_admit(p, &w->route, w);
+        err = jr_pool_admit(p, &w->route, &look, w);
     if (err < 0)
         jr_pool_reject(p, &w->route, err, NULL);
     free_waiting(p, w);

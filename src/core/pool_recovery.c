@@ -48,6 +48,7 @@ static void replace_state(struct jr_pool *p, struct jr_state *fresh)
     jr_pool_snapshot_abort(p);
     jr_state_destroy(p->state);
     p->state = fresh;
+    p->workers.changes++; /* whose index entries count is another matter now */
     p->n.recoveries++;
 }
 

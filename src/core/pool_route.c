@@ -1,228 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request's way through the pool: candidates, choice, booking, progress, end. */
+/* A request's way through the pool: choice, booking, progress, end. pool_weigh.c has what goes
+ * before. */
 #include "core/pool_internal.h"
 
 #include <math.h>
 #include <string.h>
-
-static bool in_list(const uint64_t *ids, uint32_t n, uint64_t id)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (ids[i] == id)
-            return true;
-    return false;
-}
-
-static bool may_take(const struct jr_worker *w, const struct jr_route *r)
-{
-    if (w->state == JR_WORKER_DOWN || !w->lease.url[0])
-        return false;
-    uint64_t id = w->lease.worker_id;
-    if (in_list(r->exclude, r->n_exclude, id))
-        return false;
-    return r->n_allowed == 0 || in_list(r->allowed, r->n_allowed, id);
-}
-
-/* ---------------------------------------------------------------- load and thresholds */
-
-/* Tokens of one step of the worker; Dynamo's number where it says none. */
-static double prefill_capacity(const struct jr_worker *w)
-{
-    return w->lease.max_batched_tokens ? (double)w->lease.max_batched_tokens : 10e6;
-}
-
-static bool is_overloaded(const struct jr_pool *p, const struct jr_worker *w,
-                          const struct jr_active_load *load)
-{
-    const struct jr_busy_limits *b = &p->config.busy;
-    double tokens = (double)load->prefill_tokens, frac = b->prefill_frac;
-    double total = (double)w->lease.total_kv_blocks;
-    if (b->has_prefill_tokens && b->prefill_tokens >= 0 && tokens > b->prefill_tokens)
-        return true;
-    if (b->has_prefill_frac && frac >= 0 && tokens > floor(frac * prefill_capacity(w)))
-        return true;
-    return b->has_decode_blocks && b->decode_blocks >= 0 && total > 0 &&
-           (double)load->active_blocks > b->decode_blocks * total;
-}
-
-static bool has_room(const struct jr_pool *p, const struct jr_worker *w,
-                     const struct jr_active_load *load)
-{
-    return !jr_pool_queue_on(p) ||
-           (double)load->prefill_tokens <= p->config.queue_threshold * prefill_capacity(w);
-}
-
-/* Is the rank a candidate? */
-static bool judge(const struct jr_pool *p, const struct jr_worker *w,
-                  const struct jr_active_load *load, struct jr_look *look)
-{
-    if (is_overloaded(p, w, load)) {
-        look->overloaded++;
-        return false;
-    }
-    look->eligible++;
-    look->with_room += has_room(p, w, load);
-    return true;
-}
-
-static bool rank_fits(const struct jr_pool *p, const struct jr_worker *w, uint32_t i,
-                      const struct jr_route *r)
-{
-    return !r->has_pin || !r->has_pin_rank || p->members.v[w->members[i]].dp_rank == r->pin_rank;
-}
-
-/* Walks the workers a request may go to: all that may take it, or the pinned one. */
-static const struct jr_worker *next_worker(const struct jr_pool *p, const struct jr_route *r,
-                                           uint32_t *pos)
-{
-    if (r->has_pin) {
-        const struct jr_worker *w = *pos == 0 ? jr_workers_find(&p->workers, r->pin_worker) : NULL;
-        *pos = 1;
-        return w && may_take(w, r) ? w : NULL;
-    }
-    while (*pos < p->workers.n) {
-        const struct jr_worker *w = p->workers.v[(*pos)++];
-        if (may_take(w, r))
-            return w;
-    }
-    return NULL;
-}
-
-void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
-{
-    double speed = jr_speed_factor(&p->speed);
-    const struct jr_worker *w;
-    *ret = (struct jr_look){0};
-    for (uint32_t pos = 0; (w = next_worker(p, r, &pos));) {
-        for (uint32_t i = 0; i < w->n_members; i++) {
-            struct jr_active_load load;
-            if (!rank_fits(p, w, i, r))
-                continue;
-            jr_active_load(p->active, w->members[i], p->now_ms, speed, &load);
-            (void)judge(p, w, &load, ret);
-        }
-    }
-}
-
-/* ---------------------------------------------------------------- candidates */
-
-static void fill(struct jr_pool *p, const struct jr_worker *w, uint32_t i, const struct jr_route *r,
-                 const struct jr_active_load *load, struct jr_candidate *c)
-{
-    uint32_t member = w->members[i];
-    *c = (struct jr_candidate){
-        .member = member,
-        .dp_rank = p->members.v[member].dp_rank,
-        .worker_id = w->lease.worker_id,
-        .indexed_blocks = jr_pool_blocks_held(p, member),
-        .overlap_blocks = jr_pool_overlap(p, w, i),
-        .live_blocks = jr_active_match(p->active, member, r->prefix, r->n_prefix),
-        .prefill_tokens = load->prefill_tokens,
-        .active_blocks = load->active_blocks,
-        .requests = load->requests,
-        .decoding = load->decoding,
-        .backlog_s = load->backlog_s,
-    };
-    c->new_blocks = r->n_prefix - c->live_blocks;
-}
-
-/* Somebody else than the pinned one could. */
-static bool anybody(const struct jr_pool *p, const struct jr_route *r)
-{
-    struct jr_route free_choice = *r;
-    free_choice.has_pin = false;
-    uint32_t pos = 0;
-    return next_worker(p, &free_choice, &pos) != NULL;
-}
-
-/* All (worker, rank) pairs that may take it, in the order of worker ids. */
-static int gather(struct jr_pool *p, const struct jr_route *r, struct jr_look *look)
-{
-    double speed = jr_speed_factor(&p->speed);
-    const struct jr_worker *w;
-    *look = (struct jr_look){0};
-    p->candidates.n = 0;
-    for (uint32_t pos = 0; (w = next_worker(p, r, &pos));) {
-        int err = jr_arr_reserve(&p->mem, &p->candidates, w->n_members, JR_WORKERS_MAX);
-        if (err < 0)
-            return err;
-        for (uint32_t i = 0; i < w->n_members; i++) {
-            struct jr_active_load load;
-            if (!rank_fits(p, w, i, r))
-                continue;
-            jr_active_load(p->active, w->members[i], p->now_ms, speed, &load);
-            if (judge(p, w, &load, look))
-                fill(p, w, i, r, &load, &p->candidates.v[p->candidates.n++]);
-        }
-    }
-    if (p->candidates.n)
-        return 0;
-    if (look->overloaded)
-        return JR_EBUSY;
-    return r->has_pin && anybody(p, r) ? JR_ENOTFOUND : JR_ENOWORKER;
-}
-
-/* ---------------------------------------------------------------- per-request overrides */
-
-static bool is_amount(bool has, double v)
-{
-    return !has || (v >= 0 && isfinite(v));
-}
-
-static bool override_is_valid(const struct jr_route_override *o)
-{
-    return is_amount(o->has_overlap_weight, o->overlap_weight) &&
-           is_amount(o->has_credit, o->credit) && is_amount(o->has_scale, o->scale) &&
-           is_amount(o->has_temperature, o->temperature);
-}
-
-static bool tracks_prefill(const struct jr_pool *p, const struct jr_route *r)
-{
-    const struct jr_route_override *o = &r->override;
-    return o->has_track_prefill_tokens ? o->track_prefill_tokens : !p->config.ignore_prefill_tokens;
-}
-
-static bool assumes_reuse(const struct jr_pool *p, const struct jr_route *r)
-{
-    const struct jr_route_override *o = &r->override;
-    return o->has_assume_kv_reuse ? o->assume_kv_reuse : p->config.assume_kv_reuse;
-}
-
-/* The weight of v1.0 means the scale in the later formula, and 0 also takes the credit away; the
- * new names win. */
-static struct jr_cost_config cost_of(const struct jr_pool *p, const struct jr_route *r)
-{
-    struct jr_cost_config c = p->config.cost;
-    const struct jr_route_override *o = &r->override;
-    if (o->has_overlap_weight) {
-        c.overlap_weight = c.scale = o->overlap_weight;
-        if (!(o->overlap_weight > 0))
-            c.credit = 0;
-    }
-    if (o->has_credit)
-        c.credit = o->credit;
-    if (o->has_scale)
-        c.scale = o->scale;
-    return c;
-}
-
-int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
-{
-    int err = jr_pool_match(p, r->prefix, r->n_prefix);
-    if (err == 0)
-        err = gather(p, r, ret);
-    if (err < 0)
-        return err;
-    uint32_t block_size = jr_pool_block_size(p);
-    struct jr_cost_request cr = {
-        .isl_tokens = r->tokens,
-        .block_size = block_size ? block_size : 1,
-        .no_prefill = !tracks_prefill(p, r),
-    };
-    struct jr_cost_config cost = cost_of(p, r);
-    jr_cost_eval(&cost, &cr, jr_speed_factor(&p->speed), p->candidates.v, p->candidates.n);
-    return 0;
-}
 
 static int choose(struct jr_pool *p, const struct jr_route *r, uint32_t *ret)
 {
@@ -294,7 +76,7 @@ static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_bo
         return 0;
     b->n_blocks = r->n_prefix;
     b->blocks = r->prefix;
-    if (assumes_reuse(p, r))
+    if (jr_pool_assumes_reuse(p, r))
         return 0;
     p->scratch_hashes.n = 0;
     int err = jr_arr_reserve(&p->mem, &p->scratch_hashes, r->n_prefix, JR_PROMPT_BLOCKS_MAX);
@@ -308,7 +90,7 @@ static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_bo
 
 static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c)
 {
-    bool prefill = tracks_prefill(p, r);
+    bool prefill = jr_pool_tracks_prefill(p, r);
     uint64_t tokens = prefill ? c->uncached_tokens : 0;
     struct jr_booking b = {
         .request = r->id,
@@ -346,7 +128,7 @@ static void keep_record(struct jr_pool *p, struct jr_decision *d)
 }
 
 static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c,
-                   const struct jr_waiting *waited)
+                   const struct jr_look *look, const struct jr_waiting *waited)
 {
     const struct jr_worker *w = jr_workers_find(&p->workers, c->worker_id);
     struct jr_action *a = jr_pool_act(p, JR_ACT_DECIDE);
@@ -359,7 +141,7 @@ static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_
         .url = w->lease.url,
         .model = w->lease.model,
         .overlap_blocks = c->overlap_blocks,
-        .candidates = p->candidates.n,
+        .candidates = look->eligible,
         .cost = c->cost,
         .waited = waited != NULL,
         .waited_ms = waited ? p->now_ms - waited->since_ms : 0,
@@ -371,29 +153,30 @@ static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_
     p->n.prompt_blocks += r->n_prefix;
 }
 
-int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_waiting *waited)
+int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look,
+                  const struct jr_waiting *waited)
 {
     uint32_t at = 0;
     int err = choose(p, r, &at);
     if (err == 0 && !r->query_only)
         err = book(p, r, &p->candidates.v[at]);
     if (err == 0)
-        decide(p, r, &p->candidates.v[at], waited);
+        decide(p, r, &p->candidates.v[at], look, waited);
     return err;
 }
 
 int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
 {
     struct jr_look look;
-    if (!override_is_valid(&r->override)) {
+    if (!jr_pool_override_is_valid(&r->override)) {
         jr_pool_reject(p, r, JR_EINVAL, "an override must be a finite number and not negative");
         return 0;
     }
     int err = jr_pool_weigh(p, r, &look);
     if (err == 0 && jr_pool_queue_must_wait(p, r, &look))
-        err = jr_pool_queue_put(p, r);
+        err = jr_pool_queue_put(p, r, &look);
     else if (err == 0)
-        err = jr_pool_admit(p, r, NULL);
+        err = jr_pool_admit(p, r, &look, NULL);
     if (err == JR_ENOMEM)
         return err;
     if (err == JR_ELIMIT)

@@ -9,9 +9,8 @@ uint64_t jr_select_tie_key(uint64_t last_block, uint64_t worker_id, uint32_t dp_
     return dp_rank == 0 ? key : jr_mix64(key + dp_rank);
 }
 
-/* Total order of candidates with the same cost, so that the order of the array never matters. */
-static bool hash_before(const struct jr_candidate *a, const struct jr_candidate *b,
-                        uint64_t last_block)
+bool jr_select_before(const struct jr_candidate *a, const struct jr_candidate *b,
+                      uint64_t last_block)
 {
     uint64_t key_a, key_b;
 
@@ -32,7 +31,7 @@ static uint32_t best_by_hash(const struct jr_candidate *v, uint32_t n, uint64_t 
 
     for (uint32_t i = 1; i < n; i++) {
         if (v[i].cost < v[best].cost ||
-            (v[i].cost == v[best].cost && hash_before(&v[i], &v[best], last_block)))
+            (v[i].cost == v[best].cost && jr_select_before(&v[i], &v[best], last_block)))
             best = i;
     }
     return best;
@@ -108,8 +107,7 @@ int jr_select_cost(const struct jr_select_config *c, struct jr_candidate *candid
         *ret = best_by_hash(candidates, n, last_block);
     else
         *ret = best_by_draw(candidates, n, c->tie == JR_TIE_TREE_SIZE, rng);
-    for (uint32_t i = 0; i < n; i++)
-        candidates[i].probability = i == *ret ? 1 : 0;
+    candidates[*ret].probability = 1;
     return 0;
 }
 
@@ -177,7 +175,8 @@ int jr_select_direct(const struct jr_candidate *candidates, uint32_t n, uint64_t
         if (k->worker_id != worker_id || (has_rank && k->dp_rank != dp_rank))
             continue;
         if (best == n || k->cost < candidates[best].cost ||
-            (k->cost == candidates[best].cost && hash_before(k, &candidates[best], last_block)))
+            (k->cost == candidates[best].cost &&
+             jr_select_before(k, &candidates[best], last_block)))
             best = i;
     }
     if (best == n)

@@ -20,8 +20,8 @@ struct jr_select_config {
     double temperature; /* 0: the minimum; else softmax over range-normalised costs */
 };
 
-/* By cost (jr_cost_eval was called). Sets `probability` of every candidate: with temperature 0 it
- * is 1 for the chosen. last_block is the prefix hash of the request's last block, 0 when it has
+/* By cost (jr_cost_eval was called, which makes every `probability` 0). Sets that of every candidate,
+ * or with temperature 0 makes it 1 for the chosen. last_block is the prefix hash of the request's last block, 0 when it has
  * none. rng may be NULL when temperature is 0 and tie is JR_TIE_HASH. */
 JR_MUST_CHECK int jr_select_cost(const struct jr_select_config *c, struct jr_candidate *candidates,
                                  uint32_t n, uint64_t last_block, struct jr_rng *rng,
@@ -31,6 +31,11 @@ JR_MUST_CHECK int jr_select_cost(const struct jr_select_config *c, struct jr_can
 void jr_select_softmax(struct jr_candidate *candidates, uint32_t n, double temperature);
 /* mix64(last_block ^ worker_id), mixed with the rank unless it is 0. */
 uint64_t jr_select_tie_key(uint64_t last_block, uint64_t worker_id, uint32_t dp_rank);
+
+/* JR_TIE_HASH: total order of candidates with the same cost, so that the order of the array never
+ * matters. */
+bool jr_select_before(const struct jr_candidate *a, const struct jr_candidate *b,
+                      uint64_t last_block);
 
 /* The plain modes. Round-robin counts in *counter. Least-loaded and power-of-two count requests. */
 JR_MUST_CHECK int jr_select_round_robin(uint32_t n, uint64_t *counter, uint32_t *ret);

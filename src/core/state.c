@@ -39,6 +39,7 @@ static void drop_rank(struct jr_state *s, uint32_t member)
     jr_index_clear(s->index, member);
     jr_index_drop_member(s->index, member);
     s->ranks.v[member] = (struct jr_state_rank){0};
+    s->turns++;
     s->n_ranks--;
     jr_members_unref(s->members, member);
 }
@@ -95,6 +96,7 @@ int jr_state_make_rank(struct jr_state *s, uint64_t worker_id, uint32_t dp_rank,
         return JR_ENOMEM;
     }
     s->ranks.v[m] = (struct jr_state_rank){.present = true};
+    s->turns++;
     s->n_ranks++;
     *ret = m;
     return 0;
@@ -202,6 +204,7 @@ static int apply_begin(struct jr_state *s, const struct jr_kv_batch *batch, uint
     jr_index_clear(s->index, member);
     struct jr_state_rank *r = rank_of(s, member);
     r->incarnation = batch->incarnation;
+    s->turns++;
     r->waiting = false;
     r->has_id = true;
     r->newest_id = batch->first_id - 1;

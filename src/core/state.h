@@ -51,6 +51,7 @@ struct jr_state {
         JR_ARR_FIELDS(struct jr_state_rank); /* by member */
     } ranks;
     uint32_t n_ranks; /* present rows */
+    uint64_t turns;   /* changes of which rows there are, and of whose incarnation */
     struct jr_pool_params params;
     struct jr_epoch epoch;
     char reset_token[64];

@@ -108,6 +108,7 @@ int jr_workers_list(struct jr_workers *ws, const struct jr_worker_lease *lease, 
             jr_workers_remove(ws, lease->worker_id);
         return err;
     }
+    ws->changes++;
     w->lease = *lease;
     w->listed = !is_static;
     w->removed = false;
@@ -132,8 +133,9 @@ int jr_workers_ghost(struct jr_workers *ws, uint64_t worker_id, uint64_t now_ms)
     return 0;
 }
 
-void jr_workers_unlist(struct jr_worker *w, bool removed, uint64_t now_ms)
+void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed, uint64_t now_ms)
 {
+    ws->changes++;
     w->removed = w->removed || removed;
     if (w->removed)
         w->state = JR_WORKER_DOWN;
@@ -145,10 +147,11 @@ void jr_workers_unlist(struct jr_worker *w, bool removed, uint64_t now_ms)
     w->probe_at_ms = now_ms;
 }
 
-void jr_workers_probed(struct jr_worker *w, bool healthy, uint64_t now_ms)
+void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms)
 {
     if (w->listed)
         return;
+    ws->changes++;
     w->unhealthy = !healthy;
     if (!healthy || w->removed)
         w->state = JR_WORKER_DOWN;
@@ -162,6 +165,7 @@ void jr_workers_remove(struct jr_workers *ws, uint64_t worker_id)
     uint32_t at = position(ws, worker_id);
     if (at == ws->n || ws->v[at]->lease.worker_id != worker_id)
         return;
+    ws->changes++;
     free_worker(ws, ws->v[at]);
     memmove(ws->v + at, ws->v + at + 1, (ws->n - at - 1) * sizeof *ws->v);
     ws->n--;

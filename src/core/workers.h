@@ -38,6 +38,7 @@ struct jr_workers {
     JR_ARR_FIELDS(
         struct jr_worker *); /* owned; sorted by worker id, so that walks are the same everywhere */
     uint64_t refused;        /* leases that were not taken */
+    uint64_t changes;        /* calls that may have changed what follows from the registry */
 };
 
 void jr_workers_init(struct jr_workers *ws, struct jr_mem *mem, struct jr_members *members);
@@ -51,8 +52,8 @@ JR_MUST_CHECK int jr_workers_list(struct jr_workers *ws, const struct jr_worker_
 /* The log speaks of a worker nobody listed: a ghost without url, DOWN, until WorkerGone ends it. */
 JR_MUST_CHECK int jr_workers_ghost(struct jr_workers *ws, uint64_t worker_id, uint64_t now_ms);
 /* A re-list in which it was missing. */
-void jr_workers_unlist(struct jr_worker *w, bool removed, uint64_t now_ms);
-void jr_workers_probed(struct jr_worker *w, bool healthy, uint64_t now_ms);
+void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed, uint64_t now_ms);
+void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms);
 void jr_workers_remove(struct jr_workers *ws, uint64_t worker_id);
 
 #endif

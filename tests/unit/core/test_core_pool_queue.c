@@ -568,7 +568,7 @@ static void test_output_blocks_decay(void **state)
         request(&fx, JR_EV_OUTPUT, 1, 128); /* longer than was said */
         (void)load_of(&fx, 1, &blocks);
         assert_int_equal(blocks, track ? 0 : 2);
-        route(&fx, (struct jr_route){.id = 2, .tokens = 16, .prefix = prefix + 1, .n_prefix = 1});
+        route(&fx, (struct jr_route){.id = 2, .tokens = 16, .prefix = prefix, .n_prefix = 1});
         request(&fx, JR_EV_OUTPUT, 2, 32);
         (void)load_of(&fx, 1, &blocks);
         assert_int_equal(blocks, track ? 3 : 2); /* one prompt block shared: whole again */

@@ -49,16 +49,16 @@ static void test_states(void **state)
     rig_init(&r);
     struct jr_worker *w = list(&r, 5, 2, 100);
     assert_int_equal(w->state, JR_WORKER_LIVE);
-    jr_workers_probed(w, false, 150); /* a listed one is not judged by probes */
+    jr_workers_probed(&r.ws, w, false, 150); /* a listed one is not judged by probes */
     assert_int_equal(w->state, JR_WORKER_LIVE);
-    jr_workers_unlist(w, false, 200);
+    jr_workers_unlist(&r.ws, w, false, 200);
     assert_int_equal(w->state, JR_WORKER_STALE);
     assert_int_equal(w->probe_at_ms, 200);
-    jr_workers_unlist(w, false, 300);
+    jr_workers_unlist(&r.ws, w, false, 300);
     assert_int_equal(w->unlisted_at_ms, 200); /* when it was first missed */
-    jr_workers_probed(w, false, 310);
+    jr_workers_probed(&r.ws, w, false, 310);
     assert_int_equal(w->state, JR_WORKER_DOWN);
-    jr_workers_probed(w, true, 320);
+    jr_workers_probed(&r.ws, w, true, 320);
     assert_int_equal(w->state, JR_WORKER_STALE);
     assert_ptr_equal(list(&r, 5, 2, 400), w);
     assert_int_equal(w->state, JR_WORKER_LIVE);
@@ -72,10 +72,10 @@ static void test_removed_is_down_at_once(void **state)
     struct rig r;
     rig_init(&r);
     struct jr_worker *w = list(&r, 5, 1, 100);
-    jr_workers_unlist(w, false, 200);
-    jr_workers_unlist(w, true, 300); /* the word that it was on purpose comes later */
+    jr_workers_unlist(&r.ws, w, false, 200);
+    jr_workers_unlist(&r.ws, w, true, 300); /* the word that it was on purpose comes later */
     assert_int_equal(w->state, JR_WORKER_DOWN);
-    jr_workers_probed(w, true, 310);
+    jr_workers_probed(&r.ws, w, true, 310);
     assert_int_equal(w->state, JR_WORKER_DOWN);
     assert_false(list(&r, 5, 1, 400)->removed);
     rig_deinit(&r);

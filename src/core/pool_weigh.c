@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a request would cost on each worker. All that a decision needs to know of the workers
+ * themselves lies in a row of seats, made anew when the registry has changed; what it needs to know
+ * of a prompt is scattered by member beforehand, so that the walk over the seats searches nothing. */
+#include "core/pool_internal.h"
+
+#include "base/assert.h"
+
+#include <math.h>
+#include <string.h>
+
+#define PART 32 /* candidates weighed at once, while they are in the nearest cache */
+
+/* ---------------------------------------------------------------- seats */
+
+static double prefill_capacity(const struct jr_worker_lease *lease)
+{
+    return lease->max_batched_tokens ? (double)lease->max_batched_tokens : 10e6; /* Dynamo's */
+}
+
+/* A word a seat is all that the quick way reads of most of them. */
+#define SEAT_CREDITED (UINT32_C(1) << 31)
+#define SEAT_LIVE     (UINT32_C(1) << 30)
+#define SEAT_MEMBER   (SEAT_LIVE - 1)
+_Static_assert(JR_WORKERS_MAX <= SEAT_MEMBER, "a member fits beside the marks");
+
+static void add_seats(struct jr_pool *p, const struct jr_worker *w)
+{
+    for (uint32_t i = 0; i < w->n_members; i++) {
+        const struct jr_seat s = {
+            .worker_id = w->lease.worker_id,
+            .prefill_capacity = prefill_capacity(&w->lease),
+            .kv_blocks = (double)w->lease.total_kv_blocks,
+            .member = w->members[i],
+            .dp_rank = p->members.v[w->members[i]].dp_rank,
+            .live = w->state == JR_WORKER_LIVE,
+            .credited = jr_pool_credited(p, w, i),
+        };
+        p->seats.v[p->seats.n++] = s;
+        p->seat_words.v[p->seat_words.n++] =
+            s.member | (s.live ? SEAT_LIVE : 0) | (s.credited ? SEAT_CREDITED : 0);
+    }
+}
+
+int jr_pool_seats_update(struct jr_pool *p)
+{
+    if (p->seats_made_at == p->workers.changes && p->seats_turn == p->state->turns)
+        return 0;
+    p->seats.n = p->seat_words.n = 0;
+    p->seats_made_at = UINT64_MAX; /* should memory not last */
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        const struct jr_worker *w = p->workers.v[i];
+        if (w->state == JR_WORKER_DOWN || !w->lease.url[0])
+            continue;
+        int err = jr_arr_reserve(&p->mem, &p->seats, w->n_members, JR_WORKERS_MAX);
+        if (err == 0)
+            err = jr_arr_reserve(&p->mem, &p->seat_words, w->n_members, JR_WORKERS_MAX);
+        if (err < 0)
+            return err;
+        add_seats(p, w);
+    }
+    p->seats_made_at = p->workers.changes;
+    p->seats_turn = p->state->turns;
+    return 0;
+}
+
+static bool in_list(const uint64_t *ids, uint32_t n, uint64_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+static bool may_take(const struct jr_seat *s, const struct jr_route *r)
+{
+    if (r->n_exclude && in_list(r->exclude, r->n_exclude, s->worker_id))
+        return false;
+    return r->n_allowed == 0 || in_list(r->allowed, r->n_allowed, s->worker_id);
+}
+
+/* First seat whose worker id is not below. */
+static uint32_t seat_place(const struct jr_pool *p, uint64_t worker_id)
+{
+    uint32_t lo = 0, hi = p->seats.n;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (p->seats.v[mid].worker_id < worker_id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* Walks the seats a request may go to, in the order of worker ids: those that may take it, or the
+ * pinned worker's. *pos is 0 at first. */
+static const struct jr_seat *next_seat(const struct jr_pool *p, const struct jr_route *r,
+                                       uint32_t *pos)
+{
+    if (r->has_pin && *pos == 0)
+        *pos = seat_place(p, r->pin_worker);
+    while (*pos < p->seats.n) {
+        const struct jr_seat *s = &p->seats.v[(*pos)++];
+        if (r->has_pin && s->worker_id != r->pin_worker)
+            return NULL;
+        if (r->has_pin && r->has_pin_rank && s->dp_rank != r->pin_rank)
+            continue;
+        if (may_take(s, r))
+            return s;
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- load and thresholds */
+
+static bool is_overloaded(const struct jr_pool *p, const struct jr_seat *s,
+                          const struct jr_active_load *load)
+{
+    const struct jr_busy_limits *b = &p->config.busy;
+    double tokens = (double)load->prefill_tokens, frac = b->prefill_frac;
+    if (b->has_prefill_tokens && b->prefill_tokens >= 0 && tokens > b->prefill_tokens)
+        return true;
+    if (b->has_prefill_frac && frac >= 0 && tokens > floor(frac * s->prefill_capacity))
+        return true;
+    return b->has_decode_blocks && b->decode_blocks >= 0 && s->kv_blocks > 0 &&
+           (double)load->active_blocks > b->decode_blocks * s->kv_blocks;
+}
+
+static bool has_room(const struct jr_pool *p, const struct jr_seat *s,
+                     const struct jr_active_load *load)
+{
+    return !jr_pool_queue_on(p) ||
+           (double)load->prefill_tokens <= p->config.queue_threshold * s->prefill_capacity;
+}
+
+/* Is the seat a candidate? */
+static bool judge(const struct jr_pool *p, const struct jr_seat *s,
+                  const struct jr_active_load *load, struct jr_look *look)
+{
+    if (is_overloaded(p, s, load)) {
+        look->overloaded++;
+        return false;
+    }
+    look->eligible++;
+    look->with_room += has_room(p, s, load);
+    return true;
+}
+
+void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
+{
+    double speed = jr_speed_factor(&p->speed);
+    const struct jr_seat *s;
+    *ret = (struct jr_look){0};
+    for (uint32_t pos = 0; (s = next_seat(p, r, &pos));) {
+        struct jr_active_load load;
+        jr_active_load(p->active, s->member, p->now_ms, speed, &load);
+        (void)judge(p, s, &load, ret);
+    }
+}
+
+/* ---------------------------------------------------------------- candidates */
+
+/* Blocks of the prompt by member: by events, by belief, by live requests. */
+struct known {
+    uint32_t *held, *believed, *live;
+};
+
+static int know(struct jr_pool *p, const struct jr_route *r, struct known *ret)
+{
+    uint32_t n = p->members.n;
+    p->by_member.n = 0;
+    int err = jr_arr_reserve(&p->mem, &p->by_member, 3 * n, 3 * JR_WORKERS_MAX);
+    if (err < 0)
+        return err;
+    *ret = (struct known){p->by_member.v, p->by_member.v + n, p->by_member.v + 2 * (size_t)n};
+    if (n)
+        memset(p->by_member.v, 0, 3 * (size_t)n * sizeof *p->by_member.v);
+    for (uint32_t i = 0; i < p->match.n; i++)
+        ret->held[p->match.v[i].member] = p->match.v[i].blocks;
+    for (uint32_t i = 0; p->approx && i < p->match_approx.n; i++)
+        ret->believed[p->match_approx.v[i].member] = p->match_approx.v[i].blocks;
+    jr_active_match_all(p->active, r->prefix, r->n_prefix, ret->live);
+    return 0;
+}
+
+/* The more of what events say, when they are the worker's, and what is believed. */
+static inline uint32_t overlap_of(const struct known *k, uint32_t member, bool live, bool credited)
+{
+    uint32_t held = credited ? k->held[member] : 0;
+    uint32_t believed = live ? k->believed[member] : 0;
+    return held > believed ? held : believed;
+}
+
+static void fill(const struct jr_seat *s, const struct jr_route *r, const struct known *known,
+                 const struct jr_active_load *load, struct jr_candidate *c)
+{
+    c->member = s->member;
+    c->dp_rank = s->dp_rank;
+    c->worker_id = s->worker_id;
+    c->indexed_blocks = 0; /* see break_ties */
+    c->overlap_blocks = overlap_of(known, s->member, s->live, s->credited);
+    c->live_blocks = known->live[s->member];
+    c->new_blocks = r->n_prefix - c->live_blocks;
+    c->prefill_tokens = load->prefill_tokens;
+    c->active_blocks = load->active_blocks;
+    c->requests = load->requests;
+    c->decoding = load->decoding;
+    c->backlog_s = load->backlog_s;
+}
+
+/* Somebody else than the pinned one could. */
+static bool anybody(const struct jr_pool *p, const struct jr_route *r)
+{
+    struct jr_route free_choice = *r;
+    free_choice.has_pin = false;
+    uint32_t pos = 0;
+    return next_seat(p, &free_choice, &pos) != NULL;
+}
+
+/* ---------------------------------------------------------------- per-request overrides */
+
+static bool is_amount(bool has, double v)
+{
+    return !has || (v >= 0 && isfinite(v));
+}
+
+bool jr_pool_override_is_valid(const struct jr_route_override *o)
+{
+    return is_amount(o->has_overlap_weight, o->overlap_weight) &&
+           is_amount(o->has_credit, o->credit) && is_amount(o->has_scale, o->scale) &&
+           is_amount(o->has_temperature, o->temperature);
+}
+
+bool jr_pool_tracks_prefill(const struct jr_pool *p, const struct jr_route *r)
+{
+    const struct jr_route_override *o = &r->override;
+    return o->has_track_prefill_tokens ? o->track_prefill_tokens : !p->config.ignore_prefill_tokens;
+}
+
+bool jr_pool_assumes_reuse(const struct jr_pool *p, const struct jr_route *r)
+{
+    const struct jr_route_override *o = &r->override;
+    return o->has_assume_kv_reuse ? o->assume_kv_reuse : p->config.assume_kv_reuse;
+}
+
+/* The weight of v1.0 means the scale in the later formula, and 0 also takes the credit away; the
+ * new names win. */
+static struct jr_cost_config cost_of(const struct jr_pool *p, const struct jr_route *r)
+{
+    struct jr_cost_config c = p->config.cost;
+    const struct jr_route_override *o = &r->override;
+    if (o->has_overlap_weight) {
+        c.overlap_weight = c.scale = o->overlap_weight;
+        if (!(o->overlap_weight > 0))
+            c.credit = 0;
+    }
+    if (o->has_credit)
+        c.credit = o->credit;
+    if (o->has_scale)
+        c.scale = o->scale;
+    return c;
+}
+
+/* ---------------------------------------------------------------- weighing */
+
+struct weighing {
+    struct jr_cost_config cost;
+    struct jr_cost_request request;
+    struct known known;
+    double speed;
+    double prefill_weight; /* 0: prefill costs nothing */
+};
+
+static int weighing_init(struct jr_pool *p, const struct jr_route *r, struct weighing *ret)
+{
+    uint32_t block_size = jr_pool_block_size(p);
+    ret->cost = cost_of(p, r);
+    ret->request = (struct jr_cost_request){
+        .isl_tokens = r->tokens,
+        .block_size = block_size ? block_size : 1,
+        .no_prefill = !jr_pool_tracks_prefill(p, r),
+    };
+    ret->speed = jr_speed_factor(&p->speed);
+    ret->prefill_weight = ret->request.no_prefill ? 0 : 1;
+    int err = jr_pool_match(p, r->prefix, r->n_prefix);
+    if (err == 0)
+        err = know(p, r, &ret->known);
+    p->candidates.n = 0;
+    return err < 0 ? err : jr_arr_reserve(&p->mem, &p->candidates, p->seats.n, JR_WORKERS_MAX);
+}
+
+/* All (worker, rank) pairs that may take it, in the order of worker ids. */
+static void gather(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                   struct jr_look *look)
+{
+    bool decays = w->cost.model == JR_COST_DYNAMO_1_2 && w->cost.decay > 0;
+    uint32_t done = 0;
+    const struct jr_seat *s;
+    *look = (struct jr_look){0};
+    for (uint32_t pos = 0; (s = next_seat(p, r, &pos));) {
+        struct jr_active_load load;
+        jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
+        if (!judge(p, s, &load, look))
+            continue;
+        fill(s, r, &w->known, &load, &p->candidates.v[p->candidates.n++]);
+        if (!decays && p->candidates.n - done == PART) {
+            jr_cost_eval(&w->cost, &w->request, w->speed, p->candidates.v + done, PART);
+            done += PART;
+        }
+    }
+    jr_cost_eval(&w->cost, &w->request, w->speed, p->candidates.v + done, p->candidates.n - done);
+}
+
+/* How much the index holds of a worker counts between equal costs only, and in records. */
+static void break_ties(struct jr_pool *p, bool all)
+{
+    double best = INFINITY;
+    for (uint32_t i = 0; i < p->candidates.n; i++)
+        best = p->candidates.v[i].cost < best ? p->candidates.v[i].cost : best;
+    for (uint32_t i = 0; i < p->candidates.n; i++) {
+        struct jr_candidate *c = &p->candidates.v[i];
+        if (all || !(c->cost > best))
+            c->indexed_blocks = jr_pool_blocks_held(p, c->member);
+    }
+}
+
+static uint64_t least_uncached(const struct jr_pool *p)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < p->candidates.n; i++)
+        if (p->candidates.v[i].uncached_tokens < least)
+            least = p->candidates.v[i].uncached_tokens;
+    return least;
+}
+
+static void weigh_all(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                      struct jr_look *look)
+{
+    gather(p, r, w, look);
+    break_ties(p, r->want_record);
+    look->least_uncached = least_uncached(p);
+}
+
+/* ---------------------------------------------------------------- the quick way */
+
+/* The least cost in seconds with the tie rule of JR_TIE_HASH, and nothing but that: most decisions.
+ * The candidate that wins is made like all others are in weigh_all, and its cost is the same. */
+static bool is_plain(const struct jr_pool *p, const struct jr_route *r, const struct weighing *w)
+{
+    double temperature =
+        r->override.has_temperature ? r->override.temperature : p->config.temperature;
+    return p->config.mode == JR_MODE_KV && w->cost.model == JR_COST_SECONDS &&
+           p->config.tie == JR_TIE_HASH && !(temperature > 0) && !r->has_pin && !r->want_record;
+}
+
+/* Cost of a seat that holds `cached` blocks: prefill_s belongs to that. */
+static inline double bid(const struct weighing *w, const struct jr_active_pace *pace, double now_ms,
+                         double prefill_s)
+{
+    double decoding = (double)(int32_t)(pace->requests - pace->prefilling);
+    double weight = w->prefill_weight * (w->cost.kappa + w->cost.delta * decoding);
+    double load = jr_active_backlog(pace, now_ms, w->speed) + w->cost.mu * decoding;
+    return weight * prefill_s + load;
+}
+
+/* A candidate with what the tie rule looks at. */
+static struct jr_candidate tie_of(const struct jr_pool *p, uint32_t seat, double cost)
+{
+    const struct jr_seat *s = &p->seats.v[seat];
+    return (struct jr_candidate){.worker_id = s->worker_id,
+                                 .dp_rank = s->dp_rank,
+                                 .cost = cost,
+                                 .indexed_blocks = jr_pool_blocks_held(p, s->member)};
+}
+
+static bool wins_tie(const struct jr_pool *p, const struct jr_route *r, uint32_t a, uint32_t b,
+                     double cost)
+{
+    struct jr_candidate x = tie_of(p, a, cost), y = tie_of(p, b, cost);
+    return jr_select_before(&x, &y, r->n_prefix ? r->prefix[r->n_prefix - 1] : 0);
+}
+
+struct best {
+    double cost;
+    uint32_t seat; /* UINT32_MAX: none yet */
+};
+
+static inline void offer(const struct jr_pool *p, const struct jr_route *r, struct best *best,
+                         uint32_t seat, double cost)
+{
+    if (cost < best->cost) {
+        *best = (struct best){cost, seat};
+    } else if (!(cost > best->cost) && wins_tie(p, r, seat, best->seat, cost)) {
+        best->seat = seat;
+    }
+}
+
+/* Do all seats count, whatever their load, or must each be judged? */
+static bool must_judge(const struct jr_pool *p, const struct jr_route *r)
+{
+    const struct jr_busy_limits *b = &p->config.busy;
+    return jr_pool_queue_on(p) || b->has_decode_blocks || b->has_prefill_tokens ||
+           b->has_prefill_frac || r->n_exclude || r->n_allowed;
+}
+
+static bool passes(const struct jr_pool *p, const struct jr_route *r, uint32_t seat, double speed,
+                   struct jr_look *look)
+{
+    const struct jr_seat *s = &p->seats.v[seat];
+    struct jr_active_load load;
+    if (!may_take(s, r))
+        return false;
+    jr_active_load(p->active, s->member, p->now_ms, speed, &load);
+    return judge(p, s, &load, look);
+}
+
+static struct best find_best(const struct jr_pool *p, const struct jr_route *r,
+                             const struct weighing *w, struct jr_look *look)
+{
+    static const struct jr_active_pace idle;
+    struct best best = {INFINITY, UINT32_MAX};
+    bool judged = must_judge(p, r);
+    double now_ms = (double)(int64_t)p->now_ms, prefill_s = 0;
+    uint32_t n_paces, most = jr_cost_cached_most(&w->cost, &w->request), cached = UINT32_MAX;
+    const struct jr_active_pace *paces = jr_active_paces(p->active, &n_paces);
+    const struct known *k = &w->known;
+    uint32_t deepest = 0;
+
+    for (uint32_t i = 0; i < p->seats.n; i++) {
+        uint32_t word = p->seat_words.v[i], member = word & SEAT_MEMBER;
+        uint32_t blocks = overlap_of(k, member, word & SEAT_LIVE, word & SEAT_CREDITED);
+        if (judged && !passes(p, r, i, w->speed, look))
+            continue;
+        blocks = blocks > k->live[member] ? blocks : k->live[member];
+        blocks = blocks < most ? blocks : most;
+        if (blocks != cached) {
+            cached = blocks;
+            deepest = cached > deepest ? cached : deepest;
+            prefill_s = w->speed * jr_cost_cached_s(&w->cost, &w->request, cached);
+        }
+        offer(p, r, &best, i, bid(w, member < n_paces ? &paces[member] : &idle, now_ms, prefill_s));
+    }
+    if (!judged)
+        look->eligible = look->with_room = p->seats.n;
+    look->least_uncached = r->tokens - (uint64_t)deepest * w->request.block_size;
+    return best;
+}
+
+static void weigh_best(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                       struct jr_look *look)
+{
+    *look = (struct jr_look){0};
+    struct best best = find_best(p, r, w, look);
+    if (best.seat == UINT32_MAX)
+        return;
+    const struct jr_seat *s = &p->seats.v[best.seat];
+    struct jr_candidate *c = &p->candidates.v[p->candidates.n++];
+    struct jr_active_load load;
+    jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
+    fill(s, r, &w->known, &load, c);
+    jr_cost_eval(&w->cost, &w->request, w->speed, c, 1);
+    JR_ASSERT(!(c->cost < best.cost) && !(c->cost > best.cost));
+}
+
+int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
+{
+    struct weighing w;
+    int err = weighing_init(p, r, &w);
+    if (err < 0)
+        return err;
+    if (is_plain(p, r, &w))
+        weigh_best(p, r, &w, ret);
+    else
+        weigh_all(p, r, &w, ret);
+    if (p->candidates.n)
+        return 0;
+    if (ret->overloaded)
+        return JR_EBUSY;
+    return r->has_pin && anybody(p, r) ? JR_ENOTFOUND : JR_ENOWORKER;
+}
