@@ -122,12 +122,15 @@ class Link:
 # ---------------------------------------------------------------- what a bridge does
 
 class Bridge:
-    """The bridge of one worker with one rank: publishes, mirrors, renews its lease, begins anew with
-    the mirror when it is asked, at another epoch, and on another stream."""
+    """The bridge of one rank of a worker: publishes, mirrors, renews the lease, begins anew with the
+    mirror when it is asked, at another epoch, and on another stream. Further ranks of the worker stand
+    in the lease of the first."""
 
-    def __init__(self, nats_url, worker, url, rng, ttl=TTL):
+    def __init__(self, nats_url, worker, url, rng, ttl=TTL, rank=0, first=None):
         self.nats_url, self.worker, self.rng, self.ttl = nats_url, worker, rng, ttl
-        self.url = url
+        self.url, self.rank, self.first, self.ranks = url, rank, first or self, [self]
+        if first:
+            first.ranks.append(self)
         self.runs = {}  # number -> (parent run or None, blocks, local hashes)
         self.runs_n = 0
         self.lock = threading.RLock()
@@ -144,6 +147,16 @@ class Bridge:
         self.thread.join()
         self.nats.close()
 
+    @property
+    def key(self):
+        return "%d/%d" % (self.worker, self.rank)
+
+    def forget(self):
+        """As a rank that was started again: nothing is cached, a new incarnation."""
+        with self.lock:
+            self.runs = {}
+            return self.begin()
+
     def blocks(self):
         return sum(len(blocks) for _, blocks, _ in self.runs.values())
 
@@ -153,8 +166,8 @@ class Bridge:
         """One batch, repeated unchanged until it is acknowledged. A sequence that goes back is another
         history."""
         first = self.next_id
-        body = jr_log.batch(self.worker, self.incarnation, first, events, begin)
-        headers = {"Nats-Msg-Id": "%d-0-%d-%d" % (self.worker, self.incarnation, first)}
+        body = jr_log.batch(self.worker, self.incarnation, first, events, begin, self.rank)
+        headers = {"Nats-Msg-Id": "%d-%d-%d-%d" % (self.worker, self.rank, self.incarnation, first)}
 
         def stored():
             try:
@@ -216,16 +229,18 @@ class Bridge:
         return (m["seq"], value) if value else None
 
     def _lease(self):
+        if self.first is not self:
+            return
         lease = {"worker_id": str(self.worker), "url": self.url, "model": "tiny", "block_size": 4,
-                 "ranks": [{"dp_rank": 0, "incarnation": str(self.incarnation),
-                            "acked_id": self.next_id - 1, "acked_seq": self.acked}]}
+                 "ranks": [{"dp_rank": r.rank, "incarnation": str(r.incarnation),
+                            "acked_id": r.next_id - 1, "acked_seq": r.acked} for r in self.ranks]}
         self.nats.publish("$KV.%s-leases.worker.%d" % (PREFIX, self.worker),
                           json.dumps(lease).encode())
 
     def _look(self):
         self._lease()
         created, epoch = self._created(), self._epoch()
-        key = "reannounce.%d.0" % self.worker
+        key = "reannounce.%d.%d" % (self.worker, self.rank)
         asked = self._get(key)
         if (created, epoch) != (self.created, self.epoch) or asked:
             if asked:
@@ -309,8 +324,8 @@ class Scribe:
 
 
 def is_control(message, kind):
-    subject, _, data = message
-    return subject.endswith(".control") and witness_nats.Control(data).kind == kind
+    (control,) = [m for _, m in decoded([message])] or [None]
+    return isinstance(control, witness_nats.Control) and control.kind == kind
 
 
 def decoded(messages):
@@ -425,9 +440,9 @@ class LogTest(unittest.TestCase):
         for i in range(1, self.workers + 1):
             self.bridge(i)
 
-    def bridge(self, worker, url=None):
+    def bridge(self, worker, **kw):
         # Nobody answers there: workers with a lease are live.
-        b = Bridge(url or self.nats.url, worker, "http://127.0.0.1:9", self.rng)
+        b = Bridge(self.nats.url, worker, "http://127.0.0.1:9", self.rng, **kw)
         self.bridges.append(b)
         return b
 
@@ -529,6 +544,10 @@ class LogTest(unittest.TestCase):
         with open("/proc/%d/stat" % f.pid) as stat:
             return stat.read().rpartition(")")[2].split()[0] == "T"
 
+    def mirrors(self):
+        """Blocks of each (worker, rank), as who has them says."""
+        return {b.key: b.blocks() for b in self.bridges if b.blocks()}
+
     # ---- the end of a test
 
     def at_rest(self, timeout=40):
@@ -541,14 +560,14 @@ class LogTest(unittest.TestCase):
             good = last and all(v["ready"] and v["recovery_state"] == "ready" and
                                 v["applied_seq"] == last and not v["index_is_old"] and not v["digest_mismatch"]
                                 for v in views)
-            mirror = {str(b.worker): b.blocks() for b in self.bridges}
+            mirror = self.mirrors()
             good = good and all(counts(v) == mirror for v in views)
             return views if good and last == self.last_seq() else None
 
         try:
             views = jr.wait_for(look, "rest", timeout)
         except jr.Failed as e:
-            mirror = {str(b.worker): b.blocks() for b in self.bridges}
+            mirror = self.mirrors()
             self.fail("%s: the stream ends at %d, the mirrors hold %s\n%s" % (e, self.last_seq(), mirror, [
                 (v["recovery_state"], v["ready"], v["not_ready_because"], v["applied_seq"],
                  v["index_is_old"], v["digest_mismatch"], counts(v)) for v in seen]))
@@ -565,8 +584,7 @@ class LogTest(unittest.TestCase):
         messages = self.scribe.messages() if messages is None else messages
         witness = Witness(decoded(messages))
         if witness.known:
-            want = {"%d/0" % b.worker: b.blocks() for b in self.bridges if b.blocks()}
-            self.assertEqual(witness.blocks(), want, "the independent reader of the log")
+            self.assertEqual(witness.blocks(), self.mirrors(), "the independent reader of the log")
         self.assertEqual(views[0]["digest"], self.control_digest(messages), "seed %d" % SEED)
         return views
 
@@ -604,7 +622,7 @@ class LogTest(unittest.TestCase):
 
 
 def counts(view):
-    return {w["worker_id"]: w["blocks"] for w in view["workers"] if w["blocks"]}
+    return {"%s/%d" % (w["worker_id"], w["dp_rank"]): w["blocks"] for w in view["workers"] if w["blocks"]}
 
 
 def jr_headers(raw):
