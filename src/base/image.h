@@ -8,13 +8,25 @@
 #include "base/limits.h"
 #include <stddef.h>
 
+/* What is known of an entry's prefix hash by its place in an arranged image. None is needed: without
+ * any, or in any other order, an image means the same, but is slower to restore and takes more room
+ * then. */
+enum jr_image_flag {
+    JR_IMAGE_SAME = 1,  /* it is that of the entry before, another holds it, too */
+    JR_IMAGE_CHILD = 2, /* it belongs to the child of the block of the entry before */
+    JR_IMAGE_FLAGS = 3,
+    JR_IMAGE_FOLLOWS = 4 /* until arranged: a child of what was at the place before */
+};
+
 /* One block a (worker, rank) holds. `rank` is an index into the image's rank table. */
 struct jr_image_entry {
     uint64_t block_hash;
     uint64_t prefix_hash;
-    uint32_t rank;
-    uint32_t reserved;
+    uint16_t rank;
+    uint16_t flags; /* of enum jr_image_flag */
+    uint32_t place; /* where the index had it; 0 once arranged */
 };
+_Static_assert(JR_WORKERS_MAX <= UINT16_MAX, "a rank has 16 bits");
 
 struct jr_image_rank {
     uint64_t worker_id;
@@ -23,6 +35,7 @@ struct jr_image_rank {
     uint64_t incarnation;
     uint64_t newest_id; /* newest applied event id; meaningful when has_id */
     bool has_id;
+    uint64_t n_entries; /* in the image, or 0: not known */
 };
 
 struct jr_image {
@@ -46,6 +59,8 @@ struct jr_image {
     uint32_t n_ranks;
     struct jr_image_entry *entries; /* any order; digest is order-independent */
     uint64_t n_entries;
+    uint32_t *links; /* until arranged: by 16 places, the 16 they follow + 1, or 0 */
+    uint64_t n_links;
 };
 
 /* One verified snapshot; object "" is none. */
@@ -67,5 +82,9 @@ struct jr_snapshots_record {
 /* An image owns its arrays (jr_x memory). NULL is fine. */
 struct jr_image *jr_image_create(void);
 void jr_image_destroy(struct jr_image *image);
+/* Puts the entries of an image that came out of an index in order: all holders of a block in a row,
+ * child after parent where the index had them so, with the flags that say so. Takes as much memory
+ * again meanwhile. Any thread; O(n). */
+void jr_image_arrange(struct jr_image *image);
 
 #endif

@@ -29,7 +29,8 @@ static int table_alloc(struct jr_blockmap_table *t, struct jr_mem *mem, uint64_t
     t->v = jr_mem_pages_alloc(mem, buckets * sizeof *t->v);
     if (!t->v)
         return JR_ENOMEM;
-    t->n = buckets;
+    t->n = t->swept = buckets;
+    t->phase = 0;
     return 0;
 }
 
@@ -70,7 +71,8 @@ static inline void pass(struct jr_blockmap_bucket *b, uint64_t hash, uint32_t on
         b->meta += one << shift;
 }
 
-static inline void table_insert(struct jr_blockmap_table *t, uint64_t hash, uint32_t slot)
+static inline void table_insert(const struct jr_blockmap *m, struct jr_blockmap_table *t,
+                                uint64_t hash, uint32_t slot)
 {
     uint64_t i = jr_blockmap_home(hash, t->n);
     struct jr_blockmap_bucket *b = &t->v[i];
@@ -80,6 +82,7 @@ static inline void table_insert(struct jr_blockmap_table *t, uint64_t hash, uint
         pass(b, hash, 1);
         b = &t->v[i = after(t, i)];
     }
+    jr_blockmap_before(m, t, b);
     way = (uint32_t)__builtin_ctz(~b->meta);
     b->low[way] = (uint32_t)hash;
     b->high[way] = (uint32_t)(hash >> 32);
@@ -123,15 +126,46 @@ static void take_over(struct jr_blockmap *m, struct jr_mem *mem, uint64_t bucket
 {
     for (; buckets > 0 && m->taken < m->old.n; buckets--, m->taken++) {
         struct jr_blockmap_bucket *b = &m->old.v[m->taken];
+        jr_blockmap_before(m, &m->old, b);
         while ((b->meta & JR_BLOCKMAP_OCCUPIED) != 0) {
             uint32_t way = (uint32_t)__builtin_ctz(b->meta);
-            table_insert(&m->cur, hash_at(b, way), b->slot[way]);
+            table_insert(m, &m->cur, hash_at(b, way), b->slot[way]);
             table_erase(&m->old, m->taken, way);
         }
     }
     if (m->taken == m->old.n)
         table_free(&m->old, mem);
 }
+
+/* ---- images ---------------------------------------------------------------------------------- */
+
+static void table_freeze(struct jr_blockmap_table *t)
+{
+    t->phase ^= t->n > 0;
+    t->swept = 0;
+}
+
+void jr_blockmap_freeze(struct jr_blockmap *m, const struct jr_blockmap_watch *watch)
+{
+    table_freeze(&m->cur);
+    table_freeze(&m->old);
+    m->watch = watch;
+}
+
+void jr_blockmap_thaw(struct jr_blockmap *m)
+{
+    JR_ASSERT(m->cur.swept == m->cur.n && m->old.swept == m->old.n);
+    m->watch = NULL;
+}
+
+void jr_blockmap_save(const struct jr_blockmap *m, struct jr_blockmap_bucket *b)
+{
+    b->meta ^= UINT32_C(1) << JR_BLOCKMAP_SAVED;
+    if (b->meta & JR_BLOCKMAP_OCCUPIED)
+        m->watch->save(m->watch->ctx, m, b);
+}
+
+/* ---- size ------------------------------------------------------------------------------------ */
 
 static int resize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
 {
@@ -149,6 +183,17 @@ static int resize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
     return 0;
 }
 
+int jr_blockmap_presize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t blocks)
+{
+    uint64_t buckets = blocks / JR_BLOCKMAP_WAYS * 4 / 3 + 1, size = larger(0);
+
+    if (m->cur.n > 0 || blocks == 0)
+        return 0;
+    while (size < buckets)
+        size = larger(size);
+    return resize(m, mem, size);
+}
+
 int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem)
 {
     if (m->old.n > 0)
@@ -162,7 +207,7 @@ int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem)
 
 void jr_blockmap_insert_slow(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot)
 {
-    table_insert(&m->cur, block_hash, slot);
+    table_insert(m, &m->cur, block_hash, slot);
     m->n++;
 }
 

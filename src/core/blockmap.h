@@ -2,7 +2,7 @@
 /* blockmap: the blocks of one member: the engine's block hash to a slot (core/places.h). Flat, open
  * addressing by buckets of one cache line; one thread.
  *
- *   bucket | hash 0..4, low and high halves | slot 0..4 | occupied: 5 bits, passed: 8 counters of 3 bits |    64 bytes
+ *   bucket | hash 0..4, low and high halves | slot 0..4 | occupied: 5 bits, saved, passed: 8 counters of 3 bits |    64 bytes
  *
  * A hash goes into its home bucket or the next one with room; `passed` of a bucket counts the hashes
  * that went by it because it was full, apart by three bits of theirs. So a search ends at the first
@@ -10,7 +10,12 @@
  * and moves nothing.
  *
  * Growth is spread: a larger table stands beside the old one and each further insertion takes two
- * buckets over; both are asked meanwhile. */
+ * buckets over; both are asked meanwhile.
+ *
+ * What the map held at one moment can be copied out while it changes: after jr_blockmap_freeze each
+ * bucket is shown to a watcher before its first change. A bucket was shown when its `saved` bit is
+ * the table's phase, so a freeze changes no bucket, and a table that is made meanwhile has nothing
+ * to show. */
 #ifndef JR_CORE_BLOCKMAP_H
 #define JR_CORE_BLOCKMAP_H
 
@@ -24,6 +29,7 @@
 
 #define JR_BLOCKMAP_WAYS     5
 #define JR_BLOCKMAP_OCCUPIED UINT32_C(0x1f)
+#define JR_BLOCKMAP_SAVED    5           /* the bit's place in meta */
 #define JR_BLOCKMAP_SEVEN    UINT32_C(7) /* a counter's most; it stays at that */
 
 struct jr_blockmap_bucket {
@@ -35,14 +41,25 @@ _Static_assert(sizeof(struct jr_blockmap_bucket) == 64, "one cache line");
 
 struct jr_blockmap_table {
     struct jr_blockmap_bucket *v;
-    uint64_t n; /* buckets */
+    uint64_t n;     /* buckets */
+    uint64_t swept; /* whose first so many were shown to the watcher; all, when there is none */
+    uint32_t phase; /* of the saved bits: 0 or 1 */
+};
+
+struct jr_blockmap;
+
+/* Sees a bucket as it was at the freeze; it holds at least one block. */
+struct jr_blockmap_watch {
+    void (*save)(void *ctx, const struct jr_blockmap *m, const struct jr_blockmap_bucket *b);
+    void *ctx;
 };
 
 struct jr_blockmap {
-    struct jr_blockmap_table cur, old; /* old: while growing */
-    uint64_t taken;                    /* buckets of old taken over */
-    uint64_t n;                        /* blocks */
-    uint64_t room;                     /* blocks that cur is good for */
+    struct jr_blockmap_table cur, old;     /* old: while growing */
+    uint64_t taken;                        /* buckets of old taken over */
+    uint64_t n;                            /* blocks */
+    uint64_t room;                         /* blocks that cur is good for */
+    const struct jr_blockmap_watch *watch; /* borrows; NULL: not frozen */
 };
 
 /* Where a block is; good until the next insertion. */
@@ -54,6 +71,8 @@ struct jr_blockmap_at {
 
 /* Zero-initialised is empty. Gives the memory back. */
 void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem);
+/* Room for so many blocks in all, where there is none yet. JR_ENOMEM: as before. */
+JR_MUST_CHECK int jr_blockmap_presize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t blocks);
 JR_MUST_CHECK int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem);
 void jr_blockmap_insert_slow(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot);
 void jr_blockmap_erase_slow(struct jr_blockmap *m, struct jr_blockmap_at at);
@@ -62,6 +81,12 @@ void jr_blockmap_shrink(struct jr_blockmap *m, struct jr_mem *mem);
 bool jr_blockmap_find_slow(const struct jr_blockmap *m, uint64_t block_hash,
                            struct jr_blockmap_at *ret);
 uint64_t jr_blockmap_bytes(const struct jr_blockmap *m);
+
+/* From here on every bucket is shown to the watcher once: before its first change or by a sweep.
+ * Borrows it until jr_blockmap_thaw, before which all must have been swept. */
+void jr_blockmap_freeze(struct jr_blockmap *m, const struct jr_blockmap_watch *watch);
+void jr_blockmap_thaw(struct jr_blockmap *m);
+void jr_blockmap_save(const struct jr_blockmap *m, struct jr_blockmap_bucket *b);
 
 /* Walk: the block at position 0..end-1; false when there is none. */
 static inline uint64_t jr_blockmap_end(const struct jr_blockmap *m)
@@ -159,6 +184,24 @@ static inline bool jr_blockmap_look(struct jr_blockmap_bucket *b, uint64_t hash,
     return false;
 }
 
+/* Call it before a bucket changes. */
+static inline void jr_blockmap_before(const struct jr_blockmap *m,
+                                      const struct jr_blockmap_table *t,
+                                      struct jr_blockmap_bucket *b)
+{
+    if (m->watch && (b->meta >> JR_BLOCKMAP_SAVED & 1) != t->phase)
+        jr_blockmap_save(m, b);
+}
+
+/* The same for a block that was found and is about to be erased or moved. */
+static inline void jr_blockmap_touch(const struct jr_blockmap *m, struct jr_blockmap_at at)
+{
+    bool is_cur = at.bucket >= m->cur.v && at.bucket < m->cur.v + m->cur.n;
+
+    if (m->watch)
+        jr_blockmap_before(m, is_cur ? &m->cur : &m->old, at.bucket);
+}
+
 /* Nearly always one line of one table says it. Not found: *ret is a hint for insertion. */
 static inline bool jr_blockmap_find(const struct jr_blockmap *m, uint64_t block_hash,
                                     struct jr_blockmap_at *ret)
@@ -200,6 +243,7 @@ static inline void jr_blockmap_insert(struct jr_blockmap *m, struct jr_blockmap_
         jr_blockmap_insert_slow(m, block_hash, slot);
         return;
     }
+    jr_blockmap_before(m, &m->cur, b);
     way = (uint32_t)__builtin_ctz(~b->meta);
     b->low[way] = (uint32_t)block_hash;
     b->high[way] = (uint32_t)(block_hash >> 32);
@@ -208,6 +252,7 @@ static inline void jr_blockmap_insert(struct jr_blockmap *m, struct jr_blockmap_
     m->n++;
 }
 
+/* After jr_blockmap_touch. */
 static inline void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_at at)
 {
     if (at.at_home) {

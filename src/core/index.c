@@ -147,6 +147,7 @@ static int move(struct jr_index *idx, struct jr_column *c, struct jr_blockmap_at
 
     if (rv < 0)
         return rv;
+    jr_blockmap_touch(&c->blocks, at);
     at.bucket->slot[at.way] = *slot;
     jr_index_leave(idx, c, old);
     digest_add(idx, c,
@@ -209,7 +210,7 @@ static int store_run(struct jr_index *idx, struct jr_column *c, uint32_t parent,
 
 static inline void some_work(struct jr_index *idx, uint32_t n)
 {
-    if (idx->dying != JR_INDEX_NONE || idx->tombs)
+    if (jr_index_work_is_left(idx))
         (void)jr_index_work(idx, 64 + n * UINT64_C(4));
 }
 
@@ -244,6 +245,46 @@ int jr_index_restore(struct jr_index *idx, uint32_t member, uint64_t block_hash,
     return put(idx, c, JR_PLACES_NONE, block_hash, prefix_hash, false, &slot);
 }
 
+int jr_index_presize(struct jr_index *idx, uint32_t member, uint64_t blocks)
+{
+    return jr_blockmap_presize(&jr_index_column(idx, member)->blocks, idx->mem, blocks);
+}
+
+static void restore_fetch(const struct jr_index *idx, const struct jr_image_entry *e,
+                          const uint32_t *member_of_rank)
+{
+    const struct jr_column *c = jr_index_column(idx, member_of_rank[e->rank]);
+
+    jr_blockmap_fetch(&c->blocks, e->block_hash);
+    if (!(e->flags & JR_IMAGE_FLAGS))
+        jr_heads_fetch(&idx->places.heads, e->prefix_hash);
+}
+
+int jr_index_restore_run(struct jr_index *idx, const struct jr_image_entry *entries, uint32_t n,
+                         const uint32_t *member_of_rank, uint32_t *at)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const struct jr_image_entry *e = &entries[i];
+        struct jr_column *c = jr_index_column(idx, member_of_rank[e->rank]);
+        bool is_child = (e->flags & JR_IMAGE_CHILD) && *at != JR_PLACES_NONE;
+        uint32_t slot = JR_PLACES_NONE;
+        int rv;
+
+        if (i + AHEAD < n)
+            restore_fetch(idx, &entries[i + AHEAD], member_of_rank);
+        if ((e->flags & JR_IMAGE_SAME) && *at != JR_PLACES_NONE)
+            slot = *at;
+        else if (!is_child)
+            slot = jr_places_find(&idx->places, e->prefix_hash);
+        rv = put(idx, c, is_child ? *at : JR_PLACES_NONE, e->block_hash, e->prefix_hash, false,
+                 &slot);
+        if (rv < 0)
+            return rv;
+        *at = slot;
+    }
+    return 0;
+}
+
 /* A removed block never moves another, so what was found ahead stays where it is; it may only be
  * gone already, when the event names it twice. */
 static inline bool forget(struct jr_index *idx, struct jr_column *c, struct jr_blockmap_at at,
@@ -254,6 +295,7 @@ static inline bool forget(struct jr_index *idx, struct jr_column *c, struct jr_b
 
     if (!at.bucket || !(at.bucket->meta >> at.way & 1))
         return false;
+    jr_blockmap_touch(&c->blocks, at);
     slot = at.bucket->slot[at.way];
     prefix = jr_places_at(&idx->places, slot)->prefix_hash;
     digest_add(idx, c, -jr_index_digest_entry(c->digest_seed, block_hash, prefix));

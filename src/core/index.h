@@ -62,10 +62,19 @@ void jr_index_reset(struct jr_index *idx);
  * changes an answer but those of jr_index_blocks and jr_index_bytes; calls of store, remove and
  * restore do some of it themselves. */
 bool jr_index_work(struct jr_index *idx, uint64_t budget);
+bool jr_index_has_work(const struct jr_index *idx);
 /* One entry of a snapshot; any order gives the same index. The cap is not applied. JR_ENOMEM: not
  * stored. */
 JR_MUST_CHECK int jr_index_restore(struct jr_index *idx, uint32_t member, uint64_t block_hash,
                                    uint64_t prefix_hash);
+/* Entries of an image in their order, from `n` in a row on; what their flags say is believed, so the
+ * index should be a fresh one. Ranks are those of member_of_rank. *at: where the entry before went;
+ * JR_INDEX_NOWHERE before the first. The cap is not applied. JR_ENOMEM: some are stored. */
+#define JR_INDEX_NOWHERE UINT32_MAX
+JR_MUST_CHECK int jr_index_restore_run(struct jr_index *idx, const struct jr_image_entry *entries,
+                                       uint32_t n, const uint32_t *member_of_rank, uint32_t *at);
+/* Room for so many blocks of a member that has none yet. JR_ENOMEM: as before. */
+JR_MUST_CHECK int jr_index_presize(struct jr_index *idx, uint32_t member, uint64_t blocks);
 /* Where a block is; false when the member does not hold it. ret_prefix may be NULL. */
 bool jr_index_lookup(const struct jr_index *idx, uint32_t member, uint64_t block_hash,
                      uint64_t *ret_prefix);
@@ -111,6 +120,21 @@ uint64_t jr_index_entries(const struct jr_index *idx);
 uint64_t jr_index_blocks(const struct jr_index *idx);
 uint64_t jr_index_member_entries(const struct jr_index *idx, uint32_t member);
 uint64_t jr_index_bytes(const struct jr_index *idx); /* live, of all it allocated */
+
+/* All entries as they are at jr_index_image_open, copied out in slices while the index changes; one
+ * at a time. A change copies what it is about to change and what was not copied yet: some buckets of
+ * five blocks, each once. Clears go on as ever, but for their memory, which waits for the copy. */
+/* Gives the image its entries and links; it must live until the end. number: what the entries have
+ * as `rank`, by member; copied. JR_EAGAIN: one is open, or was given up and jr_index_work has not put
+ * it away yet. */
+JR_MUST_CHECK int jr_index_image_open(struct jr_index *idx, struct jr_image *image,
+                                      const uint32_t *number);
+/* A slice of about `budget` blocks. 0: the image is whole, and shut; JR_EAGAIN: there is more;
+ * JR_ECLOSED: none is open, a reset took the content away. */
+JR_MUST_CHECK int jr_index_image_step(struct jr_index *idx, uint64_t budget,
+                                      struct jr_image *image);
+/* Gives it up before it is whole; the image is not touched any more. */
+void jr_index_image_close(struct jr_index *idx);
 
 /* Walk over all entries in slices. Zero-initialised is the start. Entries carry the member in
  * `rank`; order is that of the tables. The index must not change between the slices of one walk. */

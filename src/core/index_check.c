@@ -55,7 +55,7 @@ uint32_t jr_index_export(const struct jr_index *idx, struct jr_index_cursor *cur
             out[n++] = (struct jr_image_entry){.block_hash = hash,
                                                .prefix_hash =
                                                    jr_places_at(&idx->places, slot)->prefix_hash,
-                                               .rank = cursor->member};
+                                               .rank = (uint16_t)cursor->member};
         }
     }
     return n;

@@ -29,6 +29,22 @@ struct jr_column {
     struct jr_map copies; /* slot -> further block hashes that name it; rarely any */
     uint64_t drained;     /* dying: position in blocks */
     uint32_t next_dying;
+    uint32_t number; /* of the member in the image that is open */
+};
+
+enum jr_index_image_state {
+    JR_INDEX_IMAGE_SHUT,
+    JR_INDEX_IMAGE_OPEN,
+    JR_INDEX_IMAGE_SHEDDING /* given up: buckets are marked, nothing is copied */
+};
+
+struct jr_index_image {
+    enum jr_index_image_state state;
+    struct jr_blockmap_watch watch;
+    struct jr_image_entry *out; /* borrows, like links */
+    uint32_t *links;
+    uint64_t n, expect;
+    uint32_t column; /* those below are whole */
 };
 
 /* What a reset left, freed in slices. */
@@ -59,6 +75,7 @@ struct jr_index {
     struct jr_places places;
     struct jr_idset_pool sets;
     struct jr_index_tomb *tombs;
+    struct jr_index_image image;
 };
 
 #define JR_INDEX_NONE UINT32_MAX
@@ -83,5 +100,17 @@ static inline struct jr_idset jr_index_set(const struct jr_index *idx, uint32_t 
 
 /* One block of the column less names the slot; the column leaves its set with the last. */
 void jr_index_leave(struct jr_index *idx, struct jr_column *c, uint32_t slot);
+
+/* What the open image still needs of a column, before its blocks leave their slots; true when that is
+ * nothing. */
+bool jr_index_image_sweep(struct jr_index *idx, struct jr_column *c, uint64_t *budget);
+/* A slice of what an image that was given up left. */
+void jr_index_image_shed(struct jr_index *idx, uint64_t *budget);
+void jr_index_image_lose(struct jr_index *idx);
+
+static inline bool jr_index_work_is_left(const struct jr_index *idx)
+{
+    return idx->dying != JR_INDEX_NONE || idx->tombs || idx->image.state == JR_INDEX_IMAGE_SHEDDING;
+}
 
 #endif

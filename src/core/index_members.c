@@ -123,7 +123,8 @@ static bool column_drain(struct jr_index *idx, uint32_t id, uint64_t *budget)
 static void clear_now(struct jr_index *idx, struct jr_column *c)
 {
     uint64_t budget = UINT64_MAX;
-    bool done = column_drain(idx, (uint32_t)(c - idx->columns), &budget);
+    bool done = jr_index_image_sweep(idx, c, &budget) &&
+                column_drain(idx, (uint32_t)(c - idx->columns), &budget);
 
     JR_ASSERT(done);
     column_free_memory(idx, c);
@@ -155,7 +156,7 @@ static void work_on_dying(struct jr_index *idx, uint64_t *budget)
     uint32_t id = idx->dying;
     struct jr_column *c = &idx->columns[id];
 
-    if (!column_drain(idx, id, budget))
+    if (!jr_index_image_sweep(idx, c, budget) || !column_drain(idx, id, budget))
         return;
     *budget -= *budget < FREE_COST ? *budget : FREE_COST;
     idx->dying = c->next_dying;
@@ -187,11 +188,17 @@ static void work_on_tomb(struct jr_index *idx, uint64_t *budget)
 
 bool jr_index_work(struct jr_index *idx, uint64_t budget)
 {
+    jr_index_image_shed(idx, &budget);
     while (budget > 0 && idx->dying != JR_INDEX_NONE)
         work_on_dying(idx, &budget);
     while (budget > 0 && idx->tombs)
         work_on_tomb(idx, &budget);
-    return idx->dying != JR_INDEX_NONE || idx->tombs;
+    return jr_index_work_is_left(idx);
+}
+
+bool jr_index_has_work(const struct jr_index *idx)
+{
+    return jr_index_work_is_left(idx);
 }
 
 /* Moves everything into a tomb, or, without memory for one, leaves it to the caller. */
@@ -224,8 +231,10 @@ static bool bury(struct jr_index *idx)
 
 void jr_index_reset(struct jr_index *idx)
 {
-    bool buried = idx->places.n >= BURY_FROM && bury(idx);
+    bool buried;
 
+    jr_index_image_lose(idx);
+    buried = idx->places.n >= BURY_FROM && bury(idx);
     for (uint32_t i = 0; i < idx->columns_cap; i++) {
         struct jr_column *c = &idx->columns[i];
         if (c->state == JR_COLUMN_FREE)

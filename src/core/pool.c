@@ -101,6 +101,8 @@ static void slice(struct jr_pool *p, uint32_t max)
         jr_pool_import_slice(p, max);
     else if (p->snap == JR_SNAP_COPY)
         jr_pool_copy_slice(p, max);
+    else if (jr_state_has_work(p->state))
+        jr_state_work(p->state, max);
     else if (p->approx)
         (void)jr_approx_work(p->approx, p->now_ms, max);
 }
@@ -220,8 +222,6 @@ static void after(struct jr_pool *p, enum jr_event_type type)
 int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_actions *ret)
 {
     JR_ASSERT(!p->stepping);
-    if (event->type == JR_EV_LOG && jr_pool_frozen(p))
-        return JR_EAGAIN;
     p->stepping = true;
     p->out = ret;
     p->flushed = false;
@@ -275,14 +275,14 @@ void jr_pool_set_busy_limits(struct jr_pool *p, const struct jr_busy_limits *lim
     p->config.busy = *limits;
 }
 
-bool jr_pool_frozen(const struct jr_pool *p)
+bool jr_pool_copying(const struct jr_pool *p)
 {
     return p->snap == JR_SNAP_COPY;
 }
 
 bool jr_pool_has_slices(const struct jr_pool *p)
 {
-    return p->importing || p->snap == JR_SNAP_COPY ||
+    return p->importing || p->snap == JR_SNAP_COPY || jr_state_has_work(p->state) ||
            (p->approx && jr_approx_is_due(p->approx, p->now_ms));
 }
 

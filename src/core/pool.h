@@ -314,16 +314,15 @@ JR_MUST_CHECK int jr_pool_create(const struct jr_pool_config *config, const stru
                                  struct jr_pool **ret);
 void jr_pool_destroy(struct jr_pool *pool);
 
-/* Clears ret and fills it. 0; JR_EAGAIN only for JR_EV_LOG while jr_pool_frozen: nothing was done,
- * bring the message again later; JR_ENOMEM. */
+/* Clears ret and fills it. 0 or JR_ENOMEM. */
 JR_MUST_CHECK int jr_pool_step(struct jr_pool *pool, const struct jr_event *event,
                                struct jr_actions *ret);
 void jr_actions_deinit(struct jr_actions *actions, struct jr_pool *pool);
 
 /* When the next tick is due (monotonic ms). */
 uint64_t jr_pool_deadline_ms(const struct jr_pool *pool);
-/* A snapshot image is being copied: no log message is taken. */
-bool jr_pool_frozen(const struct jr_pool *pool);
+/* A snapshot image is being copied, while the log goes on. */
+bool jr_pool_copying(const struct jr_pool *pool);
 /* There is sliced work: feed JR_EV_SLICE in idle time. */
 bool jr_pool_has_slices(const struct jr_pool *pool);
 

@@ -5,6 +5,7 @@
  *   IDLE ──due──► COPY ──image──► WRITE ──uploaded, read back──► AGREE ──a peer agrees──► RECORD
  *    ▲                                │                            │                        │
  *    └────────── failed ──────────────┴────── a peer disagrees ────┘      recorded: purge ──┘ */
+#include "base/assert.h"
 #include "core/pool_internal.h"
 
 #include <string.h>
@@ -87,7 +88,10 @@ void jr_pool_snapshot_abort(struct jr_pool *p)
 
 static void begin_copy(struct jr_pool *p, const char *why)
 {
-    if (jr_state_export_begin(p->state, &p->export_) < 0) {
+    int err = jr_state_export_begin(p->state, &p->export_);
+    if (err == JR_EAGAIN) /* the last one is still being put away */
+        return;
+    if (err < 0) {
         fail(p, "out of memory");
         return;
     }
@@ -108,9 +112,11 @@ static void complete_header(const struct jr_pool *p, struct jr_image *image)
 
 void jr_pool_copy_slice(struct jr_pool *p, uint32_t max)
 {
-    if (!jr_state_export_step(p->state, &p->export_, max))
+    int err = jr_state_export_step(p->state, &p->export_, max);
+    JR_ASSERT(err != JR_ECLOSED); /* a Reset ends the job */
+    if (err < 0)
         return;
-    struct jr_image *image = jr_state_export_take(p->state, &p->export_);
+    struct jr_image *image = jr_state_export_take(&p->export_);
     complete_header(p, image);
     struct jr_action *a = jr_pool_act(p, JR_ACT_WRITE_SNAPSHOT);
     if (!a) {

@@ -382,6 +382,8 @@ static void on_reset_applied(struct jr_pool *p, const struct jr_control *c)
     /* Of a Reset that follows an epoch, one who does not know it cannot tell whether it counted. */
     if (c->from.n == JR_EPOCH_ANY)
         p->rebuilding = false;
+    if (p->snap == JR_SNAP_COPY) /* of what is no more */
+        jr_pool_snapshot_abort(p);
     p->snap_wanted = true;
     p->await_workers_until_ms = p->now_ms + JR_POOL_REANNOUNCE_WAIT_MS;
     jr_trace_emit(&p->trace, JR_TRACE_WARN, "pool.reset", "seq=%llu epoch=%llu",

@@ -301,6 +301,16 @@ static int apply_control(struct jr_state *s, const struct jr_control *c, uint32_
     return JR_EVERSION;
 }
 
+bool jr_state_has_work(const struct jr_state *s)
+{
+    return jr_index_has_work(s->index);
+}
+
+void jr_state_work(struct jr_state *s, uint32_t max)
+{
+    (void)jr_index_work(s->index, max);
+}
+
 /* ---------------------------------------------------------------- digests */
 
 uint64_t jr_state_digest_blocks(const struct jr_state *s)

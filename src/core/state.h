@@ -76,6 +76,10 @@ void jr_state_destroy(struct jr_state *s);
 JR_MUST_CHECK int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg,
                                  uint32_t *ret_effect);
 
+/* Sliced work on memory that clears, resets and images left: is there any, and a slice of it. */
+bool jr_state_has_work(const struct jr_state *s);
+void jr_state_work(struct jr_state *s, uint32_t max);
+
 /* The two digests now; both are kept as the state changes. */
 uint64_t jr_state_digest_blocks(const struct jr_state *s);
 uint64_t jr_state_digest_table(const struct jr_state *s);
@@ -93,18 +97,17 @@ JR_MUST_CHECK int jr_state_make_rank(struct jr_state *s, uint64_t worker_id, uin
                                      uint32_t *ret, bool *ret_made);
 const struct jr_state_rank *jr_state_rank(const struct jr_state *s, uint32_t member); /* or NULL */
 
-/* --- image out: begin, then steps until JR_OK; the state must not change meanwhile. --- */
+/* --- image out: of the state as it is at begin, whatever it becomes until the steps are done. --- */
 struct jr_state_export {
     struct jr_image *image; /* owned until taken */
-    struct jr_index_cursor cursor;
-    uint32_t *rank_of_member; /* row in the image's rank table */
-    uint32_t n_members;
 };
+/* JR_EAGAIN: the memory of one that was given up is still being put in order, by the events that
+ * follow and jr_state_work; JR_ENOMEM. */
 JR_MUST_CHECK int jr_state_export_begin(struct jr_state *s, struct jr_state_export *x);
-/* Copies up to max entries; true when whole. */
-bool jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max);
-struct jr_image *jr_state_export_take(struct jr_state *s,
-                                      struct jr_state_export *x); /* returns owned */
+/* Copies about max entries. 0: whole; JR_EAGAIN: there is more; JR_ECLOSED: a Reset came. */
+JR_MUST_CHECK int jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max);
+/* Not arranged yet: jr_image_arrange. */
+struct jr_image *jr_state_export_take(struct jr_state_export *x); /* returns owned */
 void jr_state_export_abort(struct jr_state *s, struct jr_state_export *x);
 
 /* --- image in: into a fresh state; sliced the same way. The image is borrowed until the end. ---
@@ -113,6 +116,7 @@ struct jr_state_import {
     const struct jr_image *image;
     uint32_t *member_of_rank;
     uint64_t next;
+    uint32_t at; /* where the index put the entry before */
 };
 JR_MUST_CHECK int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
                                         const struct jr_image *image);

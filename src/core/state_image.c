@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* State to image and back, in slices. While an image is copied out the state stands still (the pool
- * takes no log message), so the image is of one sequence. */
+/* State to image and back, in slices. Header and rank table are copied at once, the index copies its
+ * entries before it changes them (core/index_image.c), so the image is of one sequence. */
 #include "core/state.h"
 
 #include "base/assert.h"
@@ -55,49 +55,49 @@ static void fill_header(const struct jr_state *s, struct jr_image *image)
     image->refused_cap = s->counters.refused_cap;
 }
 
+/* Rows of the image's rank table, by member. */
+static int number_ranks(const struct jr_state *s, struct jr_image *image, uint32_t **ret)
+{
+    uint32_t *number = jr_mem_zalloc(s->mem, (s->ranks.n + 1) * sizeof *number);
+    if (!number)
+        return JR_ENOMEM;
+    for (uint32_t i = 0; i < image->n_ranks; i++) {
+        struct jr_image_rank *r = &image->ranks[i];
+        uint32_t m = jr_members_find(s->members, r->worker_id, r->dp_rank);
+        r->n_entries = jr_index_member_entries(s->index, m);
+        number[m] = i;
+    }
+    *ret = number;
+    return 0;
+}
+
 int jr_state_export_begin(struct jr_state *s, struct jr_state_export *x)
 {
-    *x = (struct jr_state_export){.n_members = s->ranks.n};
-    size_t bytes = (size_t)(x->n_members ? x->n_members : 1) * sizeof *x->rank_of_member;
-    x->rank_of_member = jr_mem_zalloc(s->mem, bytes);
-    if (!x->rank_of_member)
-        return JR_ENOMEM;
     struct jr_image *image = jr_image_create();
+    uint32_t *number = NULL;
     fill_header(s, image);
     fill_ranks(s, image);
-    for (uint32_t i = 0; i < image->n_ranks; i++) {
-        uint32_t m =
-            jr_members_find(s->members, image->ranks[i].worker_id, image->ranks[i].dp_rank);
-        x->rank_of_member[m] = i;
+    int err = number_ranks(s, image, &number);
+    if (err == 0)
+        err = jr_index_image_open(s->index, image, number);
+    jr_mem_free(s->mem, number, (s->ranks.n + 1) * sizeof *number);
+    if (err < 0) {
+        jr_image_destroy(image);
+        return err;
     }
-    uint64_t n = jr_index_entries(s->index);
-    image->entries = jr_xalloc((size_t)(n ? n : 1) * sizeof *image->entries);
     x->image = image;
     return 0;
 }
 
-bool jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max)
+int jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max)
 {
-    struct jr_image_entry *out = x->image->entries + x->image->n_entries;
-    uint64_t left = jr_index_entries(s->index) - x->image->n_entries;
-    uint32_t n = jr_index_export(s->index, &x->cursor, out, left < max ? (uint32_t)left : max);
-    for (uint32_t i = 0; i < n; i++)
-        out[i].rank = x->rank_of_member[out[i].rank];
-    x->image->n_entries += n;
-    return x->image->n_entries == jr_index_entries(s->index);
+    return jr_index_image_step(s->index, max, x->image);
 }
 
-static void export_free(struct jr_state *s, struct jr_state_export *x)
-{
-    size_t bytes = (size_t)(x->n_members ? x->n_members : 1) * sizeof *x->rank_of_member;
-    jr_mem_free(s->mem, x->rank_of_member, bytes);
-    *x = (struct jr_state_export){0};
-}
-
-struct jr_image *jr_state_export_take(struct jr_state *s, struct jr_state_export *x)
+struct jr_image *jr_state_export_take(struct jr_state_export *x)
 {
     struct jr_image *image = x->image;
-    export_free(s, x);
+    x->image = NULL;
     return image;
 }
 
@@ -105,8 +105,9 @@ void jr_state_export_abort(struct jr_state *s, struct jr_state_export *x)
 {
     if (!x->image)
         return;
+    jr_index_image_close(s->index);
     jr_image_destroy(x->image);
-    export_free(s, x);
+    x->image = NULL;
 }
 
 /* ---------------------------------------------------------------- image in */
@@ -124,7 +125,7 @@ static int import_rank(struct jr_state *s, const struct jr_image_rank *row, uint
     r->has_id = row->has_id;
     r->incarnation = row->incarnation;
     r->newest_id = row->newest_id;
-    return 0;
+    return jr_index_presize(s->index, *ret, row->n_entries);
 }
 
 static void import_header(struct jr_state *s, const struct jr_image *image)
@@ -153,7 +154,7 @@ int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
     JR_ASSERT(s->seq == 0 && s->n_ranks == 0);
     if (image->rule_version > JR_RULES_VERSION)
         return JR_EVERSION;
-    *x = (struct jr_state_import){.image = image};
+    *x = (struct jr_state_import){.image = image, .at = JR_INDEX_NOWHERE};
     size_t bytes = (size_t)(image->n_ranks ? image->n_ranks : 1) * sizeof *x->member_of_rank;
     x->member_of_rank = jr_mem_zalloc(s->mem, bytes);
     if (!x->member_of_rank)
@@ -172,15 +173,16 @@ int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
 int jr_state_import_step(struct jr_state *s, struct jr_state_import *x, uint32_t max)
 {
     const struct jr_image *image = x->image;
-    for (uint32_t i = 0; i < max && x->next < image->n_entries; i++, x->next++) {
-        const struct jr_image_entry *e = &image->entries[x->next];
-        if (e->rank >= image->n_ranks)
+    const struct jr_image_entry *e = image->entries + x->next;
+    uint64_t left = image->n_entries - x->next;
+    uint32_t n = left < max ? (uint32_t)left : max;
+    for (uint32_t i = 0; i < n; i++)
+        if (e[i].rank >= image->n_ranks)
             return JR_ECORRUPT;
-        int err =
-            jr_index_restore(s->index, x->member_of_rank[e->rank], e->block_hash, e->prefix_hash);
-        if (err < 0)
-            return err;
-    }
+    int err = jr_index_restore_run(s->index, e, n, x->member_of_rank, &x->at);
+    if (err < 0)
+        return err;
+    x->next += n;
     if (x->next < image->n_entries)
         return JR_EAGAIN;
     jr_state_recount(s);

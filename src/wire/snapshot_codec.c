@@ -203,7 +203,7 @@ static int emit_entries(struct jr_snapshot_encoder *e, struct jr_buf *b)
     pb_frame f = JETROUTER__V1__SNAPSHOT_FRAME__INIT;
     pb_entries t = JETROUTER__V1__ENTRY_RUN__INIT;
     uint64_t left = m->n_entries - e->next_entry;
-    uint32_t n = left < JR_SNAPSHOT_RUN ? (uint32_t)left : JR_SNAPSHOT_RUN;
+    uint32_t n = left < JR_SNAPSHOT_RUN ? (uint32_t)left : JR_SNAPSHOT_RUN, flags = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct jr_image_entry *x = &m->entries[e->next_entry + i];
         if (x->rank >= m->n_ranks)
@@ -211,8 +211,12 @@ static int emit_entries(struct jr_snapshot_encoder *e, struct jr_buf *b)
         e->a[i] = x->block_hash;
         e->b[i] = x->prefix_hash;
         e->x[i] = x->rank;
+        e->y[i] = x->flags & JR_IMAGE_FLAGS;
+        flags |= e->y[i];
     }
     t.n_block_hash = t.n_prefix_hash = t.n_rank = n;
+    t.n_flags = flags > 0 ? n : 0;
+    t.flags = e->y;
     t.block_hash = e->a;
     t.prefix_hash = e->b;
     t.rank = e->x;
@@ -447,7 +451,7 @@ static int decode_entries(struct decoder *d, const pb_entries *t)
 {
     size_t n = t->n_block_hash;
     if (d->ranks != d->n_ranks || n > d->n_entries - d->entries || t->n_prefix_hash != n ||
-        t->n_rank != n)
+        t->n_rank != n || (t->n_flags != 0 && t->n_flags != n))
         return fail(d, JR_ECORRUPT, "the counts of a run of entries do not match");
     for (size_t i = 0; i < n; i++) {
         if (t->rank[i] >= d->n_ranks)
@@ -455,8 +459,10 @@ static int decode_entries(struct decoder *d, const pb_entries *t)
         d->image->entries[d->entries++] = (struct jr_image_entry){
             .block_hash = t->block_hash[i],
             .prefix_hash = t->prefix_hash[i],
-            .rank = t->rank[i],
+            .rank = (uint16_t)t->rank[i],
+            .flags = (uint16_t)(t->n_flags > 0 ? t->flags[i] & JR_IMAGE_FLAGS : 0),
         };
+        d->image->ranks[t->rank[i]].n_entries++;
     }
     return 0;
 }

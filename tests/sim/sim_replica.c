@@ -93,6 +93,7 @@ static void perform(struct sim *sim, struct sim_replica *r, const struct jr_acti
     case JR_ACT_WRITE_SNAPSHOT:
         op = new_op(sim, r, SIM_OP_WRITE);
         op->image = a->u.write.image;
+        jr_image_arrange(op->image);
         memcpy(op->object, a->u.write.object, sizeof op->object);
         op->expected = r->object_revision[object_index(op->object)];
         return;
@@ -603,7 +604,7 @@ static void feed_log(struct sim *sim, struct sim_replica *r)
         return;
     }
     for (uint32_t k = jr_rng_below(&sim->rng, 12); k > 0 && r->reading; k--) {
-        if (r->read_next > n->n_log || jr_pool_frozen(r->pool))
+        if (r->read_next > n->n_log)
             return;
         uint64_t before = r->pool->state->seq;
         struct jr_event ev = {.type = JR_EV_LOG, .u.log = &n->log[r->read_next - 1].m};

@@ -150,7 +150,7 @@ static struct jr_image *snapshot_of(struct replica *r)
     step(r, &ev);
     ev = (struct jr_event){.type = JR_EV_TICK};
     step(r, &ev);
-    assert_true(jr_pool_frozen(r->pool));
+    assert_true(jr_pool_copying(r->pool));
     while (jr_pool_has_slices(r->pool)) {
         ev = (struct jr_event){.type = JR_EV_SLICE, .u.slice.max = 1000};
         step(r, &ev);

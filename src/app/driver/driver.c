@@ -219,7 +219,7 @@ static void rearm(struct jr_driver *d)
 {
     uint64_t now = jr_driver_now_ms(), at = jr_pool_deadline_ms(d->pool);
     jr_timer_start(d->tick, at > now ? at - now : 0, 0);
-    if (jr_pool_has_slices(d->pool) || d->queue_head)
+    if (jr_pool_has_slices(d->pool))
         jr_idler_start(d->idler);
 }
 
@@ -282,8 +282,7 @@ static bool on_idle(void *ctx)
         ev.u.slice.max = JR_DRIVER_SLICE;
         jr_driver_step(d, &ev);
     }
-    bool more = jr_driver_feed_log(d);
-    return more || jr_pool_has_slices(d->pool);
+    return jr_pool_has_slices(d->pool);
 }
 
 /* ---------------------------------------------------------------- requests */
@@ -380,7 +379,6 @@ void jr_driver_drain(struct jr_driver *d)
 void jr_driver_stats(const struct jr_driver *d, struct jr_driver_stats *ret)
 {
     *ret = d->stats;
-    ret->log_queue = d->queue_n;
 }
 
 void jr_driver_nats(struct jr_driver *d, bool connected)
@@ -490,7 +488,6 @@ int jr_driver_create(const struct jr_driver_config *config, struct jr_driver **r
     d->config = *config;
     d->loop = config->loop;
     d->nats = config->nats;
-    d->queue_tail = &d->queue_head;
     jr_list_init(&d->probes);
     d->incarnation = config->pool.incarnation;
     jr_mem_init(&d->waits_mem);

@@ -75,7 +75,6 @@ struct jr_driver_stats {
     uint64_t applied_seq_at_ready; /* position when it first was ready */
     uint64_t stream_last_at_start; /* what the stream held when recovery began */
     uint64_t step_max_us;          /* longest step */
-    uint64_t log_queue;            /* messages waiting for the pool */
     double sync_delay_ms;          /* age of the last peer batch on arrival, smoothed */
 };
 void jr_driver_stats(const struct jr_driver *d, struct jr_driver_stats *ret);

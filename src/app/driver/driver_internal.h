@@ -86,8 +86,6 @@ struct jr_driver {
 
     /* log */
     struct jr_js_reader *reader;
-    struct jr_js_msg *queue_head, **queue_tail; /* waiting while the pool is frozen */
-    uint64_t queue_n;
 
     /* membership */
     struct jr_timer *round_timer;
@@ -129,8 +127,6 @@ void jr_driver_open(struct jr_driver *d); /* streams and buckets, then tell the 
 void jr_driver_stream_info(struct jr_driver *d, uint64_t seq);
 void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a);
 void jr_driver_stop_reader(struct jr_driver *d);
-/* Feeds what waits while the pool takes it; true when some is left. */
-bool jr_driver_feed_log(struct jr_driver *d);
 void jr_driver_publish_control(struct jr_driver *d, const struct jr_control *control);
 void jr_driver_put_state(struct jr_driver *d, const char *key, const char *value, bool create);
 

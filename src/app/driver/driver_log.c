@@ -311,39 +311,12 @@ static void feed(struct jr_driver *d, struct jr_js_msg *m)
     jr_js_msg_destroy(m);
 }
 
-bool jr_driver_feed_log(struct jr_driver *d)
-{
-    uint64_t until = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000;
-    while (d->queue_head && !jr_pool_frozen(d->pool) && jr_loop_now_ns() < until) {
-        struct jr_js_msg *m = d->queue_head;
-        d->queue_head = (struct jr_js_msg *)(void *)m->msg.next;
-        if (!d->queue_head)
-            d->queue_tail = &d->queue_head;
-        d->queue_n--;
-        feed(d, m);
-    }
-    return d->queue_head != NULL;
-}
-
-/* While the pool is frozen messages wait in order; the reader's window bounds how many. */
-static void enqueue(struct jr_driver *d, struct jr_js_msg *m)
-{
-    m->msg.next = NULL;
-    *d->queue_tail = m;
-    d->queue_tail = (struct jr_js_msg **)(void *)&m->msg.next;
-    d->queue_n++;
-    jr_idler_start(d->idler);
-}
-
 static void on_log_msg(struct jr_js_msg *m, void *ctx)
 {
     struct jr_driver *d = ctx;
     switch (m->kind) {
     case JR_READ_MSG:
-        if (d->queue_head || jr_pool_frozen(d->pool))
-            enqueue(d, m);
-        else
-            feed(d, m);
+        feed(d, m);
         return;
     case JR_READ_STOPPED:
         jr_log(JR_LOG_WARN, "stream.stopped", "stream=%s error=%s words=\"%s\"", d->stream,
@@ -361,17 +334,6 @@ static void on_log_msg(struct jr_js_msg *m, void *ctx)
     jr_js_msg_destroy(m);
 }
 
-static void drop_queue(struct jr_driver *d)
-{
-    while (d->queue_head) {
-        struct jr_js_msg *m = d->queue_head;
-        d->queue_head = (struct jr_js_msg *)(void *)m->msg.next;
-        jr_js_msg_destroy(m);
-    }
-    d->queue_tail = &d->queue_head;
-    d->queue_n = 0;
-}
-
 static void on_reader_closed(void *ctx)
 {
     struct jr_driver *d = ctx;
@@ -385,7 +347,6 @@ void jr_driver_stop_reader(struct jr_driver *d)
         return;
     struct jr_js_reader *reader = d->reader;
     d->reader = NULL;
-    drop_queue(d);
     d->closings++;
     jr_js_reader_close(reader, on_reader_closed, d);
 }

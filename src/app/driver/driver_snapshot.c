@@ -230,6 +230,7 @@ struct write_job {
 static int upload_frames(struct write_job *w, struct jr_upload *upload)
 {
     struct jr_snapshot_encoder *encoder;
+    jr_image_arrange(w->image);
     int err = jr_snapshot_encoder_create(w->image, &encoder);
     if (err < 0)
         return jr_errmsg_set(&w->e, err, "the image cannot be encoded");

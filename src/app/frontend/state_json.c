@@ -191,7 +191,6 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     jr_buf_printf(b, "\"speed_factor\":%.3f,", v.speed_factor);
     put_u64(b, "applied_seq_at_ready", stats.applied_seq_at_ready);
     put_u64(b, "stream_last_seq_at_start", stats.stream_last_at_start);
-    put_u64(b, "log_queue", stats.log_queue);
     put_u64(b, "step_max_us", stats.step_max_us);
     jr_buf_printf(b, "\"sync_delay_ms\":%.3f,", stats.sync_delay_ms);
     workers(f, i, b);

@@ -40,6 +40,10 @@ struct world {
     uint64_t *digest; /* [member] */
     uint32_t (*recent)[RECENT];
     uint64_t entries, cap;
+    struct jr_image *image; /* being copied, or NULL */
+    bool image_is_lost;
+    uint32_t *life_then; /* as it was when that began */
+    uint64_t entries_then, digest_then;
 };
 
 static uint32_t below(struct world *w, uint32_t n)
@@ -286,8 +290,149 @@ static void step_rare(struct world *w)
         jr_index_set_entries_max(w->idx, w->cap);
     } else {
         jr_index_reset(w->idx);
+        w->image_is_lost = true;
         for (uint32_t m = 0; m < w->f->members; m++)
             model_clear(w, m);
+    }
+}
+
+/* ---- images: what the index was when one was opened ------------------------------------------ */
+
+static void image_open(struct world *w)
+{
+    uint32_t *number = jr_xalloc((id_of(w, w->f->members) + 1) * sizeof *number);
+    struct jr_image *image = jr_image_create();
+    int rv;
+
+    for (uint32_t m = 0; m < w->f->members; m++)
+        number[id_of(w, m)] = m;
+    rv = jr_index_image_open(w->idx, image, number);
+    jr_xfree(number);
+    if (rv == JR_EAGAIN) { /* one that was given up is not put away */
+        assert_true(jr_index_has_work(w->idx));
+        jr_image_destroy(image);
+        return;
+    }
+    assert_int_equal(0, rv);
+    w->image = image;
+    w->image_is_lost = false;
+    memcpy(w->life_then, w->life, w->f->members * sizeof *w->life);
+    w->entries_then = w->entries;
+    w->digest_then = model_digest(w);
+}
+
+static void image_give_up(struct world *w)
+{
+    jr_index_image_close(w->idx);
+    jr_image_destroy(w->image);
+    w->image = NULL;
+}
+
+static uint64_t image_digest(const struct world *w)
+{
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < w->image->n_entries; i++) {
+        const struct jr_image_entry *e = &w->image->entries[i];
+        sum += jr_index_digest_term(e->rank * UINT64_C(1000) + w->life_then[e->rank], e->rank % 3,
+                                    e->block_hash, e->prefix_hash);
+    }
+    return sum;
+}
+
+/* Each flag is true, and all that hold a prefix stand together. */
+static void check_flags(const struct world *w)
+{
+    const struct jr_image_entry *e = w->image->entries;
+    struct jr_map nodes, seen;
+    struct jr_mem mem;
+    uint64_t node, before;
+
+    jr_mem_init(&mem);
+    jr_map_init(&nodes, &mem);
+    jr_map_init(&seen, &mem);
+    for (uint32_t v = 0; v < w->f->nodes; v++)
+        assert_int_equal(0, jr_map_put(&nodes, w->prefix[v], v));
+    for (uint64_t i = 0; i < w->image->n_entries; i++) {
+        assert_true(jr_map_get(&nodes, e[i].prefix_hash, &node));
+        if (e[i].flags & JR_IMAGE_SAME)
+            assert_true(e[i].prefix_hash == e[i - 1].prefix_hash);
+        else
+            assert_false(jr_map_get(&seen, e[i].prefix_hash, NULL));
+        if (e[i].flags & JR_IMAGE_CHILD) {
+            assert_true(jr_map_get(&nodes, e[i - 1].prefix_hash, &before));
+            assert_true(w->parent[node] == before);
+        }
+        assert_int_equal(0, jr_map_put(&seen, e[i].prefix_hash, 0));
+    }
+    jr_map_deinit(&nodes);
+    jr_map_deinit(&seen);
+    jr_mem_deinit(&mem);
+}
+
+/* Another index made of the image, in slices. */
+static void check_restored(struct world *w)
+{
+    uint32_t *members = jr_xalloc(w->f->members * sizeof *members), at = JR_INDEX_NOWHERE;
+    uint64_t done = 0, left;
+    struct jr_index *copy;
+    struct jr_mem mem;
+
+    jr_mem_init(&mem);
+    assert_int_equal(0, jr_index_create(&mem, 0, &copy));
+    for (uint32_t m = 0; m < w->f->members; m++) {
+        members[m] = w->f->members - 1 - m;
+        assert_int_equal(
+            0, jr_index_add_member(copy, members[m], m * UINT64_C(1000) + w->life_then[m], m % 3));
+        if (often(w, 50))
+            assert_int_equal(0, jr_index_presize(copy, members[m], below(w, 2000)));
+    }
+    while ((left = w->image->n_entries - done) > 0) {
+        uint32_t n = 1 + below(w, left < 1000 ? (uint32_t)left : 1000);
+        assert_int_equal(0, jr_index_restore_run(copy, w->image->entries + done, n, members, &at));
+        done += n;
+    }
+    assert_true(jr_index_entries(copy) == w->entries_then);
+    assert_true(jr_index_digest(copy) == w->digest_then);
+    jr_index_check(copy);
+    jr_index_destroy(copy);
+    jr_mem_deinit(&mem);
+    jr_xfree(members);
+}
+
+static void image_step(struct world *w)
+{
+    int rv = jr_index_image_step(w->idx, below(w, often(w, 50) ? 40 : 3000), w->image);
+
+    if (w->image_is_lost) {
+        assert_int_equal(JR_ECLOSED, rv);
+        image_give_up(w);
+        return;
+    }
+    if (rv == JR_EAGAIN)
+        return;
+    assert_int_equal(0, rv);
+    assert_true(w->image->n_entries == w->entries_then);
+    assert_true(image_digest(w) == w->digest_then);
+    if (often(w, 80)) {
+        jr_image_arrange(w->image);
+        assert_true(image_digest(w) == w->digest_then);
+        check_flags(w);
+    }
+    check_restored(w);
+    jr_image_destroy(w->image);
+    w->image = NULL;
+}
+
+static void step_image(struct world *w)
+{
+    if (!w->image) {
+        if (below(w, 20) == 0)
+            image_open(w);
+    } else if (below(w, 400) == 0) {
+        image_give_up(w);
+    } else if (often(w, 30)) {
+        image_step(w);
     }
 }
 
@@ -468,6 +613,7 @@ static void world_init(struct world *w, const struct profile *f, uint64_t seed)
     w->count = jr_xalloc((size_t)f->members * f->nodes * sizeof *w->count);
     w->live = jr_xalloc(f->members * sizeof *w->live);
     w->life = jr_xalloc(f->members * sizeof *w->life);
+    w->life_then = jr_xalloc(f->members * sizeof *w->life);
     w->recent = jr_xalloc(f->members * sizeof *w->recent);
     w->digest = jr_xalloc(f->members * sizeof *w->digest);
     jr_index_match_init(&w->match, &w->mem);
@@ -491,6 +637,8 @@ static void world_deinit(struct world *w)
     jr_xfree(w->count);
     jr_xfree(w->live);
     jr_xfree(w->life);
+    jr_xfree(w->life_then);
+    jr_image_destroy(w->image);
     jr_xfree(w->recent);
     jr_xfree(w->digest);
 }
@@ -507,6 +655,7 @@ static void run(const struct profile *f)
         world_init(&w, f, seed + s);
         for (uint32_t i = 0; i < f->steps; i++) {
             step(&w);
+            step_image(&w);
             check(&w, i);
         }
         world_deinit(&w);

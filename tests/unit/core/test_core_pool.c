@@ -123,9 +123,9 @@ static struct jr_image *image_at(uint64_t seq, int64_t created)
     rig_log_noop(&r, 2, seq);
     struct jr_state_export x;
     assert_int_equal(jr_state_export_begin(r.pool->state, &x), 0);
-    while (!jr_state_export_step(r.pool->state, &x, 10))
+    while (jr_state_export_step(r.pool->state, &x, 10) == JR_EAGAIN)
         ;
-    struct jr_image *image = jr_state_export_take(r.pool->state, &x);
+    struct jr_image *image = jr_state_export_take(&x);
     image->stream_created_ns = created;
     rig_deinit(&r);
     return image;

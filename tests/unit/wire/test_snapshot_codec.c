@@ -140,7 +140,10 @@ static struct jr_image *random_image(struct jr_rng *r, uint32_t n_ranks, uint64_
     }
     for (uint64_t i = 0; i < n_entries; i++)
         m->entries[i] =
-            (struct jr_image_entry){random_u64(r), random_u64(r), jr_rng_below(r, n_ranks), 0};
+            (struct jr_image_entry){.block_hash = random_u64(r),
+                                    .prefix_hash = random_u64(r),
+                                    .rank = (uint16_t)jr_rng_below(r, n_ranks),
+                                    .flags = (uint16_t)jr_rng_below(r, JR_IMAGE_FLAGS + 1)};
     return m;
 }
 
