@@ -33,13 +33,15 @@ static void print_number(const char *name, double value)
 
 static double goal_of(const struct jr_bench_row *row)
 {
-    return row->most > 0 ? row->most : row->goal;
+    return row->most > 0 ? row->most : row->least > 0 ? row->least : row->goal;
 }
 
 static bool reaches(const struct jr_bench_row *row, double ratio)
 {
     if (row->most > 0)
         return row->measured <= row->most;
+    if (row->least > 0)
+        return row->measured >= row->least;
     if (!(row->goal > 0))
         return true;
     return row->less_is_better ? ratio > 0 && ratio <= row->goal : ratio >= row->goal;

@@ -3,8 +3,8 @@
  *   {"name","unit","measured","peer","floor","ratio","against","goal","ok"}
  * peer and floor are null when not measured in the same run. ratio is measured / peer, or
  * measured / floor without a peer, as `against` says; null without either. goal: the least ratio,
- * or the most where less is better, or for a row with `most` that: what is measured in its unit at
- * most; ok tells whether it is reached and is null without a goal.
+ * or the most where less is better, or for a row with `most` or `least` that: what is measured in its unit
+ * at most or at least; ok tells whether it is reached and is null without a goal.
  * A row for the answers that were checked is ok when none was wrong; a wrong one, not a missed
  * goal, ends the program with 1. table.py does the same for benchmarks in Python. */
 #ifndef JR_BENCH_H
@@ -29,7 +29,8 @@ struct jr_bench_row {
     double floor; /* 0: not measured */
     double goal;  /* of the ratio; 0: none */
     bool less_is_better;
-    double most; /* in the place of goal: of measured; 0: none */
+    double most;  /* in the place of goal: of measured; 0: none */
+    double least; /* the same, from below */
 };
 
 void jr_bench_init(struct jr_bench *b, bool json);

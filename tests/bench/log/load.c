@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "load.h"
+#include "base/assert.h"
+#include "base/map.h"
+#include "wire/dynamo_json.h"
+#include "wire/event_codec.h"
+
+/* Block k of a worker: the engine's hash is the worker's own, the content is everybody's. */
+static struct jr_kv_block block_of(uint64_t worker, uint64_t k)
+{
+    return (struct jr_kv_block){jr_mix64((worker + 1) << 40 | k),
+                                jr_mix64(k + UINT64_C(0x9e3779b97f4a7c15))};
+}
+
+void load_message(struct load_message *m, uint64_t i, uint32_t run, bool dynamo)
+{
+    const uint64_t worker = i % LOAD_WORKERS, turn = i / LOAD_WORKERS, first = turn * run;
+
+    for (uint32_t k = 0; k < run; k++)
+        m->blocks[k] = block_of(worker, first + k);
+    m->event = (struct jr_kv_event){.type = JR_KV_STORED, .blocks = m->blocks, .n = run};
+    m->event.has_parent = first % LOAD_CHAIN_BLOCKS != 0;
+    if (m->event.has_parent)
+        m->event.parent_hash = block_of(worker, first - 1).block_hash;
+    m->batch = (struct jr_kv_batch){
+        .worker_id = UINT64_C(7000000000000000000) + worker,
+        .incarnation = dynamo ? 0 : worker + 1,
+        .first_id = turn + 1,
+        .begin = !dynamo && turn == 0,
+        .dynamo = dynamo,
+        .events = &m->event,
+        .n_events = 1,
+    };
+}
+
+void load_payload(uint64_t i, uint32_t run, bool dynamo, struct jr_buf *b)
+{
+    struct load_message m;
+
+    load_message(&m, i, run, dynamo);
+    int rv = dynamo ? jr_dynamo_json_encode(&m.batch, 0, b) : jr_event_encode_batch(&m.batch, b);
+    JR_ASSERT(rv == 0);
+}
