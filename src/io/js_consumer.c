@@ -216,7 +216,7 @@ int jr_js_consumer_next(struct jr_js_consumer *c, uint32_t timeout_ms, natsMsg *
     for (;;) {
         uint64_t now_ns = jr_loop_now_ns();
         int64_t left_ms = now_ns < until_ns ? (int64_t)((until_ns - now_ns) / NS_PER_MS) : 0;
-        natsStatus s = natsSubscription_NextMsg(&m, c->sub, left_ms > 0 ? left_ms : 1);
+        natsStatus s = natsSubscription_NextMsg(&m, c->sub, left_ms);
         if (s == NATS_TIMEOUT)
             return on_silence(c, e);
         if (s != NATS_OK)

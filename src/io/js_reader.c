@@ -4,7 +4,9 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "io/conveyor.h"
 #include "io/js_consumer.h"
+#include "wire/event_codec.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,12 +14,31 @@
 #include <time.h>
 
 #define WINDOW_MSGS_DEFAULT  4096
-#define WEIGHT_BYTES         (64 << 10) /* a larger message takes more places in the window */
+#define WEIGHT_BYTES         (64 << 10) /* so many bytes take one more place in the window */
+#define BATCH_MSGS           128
+#define BATCH_BYTES          (256 << 10)
+#define BATCH_WAIT_MS        1 /* for more, while the loop is behind anyway */
+#define BATCH_LITTLE         4 /* messages that the reader thread decodes itself, sooner than hand over */
 #define HEARTBEAT_MS_DEFAULT 1000
 #define HEARTBEAT_MS_MIN     100 /* the server's least */
 #define POLL_MS              50
 #define RETRY_MS             250
 #define CREATE_SUBJECTS_MAX  4
+
+/* What came together. Freed when its last message was given back. */
+struct jr_js_batch {
+    struct jr_conveyor_item item; /* first */
+    struct jr_js_batch *next;     /* waiting for the loop */
+    struct jr_js_reader *reader;
+    atomic_uint refs; /* its living messages */
+    uint32_t n;
+    uint32_t at; /* loop thread: the next to deliver */
+    uint32_t weight;
+    size_t bytes;
+    struct jr_arena arena;
+    char text[160]; /* of a note */
+    struct jr_js_msg msgs[];
+};
 
 struct jr_js_reader {
     struct jr_nats *nats;
@@ -27,21 +48,30 @@ struct jr_js_reader {
     uint32_t heartbeat_ms;
     void (*decode)(struct jr_js_msg *msg, void *ctx);
     void *decode_ctx;
+    uint32_t decode_threads;
     bool create;
     struct jr_stream_config create_config;
     char *create_name, *create_subjects[CREATE_SUBJECTS_MAX];
     struct jr_gate *gate;
-    uint32_t window;
-    atomic_uint refs; /* one until the final message, one a living message */
+    uint32_t batch_msgs;
+    atomic_uint refs; /* one until the final message, one a living batch, one a posted pump */
     /* loop thread */
     bool closing;
     void (*on_msg)(struct jr_js_msg *msg, void *ctx);
     void *ctx;
     void (*close_cb)(void *ctx);
     void *close_ctx;
+    struct jr_js_batch *taken; /* of ready; its messages are being delivered */
     /* reader thread */
     struct jr_stream_position position;
-    bool lost; /* reported since the last creation */
+    bool lost;                /* reported since the last creation */
+    struct jr_js_batch *open; /* being filled */
+    struct jr_conveyor *conveyor;
+    /* from the decoders to the loop */
+    pthread_mutex_t ready_mu;
+    struct jr_js_batch *ready, **ready_tail;
+    bool pumping; /* the pump is posted, or runs */
+    struct jr_msg pump;
     /* thread control */
     pthread_t thread;
     pthread_mutex_t mu;
@@ -60,6 +90,7 @@ static void reader_release(struct jr_js_reader *r)
     jr_gate_destroy(r->gate);
     pthread_cond_destroy(&r->cond);
     pthread_mutex_destroy(&r->mu);
+    pthread_mutex_destroy(&r->ready_mu);
     for (unsigned i = 0; i < CREATE_SUBJECTS_MAX; i++)
         jr_xfree(r->create_subjects[i]);
     jr_xfree(r->create_name);
@@ -68,19 +99,26 @@ static void reader_release(struct jr_js_reader *r)
     jr_xfree(r);
 }
 
+void jr_js_msg_drop_payload(struct jr_js_msg *msg)
+{
+    natsMsg_Destroy(msg->impl);
+    msg->impl = NULL;
+    msg->subject = NULL;
+    msg->payload = NULL;
+}
+
 void jr_js_msg_destroy(struct jr_js_msg *msg)
 {
-    struct jr_js_reader *r;
-
     if (msg == NULL)
         return;
-    r = msg->reader;
-    if (msg->decoded_free != NULL)
-        msg->decoded_free(msg->decoded);
+    struct jr_js_batch *b = msg->batch;
+    struct jr_js_reader *r = b->reader;
     natsMsg_Destroy(msg->impl);
-    for (uint32_t i = 0; i < msg->weight; i++)
-        jr_gate_leave(r->gate);
-    jr_xfree(msg);
+    if (atomic_fetch_sub(&b->refs, 1) != 1)
+        return;
+    jr_gate_leave(r->gate, b->weight);
+    jr_arena_deinit(&b->arena);
+    jr_xfree(b);
     reader_release(r);
 }
 
@@ -93,20 +131,89 @@ const char *jr_js_msg_header(struct jr_js_msg *msg, const char *key)
     return value;
 }
 
-static void msg_drop(struct jr_msg *msg)
+/* --- from the decoders to the loop --- */
+
+/* The next message for the loop; NULL: none, and the pump has stopped. */
+static struct jr_js_msg *next_ready(struct jr_js_reader *r)
 {
-    jr_js_msg_destroy((struct jr_js_msg *)msg);
+    if (r->taken == NULL || r->taken->at == r->taken->n) {
+        pthread_mutex_lock(&r->ready_mu);
+        r->taken = r->ready;
+        if (r->taken != NULL)
+            r->ready = r->taken->next;
+        else
+            r->pumping = false;
+        if (r->ready == NULL)
+            r->ready_tail = &r->ready;
+        pthread_mutex_unlock(&r->ready_mu);
+        if (r->taken == NULL)
+            return NULL;
+    }
+    struct jr_js_msg *msg = &r->taken->msgs[r->taken->at++];
+    if (r->taken->at == r->taken->n)
+        r->taken = NULL; /* it may be gone with its last message */
+    return msg;
 }
 
-static void msg_deliver(struct jr_msg *m)
+static void pump_drop(struct jr_msg *msg)
 {
-    struct jr_js_msg *msg = (struct jr_js_msg *)m;
-    struct jr_js_reader *r = msg->reader;
+    struct jr_js_reader *r = JR_CONTAINER_OF(msg, struct jr_js_reader, pump);
+    struct jr_js_msg *m;
 
-    if (r->closing)
-        jr_js_msg_destroy(msg);
-    else
-        r->on_msg(msg, r->ctx);
+    while ((m = next_ready(r)) != NULL)
+        jr_js_msg_destroy(m);
+    reader_release(r);
+}
+
+/* Loop thread. What is left when the time is over waits for the next turn. */
+static void pump_deliver(struct jr_msg *msg)
+{
+    struct jr_js_reader *r = JR_CONTAINER_OF(msg, struct jr_js_reader, pump);
+    const uint64_t until = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000;
+    struct jr_js_msg *m;
+
+    while (!r->closing) {
+        m = next_ready(r);
+        if (m == NULL) {
+            reader_release(r);
+            return;
+        }
+        r->on_msg(m, r->ctx);
+        if (jr_loop_now_ns() >= until) {
+            jr_loop_post(r->loop, &r->pump);
+            return;
+        }
+    }
+    pump_drop(msg);
+}
+
+/* Any decoder, in order: the conveyor's out. */
+static void batch_out(struct jr_conveyor_item *item, void *ctx)
+{
+    struct jr_js_batch *b = (struct jr_js_batch *)item;
+    struct jr_js_reader *r = ctx;
+
+    pthread_mutex_lock(&r->ready_mu);
+    b->next = NULL;
+    *r->ready_tail = b;
+    r->ready_tail = &b->next;
+    bool post = !r->pumping;
+    r->pumping = true;
+    pthread_mutex_unlock(&r->ready_mu);
+    if (!post)
+        return;
+    atomic_fetch_add(&r->refs, 1);
+    jr_loop_post(r->loop, &r->pump);
+}
+
+static void batch_decode(struct jr_conveyor_item *item, void *ctx)
+{
+    struct jr_js_batch *b = (struct jr_js_batch *)item;
+    struct jr_js_reader *r = ctx;
+
+    for (uint32_t i = 0; r->decode != NULL && i < b->n; i++)
+        if (b->msgs[i].kind == JR_READ_MSG)
+            r->decode(&b->msgs[i], r->decode_ctx);
 }
 
 /* --- reader thread --- */
@@ -134,44 +241,68 @@ static void pause_ms(struct jr_js_reader *r, uint32_t ms)
     pthread_mutex_unlock(&r->mu);
 }
 
-static struct jr_js_msg *msg_new(struct jr_js_reader *r, enum jr_read_kind kind)
+/* Room for `cap` messages. */
+static struct jr_js_batch *batch_new(struct jr_js_reader *r, uint32_t cap)
 {
-    struct jr_js_msg *msg = jr_xalloc(sizeof *msg);
+    struct jr_js_batch *b = jr_xrealloc(NULL, sizeof *b + cap * sizeof *b->msgs);
 
-    msg->msg.deliver = msg_deliver;
-    msg->msg.drop = msg_drop;
-    msg->reader = r;
-    msg->kind = kind;
+    *b = (struct jr_js_batch){.reader = r};
+    atomic_init(&b->refs, 0);
+    /* Twice what the largest message may need: a batch is one of these, or less than its bytes. */
+    jr_arena_init(&b->arena, 2 * JR_EVENT_ARENA_MAX);
     atomic_fetch_add(&r->refs, 1);
+    return b;
+}
+
+static struct jr_js_msg *batch_add(struct jr_js_batch *b, enum jr_read_kind kind)
+{
+    struct jr_js_msg *msg = &b->msgs[b->n++];
+
+    *msg = (struct jr_js_msg){.kind = kind, .text = "", .batch = b, .arena = &b->arena};
+    atomic_fetch_add(&b->refs, 1);
     return msg;
 }
 
-/* Takes msg. Waits for room; false when the reader is being closed. */
-static bool post(struct jr_js_reader *r, struct jr_js_msg *msg)
+static void batch_destroy(struct jr_js_batch *b)
 {
-    uint32_t weight = 1 + (uint32_t)(msg->n / WEIGHT_BYTES);
+    for (uint32_t i = 0, n = b->n; i < n; i++) /* with the last one the batch goes */
+        jr_js_msg_destroy(&b->msgs[i]);
+}
 
-    if (weight > r->window)
-        weight = r->window;
-    while (msg->weight < weight) {
-        if (jr_gate_enter(r->gate) != 0) {
-            jr_js_msg_destroy(msg);
-            return false;
-        }
-        msg->weight++;
+/* Takes the batch. Waits for room; false when the reader is being closed. */
+static bool send_batch(struct jr_js_reader *r, struct jr_js_batch *b)
+{
+    uint32_t weight = b->n + (uint32_t)(b->bytes / WEIGHT_BYTES);
+
+    if (jr_gate_enter(r->gate, weight) != 0) {
+        batch_destroy(b);
+        return false;
     }
-    jr_loop_post(r->loop, &msg->msg);
+    b->weight = weight;
+    jr_conveyor_put(r->conveyor, &b->item, b->n <= BATCH_LITTLE);
     return true;
+}
+
+static bool flush(struct jr_js_reader *r)
+{
+    struct jr_js_batch *b = r->open;
+
+    r->open = NULL;
+    return b == NULL || send_batch(r, b);
 }
 
 static bool post_note(struct jr_js_reader *r, enum jr_read_kind kind, int err, const char *text)
 {
-    struct jr_js_msg *msg = msg_new(r, kind);
+    if (!flush(r))
+        return false;
+    struct jr_js_batch *b = batch_new(r, 1);
+    struct jr_js_msg *msg = batch_add(b, kind);
 
     msg->seq = r->position.seq;
     msg->err = err;
-    jr_str_copy(msg->text, sizeof msg->text, text != NULL ? text : "");
-    return post(r, msg);
+    jr_str_copy(b->text, sizeof b->text, text != NULL ? text : "");
+    msg->text = b->text;
+    return send_batch(r, b);
 }
 
 /* Once per loss, however often the re-creation fails. */
@@ -184,9 +315,23 @@ static bool report_loss(struct jr_js_reader *r, int err, const struct jr_errmsg 
     return post_note(r, JR_READ_LOST, err, e->text);
 }
 
-static bool hand_over(struct jr_js_reader *r, natsMsg *m, const struct jr_js_meta *meta)
+static void remember_position(struct jr_js_reader *r, const struct jr_js_msg *msg)
 {
-    struct jr_js_msg *msg = msg_new(r, JR_READ_MSG);
+    r->position.seq = msg->seq;
+    r->position.has_msg = true;
+    r->position.time_ns = msg->time_ns;
+    r->position.payload_hash = msg->payload_hash;
+    atomic_fetch_add(&r->msgs, 1);
+    atomic_fetch_add(&r->bytes, msg->n);
+    atomic_store(&r->last_seq, msg->seq);
+}
+
+/* Takes m. False when the reader is being closed. */
+static bool take(struct jr_js_reader *r, natsMsg *m, const struct jr_js_meta *meta)
+{
+    if (r->open == NULL)
+        r->open = batch_new(r, r->batch_msgs);
+    struct jr_js_msg *msg = batch_add(r->open, JR_READ_MSG);
 
     msg->impl = m;
     msg->restarted = meta->consumer_seq == 1;
@@ -197,23 +342,32 @@ static bool hand_over(struct jr_js_reader *r, natsMsg *m, const struct jr_js_met
     msg->subject = natsMsg_GetSubject(m);
     msg->payload = (const uint8_t *)natsMsg_GetData(m);
     msg->n = (size_t)natsMsg_GetDataLength(m);
-    msg->payload_hash = jr_payload_hash(msg->payload, msg->n);
-    r->position.seq = msg->seq;
-    r->position.has_msg = true;
-    r->position.time_ns = msg->time_ns;
-    r->position.payload_hash = msg->payload_hash;
-    atomic_fetch_add(&r->msgs, 1);
-    atomic_fetch_add(&r->bytes, msg->n);
-    atomic_store(&r->last_seq, msg->seq);
-    if (r->decode != NULL)
-        r->decode(msg, r->decode_ctx);
-    return post(r, msg);
+    msg->payload_hash = jr_event_payload_hash(msg->payload, msg->n);
+    remember_position(r, msg);
+    r->open->bytes += msg->n;
+    return (r->open->n < r->batch_msgs && r->open->bytes < BATCH_BYTES) || flush(r);
+}
+
+/* The loop has not come to what it was given: nobody waits for a batch that is not full. */
+static bool loop_is_behind(struct jr_js_reader *r)
+{
+    pthread_mutex_lock(&r->ready_mu);
+    bool behind = r->ready != NULL;
+    pthread_mutex_unlock(&r->ready_mu);
+    return behind;
+}
+
+static uint32_t patience_ms(struct jr_js_reader *r)
+{
+    if (r->open == NULL)
+        return POLL_MS;
+    return loop_is_behind(r) ? BATCH_WAIT_MS : 0;
 }
 
 /* Takes messages until the consumer is lost (its error) or the reader ends (JR_ECLOSED). */
 static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struct jr_errmsg *e)
 {
-    bool live = false;
+    bool live = false, waited = true;
     struct jr_js_meta meta;
 
     for (;;) {
@@ -223,13 +377,16 @@ static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struc
             if (!post_note(r, JR_READ_LIVE, 0, NULL))
                 return JR_ECLOSED;
         }
-        int rv = jr_js_consumer_next(c, POLL_MS, &m, &meta, e);
-        if (stopping(r)) {
-            natsMsg_Destroy(m);
-            return JR_ECLOSED;
+        int rv = jr_js_consumer_next(c, waited ? patience_ms(r) : 0, &m, &meta, e);
+        if (rv == JR_EAGAIN && r->open != NULL && !waited) {
+            waited = true; /* none is there: look whether to wait */
+            continue;
         }
-        if (rv == 0 && !hand_over(r, m, &meta))
+        if (rv != 0 && stopping(r))
             return JR_ECLOSED;
+        if (rv == 0 ? !take(r, m, &meta) : !flush(r))
+            return JR_ECLOSED;
+        waited = rv != 0;
         if (rv != 0 && rv != JR_EAGAIN)
             return rv;
     }
@@ -313,6 +470,9 @@ static void *reader_main(void *arg)
     while (!r->stop)
         pthread_cond_wait(&r->cond, &r->mu);
     pthread_mutex_unlock(&r->mu);
+    if (r->open != NULL)
+        batch_destroy(r->open);
+    jr_conveyor_destroy(r->conveyor);
     jr_loop_post(r->loop, &r->final);
     return NULL;
 }
@@ -372,10 +532,18 @@ static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
     r->decode_ctx = c->decode_ctx;
     r->on_msg = c->on_msg;
     r->ctx = c->ctx;
-    r->window = c->window_msgs != 0 ? c->window_msgs : WINDOW_MSGS_DEFAULT;
-    r->gate = jr_gate_create(r->window);
+    r->decode_threads = c->decode_threads != 0 ? c->decode_threads : 1;
+    uint32_t window = c->window_msgs != 0 ? c->window_msgs : WINDOW_MSGS_DEFAULT;
+    r->gate = jr_gate_create(window);
+    r->batch_msgs = window / 4 < BATCH_MSGS ? window / 4 : BATCH_MSGS;
+    if (r->batch_msgs == 0)
+        r->batch_msgs = 1;
+    r->ready_tail = &r->ready;
+    r->pump.deliver = pump_deliver;
+    r->pump.drop = pump_drop;
     atomic_init(&r->refs, 1);
     pthread_mutex_init(&r->mu, NULL);
+    pthread_mutex_init(&r->ready_mu, NULL);
     pthread_cond_init(&r->cond, NULL);
     r->final.deliver = final_deliver;
     r->final.drop = final_drop;
@@ -385,11 +553,16 @@ static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
 int jr_js_reader_create(const struct jr_js_reader_config *config, struct jr_js_reader **ret)
 {
     struct jr_js_reader *r = reader_new(config);
+    struct jr_conveyor_config conveyor = {
+        .n_threads = r->decode_threads, .work = batch_decode, .out = batch_out, .ctx = r};
     int rv = copy_create(r, config->create);
 
+    if (rv == 0)
+        rv = jr_conveyor_create(&conveyor, &r->conveyor);
     if (rv == 0 && pthread_create(&r->thread, NULL, reader_main, r) != 0)
         rv = JR_EIO;
     if (rv != 0) {
+        jr_conveyor_destroy(r->conveyor);
         reader_release(r);
         return rv;
     }

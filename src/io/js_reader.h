@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* js_reader: reads a stream in order, from a position of our own, into a loop.
  *
- *   server ──push, flow control──► subscription ──► reader thread ──gate──► mailbox ──► on_msg
- * (loop) decode hook
+ *   server ──push, flow control──► subscription ──► reader thread ──gate──► decoders ──► on_msg
+ *                                                    batches                in order     (loop)
  *
  * An ordered push consumer (ack none, memory, one replica, idle heartbeats, flow control) of our
  * own making: a thread takes the messages from a plain subscription, so each creation of the
  * consumer is seen and checked here. Flow control is answered only when everything before it was
- * handed over, and the gate bounds what waits for the loop: a slow loop slows the server.
+ * taken into a batch, and the gate bounds what waits for the loop: a slow loop slows the server. What
+ * came together is decoded and handed over together; the loop takes it message by message and gives
+ * way after JR_LOOP_SLICE_US.
  *
  * The consumer is created again after a reconnect, a missed heartbeat or a hole in its sequence.
  * The first message after each creation has `restarted` set. With `JR_READ_POSITION` every creation
@@ -17,6 +19,7 @@
 #define JR_IO_JS_READER_H
 
 #include "io/js_stream.h"
+#include "wire/arena.h"
 
 enum jr_read_from {
     JR_READ_POSITION, /* from position.seq + 1, history checked at each creation */
@@ -32,28 +35,28 @@ enum jr_read_kind {
 };
 
 struct jr_js_reader;
+struct jr_js_batch;
 
 /* What on_msg gets and takes; give it back with jr_js_msg_destroy, soon: it counts in the window.
  */
 struct jr_js_msg {
-    struct jr_msg msg; /* private */
-    struct jr_js_reader *reader;
+    struct jr_js_msg *next; /* the owner's, to keep it in a list */
     enum jr_read_kind kind;
     bool restarted;        /* first message of a newly created consumer (the first one, too) */
     uint64_t seq;          /* in the stream */
     uint64_t consumer_seq; /* 1, 2, 3 … in this consumer */
     uint64_t pending;      /* messages behind this one when it was sent */
     int64_t time_ns;       /* stored at, Unix */
-    uint64_t payload_hash; /* jr_payload_hash */
-    const char *subject;   /* this and payload live as long as the message */
+    uint64_t payload_hash; /* jr_event_payload_hash */
+    const char *subject;   /* this and payload live as long as the message, or until drop_payload */
     const uint8_t *payload;
     size_t n;
-    int err; /* LOST, STOPPED */
-    char text[160];
-    void *decoded; /* left by the decode hook */
-    void (*decoded_free)(void *decoded);
-    void *impl;      /* private */
-    uint32_t weight; /* private */
+    int err;                   /* LOST, STOPPED */
+    const char *text;          /* of them, in words; else "" */
+    struct jr_arena *arena;    /* for the decode hook; lives as long as the message */
+    void *decoded;             /* left by the decode hook */
+    void *impl;                /* private */
+    struct jr_js_batch *batch; /* private */
 };
 
 struct jr_js_reader_config {
@@ -66,11 +69,14 @@ struct jr_js_reader_config {
     /* Other modes: the stream is created with this if missing (memory streams vanish with their
      * server). Copied; strings too. NULL: a missing stream is waited for. */
     const struct jr_stream_config *create;
-    uint32_t window_msgs;  /* messages waiting for the loop; default 4096 */
+    uint32_t window_msgs;  /* messages waiting for the loop, about; 64 KiB more count as one more;
+                            * default 4096 */
     uint32_t heartbeat_ms; /* idle heartbeat; two missed are a loss; default 1000, min 100 */
-    /* Reader thread, before posting; may set decoded and decoded_free. NULL: none. */
+    /* Any thread but the loop's, before on_msg; may allocate in msg->arena, set decoded and drop the
+     * payload. NULL: none. */
     void (*decode)(struct jr_js_msg *msg, void *ctx);
     void *decode_ctx;
+    uint32_t decode_threads; /* that share the decoding; 0 and 1: one */
     /* Loop thread. Takes msg. */
     void (*on_msg)(struct jr_js_msg *msg, void *ctx);
     void *ctx;
@@ -83,6 +89,8 @@ JR_MUST_CHECK int jr_js_reader_create(const struct jr_js_reader_config *config,
  * the thread has ended: only then the connection may be closed. Takes the reader. */
 void jr_js_reader_close(struct jr_js_reader *reader, void (*cb)(void *ctx), void *ctx);
 
+/* In the decode hook, when all that is needed was decoded: the message's own memory goes. */
+void jr_js_msg_drop_payload(struct jr_js_msg *msg);
 const char *jr_js_msg_header(struct jr_js_msg *msg, const char *key); /* borrowed; NULL: absent */
 void jr_js_msg_destroy(struct jr_js_msg *msg);                        /* any thread; NULL is fine */
 

@@ -5,11 +5,10 @@
 #include "base/str.h"
 #include "io/js_publish.h"
 #include "io/nats_priv.h"
+#include "wire/event_codec.h"
 
 #include <stdio.h>
 #include <string.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #define NS_PER_MS 1000000
 
@@ -50,11 +49,6 @@ void jr_stream_config_sync(struct jr_stream_config *ret, const char *name, int64
         .discard_old = true,
         .allow_rollup = true,
     };
-}
-
-uint64_t jr_payload_hash(const void *payload, size_t n)
-{
-    return XXH3_64bits(payload, n);
 }
 
 /* --- streams --- */
@@ -222,7 +216,7 @@ static int stored_of(natsMsg *m, struct jr_stored **ret)
     st->subject = natsMsg_GetSubject(m);
     st->payload = (const uint8_t *)natsMsg_GetData(m);
     st->n = (size_t)natsMsg_GetDataLength(m);
-    st->payload_hash = jr_payload_hash(st->payload, st->n);
+    st->payload_hash = jr_event_payload_hash(st->payload, st->n);
     *ret = st;
     return 0;
 }

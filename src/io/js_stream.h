@@ -80,7 +80,7 @@ struct jr_stored {
     void *impl;
     uint64_t seq;
     int64_t time_ns;
-    uint64_t payload_hash; /* jr_payload_hash */
+    uint64_t payload_hash; /* jr_event_payload_hash */
     const char *subject;
     const uint8_t *payload;
     size_t n;
@@ -93,9 +93,6 @@ JR_MUST_CHECK int jr_stored_last(struct jr_nats *nats, const char *stream, const
 const char *jr_stored_header(struct jr_stored *stored,
                              const char *key); /* NULL: absent; borrowed */
 void jr_stored_destroy(struct jr_stored *stored);
-
-/* XXH3-64 of the payload: what a position remembers of its message. Pure. */
-uint64_t jr_payload_hash(const void *payload, size_t n);
 
 /* Where a reader is, with what identifies the history behind it (design: history check). */
 struct jr_stream_position {

@@ -280,7 +280,7 @@ void jr_gate_destroy(struct jr_gate *gate)
     jr_xfree(gate);
 }
 
-int jr_gate_enter(struct jr_gate *gate)
+int jr_gate_enter(struct jr_gate *gate, uint32_t n)
 {
     int err = 0;
 
@@ -290,16 +290,16 @@ int jr_gate_enter(struct jr_gate *gate)
     if (gate->closed)
         err = JR_ECLOSED;
     else
-        gate->inside++;
+        gate->inside += n;
     pthread_mutex_unlock(&gate->mu);
     return err;
 }
 
-void jr_gate_leave(struct jr_gate *gate)
+void jr_gate_leave(struct jr_gate *gate, uint32_t n)
 {
     pthread_mutex_lock(&gate->mu);
-    JR_ASSERT(gate->inside > 0);
-    gate->inside--;
+    JR_ASSERT(gate->inside >= n);
+    gate->inside -= n;
     pthread_cond_signal(&gate->room);
     pthread_mutex_unlock(&gate->mu);
 }

@@ -50,13 +50,14 @@ struct jr_msg *jr_loop_revoke(struct jr_loop *loop,
                               bool (*match)(const struct jr_msg *msg, const void *ctx),
                               const void *ctx);
 
-/* gate: bounds what one producer thread has in flight; enter waits while `max` are inside, and
- * returns JR_ECLOSED once the gate was closed. leave and close from any thread. */
+/* gate: bounds what one producer thread has in flight; enter waits while `max` or more are inside,
+ * then lets all n in (so up to max + n - 1 are), and returns JR_ECLOSED once the gate was closed.
+ * leave and close from any thread. */
 struct jr_gate;
 struct jr_gate *jr_gate_create(uint32_t max);
 void jr_gate_destroy(struct jr_gate *gate);
-JR_MUST_CHECK int jr_gate_enter(struct jr_gate *gate);
-void jr_gate_leave(struct jr_gate *gate);
+JR_MUST_CHECK int jr_gate_enter(struct jr_gate *gate, uint32_t n);
+void jr_gate_leave(struct jr_gate *gate, uint32_t n);
 void jr_gate_close(struct jr_gate *gate);
 
 /* timer: loop thread only. The callback may restart or destroy it. */

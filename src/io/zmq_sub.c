@@ -120,7 +120,7 @@ void jr_zmq_msg_destroy(struct jr_zmq_msg *msg)
         return;
     sub = msg->sub;
     zmq_msg_close(&held->payload);
-    jr_gate_leave(sub->gate);
+    jr_gate_leave(sub->gate, 1);
     jr_xfree(held);
     sub_release(sub);
 }
@@ -147,7 +147,7 @@ static bool post(struct jr_zmq_sub *sub, struct frames *f)
     struct held *held;
     size_t topic_n = zmq_msg_size(&f->part[0]);
 
-    if (jr_gate_enter(sub->gate) != 0)
+    if (jr_gate_enter(sub->gate, 1) != 0)
         return false;
     held = jr_xalloc(sizeof *held);
     held->msg.msg.deliver = msg_deliver;

@@ -2,6 +2,7 @@
 extern "C" {
 #include "base/limits.h"
 #include "wire/dynamo_json.h"
+#include "wire/dynamo_scan.h"
 }
 #include <cstring>
 #include <new>
@@ -217,8 +218,8 @@ extern "C" void jr_dynamo_parser_destroy(jr_dynamo_parser *p)
     delete p;
 }
 
-extern "C" int jr_dynamo_json_decode(jr_dynamo_parser *p, const void *text, size_t n,
-                                     jr_arena *arena, jr_kv_batch *ret, jr_errmsg *e)
+extern "C" int jr_dynamo_json_parse(jr_dynamo_parser *p, const void *text, size_t n,
+                                    jr_arena *arena, jr_kv_batch *ret, jr_errmsg *e)
 {
     dom::element root;
     if (n > JR_BATCH_BYTES_MAX)
@@ -243,4 +244,13 @@ extern "C" int jr_dynamo_json_decode(jr_dynamo_parser *p, const void *text, size
                                                : "the arena is full");
     *ret = batch;
     return 0;
+}
+
+extern "C" int jr_dynamo_json_decode(jr_dynamo_parser *p, const void *text, size_t n,
+                                     jr_arena *arena, jr_kv_batch *ret, jr_errmsg *e)
+{
+    int rv = n <= JR_BATCH_BYTES_MAX ? jr_dynamo_scan(text, n, arena, ret) : JR_EAGAIN;
+    if (rv == JR_ENOMEM)
+        return jr_errmsg_set(e, JR_ENOMEM, "%s", "the arena is full");
+    return rv == 0 ? 0 : jr_dynamo_json_parse(p, text, n, arena, ret, e);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dynamo_json: one RouterEvent of NVIDIA Dynamo v1.0 and later as JSON, in and out. The reading
- * side is C++ (simdjson's DOM: all of the text is checked, so that every replica judges alike), the
- * writing side C. Format: docs/protocol.md §3.
+/* dynamo_json: one RouterEvent of NVIDIA Dynamo v1.0 and later as JSON, in and out. The usual text
+ * is read by a scanner (dynamo_scan.h), any other by a parser in C++ (simdjson's DOM: all of the
+ * text is checked, so that every replica judges alike), the writing side is C. Format: docs/protocol.md §3.
  *
  * Read as serde reads it: u64 exact, unknown fields skipped, missing dp_rank 0, missing or null
  * parent the root, unit variant "cleared", duplicate known fields refused. An event of a storage
@@ -24,6 +24,12 @@ void jr_dynamo_parser_destroy(struct jr_dynamo_parser *p);
 JR_MUST_CHECK int jr_dynamo_json_decode(struct jr_dynamo_parser *p, const void *text, size_t n,
                                         struct jr_arena *arena, struct jr_kv_batch *ret,
                                         struct jr_errmsg *e);
+
+/* The same, by the parser alone: what it costs when a text has not the usual shape
+ * (dynamo_scan.h), and what the scanner is held against in tests. */
+JR_MUST_CHECK int jr_dynamo_json_parse(struct jr_dynamo_parser *p, const void *text, size_t n,
+                                       struct jr_arena *arena, struct jr_kv_batch *ret,
+                                       struct jr_errmsg *e);
 
 /* Event i of the batch (event_id first_id + i) as RouterEvent v1.0, byte for byte as Dynamo 1.0.2
  * writes it, appended to b. JR_EINVAL (i, type), JR_ELIMIT, JR_ENOMEM. */

@@ -295,7 +295,6 @@ int jr_event_decode(struct jr_event_decoder *d, struct jr_str subject_token, con
 {
     int rv = JR_EPROTO;
     memset(&ret->u, 0, sizeof ret->u);
-    ret->payload_hash = jr_event_payload_hash(p, n);
     jr_arena_reset(&d->scratch);
     if (n <= JR_BATCH_BYTES_MAX) {
         if (jr_str_eq(subject_token, JR_SUBJECT_BATCH))

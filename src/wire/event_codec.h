@@ -48,8 +48,8 @@ void jr_event_decoder_destroy(struct jr_event_decoder *d);
  * (and only such) never makes jr_event_decode fail. Typical use is about the payload's size. */
 #define JR_EVENT_ARENA_MAX ((size_t)16 << 20)
 
-/* Decode one message. Sets kind, payload_hash and u of *ret; seq and time_ns are the caller's and
- * stay. Arrays of *ret live in `arena` (borrowed until its reset); nothing of p is kept. `ids` may
+/* Decode one message. Sets kind and u of *ret; seq, time_ns and payload_hash are the caller's
+ * and stay. Arrays of *ret live in `arena` (borrowed until its reset); nothing of p is kept. `ids` may
  * be NULL and counts only for "kv-events".
  * Bad input is not an error: kind is UNDECODABLE (also: unknown subject, over a limit of limits.h)
  * or TOO_NEW (rules above JR_RULES_MAX, control kind unknown).

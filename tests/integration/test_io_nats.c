@@ -4,6 +4,7 @@
 #include "io/js_reader.h"
 #include "io/nats_priv.h"
 #include "io_fixture.h"
+#include "wire/event_codec.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -301,7 +302,7 @@ static void test_publish_dedupe_and_compare_and_set(void **state)
     assert_string_equal(jr_stored_header(st, "X-Mine"), "yes");
     assert_null(jr_stored_header(st, "X-Other"));
     assert_true(st->time_ns > 0);
-    assert_true(st->payload_hash == jr_payload_hash("two", 3));
+    assert_true(st->payload_hash == jr_event_payload_hash("two", 3));
     jr_stored_destroy(st);
     assert_int_equal(jr_stored_last(nats, "S", "S.none", &st, NULL), JR_ENOTFOUND);
 }
@@ -464,8 +465,7 @@ static void on_msg(struct jr_js_msg *msg, void *ctx)
 static void decode(struct jr_js_msg *msg, void *ctx)
 {
     (void)ctx;
-    msg->decoded = jr_xstrdup("decoded");
-    msg->decoded_free = jr_xfree;
+    msg->decoded = jr_arena_alloc(msg->arena, 8);
 }
 
 static void start_reader(struct seen *s, const struct jr_js_reader_config *with)
@@ -647,9 +647,9 @@ static void test_slow_loop_slows_the_reader(void **state)
     PUMP_WAIT(loop, s.n_held == 8, 5000);
     jr_test_sleep_ms(1500); /* beyond the heartbeats */
     pump(loop);
-    assert_int_equal(s.msgs, 8);
+    assert_in_range(s.msgs, 8, 9);
     jr_js_reader_counters_get(s.reader, &counters);
-    assert_true(counters.msgs <= 9);
+    assert_true(counters.msgs <= 12); /* one batch waits at the gate */
     s.hold = 0;
     for (unsigned i = 0; i < s.n_held; i++)
         jr_js_msg_destroy(s.held[i]);

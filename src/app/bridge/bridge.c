@@ -209,7 +209,7 @@ uint64_t jr_bridge_derive_worker_id(const char *engine_url)
 {
     const char *host = strstr(engine_url, "://");
     host = host ? host + 3 : engine_url;
-    uint64_t id = jr_mix64(jr_payload_hash(host, strcspn(host, "/"))) >> 11;
+    uint64_t id = jr_mix64(jr_event_payload_hash(host, strcspn(host, "/"))) >> 11;
     return id ? id : 1; /* JSON readers keep 53 bits */
 }
 

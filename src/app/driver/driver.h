@@ -23,6 +23,7 @@ struct jr_driver_config {
     struct jr_nats *nats;          /* borrows; NULL: static workers only */
     struct jr_pool_config pool;
     uint32_t nats_replicas; /* R of streams and buckets */
+    uint32_t event_threads; /* that decode the event stream; 0 reads as 1 */
     uint64_t stream_max_bytes;
     /* Called on each message of the log as applied (ctl tail), and on each trace record; may be
      * NULL. line is a JSON object without newline. */

@@ -200,19 +200,11 @@ void jr_driver_stream_info(struct jr_driver *d, uint64_t seq)
 
 /* ---------------------------------------------------------------- reading */
 
-/* A message decoded on the reader's thread; the arrays live in its arena. */
+/* A message decoded on one of the reader's threads; it and its arrays live in the message's arena. */
 struct decoded {
-    struct jr_arena arena;
     struct jr_log_msg msg;
     bool failed;
 };
-
-static void free_decoded(void *p)
-{
-    struct decoded *x = p;
-    jr_arena_deinit(&x->arena);
-    jr_xfree(x);
-}
 
 static pthread_key_t decoder_key;
 static pthread_once_t decoder_once = PTHREAD_ONCE_INIT;
@@ -246,23 +238,32 @@ static struct jr_str last_token(const char *subject)
     return jr_str_of(token, strlen(token));
 }
 
-/* Reader thread. */
+static struct jr_event_ids ids_of(struct jr_js_msg *m)
+{
+    return jr_event_ids_parse(jr_js_msg_header(m, JR_HEADER_INCARNATION),
+                              jr_js_msg_header(m, JR_HEADER_FIRST_ID),
+                              jr_js_msg_header(m, JR_HEADER_BEGIN));
+}
+
+/* One of the reader's threads. */
 static void decode(struct jr_js_msg *m, void *ctx)
 {
     (void)ctx;
-    if (m->kind != JR_READ_MSG)
+    struct jr_str token = last_token(m->subject);
+    struct jr_event_ids ids = {0};
+    struct decoded *x = jr_arena_alloc(m->arena, sizeof *x);
+    if (!x) /* no room for a few bytes: feed takes it for broken */
         return;
-    struct decoded *x = jr_xalloc(sizeof *x);
-    jr_arena_init(&x->arena, JR_EVENT_ARENA_MAX);
-    struct jr_event_ids ids = jr_event_ids_parse(jr_js_msg_header(m, JR_HEADER_INCARNATION),
-                                                 jr_js_msg_header(m, JR_HEADER_FIRST_ID),
-                                                 jr_js_msg_header(m, JR_HEADER_BEGIN));
-    x->failed = jr_event_decode(decoder_of_thread(), last_token(m->subject), m->payload, m->n, &ids,
-                                &x->arena, &x->msg) < 0;
+    *x = (struct decoded){0};
+    if (jr_str_eq(token, JR_SUBJECT_DYNAMO))
+        ids = ids_of(m);
+    x->failed =
+        jr_event_decode(decoder_of_thread(), token, m->payload, m->n, &ids, m->arena, &x->msg) < 0;
     x->msg.seq = m->seq;
     x->msg.time_ns = m->time_ns;
+    x->msg.payload_hash = m->payload_hash;
     m->decoded = x;
-    m->decoded_free = free_decoded;
+    jr_js_msg_drop_payload(m);
 }
 
 static void count_events(const struct jr_kv_batch *b, uint32_t *stored, uint32_t *removed,
@@ -303,10 +304,12 @@ static void tail_line(struct jr_driver *d, const struct jr_log_msg *m)
 static void feed(struct jr_driver *d, struct jr_js_msg *m)
 {
     struct decoded *x = m->decoded;
-    struct jr_event ev = {.type = x->failed ? JR_EV_READER_BROKEN : JR_EV_LOG};
-    ev.u.log = &x->msg;
+    bool failed = !x || x->failed;
+    struct jr_event ev = {.type = failed ? JR_EV_READER_BROKEN : JR_EV_LOG};
+    if (!failed)
+        ev.u.log = &x->msg;
     jr_driver_step(d, &ev);
-    if (d->tail && d->config.on_tail && !x->failed)
+    if (d->tail && d->config.on_tail && !failed)
         tail_line(d, &x->msg);
     jr_js_msg_destroy(m);
 }
@@ -365,6 +368,7 @@ void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a)
                      .time_ns = a->u.start.msg_time_ns,
                      .payload_hash = a->u.start.msg_hash},
         .decode = decode,
+        .decode_threads = d->config.event_threads,
         .on_msg = on_log_msg,
         .ctx = d,
     };

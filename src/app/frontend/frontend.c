@@ -41,6 +41,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .client = f->client,
         .nats = f->nats,
         .nats_replicas = jr_config_u32(f->cfg, JR_CFG_NATS_REPLICAS),
+        .event_threads = jr_config_u32(f->cfg, JR_CFG_ROUTER_EVENT_THREADS),
         .stream_max_bytes = jr_config_u64(f->cfg, JR_CFG_STREAM_MAX_BYTES),
         .on_tail = jr_service_tail,
         .on_fatal = on_driver_fatal,

@@ -5,11 +5,16 @@
 #include "wire/dynamo_json.h"
 #include "wire/event_codec.h"
 
-/* Block k of a worker: the engine's hash is the worker's own, the content is everybody's. */
+/* Block k of a worker: the engine's hash is the worker's own; the content of a chain's first blocks
+ * is one of a few prompts that all workers see, the rest is seen by one worker only. */
 static struct jr_kv_block block_of(uint64_t worker, uint64_t k)
 {
-    return (struct jr_kv_block){jr_mix64((worker + 1) << 40 | k),
-                                jr_mix64(k + UINT64_C(0x9e3779b97f4a7c15))};
+    const uint64_t own = (worker + 1) << 40 | k, chain = k / LOAD_CHAIN_BLOCKS,
+                   place = k % LOAD_CHAIN_BLOCKS;
+    const uint64_t content =
+        place < LOAD_SHARED_BLOCKS ? (chain % LOAD_PROMPTS) << 32 | place : own;
+
+    return (struct jr_kv_block){jr_mix64(own), jr_mix64(~content)};
 }
 
 void load_message(struct load_message *m, uint64_t i, uint32_t run, bool dynamo)

@@ -2,16 +2,18 @@
 /* load: the events that the benches of the log apply, made from their number alone.
  *
  * Sixteen workers, message i belongs to worker i % 16. A worker's blocks form chains that start at
- * the root; the same chains on every worker (a shared prompt), under block hashes of its own. */
+ * the root: first one of some prompts that every worker has seen, then blocks of this chain alone. */
 #ifndef JR_BENCH_LOG_LOAD_H
 #define JR_BENCH_LOG_LOAD_H
 
 #include "base/buf.h"
 #include "base/kv.h"
 
-#define LOAD_WORKERS      16
-#define LOAD_RUN_MAX      64
-#define LOAD_CHAIN_BLOCKS 512 /* blocks from the root to the end of a chain */
+#define LOAD_WORKERS       16
+#define LOAD_RUN_MAX       64
+#define LOAD_CHAIN_BLOCKS  512 /* blocks from the root to the end of a chain */
+#define LOAD_SHARED_BLOCKS 64  /* of them, of the prompt */
+#define LOAD_PROMPTS       32
 
 struct load_message {
     struct jr_kv_batch batch;

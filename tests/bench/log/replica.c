@@ -89,8 +89,10 @@ static bool is_ready(struct replica *r, void *ctx)
 void replica_start(struct replica *r, const char *url, const char *component)
 {
     struct jr_http_client_config client = {3000, 60000, 16};
-    struct jr_driver_config config = {
-        .nats_replicas = 1, .stream_max_bytes = UINT64_C(8) << 30, .on_fatal = on_fatal};
+    struct jr_driver_config config = {.nats_replicas = 1,
+                                      .event_threads = 4,
+                                      .stream_max_bytes = UINT64_C(8) << 30,
+                                      .on_fatal = on_fatal};
     struct jr_nats_config nats = {.servers = url, .on_event = on_nats};
     struct jr_errmsg e = {""};
     struct jr_pool_view v;

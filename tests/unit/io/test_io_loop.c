@@ -285,7 +285,7 @@ static void *enter_many(void *arg)
     struct poster *p = arg;
     unsigned i = 0;
 
-    while (jr_gate_enter(p->gate) == 0)
+    while (jr_gate_enter(p->gate, 1) == 0)
         post_note(p->in, 0, i++);
     return NULL;
 }
@@ -302,12 +302,12 @@ static void test_gate_bounds_and_closes(void **state)
     jr_loop_run(in.loop); /* stops at the third */
     assert_int_equal(in.delivered, 3);
     in.expected = 4;
-    jr_gate_leave(poster.gate);
+    jr_gate_leave(poster.gate, 1);
     jr_loop_run(in.loop);
     assert_int_equal(in.delivered, 4);
     jr_gate_close(poster.gate);
     pthread_join(thread, NULL);
-    assert_int_equal(jr_gate_enter(poster.gate), JR_ECLOSED);
+    assert_int_equal(jr_gate_enter(poster.gate, 1), JR_ECLOSED);
     jr_gate_destroy(poster.gate);
     jr_loop_destroy(in.loop);
     assert_int_equal(in.dropped, 0);

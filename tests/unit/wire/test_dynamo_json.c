@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire_test.h"
 #include "wire/dynamo_json.h"
+#include "wire/dynamo_scan.h"
 #include <jansson.h>
 
 static struct jr_dynamo_parser *parser;
@@ -273,12 +274,114 @@ static void round_trip(void **state)
     jr_arena_deinit(&a);
 }
 
+/* What the scanner reads, the parser reads alike. True when the scanner took it. */
+static bool scanned_alike(const char *text, size_t n)
+{
+    struct jr_kv_batch fast, slow;
+    uint8_t *copy = tight_copy(text, n);
+    jr_arena_reset(&arena);
+    int rv = jr_dynamo_scan(copy, n, &arena, &fast);
+    if (rv == 0) {
+        assert_int_equal(jr_dynamo_json_parse(parser, copy, n, &arena, &slow, NULL), 0);
+        assert_true(fast.worker_id == slow.worker_id && fast.dp_rank == slow.dp_rank);
+        assert_true(fast.first_id == slow.first_id && fast.dynamo && fast.incarnation == 0);
+        assert_int_equal(fast.n_events, 1);
+        assert_events_equal(&fast.events[0], &slow.events[0]);
+    } else {
+        assert_int_equal(rv, JR_EAGAIN);
+    }
+    free(copy);
+    return rv == 0;
+}
+
+/* One byte changed, taken away or doubled: numbers get longer, fields other names. */
+static void mutate(struct jr_rng *r, char *text, size_t *n)
+{
+    static const char bytes[] = "0129-.eE{}[],:\" n";
+    size_t at = jr_rng_below(r, (uint32_t)*n);
+    switch (jr_rng_below(r, 3)) {
+    case 0:
+        text[at] = bytes[jr_rng_below(r, sizeof bytes - 1)];
+        return;
+    case 1:
+        memmove(text + at, text + at + 1, --*n - at);
+        return;
+    default:
+        memmove(text + at + 1, text + at, (*n)++ - at);
+    }
+}
+
+static void scanner_and_parser_agree(void **state)
+{
+    (void)state;
+    struct jr_rng r;
+    struct jr_arena a;
+    struct jr_buf b;
+    unsigned taken = 0, left = 0;
+    jr_rng_init(&r, jr_test_seed(), 7);
+    jr_arena_init(&a, (size_t)16 << 20);
+    jr_buf_init(&b, JR_BATCH_BYTES_MAX);
+    for (int i = 0; i < 400; i++) {
+        jr_arena_reset(&a);
+        struct jr_kv_batch batch = random_batch(&r, &a);
+        if (batch.n_events == 0)
+            continue;
+        jr_buf_clear(&b);
+        assert_int_equal(jr_dynamo_json_encode(&batch, 0, &b), 0);
+        assert_true(scanned_alike(jr_buf_str(&b), b.n));
+        for (int k = 0; k < 60; k++) {
+            char *text = jr_xalloc(b.n + 2);
+            size_t n = b.n;
+            memcpy(text, b.p, n);
+            mutate(&r, text, &n);
+            *(scanned_alike(text, n) ? &taken : &left) += 1;
+            jr_xfree(text);
+        }
+    }
+    assert_true(taken > 100 && left > 100); /* of both kinds there were enough */
+    jr_buf_deinit(&b);
+    jr_arena_deinit(&a);
+}
+
+static void scanner_takes_what_dynamo_writes(void **state)
+{
+    (void)state;
+    static const char *const usual[] = {
+        "{\"worker_id\":1,\"event\":{\"event_id\":2,\"data\":\"cleared\",\"dp_rank\":0}}",
+        "{\"worker_id\":0,\"event\":{\"event_id\":18446744073709551615,\"data\":{\"removed\":{"
+        "\"block_hashes\":[]}},\"dp_rank\":255}}",
+        "{\"worker_id\":1,\"event\":{\"event_id\":2,\"data\":{\"stored\":{\"parent_hash\":null,"
+        "\"blocks\":[]}},\"dp_rank\":0},\"storage_tier\":\"device\"}",
+    };
+    static const char *const others[] = {
+        "{\"worker_id\":01,\"event\":{\"event_id\":2,\"data\":\"cleared\",\"dp_rank\":0}}",
+        "{\"worker_id\":18446744073709551616,\"event\":{\"event_id\":2,\"data\":\"cleared\","
+        "\"dp_rank\":0}}",
+        "{\"worker_id\":1,\"event\":{\"event_id\":2,\"data\":\"cleared\",\"dp_rank\":256}}",
+        "{\"worker_id\":1,\"event\":{\"event_id\":2,\"data\":\"cleared\",\"dp_rank\":0}} ",
+        "{\"worker_id\":1,\"event\":{\"event_id\":2,\"data\":{\"removed\":{\"block_hashes\":[1,]}}"
+        ",\"dp_rank\":0}}",
+        "",
+    };
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        assert_true(scanned_alike(usual[i], strlen(usual[i])));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_false(scanned_alike(others[i], strlen(others[i])));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(captured),   cmocka_unit_test(fields),     cmocka_unit_test(defaults),
-        cmocka_unit_test(tiers),      cmocka_unit_test(refused),    cmocka_unit_test(limits),
-        cmocka_unit_test(arena_full), cmocka_unit_test(round_trip),
+        cmocka_unit_test(captured),
+        cmocka_unit_test(fields),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(tiers),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(arena_full),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(scanner_and_parser_agree),
+        cmocka_unit_test(scanner_takes_what_dynamo_writes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -30,12 +30,13 @@ static struct jr_log_msg decode(const char *subject, const void *p, size_t n,
     memset(&m, 0xee, sizeof m);
     m.seq = 77;
     m.time_ns = 88;
+    m.payload_hash = 99;
     jr_arena_reset(&arena);
     assert_int_equal(
         jr_event_decode(decoder, jr_str_of(subject, strlen(subject)), copy, n, ids, &arena, &m), 0);
     assert_int_equal(m.seq, 77);
     assert_int_equal(m.time_ns, 88);
-    assert_true(m.payload_hash == jr_event_payload_hash(p, n));
+    assert_int_equal(m.payload_hash, 99);
     free(copy);
     return m;
 }
@@ -91,7 +92,7 @@ static void batch_golden(void **state)
     struct jr_log_msg m = decode(JR_SUBJECT_BATCH, b.p, b.n, NULL);
     assert_int_equal(m.kind, JR_LOG_KIND_BATCH);
     assert_batches_equal(&m.u.batch, &golden_batch);
-    assert_true(m.payload_hash == UINT64_C(0x4d09dc1f2e91d391));
+    assert_true(jr_event_payload_hash(b.p, b.n) == UINT64_C(0x4d09dc1f2e91d391));
     jr_buf_deinit(&b);
 }
 
