@@ -12,9 +12,9 @@ import time
 class Nats:
     """One connection, one request at a time; from any thread."""
 
-    def __init__(self, url, user=None, password=None):
+    def __init__(self, url, user=None, password=None, timeout=15):
         host, _, port = url.rpartition("//")[2].partition(":")
-        self.sock = socket.create_connection((host, int(port)), timeout=15)
+        self.sock = socket.create_connection((host, int(port)), timeout=timeout)
         self.file = self.sock.makefile("rb")
         self.file.readline()  # INFO
         options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True}

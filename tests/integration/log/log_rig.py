@@ -357,7 +357,10 @@ class LogTest(unittest.TestCase):
         self.replicas, self.bridges, self.links = [], [], []
         self.scribe = None
         self.store = os.path.join(self.procs.folder, "nats")
-        self.nats = self.procs.nats()
+        self.nats = self.start_server()
+
+    def start_server(self):
+        return self.procs.nats()
 
     def _close(self):
         outcome = getattr(self, "_outcome", None)
@@ -451,8 +454,8 @@ class LogTest(unittest.TestCase):
         self.addCleanup(client.close)
         return client
 
-    def api(self, what, body=None):
-        client = jr_log.Nats(self.nats.url)
+    def api(self, what, body=None, timeout=15):
+        client = jr_log.Nats(self.nats.url, timeout=timeout)
         try:
             return client.api(what, body)
         finally:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three servers, three copies of everything: the server that leads the bucket of the snapshots is
+killed while a snapshot is uploaded. Needs the newest nats-server (./dev setup --all)."""
+import os
+import signal
+import unittest
+
+import jr_procs as jr
+import log_rig as rig
+
+SERVER = os.path.join(jr.ROOT, "build", "go", "nats-server")
+
+
+class Cluster(rig.LogTest):
+    threshold = 30
+
+    def start_server(self):
+        port, routes = jr.free_port(3), jr.free_port(3)
+        self.servers = []
+        for i in range(3):
+            p = self.procs.start("nats-%d" % i, [
+                SERVER, "-a", "127.0.0.1", "-p", str(port + i), "-n", "n%d" % i, "-js",
+                "-sd", os.path.join(self.procs.folder, "nats-%d" % i), "--cluster_name", "faults",
+                "--cluster", "nats://127.0.0.1:%d" % (routes + i),
+                "--routes", ",".join("nats://127.0.0.1:%d" % (routes + k) for k in range(3))])
+            p.port, p.url = port + i, "nats://127.0.0.1:%d" % (port + i)
+            self.servers.append(p)
+        self.nats = self.servers[0]  # the one that is looked through; it lives
+
+        def placed():
+            """Three copies can be placed, from where we look."""
+            try:
+                self.api("STREAM.CREATE.try", {"name": "try", "subjects": ["try"], "num_replicas": 3}, 2)
+                return self.api("STREAM.DELETE.try", None, 2)["success"]
+            except rig.AWAY:  # nobody answers while nobody leads
+                return False
+        jr.wait_for(placed, "a cluster that places streams", 60)
+        return self.nats
+
+    def led_by(self, stream):
+        """The server that leads a stream; None while nobody does."""
+        try:
+            name = self.api("STREAM.INFO." + stream, None, 1)["cluster"].get("leader")
+        except rig.AWAY:
+            return None
+        return next((s for i, s in enumerate(self.servers) if name == "n%d" % i), None)
+
+    def move_away(self, stream):
+        """The leader of a stream is not the server that is looked through."""
+        def moved():
+            at = self.led_by(stream)
+            if at is self.nats:
+                self.api("STREAM.LEADER.STEPDOWN." + stream)
+                return None
+            return at
+        return jr.wait_for(moved, "another leader of " + stream, 60, 0.2)
+
+    def test_leader_of_the_bucket_killed_during_upload(self):
+        urls = ",".join(s.url for s in self.servers)
+        options = {"nats_replicas": 3, "lease_ttl_secs": 20}
+        a = self.replica("a", url=urls, failpoints="object.after_chunk=stop*1", **options)
+        self.ready(a, 60)
+        self.leader([a])
+        b = self.replica("b", url=urls, **options)
+        self.ready(b, 60)
+        self.begin_log()
+        victim = self.move_away("OBJ_" + rig.OBJECTS)
+        self.fill(4, size=2000)
+        jr.wait_for(lambda: self.stopped(a) or self.fill(2) < 0, "a is in the middle of its upload", 60, 0.1)
+        victim = self.move_away("OBJ_" + rig.OBJECTS)
+        victim.kill()
+        jr.wait_for(lambda: self.led_by("OBJ_" + rig.OBJECTS) not in (None, victim), "another leader", 60, 0.2)
+        a.send(signal.SIGCONT)
+        self.await_snapshot(20, 90)
+        self.await_snapshot(self.fill(40) - 10, 90)
+        self.servers[self.servers.index(victim)] = self.procs.restart(victim)
+        self.nothing_forgotten()
+        self.ready_from_snapshot(self.replica("cold", url=urls, **options), 60)
+        self.settle(timeout=90)
+
+
+if __name__ == "__main__":
+    if not os.access(SERVER, os.X_OK):
+        print("not run: %s is missing, ./dev setup --all builds it where go is installed" % SERVER)
+    else:
+        unittest.main()
