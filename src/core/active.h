@@ -86,8 +86,8 @@ void jr_active_load(const struct jr_active *a, uint32_t member, uint64_t now_ms,
  * the request are n less this. */
 uint32_t jr_active_match(const struct jr_active *a, uint32_t member, const uint64_t *prefix_hashes,
                          uint32_t n);
-/* The same of every member in one walk: depth[member] for all that hold the first block, the others'
- * is left as it is. Room for JR_WORKERS_MAX, or for as many members as bookings were added for. */
+/* The same of every member in one walk: depth[member] is raised to it. Room for as many members as
+ * there are. */
 void jr_active_match_all(const struct jr_active *a, const uint64_t *prefix_hashes, uint32_t n,
                          uint32_t *depth);
 

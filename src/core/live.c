@@ -440,12 +440,12 @@ void jr_live_match_all(const struct jr_live *t, const uint64_t *hashes, uint32_t
         if (at == NONE)
             return;
         const struct jr_live_run *r = &t->runs[at];
-        const struct jr_live_holder *v = holders_in(r);
-        uint32_t k = common(r, hashes + i, n - i);
+        const struct jr_live_holder *v = holders_in(r), *end = v + r->n_holders;
+        uint32_t k = common(r, hashes + i, n - i), whole = r->n;
         i += k;
-        for (uint32_t h = 0; h < r->n_holders; h++)
-            depth[v[h].member] = i;
-        if (k < r->n)
+        for (; v < end; v++)
+            depth[v->member] = depth[v->member] > i ? depth[v->member] : i;
+        if (k < whole)
             return;
     }
 }

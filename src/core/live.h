@@ -56,7 +56,7 @@ void jr_live_weigh(struct jr_live *t, uint32_t member, uint32_t tail, uint32_t w
 /* Leading blocks of these that requests of the member hold. */
 uint32_t jr_live_match(const struct jr_live *t, uint32_t member, const uint64_t *hashes,
                        uint32_t n);
-/* The same of every member: depth[member] for all that hold the first block, others are left. */
+/* The same of every member: raises depth[member] to it. */
 void jr_live_match_all(const struct jr_live *t, const uint64_t *hashes, uint32_t n,
                        uint32_t *depth);
 

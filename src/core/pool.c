@@ -66,7 +66,8 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_approx_destroy(p->approx);
     jr_map_deinit(&p->reannounced);
     jr_arr_free(&p->mem, &p->seats);
-    jr_arr_free(&p->mem, &p->seat_words);
+    jr_arr_free(&p->mem, &p->seat_members);
+    jr_arr_free(&p->mem, &p->marks);
     jr_arr_free(&p->mem, &p->by_member);
     jr_arr_free(&p->mem, &p->candidates);
     jr_arr_free(&p->mem, &p->records);

@@ -45,8 +45,6 @@ struct jr_seat {
     double kv_blocks; /* 0: unknown */
     uint32_t member;
     uint32_t dp_rank;
-    bool live;     /* what is believed of it counts */
-    bool credited; /* so does what the index says */
 };
 
 struct jr_waiting {
@@ -85,8 +83,11 @@ struct jr_pool {
     } seats;
     uint64_t seats_made_at, seats_turn; /* workers.changes and state->turns then */
     struct {
-        JR_ARR_FIELDS(uint32_t); /* a word a seat; see pool_weigh.c */
-    } seat_words;
+        JR_ARR_FIELDS(uint32_t); /* member of each seat */
+    } seat_members;
+    struct {
+        JR_ARR_FIELDS(uint8_t); /* by member: what counts of it; see pool_weigh.c */
+    } marks;
     struct {
         JR_ARR_FIELDS(uint32_t); /* see pool_weigh.c; n is not used */
     } by_member;

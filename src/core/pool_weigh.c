@@ -4,8 +4,6 @@
  * of a prompt is scattered by member beforehand, so that the walk over the seats searches nothing. */
 #include "core/pool_internal.h"
 
-#include "base/assert.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -18,47 +16,56 @@ static double prefill_capacity(const struct jr_worker_lease *lease)
     return lease->max_batched_tokens ? (double)lease->max_batched_tokens : 10e6; /* Dynamo's */
 }
 
-/* A word a seat is all that the quick way reads of most of them. */
-#define SEAT_CREDITED (UINT32_C(1) << 31)
-#define SEAT_LIVE     (UINT32_C(1) << 30)
-#define SEAT_MEMBER   (SEAT_LIVE - 1)
-_Static_assert(JR_WORKERS_MAX <= SEAT_MEMBER, "a member fits beside the marks");
+/* What counts of a member's cache: what is believed of it, what the index says. */
+#define MARK_LIVE     1
+#define MARK_CREDITED 2
 
 static void add_seats(struct jr_pool *p, const struct jr_worker *w)
 {
     for (uint32_t i = 0; i < w->n_members; i++) {
-        const struct jr_seat s = {
+        uint32_t member = w->members[i];
+        p->seats.v[p->seats.n++] = (struct jr_seat){
             .worker_id = w->lease.worker_id,
             .prefill_capacity = prefill_capacity(&w->lease),
             .kv_blocks = (double)w->lease.total_kv_blocks,
-            .member = w->members[i],
-            .dp_rank = p->members.v[w->members[i]].dp_rank,
-            .live = w->state == JR_WORKER_LIVE,
-            .credited = jr_pool_credited(p, w, i),
+            .member = member,
+            .dp_rank = p->members.v[member].dp_rank,
         };
-        p->seats.v[p->seats.n++] = s;
-        p->seat_words.v[p->seat_words.n++] =
-            s.member | (s.live ? SEAT_LIVE : 0) | (s.credited ? SEAT_CREDITED : 0);
+        p->seat_members.v[p->seat_members.n++] = member;
+        if (w->state == JR_WORKER_LIVE)
+            p->marks.v[member] = MARK_LIVE | (jr_pool_credited(p, w, i) ? MARK_CREDITED : 0);
     }
+}
+
+static int make_seats(struct jr_pool *p)
+{
+    uint32_t n = p->members.n;
+    p->seats.n = p->seat_members.n = p->marks.n = 0;
+    int err = jr_arr_reserve(&p->mem, &p->seats, n, JR_WORKERS_MAX);
+    if (err == 0)
+        err = jr_arr_reserve(&p->mem, &p->seat_members, n, JR_WORKERS_MAX);
+    if (err == 0)
+        err = jr_arr_reserve(&p->mem, &p->marks, n, JR_WORKERS_MAX);
+    if (err < 0 || n == 0)
+        return err;
+    memset(p->marks.v, 0, n);
+    p->marks.n = n;
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        const struct jr_worker *w = p->workers.v[i];
+        if (w->state != JR_WORKER_DOWN && w->lease.url[0])
+            add_seats(p, w);
+    }
+    return 0;
 }
 
 int jr_pool_seats_update(struct jr_pool *p)
 {
     if (p->seats_made_at == p->workers.changes && p->seats_turn == p->state->turns)
         return 0;
-    p->seats.n = p->seat_words.n = 0;
     p->seats_made_at = UINT64_MAX; /* should memory not last */
-    for (uint32_t i = 0; i < p->workers.n; i++) {
-        const struct jr_worker *w = p->workers.v[i];
-        if (w->state == JR_WORKER_DOWN || !w->lease.url[0])
-            continue;
-        int err = jr_arr_reserve(&p->mem, &p->seats, w->n_members, JR_WORKERS_MAX);
-        if (err == 0)
-            err = jr_arr_reserve(&p->mem, &p->seat_words, w->n_members, JR_WORKERS_MAX);
-        if (err < 0)
-            return err;
-        add_seats(p, w);
-    }
+    int err = make_seats(p);
+    if (err < 0)
+        return err;
     p->seats_made_at = p->workers.changes;
     p->seats_turn = p->state->turns;
     return 0;
@@ -161,46 +168,46 @@ void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_l
 
 /* ---------------------------------------------------------------- candidates */
 
-/* Blocks of the prompt by member: by events, by belief, by live requests. */
-struct known {
-    uint32_t *held, *believed, *live;
-};
-
-static int know(struct jr_pool *p, const struct jr_route *r, struct known *ret)
+/* `parts` words for each member, zeros. */
+static int clear_by_member(struct jr_pool *p, uint32_t parts)
 {
-    uint32_t n = p->members.n;
+    uint32_t n = parts * p->members.n;
     p->by_member.n = 0;
-    int err = jr_arr_reserve(&p->mem, &p->by_member, 3 * n, 3 * JR_WORKERS_MAX);
-    if (err < 0)
-        return err;
-    *ret = (struct known){p->by_member.v, p->by_member.v + n, p->by_member.v + 2 * (size_t)n};
-    if (n)
-        memset(p->by_member.v, 0, 3 * (size_t)n * sizeof *p->by_member.v);
-    for (uint32_t i = 0; i < p->match.n; i++)
-        ret->held[p->match.v[i].member] = p->match.v[i].blocks;
-    for (uint32_t i = 0; p->approx && i < p->match_approx.n; i++)
-        ret->believed[p->match_approx.v[i].member] = p->match_approx.v[i].blocks;
-    jr_active_match_all(p->active, r->prefix, r->n_prefix, ret->live);
-    return 0;
+    int err = jr_arr_reserve(&p->mem, &p->by_member, n, 3 * JR_WORKERS_MAX);
+    if (err == 0 && n)
+        memset(p->by_member.v, 0, n * sizeof *p->by_member.v);
+    return err;
+}
+
+/* Raises blocks[member] to the score of those with the mark. Members younger than the seats have
+ * none. */
+static void raise(const struct jr_pool *p, const struct jr_index_match *m, uint8_t mark,
+                  uint32_t *blocks)
+{
+    const struct jr_index_score *v = m->v, *end = v + m->n;
+    const uint8_t *marks = p->marks.v;
+    for (uint32_t n = p->marks.n; v < end; v++)
+        if (v->member < n && (marks[v->member] & mark) && blocks[v->member] < v->blocks)
+            blocks[v->member] = v->blocks;
 }
 
 /* The more of what events say, when they are the worker's, and what is believed. */
-static inline uint32_t overlap_of(const struct known *k, uint32_t member, bool live, bool credited)
+static void raise_overlap(const struct jr_pool *p, uint32_t *blocks)
 {
-    uint32_t held = credited ? k->held[member] : 0;
-    uint32_t believed = live ? k->believed[member] : 0;
-    return held > believed ? held : believed;
+    raise(p, &p->match, MARK_CREDITED, blocks);
+    if (p->approx)
+        raise(p, &p->match_approx, MARK_LIVE, blocks);
 }
 
-static void fill(const struct jr_seat *s, const struct jr_route *r, const struct known *known,
+static void fill(const struct jr_seat *s, const struct jr_route *r, uint32_t overlap, uint32_t live,
                  const struct jr_active_load *load, struct jr_candidate *c)
 {
     c->member = s->member;
     c->dp_rank = s->dp_rank;
     c->worker_id = s->worker_id;
     c->indexed_blocks = 0; /* see break_ties */
-    c->overlap_blocks = overlap_of(known, s->member, s->live, s->credited);
-    c->live_blocks = known->live[s->member];
+    c->overlap_blocks = overlap;
+    c->live_blocks = live;
     c->new_blocks = r->n_prefix - c->live_blocks;
     c->prefill_tokens = load->prefill_tokens;
     c->active_blocks = load->active_blocks;
@@ -267,7 +274,6 @@ static struct jr_cost_config cost_of(const struct jr_pool *p, const struct jr_ro
 struct weighing {
     struct jr_cost_config cost;
     struct jr_cost_request request;
-    struct known known;
     double speed;
     double prefill_weight; /* 0: prefill costs nothing */
 };
@@ -284,8 +290,6 @@ static int weighing_init(struct jr_pool *p, const struct jr_route *r, struct wei
     ret->speed = jr_speed_factor(&p->speed);
     ret->prefill_weight = ret->request.no_prefill ? 0 : 1;
     int err = jr_pool_match(p, r->prefix, r->n_prefix);
-    if (err == 0)
-        err = know(p, r, &ret->known);
     p->candidates.n = 0;
     return err < 0 ? err : jr_arr_reserve(&p->mem, &p->candidates, p->seats.n, JR_WORKERS_MAX);
 }
@@ -295,6 +299,7 @@ static void gather(struct jr_pool *p, const struct jr_route *r, const struct wei
                    struct jr_look *look)
 {
     bool decays = w->cost.model == JR_COST_DYNAMO_1_2 && w->cost.decay > 0;
+    const uint32_t *overlap = p->by_member.v, *live = p->by_member.v + p->members.n;
     uint32_t done = 0;
     const struct jr_seat *s;
     *look = (struct jr_look){0};
@@ -303,7 +308,7 @@ static void gather(struct jr_pool *p, const struct jr_route *r, const struct wei
         jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
         if (!judge(p, s, &load, look))
             continue;
-        fill(s, r, &w->known, &load, &p->candidates.v[p->candidates.n++]);
+        fill(s, r, overlap[s->member], live[s->member], &load, &p->candidates.v[p->candidates.n++]);
         if (!decays && p->candidates.n - done == PART) {
             jr_cost_eval(&w->cost, &w->request, w->speed, p->candidates.v + done, PART);
             done += PART;
@@ -334,12 +339,18 @@ static uint64_t least_uncached(const struct jr_pool *p)
     return least;
 }
 
-static void weigh_all(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
-                      struct jr_look *look)
+static int weigh_all(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                     struct jr_look *look)
 {
+    int err = clear_by_member(p, 2); /* overlap, live */
+    if (err < 0)
+        return err;
+    raise_overlap(p, p->by_member.v);
+    jr_active_match_all(p->active, r->prefix, r->n_prefix, p->by_member.v + p->members.n);
     gather(p, r, w, look);
     break_ties(p, r->want_record);
     look->least_uncached = least_uncached(p);
+    return 0;
 }
 
 /* ---------------------------------------------------------------- the quick way */
@@ -354,14 +365,32 @@ static bool is_plain(const struct jr_pool *p, const struct jr_route *r, const st
            p->config.tie == JR_TIE_HASH && !(temperature > 0) && !r->has_pin && !r->want_record;
 }
 
-/* Cost of a seat that holds `cached` blocks: prefill_s belongs to that. */
-static inline double bid(const struct weighing *w, const struct jr_active_pace *pace, double now_ms,
-                         double prefill_s)
+/* Some seats at a time: what their costs are made of, in rows that the compiler computes several of
+ * at once. */
+struct bids {
+    double cached[PART]; /* tokens */
+    double backlog_s[PART], oldest_s[PART], turn_ms[PART], decoding[PART];
+    double cost[PART];
+    uint32_t seat[PART];
+    uint32_t n;
+};
+
+/* core/cost.h: seconds; the backlog as jr_active_backlog. */
+static void price(const struct weighing *w, double now_ms, struct bids *b)
 {
-    double decoding = (double)(int32_t)(pace->requests - pace->prefilling);
-    double weight = w->prefill_weight * (w->cost.kappa + w->cost.delta * decoding);
-    double load = jr_active_backlog(pace, now_ms, w->speed) + w->cost.mu * decoding;
-    return weight * prefill_s + load;
+    const struct jr_cost_config c = w->cost;
+    double kappa = w->prefill_weight * c.kappa, delta = w->prefill_weight * c.delta;
+    double speed = w->speed, isl = (double)w->request.isl_tokens;
+
+    for (uint32_t i = 0; i < PART; i++) {
+        double u = isl - b->cached[i];
+        double prefill = speed * (c.linear_s * u + c.attention_s * u * (b->cached[i] + u * 0.5));
+        double elapsed = (now_ms - b->turn_ms[i]) * 0.001, oldest = speed * b->oldest_s[i];
+        elapsed = elapsed > 0 ? elapsed : 0;
+        double q = speed * b->backlog_s[i] - (elapsed < oldest ? elapsed : oldest);
+        q = q > 0 ? q : 0;
+        b->cost[i] = (kappa + delta * b->decoding[i]) * prefill + (q + c.mu * b->decoding[i]);
+    }
 }
 
 /* A candidate with what the tie rule looks at. */
@@ -386,13 +415,15 @@ struct best {
     uint32_t seat; /* UINT32_MAX: none yet */
 };
 
-static inline void offer(const struct jr_pool *p, const struct jr_route *r, struct best *best,
-                         uint32_t seat, double cost)
+static void offer(const struct jr_pool *p, const struct jr_route *r, const struct bids *b,
+                  struct best *best)
 {
-    if (cost < best->cost) {
-        *best = (struct best){cost, seat};
-    } else if (!(cost > best->cost) && wins_tie(p, r, seat, best->seat, cost)) {
-        best->seat = seat;
+    for (uint32_t i = 0; i < b->n; i++) {
+        double cost = b->cost[i];
+        if (cost > best->cost)
+            continue;
+        if (cost < best->cost || wins_tie(p, r, b->seat[i], best->seat, cost))
+            *best = (struct best){cost, b->seat[i]};
     }
 }
 
@@ -415,52 +446,109 @@ static bool passes(const struct jr_pool *p, const struct jr_route *r, uint32_t s
     return judge(p, s, &load, look);
 }
 
+static const struct jr_active_pace idle;
+
+static inline void put_bid(struct bids *b, uint32_t seat, uint32_t cached_tokens,
+                           const struct jr_active_pace *pace)
+{
+    uint32_t n = b->n++;
+    b->cached[n] = (double)cached_tokens;
+    b->backlog_s[n] = pace->prefill_s;
+    b->oldest_s[n] = pace->oldest_s;
+    b->turn_ms[n] = pace->turn_ms;
+    b->decoding[n] = (double)(int32_t)(pace->requests - pace->prefilling);
+    b->seat[n] = seat;
+}
+
+/* The walk over all seats. */
+struct walk {
+    const struct jr_active_pace *paces;
+    uint32_t n_paces;
+    uint32_t at;      /* next seat */
+    uint32_t deepest; /* blocks of the prompt that one of them holds */
+    bool judged;
+};
+
+/* The next bids. */
+static void collect(const struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                    struct walk *k, struct bids *b, struct jr_look *look)
+{
+    const uint32_t *members = p->seat_members.v, *cached_by_member = p->by_member.v;
+    const struct jr_active_pace *paces = k->paces;
+    uint32_t most = jr_cost_cached_most(&w->cost, &w->request), deepest = k->deepest;
+    uint32_t block_size = w->request.block_size, n_paces = k->n_paces, i = k->at;
+
+    b->n = 0;
+    for (; i < p->seats.n && b->n < PART; i++) {
+        uint32_t member = members[i], cached = cached_by_member[member];
+        if (k->judged && !passes(p, r, i, w->speed, look))
+            continue;
+        cached = cached < most ? cached : most;
+        deepest = deepest > cached ? deepest : cached;
+        put_bid(b, i, cached * block_size, member < n_paces ? &paces[member] : &idle);
+    }
+    k->at = i;
+    k->deepest = deepest;
+}
+
+/* Rows are priced whole. */
+static void pad(struct bids *b)
+{
+    uint32_t n = b->n;
+    while (b->n < PART)
+        put_bid(b, 0, 0, &idle);
+    b->n = n;
+}
+
 static struct best find_best(const struct jr_pool *p, const struct jr_route *r,
                              const struct weighing *w, struct jr_look *look)
 {
-    static const struct jr_active_pace idle;
     struct best best = {INFINITY, UINT32_MAX};
-    bool judged = must_judge(p, r);
-    double now_ms = (double)(int64_t)p->now_ms, prefill_s = 0;
-    uint32_t n_paces, most = jr_cost_cached_most(&w->cost, &w->request), cached = UINT32_MAX;
-    const struct jr_active_pace *paces = jr_active_paces(p->active, &n_paces);
-    const struct known *k = &w->known;
-    uint32_t deepest = 0;
+    struct walk k = {.judged = must_judge(p, r)};
+    struct bids bids;
 
-    for (uint32_t i = 0; i < p->seats.n; i++) {
-        uint32_t word = p->seat_words.v[i], member = word & SEAT_MEMBER;
-        uint32_t blocks = overlap_of(k, member, word & SEAT_LIVE, word & SEAT_CREDITED);
-        if (judged && !passes(p, r, i, w->speed, look))
-            continue;
-        blocks = blocks > k->live[member] ? blocks : k->live[member];
-        blocks = blocks < most ? blocks : most;
-        if (blocks != cached) {
-            cached = blocks;
-            deepest = cached > deepest ? cached : deepest;
-            prefill_s = w->speed * jr_cost_cached_s(&w->cost, &w->request, cached);
-        }
-        offer(p, r, &best, i, bid(w, member < n_paces ? &paces[member] : &idle, now_ms, prefill_s));
+    k.paces = jr_active_paces(p->active, &k.n_paces);
+    while (k.at < p->seats.n) {
+        collect(p, r, w, &k, &bids, look);
+        pad(&bids);
+        price(w, (double)(int64_t)p->now_ms, &bids);
+        offer(p, r, &bids, &best);
     }
-    if (!judged)
+    if (!k.judged)
         look->eligible = look->with_room = p->seats.n;
-    look->least_uncached = r->tokens - (uint64_t)deepest * w->request.block_size;
+    look->least_uncached = r->tokens - (uint64_t)k.deepest * w->request.block_size;
     return best;
 }
 
-static void weigh_best(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
-                       struct jr_look *look)
+/* What was raised to one number for all members is told apart for the one that won. */
+static void fill_best(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                      const struct jr_seat *s)
 {
-    *look = (struct jr_look){0};
-    struct best best = find_best(p, r, w, look);
-    if (best.seat == UINT32_MAX)
-        return;
-    const struct jr_seat *s = &p->seats.v[best.seat];
     struct jr_candidate *c = &p->candidates.v[p->candidates.n++];
+    uint8_t marks = s->member < p->marks.n ? p->marks.v[s->member] : 0;
+    uint32_t held = marks & MARK_CREDITED ? jr_index_match_blocks(&p->match, s->member) : 0;
+    uint32_t believed =
+        p->approx && (marks & MARK_LIVE) ? jr_index_match_blocks(&p->match_approx, s->member) : 0;
     struct jr_active_load load;
     jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
-    fill(s, r, &w->known, &load, c);
+    fill(s, r, held > believed ? held : believed,
+         jr_active_match(p->active, s->member, r->prefix, r->n_prefix), &load, c);
     jr_cost_eval(&w->cost, &w->request, w->speed, c, 1);
-    JR_ASSERT(!(c->cost < best.cost) && !(c->cost > best.cost));
+}
+
+static int weigh_best(struct jr_pool *p, const struct jr_route *r, const struct weighing *w,
+                      struct jr_look *look)
+{
+    int err = clear_by_member(p, 1); /* the most of overlap and live */
+    if (err < 0)
+        return err;
+    *look = (struct jr_look){0};
+    raise_overlap(p, p->by_member.v);
+    jr_active_match_all(p->active, r->prefix, r->n_prefix, p->by_member.v);
+    struct best best = find_best(p, r, w, look);
+    if (best.seat != UINT32_MAX)
+        fill_best(p, r, w, &p->seats.v[best.seat]);
+    return 0;
 }
 
 int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
@@ -469,10 +557,9 @@ int jr_pool_weigh(struct jr_pool *p, const struct jr_route *r, struct jr_look *r
     int err = weighing_init(p, r, &w);
     if (err < 0)
         return err;
-    if (is_plain(p, r, &w))
-        weigh_best(p, r, &w, ret);
-    else
-        weigh_all(p, r, &w, ret);
+    err = is_plain(p, r, &w) ? weigh_best(p, r, &w, ret) : weigh_all(p, r, &w, ret);
+    if (err < 0)
+        return err;
     if (p->candidates.n)
         return 0;
     if (ret->overloaded)
