@@ -116,11 +116,16 @@ static struct jr_str str_of(const char *text)
     return jr_str_of(text, text ? strlen(text) : 0);
 }
 
+static struct jr_hash_salt salt_of(const struct jetrouter_request *request)
+{
+    return (struct jr_hash_salt){.lora = str_of(request->lora),
+                                 .cache_salt = str_of(request->cache_salt)};
+}
+
 uint32_t jetrouter_hash_tokens(const struct jetrouter *r, const struct jetrouter_request *request,
                                uint64_t *ret)
 {
-    struct jr_hash_salt salt = {.lora = str_of(request->lora),
-                                .cache_salt = str_of(request->cache_salt)};
+    struct jr_hash_salt salt = salt_of(request);
     return jr_hash_local(&salt, request->tokens, request->n_tokens, r->block_size, ret);
 }
 
@@ -218,8 +223,9 @@ static int hash_request(struct jetrouter *r, const struct jetrouter_request *req
     rv = jr_arr_reserve(&r->mem, &r->prefix, n, JR_PROMPT_BLOCKS_MAX);
     if (rv < 0)
         return rv;
-    r->prefix.n = jetrouter_hash_tokens(r, request, r->prefix.v);
-    jr_hash_prefix(r->prefix.v, r->prefix.n, r->prefix.v);
+    struct jr_hash_salt salt = salt_of(request);
+    r->prefix.n =
+        jr_hash_prompt(&salt, request->tokens, request->n_tokens, r->block_size, r->prefix.v);
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/hash.h"
+#include "core/chain.h"
 #include <string.h>
 
 #define XXH_INLINE_ALL
@@ -24,7 +25,7 @@ static void hasher_init(struct hasher *h, uint64_t seed, size_t input_max)
         XXH3_generateSecret_fromSeed(h->secret, seed);
 }
 
-static uint64_t hasher_run(const struct hasher *h, const void *p, size_t n)
+static inline uint64_t hasher_run(const struct hasher *h, const void *p, size_t n)
 {
     if (n <= SHORT_INPUT_MAX)
         return XXH3_64bits_withSeed(p, n, h->seed);
@@ -61,6 +62,46 @@ uint32_t jr_hash_local(const struct jr_hash_salt *salt, const uint32_t *tokens, 
     hasher_init(&h, jr_hash_seed(salt), bytes);
     for (uint32_t i = 0; i < n; i++)
         ret_local[i] = hasher_run(&h, tokens + (size_t)i * block_size, bytes);
+    return n;
+}
+
+/* Inlined with `bytes` known, what XXH3 asks of a length is answered when this is compiled. */
+static inline __attribute__((always_inline)) void chain_blocks(const struct hasher *h,
+                                                               const uint32_t *tokens, uint32_t n,
+                                                               size_t bytes, uint64_t *ret_prefix)
+{
+    const char *at = (const char *)tokens;
+    uint64_t prev = 0;
+
+    for (uint32_t i = 0; i < n; i++, at += bytes) {
+        uint64_t local = hasher_run(h, at, bytes);
+        prev = i == 0 ? local : jr_chain(prev, local);
+        ret_prefix[i] = prev;
+    }
+}
+
+uint32_t jr_hash_prompt(const struct jr_hash_salt *salt, const uint32_t *tokens, uint32_t n_tokens,
+                        uint32_t block_size, uint64_t *ret_prefix)
+{
+    struct hasher h;
+    uint32_t n = block_size > 0 ? n_tokens / block_size : 0;
+
+    if (n == 0)
+        return 0;
+    hasher_init(&h, jr_hash_seed(salt), (size_t)block_size * sizeof *tokens);
+    switch (block_size) { /* the usual ones */
+    case 16:
+        chain_blocks(&h, tokens, n, 16 * sizeof *tokens, ret_prefix);
+        break;
+    case 32:
+        chain_blocks(&h, tokens, n, 32 * sizeof *tokens, ret_prefix);
+        break;
+    case 64:
+        chain_blocks(&h, tokens, n, 64 * sizeof *tokens, ret_prefix);
+        break;
+    default:
+        chain_blocks(&h, tokens, n, block_size * sizeof *tokens, ret_prefix);
+    }
     return n;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hash: block hashes of token sequences, bit for bit those of Dynamo (docs/protocol.md, hashes).
  *
- *   local[i]  = XXH3-64(seed, tokens of block i as u32 LE [, multimodal hashes ascending as u64
- * LE]) prefix[0] = local[0] prefix[i] = XXH3-64(1337, prefix[i-1] LE || local[i] LE) seed      =
- * 1337 [+ XXH3-64(0, LoRA name)] [+ XXH3-64(1, cache salt)], wrapping
+ *   local[i]   XXH3-64(seed, tokens of block i as u32 LE [, multimodal hashes ascending as u64 LE])
+ *   prefix[0]  local[0]
+ *   prefix[i]  XXH3-64(1337, prefix[i-1] LE || local[i] LE)
+ *   seed       1337 [+ XXH3-64(0, LoRA name)] [+ XXH3-64(1, cache salt)], wrapping
  *
  * Only full blocks are hashed; the tail of a prompt is dropped. The chain's seed is always 1337.
  * Pure; any thread. */
@@ -43,7 +44,11 @@ uint64_t jr_hash_salt_part(struct jr_str cache_salt);
  * block_size 0 gives 0. salt may be NULL. */
 uint32_t jr_hash_local(const struct jr_hash_salt *salt, const uint32_t *tokens, uint32_t n_tokens,
                        uint32_t block_size, uint64_t *ret_local);
-/* The same with multimodal hashes: mm[i] belongs to block i; blocks past n_mm have none. Gives the
+/* Prefix hashes of all full blocks in one pass: as jr_hash_local and jr_hash_prefix, but the chain, in
+ * which each hash waits for the one before, is computed beside the blocks, which wait for none. */
+uint32_t jr_hash_prompt(const struct jr_hash_salt *salt, const uint32_t *tokens, uint32_t n_tokens,
+                        uint32_t block_size, uint64_t *ret_prefix);
+/* Local hashes with multimodal hashes: mm[i] belongs to block i; blocks past n_mm have none. Gives the
  * number of blocks in *ret_n. JR_ELIMIT when a block has more than JR_HASH_MM_MAX. */
 JR_MUST_CHECK int jr_hash_local_mm(const struct jr_hash_salt *salt, const uint32_t *tokens,
                                    uint32_t n_tokens, uint32_t block_size,

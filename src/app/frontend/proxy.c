@@ -473,8 +473,7 @@ static void take_tokens(struct proxied *x, const uint32_t *tokens, uint32_t n,
     if (!v.block_size || n < v.block_size)
         return;
     x->prefix = jr_xalloc((n / v.block_size) * sizeof *x->prefix);
-    x->n_prefix = jr_hash_local(salt, tokens, n, v.block_size, x->prefix);
-    jr_hash_prefix(x->prefix, x->n_prefix, x->prefix);
+    x->n_prefix = jr_hash_prompt(salt, tokens, n, v.block_size, x->prefix);
     jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model), n);
 }
 

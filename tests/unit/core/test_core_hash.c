@@ -158,6 +158,26 @@ static void test_equals_seeded_hash(void **state)
     }
 }
 
+/* One pass gives what two do, at every block size, those that are compiled for it among them. */
+static void test_prompt_in_one_pass(void **state)
+{
+    static uint32_t tokens[2048];
+    static uint64_t want[2048], got[2048];
+    struct jr_hash_salt salt = {.lora = {"x", 1}};
+    struct jr_rng rng;
+
+    (void)state;
+    jr_rng_init(&rng, jr_test_seed(), 2);
+    for (uint32_t i = 0; i < 2048; i++)
+        tokens[i] = jr_rng_u32(&rng);
+    for (uint32_t size = 0; size <= 130; size++) {
+        uint32_t n = jr_hash_local(&salt, tokens, 2048, size, want);
+        jr_hash_prefix(want, n, want);
+        assert_int_equal(n, jr_hash_prompt(&salt, tokens, 2048, size, got));
+        assert_memory_equal(want, got, n * sizeof *want);
+    }
+}
+
 static void test_edges(void **state)
 {
     uint64_t many[JR_HASH_MM_MAX + 1] = {0}, local[1];
@@ -180,7 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),      cmocka_unit_test(test_published_constants),
         cmocka_unit_test(test_salts_add_up), cmocka_unit_test(test_equals_seeded_hash),
-        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_edges),        cmocka_unit_test(test_prompt_in_one_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
