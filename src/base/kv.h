@@ -92,6 +92,7 @@ struct jr_log_msg {
     uint64_t seq;          /* stream sequence */
     int64_t time_ns;       /* the server's timestamp */
     uint64_t payload_hash; /* XXH3-64 of the payload */
+    bool on_control;       /* came on the control subject, whatever it holds */
     enum jr_log_kind kind;
     union {
         struct jr_kv_batch batch;

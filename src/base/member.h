@@ -47,6 +47,8 @@ struct jr_replica_lease {
     uint32_t rules_max;  /* newest rule version it knows */
     bool ready;
     uint64_t applied; /* it needs applied + 1 and later */
+    uint64_t held;    /* of an index it answers from and that no stream has any more; 0: none */
+    uint64_t wants;   /* it waits for a snapshot at or past this sequence; 0: it does not */
     uint64_t stream_created_ns;
     struct jr_digest_point point;
 };

@@ -165,9 +165,7 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
         jr_pool_on_purged(p, e->u.result.err);
         return 0;
     case JR_EV_CONTROL_PUBLISHED:
-        if (e->u.result.err < 0)
-            jr_trace_emit(&p->trace, JR_TRACE_WARN, "control.publish_failed", "error=%s",
-                          jr_err_name(e->u.result.err));
+        jr_pool_on_published(p, e->u.result.err);
         return 0;
     case JR_EV_ADMIN_SNAPSHOT:
         p->snap_wanted = true;
@@ -263,7 +261,8 @@ bool jr_pool_may_lead(const struct jr_pool *p)
 {
     if (!p->config.durable || p->broken || p->too_new || p->digest_mismatch)
         return false;
-    return holds_state(p) || (p->rebuilding && !jr_pool_peer_holds_state(p));
+    bool alone = !jr_pool_peer_holds_state(p);
+    return holds_state(p) || (alone && (p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT));
 }
 
 void jr_pool_busy_limits(const struct jr_pool *p, struct jr_busy_limits *ret)
@@ -296,6 +295,8 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
         .rules_max = JR_RULES_VERSION,
         .ready = p->config.approximate ? p->ready : holds_state(p),
         .applied = holds ? p->state->seq : 0,
+        .held = jr_pool_keeps_index(p) ? p->state->seq : 0,
+        .wants = p->waits_snapshot ? (p->need_seq ? p->need_seq : 1) : 0,
         .stream_created_ns = (uint64_t)p->stream_created_ns,
     };
     memcpy(ret->id, p->config.replica_id, sizeof ret->id);

@@ -279,7 +279,13 @@ struct jr_action {
             char object[32];
         } write;
         struct jr_snapshots_record record;
-        struct jr_control control;
+        struct {
+            struct jr_control control;
+            /* The last control message it was decided upon: another one since makes it void. Else
+             * the newest there is. */
+            bool expects;
+            uint64_t expects_seq;
+        };
         struct jr_sync_batch sync;
         struct {
             uint64_t worker_id;
@@ -361,8 +367,8 @@ struct jr_pool_view {
             rejected_timeout, queued, queue_cancelled, log_messages, kv_events,
             dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap,
             snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
-            bookings_expired, bookings_refused, reannounce, resets, history_checks, recoveries,
-            overlap_blocks, prompt_blocks, leases_refused;
+            bookings_expired, bookings_refused, reannounce, resets, adoptions, history_checks,
+            recoveries, overlap_blocks, prompt_blocks, leases_refused;
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);

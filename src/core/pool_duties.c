@@ -36,11 +36,32 @@ static bool on_duty(const struct jr_pool *p)
 
 /* ---------------------------------------------------------------- snapshots */
 
-/* Of the newest snapshot that belongs to this stream; 0 when there is none. */
+/* Of the newest snapshot that belongs to this history; 0 when there is none. */
 static uint64_t newest_seq(const struct jr_pool *p)
 {
-    const struct jr_snapshot_ref *r = &p->record.newest;
-    return r->object[0] && r->stream_created_ns == p->stream_created_ns ? r->seq : 0;
+    return jr_pool_ref_fits(p, &p->record.newest) ? p->record.newest.seq : 0;
+}
+
+/* The newest recorded one that belongs to this history, or an empty one. */
+static const struct jr_snapshot_ref *newest_fit(const struct jr_pool *p)
+{
+    static const struct jr_snapshot_ref none;
+    if (jr_pool_ref_fits(p, &p->record.newest))
+        return &p->record.newest;
+    return jr_pool_ref_fits(p, &p->record.previous) ? &p->record.previous : &none;
+}
+
+/* A peer waits for a snapshot that the newest is not: it is too old, or nobody has one. */
+static bool peer_waits(const struct jr_pool *p, uint64_t newest)
+{
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        if (peer->has_lease && peer->lease.wants &&
+            peer->lease.stream_created_ns == (uint64_t)p->stream_created_ns &&
+            (newest == 0 || newest < peer->lease.wants || newest + 1 < p->stream_first))
+            return true;
+    }
+    return false;
 }
 
 static const char *snapshot_due(struct jr_pool *p)
@@ -59,6 +80,8 @@ static const char *snapshot_due(struct jr_pool *p)
         return "messages";
     if (newest + 1 < p->stream_first)
         return "nothing covers what was purged";
+    if (peer_waits(p, newest))
+        return "a peer waits for one";
     /* The clock of who wrote it may be ahead of ours: then it is new. */
     int64_t age_ms = newest ? (p->unix_ns - p->record.newest.created_ns) / 1000000 : 0;
     if (age_ms > 0 && p->config.snapshot_max_age_ms &&
@@ -125,8 +148,9 @@ void jr_pool_copy_slice(struct jr_pool *p, uint32_t max)
         return;
     }
     /* The one that is not the newest verified is written next, never the other. */
-    const char *object =
-        strcmp(p->record.newest.object, "snapshot-a") == 0 ? "snapshot-b" : "snapshot-a";
+    const struct jr_snapshot_ref *fit = newest_fit(p);
+    const char *kept = fit->object[0] ? fit->object : p->record.newest.object;
+    const char *object = strcmp(kept, "snapshot-a") == 0 ? "snapshot-b" : "snapshot-a";
     p->snap_ref = (struct jr_snapshot_ref){.seq = image->seq};
     (void)jr_str_copy(p->snap_ref.object, sizeof p->snap_ref.object, object);
     a->u.write.image = image;
@@ -206,8 +230,8 @@ static void record_snapshot(struct jr_pool *p)
         fail(p, "out of memory");
         return;
     }
-    a->u.record.newest = p->snap_ref;
-    a->u.record.previous = p->record.newest;
+    const struct jr_snapshot_ref previous = *newest_fit(p);
+    a->u.record = (struct jr_snapshots_record){.newest = p->snap_ref, .previous = previous};
     p->recorded = a->u.record;
     p->recording = true;
     p->snap = JR_SNAP_RECORD;
@@ -261,8 +285,7 @@ void jr_pool_on_recorded(struct jr_pool *p, int err)
 static uint64_t purge_floor(const struct jr_pool *p)
 {
     const struct jr_snapshot_ref *previous = &p->record.previous;
-    if (!previous->object[0] || previous->stream_created_ns != p->stream_created_ns ||
-        newest_seq(p) == 0 || p->replicas.truncated)
+    if (!jr_pool_ref_fits(p, previous) || newest_seq(p) == 0 || p->replicas.truncated)
         return 0;
     uint64_t floor = previous->seq < p->state->seq ? previous->seq : p->state->seq;
     if (newest_seq(p) < floor)
@@ -318,8 +341,37 @@ static struct jr_control *publish(struct jr_pool *p, enum jr_control_type type)
     if (!a)
         return NULL;
     a->u.control.type = type;
+    /* Without a state it was decided upon what the log said up to here: one who slept since must
+     * not undo what others put into it. */
+    a->u.expects = p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT;
+    a->u.expects_seq = p->control_seen;
     p->control_at_ms = p->now_ms;
     return &a->u.control;
+}
+
+void jr_pool_on_published(struct jr_pool *p, int err)
+{
+    if (err == 0)
+        return;
+    jr_trace_emit(&p->trace, JR_TRACE_WARN, "control.publish_failed", "error=%s", jr_err_name(err));
+    if (err != JR_ECONFLICT || !(p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT))
+        return;
+    jr_pool_act(p, JR_ACT_STOP_READER);
+    jr_pool_go_load(p, "another control message came first");
+}
+
+/* Our index becomes the state of the pool at this message, for all. */
+static void ask_adopt(struct jr_pool *p)
+{
+    struct jr_control *c = publish(p, JR_CONTROL_ADOPT);
+    if (!c)
+        return;
+    c->digest_blocks = jr_state_digest_blocks(p->state);
+    c->digest_table = jr_state_digest_table(p->state);
+    jr_trace_emit(
+        &p->trace, JR_TRACE_WARN, "pool.adopt",
+        "entries=%llu hint=\"the stream has another history: the leader's index goes on\"",
+        (unsigned long long)jr_index_entries(p->state->index));
 }
 
 void jr_pool_ask_reset(struct jr_pool *p, const char *token)
@@ -389,6 +441,8 @@ void jr_pool_duties_tick(struct jr_pool *p)
     bool may_repeat = !p->control_at_ms || p->now_ms - p->control_at_ms >= JR_POOL_REPEAT_MS;
     if (may_rebuild(p) && may_repeat)
         jr_pool_ask_reset(p, p->config.reset_token);
+    else if (jr_pool_may_adopt(p) && may_repeat)
+        ask_adopt(p);
     else if (p->reset_pending)
         repeat_reset(p, may_repeat);
     if (!on_duty(p))

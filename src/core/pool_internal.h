@@ -4,6 +4,7 @@
  *
  *     pool.c           the door: create, step, tick, deadline
  *     pool_recovery.c  how the state is come by and kept: recovery, history checks, log messages
+ *     pool_adopt.c     an index that no stream fits any more is put into the log
  *     pool_members.c   leases, probes, WorkerGone, re-announcements
  *     pool_weigh.c     candidates of a request and their costs
  *     pool_route.c     requests: choice, booking, progress
@@ -134,6 +135,14 @@ struct jr_pool {
     uint64_t rebuild_at_ms; /* when that began */
     uint32_t bereft_looks;  /* in a row: no snapshot that fits, no peer with the state */
     uint64_t bereft_since_ms;
+    uint64_t seek_seq;     /* ADOPT: last message looked at */
+    uint64_t control_seen; /* last control message since the log's first: in REBUILD and ADOPT */
+    uint64_t need_seq;     /* the log adopted another index there: no older image will do */
+    uint64_t origin_seq;   /* the Adopt or Reset that our state began with, when we saw it */
+    int64_t origin_time_ns;
+    struct jr_snapshot_ref misfits[2]; /* snapshots that were found to be of another history */
+    uint32_t n_misfits;
+    bool waits_snapshot;             /* a peer holds the state and owes us a snapshot */
     uint64_t await_workers_until_ms; /* after a reset or rebuild; 0: no waiting */
     bool reset_asked;                /* --router-reset-states was acted on */
 
@@ -196,6 +205,37 @@ void jr_pool_import_slice(struct jr_pool *p, uint32_t max);
 void jr_pool_recovery_tick(struct jr_pool *p);
 void jr_pool_judge_ready(struct jr_pool *p);
 const char *jr_pool_not_ready_because(const struct jr_pool *p);
+
+/* The machine's moves. */
+void jr_pool_move(struct jr_pool *p, enum jr_recovery to, const char *why);
+void jr_pool_go_load(struct jr_pool *p, const char *why);
+void jr_pool_stop_applying(struct jr_pool *p, int err);
+void jr_pool_on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect);
+void jr_pool_caught_up(struct jr_pool *p);
+
+/* pool_adopt.c: an index, and no stream that it belongs to */
+/* We answer from an index that may be put into the log. */
+bool jr_pool_keeps_index(const struct jr_pool *p);
+/* A peer holds the state of this stream, for all that its lease and these facts say. */
+bool jr_pool_peer_holds_at(const struct jr_pool *p, const struct jr_stream_facts *f);
+/* A peer is past the end of the stream: it was rolled back, or the lease is newer than the facts. */
+bool jr_pool_peer_is_ahead(const struct jr_pool *p, const struct jr_stream_facts *f);
+/* No peer holds the state, but one keeps an index, whether it knows already or not. */
+bool jr_pool_peer_keeps_index(const struct jr_pool *p, const struct jr_stream_facts *f);
+/* A snapshot of what our index held earlier: we hold more. */
+bool jr_pool_is_our_past(const struct jr_pool *p, const struct jr_image *image);
+void jr_pool_adopt_begin(struct jr_pool *p, const struct jr_stream_facts *f);
+void jr_pool_adopt_on_log(struct jr_pool *p, const struct jr_log_msg *msg);
+/* The log said that the state is another's from here on. */
+void jr_pool_adopt_other(struct jr_pool *p, const struct jr_log_msg *msg);
+void jr_pool_adopt_tick(struct jr_pool *p);
+bool jr_pool_may_adopt(const struct jr_pool *p);
+/* The state goes on from a message that says what it is. */
+void jr_pool_adopt_origin(struct jr_pool *p, const struct jr_log_msg *msg);
+/* A recorded snapshot belongs to the history that we hold. */
+bool jr_pool_ref_fits(const struct jr_pool *p, const struct jr_snapshot_ref *ref);
+bool jr_pool_ref_is_misfit(const struct jr_pool *p, const struct jr_snapshot_ref *ref);
+void jr_pool_ref_misfits(struct jr_pool *p, const struct jr_snapshot_ref *ref);
 
 /* pool_members.c */
 int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e);
@@ -280,6 +320,7 @@ void jr_pool_copy_slice(struct jr_pool *p, uint32_t max);
 void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref *ref);
 void jr_pool_on_recorded(struct jr_pool *p, int err);
 void jr_pool_on_purged(struct jr_pool *p, int err);
+void jr_pool_on_published(struct jr_pool *p, int err);
 void jr_pool_ask_reset(struct jr_pool *p, const char *token);
 void jr_pool_duties_tick(struct jr_pool *p);
 void jr_pool_snapshot_abort(struct jr_pool *p);

@@ -113,14 +113,18 @@ void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank)
 }
 
 /* The log is past what the bridge has an acknowledgement for, and yet does not know the rank's
- * incarnation: what it announced is lost to us. */
+ * incarnation or its newest event: what it announced is lost to us. After a change of history also
+ * when the acknowledgement is of a sequence that this one does not have yet. */
 static bool rank_is_lost(const struct jr_pool *p, const struct jr_worker *w, uint32_t i)
 {
     const struct jr_rank_lease *lease = &w->lease.ranks[i];
-    if (lease->incarnation == 0 || lease->acked_seq == 0 || p->state->seq < lease->acked_seq)
+    bool beyond = p->origin_seq && lease->acked_seq > p->stream_last;
+    if (lease->incarnation == 0 || lease->acked_seq == 0 ||
+        (p->state->seq < lease->acked_seq && !beyond))
         return false;
     const struct jr_state_rank *r = jr_state_rank(p->state, w->members[i]);
-    return !r || r->waiting || r->incarnation != lease->incarnation;
+    return !r || r->waiting || r->incarnation != lease->incarnation ||
+           (r->has_id && r->newest_id < lease->acked_id);
 }
 
 static void find_lost_ranks(struct jr_pool *p)

@@ -8,7 +8,7 @@
 
 #define BEREFT_LOOKS 3
 
-static void move(struct jr_pool *p, enum jr_recovery to, const char *why)
+void jr_pool_move(struct jr_pool *p, enum jr_recovery to, const char *why)
 {
     jr_sm_move(&p->recovery, (int)to, why);
 }
@@ -56,18 +56,21 @@ static void replace_state(struct jr_pool *p, struct jr_state *fresh)
 static void set_stream(struct jr_pool *p, int64_t created_ns)
 {
     if (p->stream_created_ns != created_ns)
-        p->purged_to = 0;
+        p->purged_to = p->need_seq = p->origin_seq = 0;
     p->stream_created_ns = created_ns;
 }
 
-static void go_load(struct jr_pool *p, const char *why)
+void jr_pool_go_load(struct jr_pool *p, const char *why)
 {
     drop_candidate(p);
+    jr_pool_snapshot_abort(p); /* of what may be another history's */
+    if (p->rebuilding)
+        p->has_position = false; /* what was read so far is the state of no sequence */
     p->rebuilding = false;
     p->index_is_old = p->has_position;
     p->snapshots_skipped = 0;
     p->load_skip[0] = '\0';
-    move(p, JR_REC_LOAD_SNAPSHOT, why);
+    jr_pool_move(p, JR_REC_LOAD_SNAPSHOT, why);
     ask_load(p);
 }
 
@@ -81,7 +84,7 @@ static uint64_t candidate_seq(const struct jr_pool *p)
 
 static void go_verify(struct jr_pool *p, const char *why)
 {
-    move(p, JR_REC_VERIFY, why);
+    jr_pool_move(p, JR_REC_VERIFY, why);
     p->n.history_checks++;
     ask_info(p, candidate_seq(p));
 }
@@ -102,7 +105,7 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
         p->purged_to = 0;
         jr_pool_sync_lost(p);
         if (jr_pool_recovery(p) != JR_REC_COLD && jr_pool_recovery(p) != JR_REC_DEGRADED)
-            move(p, JR_REC_DEGRADED, "NATS is gone");
+            jr_pool_move(p, JR_REC_DEGRADED, "NATS is gone");
         jr_pool_act(p, JR_ACT_STOP_READER);
         return;
     }
@@ -112,7 +115,7 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
         go_verify(p, "NATS is back");
         return;
     }
-    move(p, JR_REC_LEASE, "NATS is there");
+    jr_pool_move(p, JR_REC_LEASE, "NATS is there");
     jr_pool_act(p, JR_ACT_TAKE_LEASE);
 }
 
@@ -121,9 +124,9 @@ void jr_pool_on_lease_held(struct jr_pool *p)
     if (jr_pool_recovery(p) != JR_REC_LEASE)
         return;
     if (p->config.approximate)
-        move(p, JR_REC_CATCH_UP, "registered; no events are wanted");
+        jr_pool_move(p, JR_REC_CATCH_UP, "registered; no events are wanted");
     else
-        go_load(p, "registered");
+        jr_pool_go_load(p, "registered");
 }
 
 int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e)
@@ -165,7 +168,8 @@ static const char *misfit(int64_t created_ns, uint64_t seq, int64_t msg_time_ns,
 static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, const char *why)
 {
     p->has_position = true;
-    p->index_is_old = false;
+    p->index_is_old = p->waits_snapshot = false;
+    p->need_seq = 0;
     set_stream(p, f->created_ns);
     p->target_seq = f->last_seq;
     struct jr_action *a = jr_pool_act(p, JR_ACT_START_READER);
@@ -176,7 +180,7 @@ static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, co
         a->u.start.msg_time_ns = p->state->msg_time_ns;
         a->u.start.msg_hash = p->state->msg_hash;
     }
-    move(p, p->rebuilding ? JR_REC_REBUILD : JR_REC_REPLAY, why);
+    jr_pool_move(p, p->rebuilding ? JR_REC_REBUILD : JR_REC_REPLAY, why);
 }
 
 /* An empty state at a sequence of the log takes the place of what there was. */
@@ -187,6 +191,7 @@ static int start_empty(struct jr_pool *p, uint64_t seq, const struct jr_stream_f
     if (err < 0)
         return err;
     fresh->seq = seq;
+    p->control_seen = p->origin_seq = 0;
     replace_state(p, fresh);
     start_reading(p, f, p->rebuilding ? "nobody holds the purged part" : "from the first message");
     return 0;
@@ -203,12 +208,13 @@ bool jr_pool_peer_holds_state(const struct jr_pool *p)
     return false;
 }
 
-/* Nobody has anything to start from. Believed when each of several looks, each begun after the one
- * before was answered, finds no snapshot that fits and no peer that holds the state: one answer may
- * be from before a long sleep. */
-static bool bereft(struct jr_pool *p)
+/* Nobody has anything of this stream to start from. Believed when each of several looks, each begun
+ * after the one before was answered, finds no snapshot that fits and no peer that holds the state:
+ * one answer may be from before a long sleep. Who has nothing at all also waits for a peer that
+ * will put its index into the log. */
+static bool bereft(struct jr_pool *p, bool others_adopt)
 {
-    if (!p->listed_at_ms || jr_pool_peer_holds_state(p)) {
+    if (!p->listed_at_ms || jr_pool_peer_holds_state(p) || others_adopt) {
         p->bereft_looks = 0;
         return false;
     }
@@ -220,25 +226,32 @@ static bool bereft(struct jr_pool *p)
 
 static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
 {
+    bool keeps = jr_pool_keeps_index(p);
+    bool others_adopt = !keeps && jr_pool_peer_keeps_index(p, f);
     set_stream(p, f->created_ns);
     p->rebuilding = false;
-    if (f->first_seq <= 1)
+    if (f->first_seq <= 1 && !keeps && !others_adopt && !p->need_seq)
         return start_empty(p, 0, f);
-    if (!bereft(p)) {
+    p->waits_snapshot = jr_pool_peer_holds_state(p);
+    if (!bereft(p, others_adopt)) {
         /* We do not know for sure yet, or a leader owes a snapshot that fits: ask again. */
         jr_trace_emit(&p->trace, JR_TRACE_WARN, "recovery.waiting",
                       "why=\"no snapshot fits yet; a peer may hold the state\" first_seq=%llu",
                       (unsigned long long)f->first_seq);
-        move(p, JR_REC_LOAD_SNAPSHOT, "waiting for a peer's snapshot");
+        jr_pool_move(p, JR_REC_LOAD_SNAPSHOT, "waiting for a peer's snapshot");
         p->load_skip[0] = '\0';
         p->snapshots_skipped = 0;
         p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
         return 0;
     }
     p->bereft_looks = 0;
-    p->rebuilding = true;
     p->rebuild_at_ms = p->now_ms;
-    return start_empty(p, f->first_seq - 1, f);
+    if (keeps) {
+        jr_pool_adopt_begin(p, f);
+        return 0;
+    }
+    p->rebuilding = true;
+    return start_empty(p, f->first_seq ? f->first_seq - 1 : 0, f);
 }
 
 /* The other of the two objects gets its chance; then there is none. */
@@ -250,7 +263,7 @@ static int skip_snapshot(struct jr_pool *p, const char *why, const struct jr_str
     drop_candidate(p);
     if (p->snapshots_skipped++ > 0)
         return without_snapshot(p, f);
-    move(p, JR_REC_LOAD_SNAPSHOT, why);
+    jr_pool_move(p, JR_REC_LOAD_SNAPSHOT, why);
     ask_load(p);
     return 0;
 }
@@ -281,6 +294,31 @@ static int begin_import(struct jr_pool *p, const struct jr_stream_facts *f)
     return 0;
 }
 
+/* The candidate fits the stream; is it what we want? */
+static int judge_image(struct jr_pool *p, const struct jr_stream_facts *f)
+{
+    const struct jr_image *image = p->image;
+    const char *why =
+        misfit(image->stream_created_ns, image->seq, image->msg_time_ns, image->msg_hash, f);
+    if (!why && jr_pool_ref_is_misfit(p, &p->image_ref)) /* the message that shows it may be gone */
+        why = "it was found to be of another history";
+    if (why) {
+        jr_pool_ref_misfits(p, &p->image_ref);
+        return skip_snapshot(p, why, f);
+    }
+    if (image->seq < p->need_seq)
+        return skip_snapshot(p, "the log adopted another index since", f);
+    bool keeps = jr_pool_keeps_index(p), past = jr_pool_is_our_past(p, image);
+    if (jr_pool_peer_holds_at(p, f) || (keeps && !past))
+        return begin_import(p, f);
+    /* Soon we know more, or a peer has put its index into the log. */
+    if (jr_pool_peer_is_ahead(p, f) || (!keeps && jr_pool_peer_keeps_index(p, f))) {
+        p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
+        return 0;
+    }
+    return past ? skip_snapshot(p, "what we hold is newer", f) : begin_import(p, f);
+}
+
 int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_facts *f)
 {
     if (!p->waiting_info || jr_pool_recovery(p) != JR_REC_VERIFY)
@@ -292,12 +330,8 @@ int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_fa
     }
     p->stream_first = f->first_seq;
     p->stream_last = f->last_seq;
-    const struct jr_image *image = p->image;
-    if (image) {
-        const char *why =
-            misfit(image->stream_created_ns, image->seq, image->msg_time_ns, image->msg_hash, f);
-        return why ? skip_snapshot(p, why, f) : begin_import(p, f);
-    }
+    if (p->image)
+        return judge_image(p, f);
     if (!p->has_position || p->index_is_old)
         return without_snapshot(p, f);
     const struct jr_state *s = p->state;
@@ -306,7 +340,7 @@ int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_fa
         start_reading(p, f, "what we hold fits the stream");
         return 0;
     }
-    go_load(p, why);
+    jr_pool_go_load(p, why);
     return 0;
 }
 
@@ -316,6 +350,7 @@ static void install(struct jr_pool *p)
     p->importing = false;
     p->rebuilding = false;
     p->bereft_looks = 0;
+    p->origin_seq = 0;
     replace_state(p, p->fresh);
     p->fresh = NULL;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.restored",
@@ -361,13 +396,17 @@ static bool reading(const struct jr_pool *p)
 
 void jr_pool_on_reader_broken(struct jr_pool *p)
 {
-    if (!reading(p))
+    bool adopting = jr_pool_recovery(p) == JR_REC_ADOPT;
+    if (!reading(p) && !adopting)
         return;
     jr_pool_act(p, JR_ACT_STOP_READER);
-    go_verify(p, "the reader lost its place");
+    if (adopting)
+        jr_pool_go_load(p, "the reader lost its place");
+    else
+        go_verify(p, "the reader lost its place");
 }
 
-static void stop_applying(struct jr_pool *p, int err)
+void jr_pool_stop_applying(struct jr_pool *p, int err)
 {
     bool *flag = err == JR_EVERSION ? &p->too_new : &p->broken;
     *flag = true;
@@ -376,12 +415,15 @@ static void stop_applying(struct jr_pool *p, int err)
                   (unsigned long long)p->state->seq + 1, jr_err_name(err), jr_err_hint(err));
 }
 
-static void on_reset_applied(struct jr_pool *p, const struct jr_control *c)
+static void on_reset_applied(struct jr_pool *p, const struct jr_log_msg *msg)
 {
+    const struct jr_control *c = &msg->u.control;
     p->n.resets++;
     /* Of a Reset that follows an epoch, one who does not know it cannot tell whether it counted. */
-    if (c->from.n == JR_EPOCH_ANY)
+    if (c->from.n == JR_EPOCH_ANY) {
         p->rebuilding = false;
+        jr_pool_adopt_origin(p, msg);
+    }
     if (p->snap == JR_SNAP_COPY) /* of what is no more */
         jr_pool_snapshot_abort(p);
     p->snap_wanted = true;
@@ -390,7 +432,7 @@ static void on_reset_applied(struct jr_pool *p, const struct jr_control *c)
                   (unsigned long long)p->state->seq, (unsigned long long)p->state->epoch.n);
 }
 
-static void on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect)
+void jr_pool_on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect)
 {
     /* In a replay the answer may stand further on in the log; what is still lost at its end is found
      * by its lease. */
@@ -398,20 +440,24 @@ static void on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t 
     if ((effect & JR_EFFECT_REANNOUNCE) && (at == JR_REC_READY || at == JR_REC_CATCH_UP))
         jr_pool_reannounce(p, msg->u.batch.worker_id, msg->u.batch.dp_rank);
     if (effect & JR_EFFECT_RESET)
-        on_reset_applied(p, &msg->u.control);
+        on_reset_applied(p, msg);
+    if (effect & JR_EFFECT_ADOPT)
+        jr_pool_adopt_origin(p, msg);
 }
 
-static void caught_up(struct jr_pool *p)
+void jr_pool_caught_up(struct jr_pool *p)
 {
     if (p->state->seq < p->target_seq || p->rebuilding)
         return;
     enum jr_recovery at = jr_pool_recovery(p);
     if (at == JR_REC_REPLAY || at == JR_REC_REBUILD)
-        move(p, JR_REC_CATCH_UP, "read up to what the stream held at start");
+        jr_pool_move(p, JR_REC_CATCH_UP, "read up to what the stream held at start");
 }
 
 int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
 {
+    if (jr_pool_recovery(p) == JR_REC_ADOPT)
+        jr_pool_adopt_on_log(p, msg);
     if (!reading(p) || msg->seq <= p->state->seq)
         return 0;
     if (msg->seq != p->state->seq + 1) {
@@ -420,18 +466,28 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
     }
     uint32_t effect = 0;
     int err = jr_state_apply(p->state, msg, &effect);
-    if (err < 0) {
-        stop_applying(p, err);
+    if (err == JR_EHISTORY && p->rebuilding) {
+        jr_state_pass(p->state, msg); /* whose image nobody has; a Reset follows */
+        err = 0;
+    }
+    if (err == JR_EHISTORY) {
+        jr_pool_adopt_other(p, msg);
         return 0;
     }
+    if (err < 0) {
+        jr_pool_stop_applying(p, err);
+        return 0;
+    }
+    if (msg->on_control && p->rebuilding)
+        p->control_seen = msg->seq;
     p->n.log_messages++;
     if (msg->kind == JR_LOG_KIND_BATCH)
         p->n.kv_events += msg->u.batch.n_events;
     if (msg->seq > p->stream_last)
         p->stream_last = msg->seq;
     if (effect)
-        on_effect(p, msg, effect);
-    caught_up(p);
+        jr_pool_on_effect(p, msg, effect);
+    jr_pool_caught_up(p);
     return 0;
 }
 
@@ -446,15 +502,21 @@ void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
     p->stream_first = f->first_seq;
     if (f->last_seq > p->stream_last)
         p->stream_last = f->last_seq;
+    /* The record was read before the stream: what it names past the end is another history's. */
+    const struct jr_snapshots_record *r = &e->u.facts.record;
+    if (r->newest.seq > f->last_seq)
+        jr_pool_ref_misfits(p, &r->newest);
+    if (r->previous.seq > f->last_seq)
+        jr_pool_ref_misfits(p, &r->previous);
     if (!p->leader)
-        p->record = e->u.facts.record;
+        p->record = *r;
 }
 
 void jr_pool_recovery_tick(struct jr_pool *p)
 {
     if (jr_pool_recovery(p) == JR_REC_COLD && !p->connected &&
         p->now_ms - p->started_at_ms >= p->config.ready_timeout_ms)
-        move(p, JR_REC_DEGRADED, "NATS was not reachable in time");
+        jr_pool_move(p, JR_REC_DEGRADED, "NATS was not reachable in time");
     if (p->retry_at_ms && p->now_ms >= p->retry_at_ms) {
         if (jr_pool_recovery(p) == JR_REC_LOAD_SNAPSHOT)
             ask_load(p);
@@ -462,13 +524,14 @@ void jr_pool_recovery_tick(struct jr_pool *p)
             ask_info(p, candidate_seq(p));
         p->retry_at_ms = 0;
     }
+    jr_pool_adopt_tick(p);
     if (!reading(p))
         return;
-    caught_up(p);
+    jr_pool_caught_up(p);
     if (p->rebuilding && jr_pool_peer_holds_state(p) &&
         p->now_ms - p->rebuild_at_ms >= JR_POOL_REBUILD_LOOK_MS) {
         jr_pool_act(p, JR_ACT_STOP_READER);
-        go_load(p, "a peer holds the state after all");
+        jr_pool_go_load(p, "a peer holds the state after all");
     }
 }
 
@@ -491,6 +554,8 @@ const char *jr_pool_not_ready_because(const struct jr_pool *p)
         return "replaying the stream";
     case JR_REC_REBUILD:
         return "no snapshot fits the stream: rebuilding from a reset";
+    case JR_REC_ADOPT:
+        return "the stream has another history: our index, or a peer's, is put into it";
     case JR_REC_CATCH_UP:
         if (!p->listed_at_ms)
             return "waiting for the list of workers and replicas";
@@ -527,7 +592,7 @@ void jr_pool_judge_ready(struct jr_pool *p)
 {
     enum jr_recovery at = jr_pool_recovery(p);
     if (at == JR_REC_CATCH_UP && load_is_known(p)) {
-        move(p, JR_REC_READY, "caught up, and the peers' load is known");
+        jr_pool_move(p, JR_REC_READY, "caught up, and the peers' load is known");
         p->await_workers_until_ms = 0;
         reset_at_start(p);
     }

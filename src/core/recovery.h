@@ -26,6 +26,7 @@ enum jr_recovery {
     JR_REC_CATCH_UP,      /* waiting for the peers' load */
     JR_REC_READY,
     JR_REC_REBUILD,  /* no snapshot fits and nobody holds state: from a Reset in the log */
+    JR_REC_ADOPT,    /* the same, but we hold an index of another history: it is put into the log */
     JR_REC_DEGRADED, /* NATS is gone; routing on what is known */
     JR_REC_COUNT
 };

@@ -295,6 +295,8 @@ static int apply_control(struct jr_state *s, const struct jr_control *c, uint32_
             s->rule_version = c->rule_version;
         return 0;
     case JR_CONTROL_ADOPT:
+        if (!jr_state_is_image_of(s, c))
+            return JR_EHISTORY;
         *ret_effect |= JR_EFFECT_ADOPT;
         return 0;
     }
@@ -408,6 +410,29 @@ const struct jr_digest_point *jr_state_newest_point(const struct jr_state *s)
 
 /* ---------------------------------------------------------------- the door */
 
+void jr_state_pass(struct jr_state *s, const struct jr_log_msg *msg)
+{
+    s->seq = msg->seq;
+    s->msg_time_ns = msg->time_ns;
+    s->msg_hash = msg->payload_hash;
+    jr_state_record_point(s);
+}
+
+void jr_state_rebase(struct jr_state *s, uint64_t seq, int64_t msg_time_ns, uint64_t msg_hash)
+{
+    memset(s->points, 0, sizeof s->points);
+    s->seq = seq;
+    s->msg_time_ns = msg_time_ns;
+    s->msg_hash = msg_hash;
+    jr_state_record_point(s);
+}
+
+bool jr_state_is_image_of(const struct jr_state *s, const struct jr_control *adopt)
+{
+    return jr_state_digest_blocks(s) == adopt->digest_blocks &&
+           jr_state_digest_table(s) == adopt->digest_table;
+}
+
 int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg, uint32_t *ret_effect)
 {
     JR_ASSERT(msg->seq == s->seq + 1);
@@ -433,10 +458,7 @@ int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg, uint32_t *r
     }
     if (err < 0)
         return err;
-    s->seq = msg->seq;
-    s->msg_time_ns = msg->time_ns;
-    s->msg_hash = msg->payload_hash;
-    jr_state_record_point(s);
+    jr_state_pass(s, msg);
     *ret_effect = effect;
     return 0;
 }

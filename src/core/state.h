@@ -71,14 +71,22 @@ JR_MUST_CHECK int jr_state_create(struct jr_mem *mem, struct jr_members *members
 void jr_state_destroy(struct jr_state *s);
 
 /* Applies one message; msg->seq must be s->seq + 1 (the caller checked). 0 with *ret_effect a set
- * of enum jr_state_effect; JR_EVERSION: newer rules than we know, nothing applied; JR_ENOMEM: the
- * state is broken and must be thrown away. */
+ * of enum jr_state_effect; JR_EVERSION: newer rules than we know, nothing applied; JR_EHISTORY: from
+ * here on the state is an image that is not ours (Adopt), nothing applied; JR_ENOMEM: the state is
+ * broken and must be thrown away. */
 JR_MUST_CHECK int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg,
                                  uint32_t *ret_effect);
 
 /* Sliced work on memory that clears, resets and images left: is there any, and a slice of it. */
 bool jr_state_has_work(const struct jr_state *s);
 void jr_state_work(struct jr_state *s, uint32_t max);
+/* What the state holds is what the log says at msg, a Reset or an Adopt: it goes on from there. The
+ * sequences it had, and the digests at them, were another history's. */
+void jr_state_rebase(struct jr_state *s, uint64_t seq, int64_t msg_time_ns, uint64_t msg_hash);
+/* The message changes nothing but the position. */
+void jr_state_pass(struct jr_state *s, const struct jr_log_msg *msg);
+/* Is this what an Adopt speaks of? */
+bool jr_state_is_image_of(const struct jr_state *s, const struct jr_control *adopt);
 
 /* The two digests now; both are kept as the state changes. */
 uint64_t jr_state_digest_blocks(const struct jr_state *s);

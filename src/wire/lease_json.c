@@ -133,6 +133,8 @@ int jr_lease_encode_replica(const struct jr_replica_lease *l, struct jr_buf *b)
     jr_jfield_put_num(b, "rules_max", l->rules_max);
     jr_jfield_put_bool(b, "ready", l->ready);
     jr_jfield_put_u64(b, "applied", l->applied);
+    jr_jfield_put_u64(b, "held", l->held);
+    jr_jfield_put_u64(b, "wants", l->wants);
     jr_jfield_put_u64(b, "stream_created_ns", l->stream_created_ns);
     jr_jfield_put_key(b, "point");
     jr_buf_u8(b, '{');
@@ -166,6 +168,8 @@ int jr_lease_decode_replica(const void *p, size_t n, struct jr_replica_lease *re
     jr_jfield_u32(&r, root, "rules_max", UINT32_MAX, &l.rules_max, OPTIONAL);
     jr_jfield_bool(&r, root, "ready", &l.ready);
     jr_jfield_u64(&r, root, "applied", UINT64_MAX, &l.applied, OPTIONAL);
+    jr_jfield_u64(&r, root, "held", UINT64_MAX, &l.held, OPTIONAL);
+    jr_jfield_u64(&r, root, "wants", UINT64_MAX, &l.wants, OPTIONAL);
     jr_jfield_u64(&r, root, "stream_created_ns", UINT64_MAX, &l.stream_created_ns, OPTIONAL);
     const json_t *point = jr_jfield_object(&r, root, "point");
     jr_jfield_u64(&r, point, "seq", UINT64_MAX, &l.point.seq, OPTIONAL);

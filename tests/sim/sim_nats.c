@@ -60,6 +60,12 @@ static void msg_copy(struct jr_log_msg *to, const struct jr_log_msg *from)
     to->u.batch.events = events;
 }
 
+/* What was purged is no last message any more. */
+uint64_t sim_nats_last_control(const struct sim *sim)
+{
+    return sim->nats.last_control < sim->nats.first_seq ? 0 : sim->nats.last_control;
+}
+
 uint64_t sim_nats_last(const struct sim *sim)
 {
     return sim->nats.n_log;
@@ -81,8 +87,9 @@ uint64_t sim_nats_publish(struct sim *sim, const struct jr_log_msg *m, uint64_t 
     s->sent_id = sent_id;
     s->m.seq = n->n_log;
     s->m.time_ns = SIM_UNIX_NS + (int64_t)sim->now_ms * 1000000;
-    s->m.payload_hash = jr_mix64(n->n_log ^ (uint64_t)n->created_ns);
-    if (m->kind == JR_LOG_KIND_CONTROL)
+    s->m.payload_hash = jr_mix64(n->n_log ^ (uint64_t)n->created_ns ^ (n->branch << 32));
+    s->m.on_control = m->kind == JR_LOG_KIND_CONTROL;
+    if (s->m.on_control)
         n->last_control = n->n_log;
     sim->n.messages++;
     return n->n_log;
@@ -94,16 +101,53 @@ void sim_nats_purge(struct sim *sim, uint64_t floor)
         sim->nats.first_seq = floor;
 }
 
+static void cut_log(struct sim *sim, uint64_t last)
+{
+    struct sim_nats *n = &sim->nats;
+    n->branch++;
+    for (int k = 0; k < 2; k++)
+        n->object_void[k] = n->object_void[k] || (n->object[k] && n->object[k]->seq > last);
+    while (n->n_log > last)
+        msg_free(&n->log[--n->n_log].m);
+    if (n->last_control > last) /* the one before is now the last */
+        for (n->last_control = last; n->last_control && !n->log[n->last_control - 1].m.on_control;)
+            n->last_control--;
+    for (uint64_t i = last + 1; i < sim->cap_digests; i++)
+        sim->digests[i].known = false;
+}
+
 void sim_nats_recreate(struct sim *sim)
 {
     struct sim_nats *n = &sim->nats;
-    for (uint64_t i = 0; i < n->n_log; i++)
-        msg_free(&n->log[i].m);
-    n->n_log = n->last_control = 0;
+    cut_log(sim, 0);
     n->first_seq = 1;
     n->created_ns = SIM_UNIX_NS + (int64_t)sim->now_ms * 1000000 + 1;
-    if (sim->digests)
-        memset(sim->digests, 0, sim->cap_digests * sizeof *sim->digests);
+}
+
+void sim_nats_rollback(struct sim *sim, uint64_t last)
+{
+    cut_log(sim, last);
+    if (sim->nats.first_seq > last + 1)
+        sim->nats.first_seq = last + 1;
+}
+
+void sim_nats_wipe(struct sim *sim)
+{
+    struct sim_nats *n = &sim->nats;
+    sim_nats_recreate(sim);
+    memset(n->worker, 0, sizeof n->worker);
+    memset(n->replica, 0, sizeof n->replica);
+    memset(n->worker_removed, 0, sizeof n->worker_removed);
+    memset(n->reannounce, 0, sizeof n->reannounce);
+    memset(n->object_revision, 0, sizeof n->object_revision);
+    n->leader = (struct sim_lease){0};
+    n->record = (struct jr_snapshots_record){0};
+    n->record_revision = 0;
+    n->epoch = (struct jr_epoch){0};
+    for (int k = 0; k < 2; k++) {
+        jr_image_destroy(n->object[k]);
+        n->object[k] = NULL;
+    }
 }
 
 /* ---------------------------------------------------------------- sync */

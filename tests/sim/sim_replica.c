@@ -43,14 +43,15 @@ static int object_index(const char *object)
     return strcmp(object, "snapshot-b") == 0;
 }
 
-static void do_control(struct sim *sim, struct sim_replica *r, const struct jr_control *c)
+static void do_control(struct sim *sim, struct sim_replica *r, const struct jr_action *a)
 {
+    const struct jr_control *c = &a->u.control;
     struct sim_op *op = new_op(sim, r, SIM_OP_CONTROL);
     op->control.kind = JR_LOG_KIND_CONTROL;
     op->control.u.control = *c;
     op->control.u.control.ended =
         c->n_ended ? jr_xmemdup(c->ended, c->n_ended * sizeof *c->ended) : NULL;
-    op->expected = sim->nats.last_control;
+    op->expected = a->u.expects ? a->u.expects_seq : sim_nats_last_control(sim);
 }
 
 static void do_sync(struct sim *sim, struct sim_replica *r, const struct jr_sync_batch *b)
@@ -63,11 +64,18 @@ static void do_sync(struct sim *sim, struct sim_replica *r, const struct jr_sync
     op->done_ms = op->at_ms + sim_delay(sim, 60);
 }
 
-static void start_reader(struct sim_replica *r, const struct jr_action *a)
+static void start_reader(const struct sim *sim, struct sim_replica *r, const struct jr_action *a)
 {
     r->reading = true;
     r->read_next = a->u.start.applied + 1;
     r->read_created_ns = a->u.start.stream_created_ns;
+    /* As the real reader, which looks at the message it stands on. */
+    uint64_t at = a->u.start.applied;
+    const struct sim_nats *n = &sim->nats;
+    bool other = at > n->n_log || (a->u.start.has_msg && at >= n->first_seq && at > 0 &&
+                                   (n->log[at - 1].m.time_ns != a->u.start.msg_time_ns ||
+                                    n->log[at - 1].m.payload_hash != a->u.start.msg_hash));
+    r->read_branch = other ? UINT64_MAX : n->branch;
 }
 
 static void perform(struct sim *sim, struct sim_replica *r, const struct jr_action *a)
@@ -85,7 +93,7 @@ static void perform(struct sim *sim, struct sim_replica *r, const struct jr_acti
         memcpy(op->object, a->u.load.skip, sizeof op->object);
         return;
     case JR_ACT_START_READER:
-        start_reader(r, a);
+        start_reader(sim, r, a);
         return;
     case JR_ACT_STOP_READER:
         r->reading = false;
@@ -106,7 +114,7 @@ static void perform(struct sim *sim, struct sim_replica *r, const struct jr_acti
         new_op(sim, r, SIM_OP_PURGE)->seq = a->u.seq;
         return;
     case JR_ACT_PUBLISH_CONTROL:
-        do_control(sim, r, &a->u.control);
+        do_control(sim, r, a);
         return;
     case JR_ACT_PUBLISH_SYNC:
         do_sync(sim, r, &a->u.sync);
@@ -278,20 +286,24 @@ static void round_done(struct sim *sim, struct sim_replica *r, const struct sim_
     ev.u.members.removed = op->removed;
     ev.u.members.n_removed = op->n_removed;
     sim_replica_event(sim, r, &ev);
+    ev = (struct jr_event){.type = JR_EV_FACTS};
+    ev.u.facts.stream = op->facts;
+    ev.u.facts.record = op->record;
+    sim_replica_event(sim, r, &ev);
 }
 
 /* ---------------------------------------------------------------- effects at the servers */
 
-static void execute_info(struct sim *sim, struct sim_op *op)
+static void execute_info(const struct sim *sim, struct sim_op *op, uint64_t seq)
 {
     const struct sim_nats *n = &sim->nats;
     op->facts = (struct jr_stream_facts){
         .created_ns = n->created_ns, .first_seq = n->first_seq, .last_seq = n->n_log};
-    if (op->seq == 0 || op->seq < n->first_seq || op->seq > n->n_log)
+    if (seq == 0 || seq < n->first_seq || seq > n->n_log)
         return;
     op->facts.has_msg = true;
-    op->facts.msg_time_ns = n->log[op->seq - 1].m.time_ns;
-    op->facts.msg_hash = n->log[op->seq - 1].m.payload_hash;
+    op->facts.msg_time_ns = n->log[seq - 1].m.time_ns;
+    op->facts.msg_hash = n->log[seq - 1].m.payload_hash;
 }
 
 static void execute_load(struct sim *sim, struct sim_op *op)
@@ -321,11 +333,14 @@ static void execute_write(struct sim *sim, struct sim_op *op)
         op->err = JR_ECONFLICT;
         return;
     }
-    SIM_CHECK(sim, strcmp(n->record.newest.object, op->object) != 0,
+    SIM_CHECK(sim,
+              strcmp(n->record.newest.object, op->object) != 0 || !sim_snapshot_fits(sim, k) ||
+                  n->object[k]->seq != n->record.newest.seq,
               "the newest verified snapshot is overwritten");
     jr_image_destroy(n->object[k]);
     n->object[k] = sim_image_copy(op->image);
     n->object_revision[k] = ++n->revision;
+    n->object_void[k] = op->image->seq > n->n_log;
     op->ref = (struct jr_snapshot_ref){.seq = op->image->seq,
                                        .revision = n->object_revision[k],
                                        .bytes = 1,
@@ -366,7 +381,7 @@ static void check_purge(const struct sim *sim, uint64_t floor)
                   (unsigned long long)floor, i, (unsigned long long)r->pool->state->seq);
     }
     const struct jr_snapshot_ref *refs[2] = {&n->record.newest, &n->record.previous};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2 && !sim->by_hand; i++)
         SIM_CHECK(sim, refs[i]->object[0] && refs[i]->seq + 1 >= floor,
                   "purge to %llu passes a snapshot at %llu", (unsigned long long)floor,
                   (unsigned long long)refs[i]->seq);
@@ -402,6 +417,15 @@ static void execute_lead(struct sim *sim, struct sim_op *op)
     op->facts.first_seq = n->object_revision[1];
 }
 
+static void execute_control(struct sim *sim, const struct sim_op *op)
+{
+    const struct jr_control *c = &op->control.u.control;
+    uint64_t seq = sim_nats_publish(sim, &op->control, 0, false);
+    sim->n.adopts += c->type == JR_CONTROL_ADOPT;
+    sim->n.any_resets += c->type == JR_CONTROL_RESET && c->from.n == JR_EPOCH_ANY;
+    sim_say(sim, "control %d at %llu", (int)c->type, (unsigned long long)seq);
+}
+
 static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
 {
     op->executed = true;
@@ -420,12 +444,14 @@ static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         list(sim, op);
         if (op->led)
             lead(sim, r, op);
+        op->record = sim->nats.record;
+        execute_info(sim, op, 0);
         break;
     case SIM_OP_LEAD:
         execute_lead(sim, op);
         break;
     case SIM_OP_INFO:
-        execute_info(sim, op);
+        execute_info(sim, op, op->seq);
         break;
     case SIM_OP_LOAD:
         execute_load(sim, op);
@@ -440,8 +466,8 @@ static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         execute_purge(sim, r, op);
         break;
     case SIM_OP_CONTROL:
-        if (op->expected == sim->nats.last_control)
-            sim_nats_publish(sim, &op->control, 0, false);
+        if (op->expected == sim_nats_last_control(sim))
+            execute_control(sim, op);
         else
             op->err = JR_ECONFLICT;
         break;
@@ -596,8 +622,8 @@ static void feed_log(struct sim *sim, struct sim_replica *r)
     const struct sim_nats *n = &sim->nats;
     if (!r->reading || !r->connected)
         return;
-    if (r->read_created_ns != n->created_ns || r->read_next < n->first_seq ||
-        r->read_next > n->n_log + 1) {
+    if (r->read_created_ns != n->created_ns || r->read_branch != n->branch ||
+        r->read_next < n->first_seq || r->read_next > n->n_log + 1) {
         r->reading = false;
         struct jr_event ev = {.type = JR_EV_READER_BROKEN};
         sim_replica_event(sim, r, &ev);
@@ -610,7 +636,9 @@ static void feed_log(struct sim *sim, struct sim_replica *r)
         struct jr_event ev = {.type = JR_EV_LOG, .u.log = &n->log[r->read_next - 1].m};
         r->read_next++;
         sim_replica_event(sim, r, &ev);
-        SIM_CHECK(sim, r->pool->state->seq <= before + 1, "a sequence was skipped");
+        SIM_CHECK(sim,
+                  r->pool->state->seq <= before + 1 || r->pool->origin_seq == r->pool->state->seq,
+                  "a sequence was skipped");
     }
 }
 

@@ -160,9 +160,12 @@ static void bridge_send(struct sim *sim, uint32_t w, struct sim_rank *r)
     uint64_t seq = sim_nats_publish(sim, &r->batch, id, !sim->faults || !sim_chance(sim, 4));
     if (sim->faults && sim_chance(sim, 15))
         return; /* the acknowledgement is lost */
+    bool back = r->acked_seq != 0 && seq <= r->acked_seq;
     r->in_flight = false;
     r->acked_id = r->next_id - 1;
     r->acked_seq = seq;
+    if (back && !b->begin)
+        begin_due(r);
 }
 
 static void bridge_lease(struct sim *sim, uint32_t w)
@@ -172,7 +175,8 @@ static void bridge_lease(struct sim *sim, uint32_t w)
     if (sim->now_ms < wk->lease_at_ms || !reaches(sim, wk))
         return;
     wk->lease_at_ms = sim->now_ms + SIM_TTL_MS / 3;
-    if (wk->lease_revision && (!sim_lease_live(sim, l) || l->revision != wk->lease_revision))
+    if (wk->lease_revision && !sim->mute &&
+        (!sim_lease_live(sim, l) || l->revision != wk->lease_revision))
         for (uint32_t k = 0; k < SIM_RANKS; k++)
             begin_due(&wk->ranks[k]); /* a new life */
     struct jr_worker_lease *v = &sim->nats.worker_value[w];
@@ -200,7 +204,9 @@ static void bridge_watch(struct sim *sim, uint32_t w)
     wk->stream_created_ns = n->created_ns;
     wk->epoch = n->epoch;
     for (uint32_t k = 0; k < SIM_RANKS; k++) {
-        if (other || sim->nats.reannounce[w][k])
+        SIM_CHECK(sim, !sim->mute || !sim->nats.reannounce[w][k],
+                  "worker %u rank %u is asked to announce its blocks again", w + 1, k);
+        if (!sim->mute && (other || sim->nats.reannounce[w][k]))
             begin_due(&wk->ranks[k]);
         sim->nats.reannounce[w][k] = false;
     }

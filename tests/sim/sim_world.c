@@ -154,17 +154,28 @@ static void worker_fault(struct sim *sim, uint32_t w)
 
 static void rare_fault(struct sim *sim)
 {
-    if (sim_chance(sim, 2)) {
+    sim->by_hand = true;
+    uint64_t last = sim_nats_last(sim);
+    if (sim_chance(sim, 3)) {
         sim_say(sim, "the stream is made anew");
         sim_nats_recreate(sim);
-        sim->by_hand = true;
         return;
     }
-    uint64_t last = sim_nats_last(sim);
+    if (sim_chance(sim, 2)) {
+        uint64_t to = last - jr_rng_below(&sim->rng, (uint32_t)last + 1) / (1 + sim_delay(sim, 9));
+        sim_say(sim, "the stream is rolled back to %llu of %llu", (unsigned long long)to,
+                (unsigned long long)last);
+        sim_nats_rollback(sim, to);
+        return;
+    }
+    if (sim_chance(sim, 3)) {
+        sim_say(sim, "NATS has lost everything");
+        sim_nats_wipe(sim);
+        return;
+    }
     uint64_t keep = sim_chance(sim, 2) ? 0 : sim_delay(sim, 20);
     sim_say(sim, "somebody purges all but %llu", (unsigned long long)keep);
     sim_nats_purge(sim, last + 1 - (keep < last ? keep : last));
-    sim->by_hand = true;
 }
 
 static void reset_fault(struct sim *sim)
@@ -201,7 +212,8 @@ static bool comparable(const struct sim *sim, const struct sim_replica *r)
 {
     const struct jr_pool *p = r->pool;
     return p && p->has_position && !p->index_is_old && !p->rebuilding && !p->importing &&
-           p->stream_created_ns == sim->nats.created_ns && p->state->seq > 0;
+           p->stream_created_ns == sim->nats.created_ns && p->state->seq > 0 &&
+           r->read_branch == sim->nats.branch;
 }
 
 static void check_digest(struct sim *sim, const struct sim_replica *r)
@@ -242,11 +254,16 @@ static void check_dead(const struct sim *sim, const struct sim_replica *dead)
     }
 }
 
-static bool fits(const struct sim *sim, int k)
+bool sim_snapshot_fits(const struct sim *sim, int k)
 {
     const struct sim_nats *n = &sim->nats;
-    return n->object[k] && n->object[k]->stream_created_ns == n->created_ns &&
-           n->object[k]->seq + 1 >= n->first_seq && n->object[k]->seq <= n->n_log;
+    const struct jr_image *image = n->object[k];
+    if (!image || n->object_void[k] || image->stream_created_ns != n->created_ns ||
+        image->seq + 1 < n->first_seq || image->seq > n->n_log)
+        return false;
+    const struct jr_log_msg *m = image->seq ? &n->log[image->seq - 1].m : NULL;
+    return !m || image->seq < n->first_seq ||
+           (m->time_ns == image->msg_time_ns && m->payload_hash == image->msg_hash);
 }
 
 static void check_all(struct sim *sim)
@@ -261,7 +278,9 @@ static void check_all(struct sim *sim)
                   "replica %u rebuilds although nobody took anything away", i);
         check_dead(sim, r);
     }
-    SIM_CHECK(sim, sim->by_hand || sim->nats.first_seq <= 1 || fits(sim, 0) || fits(sim, 1),
+    SIM_CHECK(sim,
+              sim->by_hand || sim->nats.first_seq <= 1 || sim_snapshot_fits(sim, 0) ||
+                  sim_snapshot_fits(sim, 1),
               "no replica could start from nothing");
 }
 

@@ -51,6 +51,7 @@ struct sim_nats {
     uint64_t revision; /* one counter for all buckets */
     /* event stream */
     int64_t created_ns;
+    uint64_t branch;        /* another whenever the history changes */
     struct sim_stored *log; /* log[i] has sequence i + 1 */
     uint64_t n_log, cap_log, first_seq, last_control;
     /* sync stream */
@@ -72,6 +73,7 @@ struct sim_nats {
     struct jr_image *object[2];
     struct jr_snapshot_ref object_ref[2];
     uint64_t object_revision[2];
+    bool object_void[2]; /* its sequence is of a branch that is gone */
 };
 
 struct sim;
@@ -83,7 +85,12 @@ uint64_t sim_nats_publish(struct sim *sim, const struct jr_log_msg *m, uint64_t 
 void sim_nats_purge(struct sim *sim, uint64_t floor);
 /* All messages are gone and the stream is another. */
 void sim_nats_recreate(struct sim *sim);
+/* The stream as it was when `last` was its last message; its name and creation time stay. */
+void sim_nats_rollback(struct sim *sim, uint64_t last);
+/* And the buckets with it: leases, state, snapshots. */
+void sim_nats_wipe(struct sim *sim);
 uint64_t sim_nats_last(const struct sim *sim);
+uint64_t sim_nats_last_control(const struct sim *sim);
 void sim_nats_publish_sync(struct sim *sim, const struct jr_sync_batch *b);
 void sim_batch_copy(struct jr_sync_batch *to, const struct jr_sync_batch *from);
 void sim_batch_free(struct jr_sync_batch *b);
@@ -182,6 +189,7 @@ struct sim_replica {
     bool reading;
     uint64_t read_next;
     int64_t read_created_ns;
+    uint64_t read_branch;
     uint64_t sync_next;
     bool sync_reading;
     uint64_t start_last; /* the stream's last when the reader began */
@@ -192,6 +200,8 @@ struct sim_replica {
     uint64_t next_request;
 };
 
+/* Can snapshot k (0: a) be loaded? */
+bool sim_snapshot_fits(const struct sim *sim, int k);
 void sim_replica_start(struct sim *sim, uint32_t i);
 void sim_replica_kill(struct sim *sim, uint32_t i);
 void sim_replica_step(struct sim *sim, uint32_t i);
@@ -217,10 +227,11 @@ struct sim {
     bool rare;    /* hand purge and stream recreation, too */
     bool by_hand; /* somebody purged by hand: a cold replica may have to rebuild */
     bool quiet;   /* engines and requests stand still */
+    bool mute;    /* bridges say nothing, whatever happens to the stream */
     bool verbose;
     struct sim_count {
         uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,
-            waited;
+            waited, adopts, any_resets;
     } n;
 };
 

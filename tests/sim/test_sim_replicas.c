@@ -39,12 +39,14 @@ static void test_fleets(void **state)
         "%llu seeds from %llu: %llu messages, %llu requests, %llu kills, %llu leaders, "
         "%llu snapshots, "
         "%llu purges, %llu resets, %llu begins, %llu steps of a rebuild, "
-        "%llu that waited\n",
+        "%llu that waited, %llu adopted, %llu reset from any\n",
         (unsigned long long)n, (unsigned long long)first, (unsigned long long)c.messages,
         (unsigned long long)c.requests, (unsigned long long)c.kills, (unsigned long long)c.leaders,
         (unsigned long long)c.snapshots, (unsigned long long)c.purges, (unsigned long long)c.resets,
-        (unsigned long long)c.begins, (unsigned long long)c.rebuilds, (unsigned long long)c.waited);
-    assert_true(n < 50 || (c.purges > 0 && c.snapshots > 0 && c.resets > 0 && c.waited > 0));
+        (unsigned long long)c.begins, (unsigned long long)c.rebuilds, (unsigned long long)c.waited,
+        (unsigned long long)c.adopts, (unsigned long long)c.any_resets);
+    assert_true(n < 50 ||
+                (c.purges > 0 && c.snapshots > 0 && c.resets > 0 && c.waited > 0 && c.adopts > 0));
 }
 
 int main(void)

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "wire/lease_json.h"
 
 #include <string.h>
 
@@ -96,10 +97,15 @@ static void reannounce(struct jr_driver *d, uint64_t worker_id, uint32_t dp_rank
 
 static void say_epoch(struct jr_driver *d, const struct jr_epoch *epoch)
 {
-    char value[96];
-    snprintf(value, sizeof value, "{\"random\":\"%llu\",\"n\":%llu}",
-             (unsigned long long)epoch->random, (unsigned long long)epoch->n);
-    jr_driver_put_state(d, "epoch", value, false);
+    struct jr_buf b;
+    jr_buf_init(&b, JR_NAME_MAX);
+    int err = jr_lease_encode_epoch(epoch, &b);
+    jr_buf_u8(&b, 0);
+    if (err == 0 && !b.err)
+        jr_driver_put_state(d, "epoch", (const char *)b.p, false);
+    else
+        jr_log(JR_LOG_ERROR, "epoch.not_said", "error=%s", jr_err_name(err));
+    jr_buf_deinit(&b);
 }
 
 static void on_ready(struct jr_driver *d, bool ready)
@@ -143,7 +149,7 @@ static void perform(struct jr_driver *d, struct jr_action *a)
         jr_driver_purge(d, a->u.seq);
         return;
     case JR_ACT_PUBLISH_CONTROL:
-        jr_driver_publish_control(d, &a->u.control);
+        jr_driver_publish_control(d, a);
         return;
     case JR_ACT_PUBLISH_SYNC:
         jr_driver_publish_sync(d, &a->u.sync);

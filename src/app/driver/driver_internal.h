@@ -127,7 +127,7 @@ void jr_driver_open(struct jr_driver *d); /* streams and buckets, then tell the 
 void jr_driver_stream_info(struct jr_driver *d, uint64_t seq);
 void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a);
 void jr_driver_stop_reader(struct jr_driver *d);
-void jr_driver_publish_control(struct jr_driver *d, const struct jr_control *control);
+void jr_driver_publish_control(struct jr_driver *d, const struct jr_action *a);
 void jr_driver_put_state(struct jr_driver *d, const char *key, const char *value, bool create);
 
 /* driver_members.c */

@@ -262,6 +262,7 @@ static void decode(struct jr_js_msg *m, void *ctx)
     x->msg.seq = m->seq;
     x->msg.time_ns = m->time_ns;
     x->msg.payload_hash = m->payload_hash;
+    x->msg.on_control = jr_str_eq(token, JR_SUBJECT_CONTROL);
     m->decoded = x;
     jr_js_msg_drop_payload(m);
 }
@@ -384,8 +385,22 @@ struct control_job {
     struct jr_job job;
     struct jr_driver *d;
     struct jr_buf payload;
+    bool expects; /* the caller knows the last control message */
+    uint64_t expects_seq;
     struct jr_errmsg e;
 };
+
+/* The last control message there is now. */
+static int newest_control(struct control_job *c, const char *subject)
+{
+    struct jr_stored *last = NULL;
+    int err = jr_stored_last(c->d->nats, c->d->stream, subject, &last, &c->e);
+    if (err < 0 && err != JR_ENOTFOUND)
+        return err;
+    c->expects_seq = last ? last->seq : 0;
+    jr_stored_destroy(last);
+    return 0;
+}
 
 /* Expecting the last control message makes two that race one (error 10071 for the other). */
 static void run_control(struct jr_job *job)
@@ -393,18 +408,14 @@ static void run_control(struct jr_job *job)
     struct control_job *c = (struct control_job *)(void *)job;
     char subject[JR_STREAM_NAME_MAX + 16];
     snprintf(subject, sizeof subject, "%s.%s", c->d->stream, JR_SUBJECT_CONTROL);
-    struct jr_stored *last = NULL;
-    int err = jr_stored_last(c->d->nats, c->d->stream, subject, &last, &c->e);
-    if (err < 0 && err != JR_ENOTFOUND) {
-        job->err = err;
+    job->err = c->expects ? 0 : newest_control(c, subject);
+    if (job->err < 0)
         return;
-    }
     struct jr_pub pub = {.subject = subject,
                          .payload = c->payload.p,
                          .n = c->payload.n,
                          .expect_last = true,
-                         .last_subject_seq = last ? last->seq : 0};
-    jr_stored_destroy(last);
+                         .last_subject_seq = c->expects_seq};
     struct jr_pub_ack ack;
     job->err = JR_FAILPOINT("control.before_publish");
     if (job->err == 0)
@@ -425,10 +436,14 @@ static void done_control(struct jr_job *job)
     jr_driver_maybe_closed(d);
 }
 
-void jr_driver_publish_control(struct jr_driver *d, const struct jr_control *control)
+void jr_driver_publish_control(struct jr_driver *d, const struct jr_action *a)
 {
+    const struct jr_control *control = &a->u.control;
     struct control_job *c = jr_xalloc(sizeof *c);
-    *c = (struct control_job){.job = {.run = run_control, .done = done_control}, .d = d};
+    *c = (struct control_job){.job = {.run = run_control, .done = done_control},
+                              .d = d,
+                              .expects = a->u.expects,
+                              .expects_seq = a->u.expects_seq};
     jr_buf_init(&c->payload, JR_BATCH_BYTES_MAX);
     int err = jr_event_encode_control(control, &c->payload);
     if (err == 0 && d->connected && jr_driver_submit(d, d->control_lane, &c->job))

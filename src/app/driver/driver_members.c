@@ -214,12 +214,13 @@ static void lead(struct round *r)
         read_leader(r);
 }
 
-/* For followers' eyes; without an answer the old facts stay. */
+/* For followers' eyes; without an answer the old facts stay. The record first: no snapshot of this
+ * history is then past the stream's end. */
 static void look(struct round *r)
 {
     uint64_t revision;
-    r->looked = jr_stream_info(r->d->nats, r->d->stream, &r->info, &r->e) == 0 &&
-                jr_driver_read_record(r->d, &r->record, &revision, &r->e) == 0;
+    r->looked = jr_driver_read_record(r->d, &r->record, &revision, &r->e) == 0 &&
+                jr_stream_info(r->d->nats, r->d->stream, &r->info, &r->e) == 0;
 }
 
 static void run_round(struct jr_job *job)

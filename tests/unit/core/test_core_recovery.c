@@ -47,7 +47,7 @@ static void test_walk(void **state)
             assert_int_equal(jr_test_aborts(do_move, &p), !jr_sm_may(&sm, to));
         }
     }
-    assert_int_equal(allowed, 30);
+    assert_int_equal(allowed, 34);
 }
 
 /* From wherever NATS goes away there is a way on, and back to ready. */

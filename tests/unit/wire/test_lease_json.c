@@ -112,6 +112,8 @@ static void replica(void **state)
     static const char golden[] =
         "{\"id\":\"r1\",\"incarnation\":\"18446744073709551615\",\"version\":\"0.1.0\",\"address\":"
         "\"10.0.0.2:8080\",\"format_max\":1,\"rules_max\":1,\"ready\":true,\"applied\":\"300\","
+        "\"held\":\"0\","
+        "\"wants\":\"41\","
         "\"stream_created_ns\":\"1795240495404953000\",\"point\":{\"seq\":\"4096\",\"blocks\":"
         "\"18446744073709551614\",\"table\":\"3\"}}";
     struct jr_replica_lease got, l = {.id = "r1",
@@ -122,6 +124,7 @@ static void replica(void **state)
                                       .rules_max = 1,
                                       .ready = true,
                                       .applied = 300,
+                                      .wants = 41,
                                       .stream_created_ns = UINT64_C(1795240495404953000),
                                       .point = {4096, UINT64_MAX - 1, 3}};
     struct jr_buf b;
