@@ -250,11 +250,11 @@ uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
     return flush_at && flush_at < at ? flush_at : at;
 }
 
-/* Ready, and with the state of this stream: one that answers from an old index, or rebuilds, is of
- * no use to its peers. */
+/* Ready, and with the state of this stream: one that answers from an old index, rebuilds, or began
+ * with nothing where a peer has an index, is of no use to its peers. */
 static bool holds_state(const struct jr_pool *p)
 {
-    return p->ready && p->has_position && !p->index_is_old && !p->rebuilding;
+    return p->ready && p->has_position && !p->index_is_old && !p->rebuilding && !p->yields;
 }
 
 bool jr_pool_may_lead(const struct jr_pool *p)

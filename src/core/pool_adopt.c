@@ -15,6 +15,8 @@
 
 #include <string.h>
 
+#define YIELD_TTLS 3 /* leases' times; within one every living replica has registered again */
+
 bool jr_pool_keeps_index(const struct jr_pool *p)
 {
     return p->has_position && p->index_is_old && !p->rebuilding && !p->broken && !p->too_new &&
@@ -58,6 +60,19 @@ bool jr_pool_peer_is_ahead(const struct jr_pool *p, const struct jr_stream_facts
 bool jr_pool_peer_keeps_index(const struct jr_pool *p, const struct jr_stream_facts *f)
 {
     return !any_peer(p, f, HOLDS) && (any_peer(p, f, KEEPS) || any_peer(p, f, AHEAD));
+}
+
+/* A replica that starts while NATS comes back with nothing sees no lease, an empty stream, and
+ * begins; those with an index register a moment later. Only a young state yields, and for as long as
+ * somebody keeps an index: one that comes back after an hour finds a state that does not. */
+void jr_pool_judge_yield(struct jr_pool *p)
+{
+    bool kept = false;
+    for (uint32_t i = 0; i < p->replicas.n; i++)
+        kept = kept || (p->replicas.v[i]->has_lease && p->replicas.v[i]->lease.held > 0);
+    bool young =
+        p->empty_since_ms && p->now_ms - p->empty_since_ms < YIELD_TTLS * p->config.lease_ttl_ms;
+    p->yields = kept && p->empty_since_ms && (young || p->yields);
 }
 
 bool jr_pool_is_our_past(const struct jr_pool *p, const struct jr_image *image)

@@ -29,7 +29,7 @@ void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots
 
 static bool on_duty(const struct jr_pool *p)
 {
-    if (!p->leader || !p->connected || p->broken || p->too_new || p->digest_mismatch)
+    if (!p->leader || !p->connected || p->broken || p->too_new || p->digest_mismatch || p->yields)
         return false;
     return jr_pool_recovery(p) == JR_REC_READY;
 }

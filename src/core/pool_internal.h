@@ -135,10 +135,12 @@ struct jr_pool {
     uint64_t rebuild_at_ms; /* when that began */
     uint32_t bereft_looks;  /* in a row: no snapshot that fits, no peer with the state */
     uint64_t bereft_since_ms;
-    uint64_t seek_seq;     /* ADOPT: last message looked at */
-    uint64_t control_seen; /* last control message since the log's first: in REBUILD and ADOPT */
-    uint64_t need_seq;     /* the log adopted another index there: no older image will do */
-    uint64_t origin_seq;   /* the Adopt or Reset that our state began with, when we saw it */
+    uint64_t seek_seq;       /* ADOPT: last message looked at */
+    uint64_t control_seen;   /* last control message since the log's first: in REBUILD and ADOPT */
+    uint64_t empty_since_ms; /* our state began with an empty index at the first message; 0: no */
+    bool yields;             /* to an index that a peer keeps */
+    uint64_t need_seq;       /* the log adopted another index there: no older image will do */
+    uint64_t origin_seq;     /* the Adopt or Reset that our state began with, when we saw it */
     int64_t origin_time_ns;
     struct jr_snapshot_ref misfits[2]; /* snapshots that were found to be of another history */
     uint32_t n_misfits;
@@ -222,6 +224,9 @@ bool jr_pool_peer_holds_at(const struct jr_pool *p, const struct jr_stream_facts
 bool jr_pool_peer_is_ahead(const struct jr_pool *p, const struct jr_stream_facts *f);
 /* No peer holds the state, but one keeps an index, whether it knows already or not. */
 bool jr_pool_peer_keeps_index(const struct jr_pool *p, const struct jr_stream_facts *f);
+/* Our state began with nothing while a peer had an index of the history before: it is the peer's
+ * turn to lead. */
+void jr_pool_judge_yield(struct jr_pool *p);
 /* A snapshot of what our index held earlier: we hold more. */
 bool jr_pool_is_our_past(const struct jr_pool *p, const struct jr_image *image);
 void jr_pool_adopt_begin(struct jr_pool *p, const struct jr_stream_facts *f);

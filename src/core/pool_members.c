@@ -83,8 +83,10 @@ int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e)
                               is_in(e->u.members.removed, e->u.members.n_removed, id), p->now_ms);
     }
     p->listed_at_ms = p->now_ms;
-    return jr_replicas_list(&p->replicas, e->u.members.replicas, e->u.members.n_replicas,
-                            p->config.replica_id, 10 * p->config.lease_ttl_ms, p->now_ms);
+    err = jr_replicas_list(&p->replicas, e->u.members.replicas, e->u.members.n_replicas,
+                           p->config.replica_id, 10 * p->config.lease_ttl_ms, p->now_ms);
+    jr_pool_judge_yield(p);
+    return err;
 }
 
 void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy)

@@ -49,6 +49,7 @@ static void replace_state(struct jr_pool *p, struct jr_state *fresh)
     jr_state_destroy(p->state);
     p->state = fresh;
     p->workers.changes++; /* whose index entries count is another matter now */
+    p->empty_since_ms = 0;
     p->n.recoveries++;
 }
 
@@ -193,6 +194,8 @@ static int start_empty(struct jr_pool *p, uint64_t seq, const struct jr_stream_f
     fresh->seq = seq;
     p->control_seen = p->origin_seq = 0;
     replace_state(p, fresh);
+    if (seq == 0 && !p->rebuilding)
+        p->empty_since_ms = p->now_ms;
     start_reading(p, f, p->rebuilding ? "nobody holds the purged part" : "from the first message");
     return 0;
 }
@@ -306,10 +309,15 @@ static int judge_image(struct jr_pool *p, const struct jr_stream_facts *f)
         jr_pool_ref_misfits(p, &p->image_ref);
         return skip_snapshot(p, why, f);
     }
-    if (image->seq < p->need_seq)
-        return skip_snapshot(p, "the log adopted another index since", f);
+    if (p->need_seq > f->last_seq) /* of a history that is over, too */
+        p->need_seq = 0;
     bool keeps = jr_pool_keeps_index(p), past = jr_pool_is_our_past(p, image);
-    if (jr_pool_peer_holds_at(p, f) || (keeps && !past))
+    bool held = jr_pool_peer_holds_at(p, f);
+    if (past && held && !p->need_seq) /* the peer's state, and not what we knew before */
+        p->need_seq = f->last_seq;
+    if (image->seq < p->need_seq)
+        return skip_snapshot(p, "a peer holds a newer state, or the log adopted one", f);
+    if (held || (keeps && !past))
         return begin_import(p, f);
     /* Soon we know more, or a peer has put its index into the log. */
     if (jr_pool_peer_is_ahead(p, f) || (!keeps && jr_pool_peer_keeps_index(p, f))) {
