@@ -63,6 +63,16 @@ uint64_t jr_test_seed(void)
     return seed;
 }
 
+uint64_t jr_test_seeds(uint64_t by_default)
+{
+    const char *text = getenv("JR_SEEDS");
+    uint64_t n = by_default;
+
+    if (text && (jr_parse_u64(text, strlen(text), &n) < 0 || n == 0))
+        give_up("JR_SEEDS=%s is not a number of seeds", text);
+    return n;
+}
+
 uint64_t jr_test_now_ms(void)
 {
     struct timespec now;

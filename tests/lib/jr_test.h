@@ -17,6 +17,8 @@
 
 /* JR_SEED of the environment or a new one; printed, so that a failure can be repeated. */
 uint64_t jr_test_seed(void);
+/* How many seeds a random test runs, from the first on: JR_SEEDS, or so many. */
+uint64_t jr_test_seeds(uint64_t by_default);
 
 uint64_t jr_test_now_ms(void); /* monotonic */
 void jr_test_sleep_ms(unsigned ms);

@@ -12,19 +12,31 @@
 #define MEMBERS  5
 #define REQUESTS 24
 #define DEPTH    8
-#define STEPS    20000
+#define STEPS    2000 /* for a seed */
+#define SEEDS    10
+#define WHOLE    65536
+#define HELD_MAX (REQUESTS * DEPTH)
 
 struct model_request {
     bool live, decoding;
     uint32_t member, n, output;
-    uint64_t order; /* of arrival */
+    uint64_t output_weight; /* of WHOLE */
+    uint64_t order;         /* of arrival */
     uint64_t prefill_tokens;
     double prefill_s;
     uint64_t hashes[DEPTH];
 };
 
+/* A block that a member's requests hold. */
+struct model_block {
+    uint32_t member, refs;
+    uint64_t hash, weight;
+};
+
 struct model {
     struct model_request r[REQUESTS];
+    struct model_block held[HELD_MAX];
+    uint32_t n_held;
     uint64_t turn_ms[MEMBERS];
     double passed_s[MEMBERS]; /* estimates of prefills that ended behind the oldest */
     uint64_t now_ms, orders;
@@ -48,35 +60,45 @@ static uint32_t oldest(const struct model *md, uint32_t member)
     return best;
 }
 
-static bool held(const struct model *md, uint32_t member, uint64_t hash)
+static struct model_block *held(struct model *md, uint32_t member, uint64_t hash)
 {
-    for (uint32_t i = 0; i < REQUESTS; i++) {
-        for (uint32_t k = 0; k < md->r[i].n && md->r[i].live && md->r[i].member == member; k++) {
-            if (md->r[i].hashes[k] == hash)
-                return true;
-        }
+    for (uint32_t i = 0; i < md->n_held; i++)
+        if (md->held[i].member == member && md->held[i].hash == hash)
+            return &md->held[i];
+    return NULL;
+}
+
+static void hold(struct model *md, uint32_t member, uint64_t hash)
+{
+    struct model_block *b = held(md, member, hash);
+
+    if (!b) {
+        b = &md->held[md->n_held++];
+        *b = (struct model_block){.member = member, .hash = hash};
     }
-    return false;
+    b->refs++;
+    b->weight = WHOLE; /* shared again or new: it counts whole */
+}
+
+static void unhold(struct model *md, uint32_t member, uint64_t hash)
+{
+    struct model_block *b = held(md, member, hash);
+
+    assert_non_null(b);
+    if (--b->refs == 0)
+        *b = md->held[--md->n_held];
 }
 
 static uint64_t active_blocks(const struct model *md, uint32_t member)
 {
-    uint64_t seen[REQUESTS * DEPTH], n = 0, output = 0;
+    uint64_t sum = 0;
 
-    for (uint32_t i = 0; i < REQUESTS; i++) {
-        const struct model_request *r = &md->r[i];
-        if (!r->live || r->member != member)
-            continue;
-        output += r->output;
-        for (uint32_t k = 0; k < r->n; k++) {
-            uint64_t at = 0;
-            while (at < n && seen[at] != r->hashes[k])
-                at++;
-            if (at == n)
-                seen[n++] = r->hashes[k];
-        }
-    }
-    return n + output;
+    for (uint32_t i = 0; i < md->n_held; i++)
+        sum += md->held[i].member == member ? md->held[i].weight : 0;
+    for (uint32_t i = 0; i < REQUESTS; i++)
+        if (md->r[i].live && md->r[i].member == member)
+            sum += md->r[i].output * md->r[i].output_weight;
+    return (sum + WHOLE / 2) / WHOLE;
 }
 
 static void check_load(const struct jr_active *a, const struct model *md, uint32_t member)
@@ -114,20 +136,25 @@ static void make_prompt(struct jr_rng *rng, uint64_t *hashes, uint32_t n)
     jr_hash_prefix(hashes, n, hashes);
 }
 
-static void check_match(const struct jr_active *a, const struct model *md, struct jr_rng *rng)
+static void check_match(const struct jr_active *a, struct model *md, struct jr_rng *rng)
 {
-    uint32_t n = jr_rng_below(rng, DEPTH + 1), member = jr_rng_below(rng, MEMBERS), score = 0;
+    uint32_t n = jr_rng_below(rng, DEPTH + 1), all[MEMBERS] = {0};
     uint64_t hashes[DEPTH];
 
     make_prompt(rng, hashes, n);
-    while (score < n && held(md, member, hashes[score]))
-        score++;
-    assert_int_equal(score, jr_active_match(a, member, hashes, n));
+    jr_active_match_all(a, hashes, n, all);
+    for (uint32_t member = 0; member < MEMBERS; member++) {
+        uint32_t score = 0;
+        while (score < n && held(md, member, hashes[score]))
+            score++;
+        assert_int_equal(score, jr_active_match(a, member, hashes, n));
+        assert_int_equal(score, all[member]);
+    }
 }
 
 static void step_add(struct jr_active *a, struct model *md, struct jr_rng *rng, uint32_t i)
 {
-    struct model_request r = {.live = true};
+    struct model_request r = {.live = true, .output_weight = WHOLE};
     struct jr_active_booking b;
 
     r.member = jr_rng_below(rng, MEMBERS);
@@ -148,6 +175,8 @@ static void step_add(struct jr_active *a, struct model *md, struct jr_rng *rng, 
     }
     assert_int_equal(0, jr_active_add(a, &b, md->now_ms));
     md->r[i] = r;
+    for (uint32_t k = 0; k < r.n; k++)
+        hold(md, r.member, r.hashes[k]);
     if (oldest(md, r.member) == i)
         md->turn_ms[r.member] = md->now_ms;
 }
@@ -190,12 +219,36 @@ static void step_free(struct jr_active *a, struct model *md, uint32_t i)
     assert_int_equal(r->live ? 0 : JR_ENOTFOUND, jr_active_free(a, key_of(i), md->now_ms));
     if (r->live && !r->decoding)
         end_prefill(md, i);
+    for (uint32_t k = 0; k < r->n && r->live; k++)
+        unhold(md, r->member, r->hashes[k]);
     r->live = false;
+}
+
+/* The end of the prompt that no other request of the member holds decays with the output. */
+static void step_output(struct jr_active *a, struct model *md, struct jr_rng *rng, uint32_t i)
+{
+    struct model_request *r = &md->r[i];
+    uint32_t total = jr_rng_below(rng, 20);
+    uint64_t weight = WHOLE >> jr_rng_below(rng, 3);
+    bool decays = weight != WHOLE || r->output_weight != WHOLE;
+
+    assert_int_equal(r->live ? 0 : JR_ENOTFOUND,
+                     jr_active_output_blocks(a, key_of(i), total, (double)weight / WHOLE));
+    if (!r->live)
+        return;
+    r->output = total;
+    r->output_weight = weight;
+    for (uint32_t k = decays ? r->n : 0; k > 0; k--) {
+        struct model_block *b = held(md, r->member, r->hashes[k - 1]);
+        if (b->refs > 1)
+            break;
+        b->weight = weight;
+    }
 }
 
 static void step(struct jr_active *a, struct model *md, struct jr_rng *rng)
 {
-    uint32_t i = jr_rng_below(rng, REQUESTS), dice = jr_rng_below(rng, 10), total;
+    uint32_t i = jr_rng_below(rng, REQUESTS), dice = jr_rng_below(rng, 10);
 
     md->now_ms += jr_rng_below(rng, 300);
     if (dice < 4) {
@@ -203,24 +256,21 @@ static void step(struct jr_active *a, struct model *md, struct jr_rng *rng)
     } else if (dice < 6) {
         step_first_token(a, md, i);
     } else if (dice < 8) {
-        total = jr_rng_below(rng, 20);
-        assert_int_equal(md->r[i].live ? 0 : JR_ENOTFOUND,
-                         jr_active_output_blocks(a, key_of(i), total, 1));
-        md->r[i].output = total;
+        step_output(a, md, rng, i);
     } else {
         step_free(a, md, i);
     }
 }
 
-static void test_model(void **state)
+static void run_model(uint64_t seed)
 {
     static struct model md;
     struct jr_active *a;
     struct jr_rng rng;
     struct jr_mem mem;
 
-    (void)state;
-    jr_rng_init(&rng, jr_test_seed(), 1);
+    memset(&md, 0, sizeof md);
+    jr_rng_init(&rng, seed, 1);
     jr_mem_init(&mem);
     assert_int_equal(0, jr_active_create(&mem, &a));
     for (int i = 0; i < STEPS; i++) {
@@ -239,6 +289,15 @@ static void test_model(void **state)
     assert_int_equal(0, jr_active_requests(a));
     jr_active_destroy(a);
     jr_mem_deinit(&mem);
+}
+
+static void test_model(void **state)
+{
+    uint64_t seed = jr_test_seed(), seeds = jr_test_seeds(SEEDS);
+
+    (void)state;
+    for (uint64_t i = 0; i < seeds; i++)
+        run_model(seed + i);
 }
 
 static uint64_t blocks_now(const struct jr_active *a)

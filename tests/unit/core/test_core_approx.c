@@ -179,8 +179,8 @@ static void run_model(uint64_t seed)
 static void test_model(void **state)
 {
     (void)state;
-    uint64_t seed = jr_test_seed();
-    for (uint64_t i = 0; i < SEEDS; i++)
+    uint64_t seed = jr_test_seed(), seeds = jr_test_seeds(SEEDS);
+    for (uint64_t i = 0; i < seeds; i++)
         run_model(seed + i);
 }
 

@@ -205,8 +205,8 @@ static void model_run(uint64_t seed)
 static void test_model(void **state)
 {
     (void)state;
-    uint64_t seed = jr_test_seed();
-    for (uint64_t i = 0; i < 40; i++)
+    uint64_t seed = jr_test_seed(), seeds = jr_test_seeds(40);
+    for (uint64_t i = 0; i < seeds; i++)
         model_run(seed + i);
 }
 
