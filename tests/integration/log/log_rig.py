@@ -465,6 +465,12 @@ class LogTest(unittest.TestCase):
         """n batches, spread over the workers; the last sequence."""
         return max(b.fill((n + i) // len(self.bridges), size) for i, b in enumerate(self.bridges))
 
+    def fill_chunks(self):
+        """So many blocks that a snapshot of them has several chunks (17 bytes each, 128 KiB a chunk)."""
+        while sum(b.blocks() for b in self.bridges) < 20000:
+            seq = self.fill(2, size=4000)
+        return seq
+
     def written_down(self):
         """The scribe has all that the stream holds: before messages are made to go."""
         last = self.last_seq()
@@ -533,6 +539,11 @@ class LogTest(unittest.TestCase):
         """A verified snapshot at or past a sequence; its sequence."""
         return jr.wait_for(lambda: (lambda n: n if n >= past else 0)(self.newest()),
                            lambda: "a snapshot past %d" % past, timeout)
+
+    def next_snapshot(self, timeout=40):
+        """Fills past the threshold and waits for the snapshot that this makes due; its sequence."""
+        before = self.newest()
+        return self.await_snapshot(max(before + 1, self.fill(40) - 30), timeout)
 
     def nothing_forgotten(self):
         """What left the stream is in the previous verified snapshot, and every replica has it."""

@@ -18,13 +18,13 @@ class Paused(rig.LogTest):
         other = self.replica("other")
         self.ready(other)
         self.begin_log()
-        self.fill(4, size=2000)
+        self.fill_chunks()
         jr.wait_for(lambda: self.stopped(slow) or self.fill(2) < 0, "the pause at " + point, 40, 0.1)
         # The other one leads, and writes both objects.
         self.replicas = [other]
         self.leader([other])
-        first = self.await_snapshot(self.fill(40) - 10)
-        second = self.await_snapshot(self.fill(40) - 10)
+        first = self.next_snapshot()
+        second = self.next_snapshot()
         self.assertGreater(second, first)
         record = self.record()
         slow.send(signal.SIGCONT)
@@ -36,7 +36,7 @@ class Paused(rig.LogTest):
         self.nothing_forgotten()
         # What the record names can be read: a cold start from it.
         self.ready_from_snapshot(self.replica("cold"))
-        self.await_snapshot(self.fill(40) - 10)
+        self.next_snapshot()
         self.nothing_forgotten()
         self.settle()
 
@@ -68,9 +68,9 @@ class Refused(rig.LogTest):
         """The server has no room for the chunks: what there was stays, nothing is purged, and it is
         tried again until there is."""
         self.fleet("a", "b")
-        self.fill(8, size=2000)
-        self.await_snapshot(self.fill(40) - 10)
-        self.await_snapshot(self.fill(40) - 10)
+        self.fill_chunks()
+        self.next_snapshot()
+        self.next_snapshot()
         jr.wait_for(lambda: self.first_seq() > 1, "a purge")
         self.at_rest()
         record, first = self.record(), self.first_seq()
@@ -96,22 +96,22 @@ class Refused(rig.LogTest):
         self.leader([a])
         self.ready(self.replica("b", lease_ttl_secs=20))
         self.begin_log()
-        self.fill(30)
-        self.await_snapshot(20)
+        self.next_snapshot()
         meta = b"HPUB $O.%s.M." % rig.OBJECTS.encode()
         link.when(meta, lambda: link.freeze(*ways))
-        self.fill(30)
+        before = self.newest()
+        self.fill(40)
         jr.wait_for(lambda: link.frozen, "the meta is on its way")
-        return a, link
+        return a, link, before
 
     def test_meta_with_unknown_outcome_stored(self):
         """It went through and only the answer is lost: the leader reads it back and goes on."""
-        a, link = self.unknown_outcome(["down"])
+        a, link, newest = self.unknown_outcome(["down"])
         # It asks the stream for the meta once it has waited in vain.
         link.when(b"STREAM.MSG.GET.OBJ_", link.heal)
-        self.await_snapshot(50)
+        self.await_snapshot(newest + 1)
         self.assertEqual(jr.pool(a.url)["counters"]["snapshot_failures"], 0)
-        self.await_snapshot(self.fill(40) - 10)
+        self.next_snapshot()
         self.nothing_forgotten()
         self.ready_from_snapshot(self.replica("cold"))
         self.settle()
@@ -119,13 +119,13 @@ class Refused(rig.LogTest):
     def test_meta_with_unknown_outcome_lost(self):
         """Neither the meta nor the question what became of it gets through: a failed attempt, tried
         again."""
-        a, link = self.unknown_outcome(["up", "down"])
+        a, link, newest = self.unknown_outcome(["up", "down"])
         before = self.record()
         link.cut()
         self.assertEqual(self.record(), before)
         link.heal()
-        self.await_snapshot(50)
-        self.await_snapshot(self.fill(40) - 10)
+        self.await_snapshot(newest + 1)
+        self.next_snapshot()
         self.nothing_forgotten()
         self.ready_from_snapshot(self.replica("cold"))
         self.settle()

@@ -48,7 +48,7 @@ class Outage(rig.LogTest):
     def test_nats_comes_back_with_an_empty_store(self):
         """Nothing is left of the stream, the snapshots and the leases; the replicas hold state."""
         self.fleet("a", "b", router_snapshot_threshold=30)
-        self.await_snapshot(self.fill(40) - 10)
+        self.next_snapshot()
         before = self.at_rest()
         self.written_down()
         self.stop_nats()
@@ -63,7 +63,7 @@ class Outage(rig.LogTest):
 
     def test_everything_restarts_together(self):
         self.fleet("a", "b", router_snapshot_threshold=30)
-        self.await_snapshot(self.fill(40) - 10)
+        self.next_snapshot()
         self.fill(10)
         before = self.at_rest()
         for f in list(self.replicas):

@@ -56,7 +56,7 @@ class Poison(rig.LogTest):
     def test_kind_of_a_newer_version(self):
         """Nobody may guess what it does: replicas stop before it, say so, and write no snapshot."""
         self.fleet("a", "b", router_snapshot_threshold=30)
-        first = self.await_snapshot(self.fill(40) - 10)
+        first = self.next_snapshot()
         self.at_rest()
         seq = self.poison("control", jr_log.field(63, 2, b"\x02\x08\x01"))
         for f in self.replicas:

@@ -20,9 +20,9 @@ class Damage(rig.LogTest):
     def setUp(self):
         super().setUp()
         self.fleet("a", "b")
-        self.fill(8, size=2000)
-        self.await_snapshot(self.fill(20))
-        self.await_snapshot(self.fill(40) - 10)
+        self.fill_chunks()
+        self.next_snapshot()
+        self.next_snapshot()
         jr.wait_for(lambda: self.first_seq() > 1, "the purge")
         self.at_rest()
         self.store_client = self.client()

@@ -16,8 +16,8 @@ class Kill(rig.LogTest):
         self.leader()
         self.ready(self.replica("other"))
         self.begin_log()
-        self.fill(16, size=1500)
-        self.await_snapshot(self.fill(20))
+        self.fill_chunks()
+        self.next_snapshot()
         # Another life of the same replica, which leads while the other one is away.
         other = self.replicas[1]
         victim.kill()
@@ -35,7 +35,7 @@ class Kill(rig.LogTest):
         self.nothing_forgotten()
         self.leader([other])
         self.await_snapshot(int(before["newest"]["seq"]) + 1)
-        self.await_snapshot(self.fill(40) - 40)
+        self.next_snapshot()
         self.ready_from_snapshot(self.restart(victim))
         self.nothing_forgotten()
         self.settle()
