@@ -84,9 +84,14 @@ void jr_actions_deinit(struct jr_actions *actions, struct jr_pool *pool)
     jr_arr_free(&pool->mem, actions);
 }
 
+int jr_pool_act_reserve(struct jr_pool *p)
+{
+    return jr_arr_reserve(&p->mem, p->out, 1, JR_POOL_ACTIONS_MAX);
+}
+
 struct jr_action *jr_pool_act(struct jr_pool *p, enum jr_action_type type)
 {
-    if (jr_arr_reserve(&p->mem, p->out, 1, JR_POOL_ACTIONS_MAX) < 0) {
+    if (jr_pool_act_reserve(p) < 0) {
         p->broken = true;
         return NULL;
     }

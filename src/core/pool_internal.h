@@ -188,6 +188,9 @@ struct jr_pool {
     struct jr_pool_counters n;
 };
 
+/* Room for one more action, so that the next jr_pool_act cannot fail: to be asked before what the
+ * action is to tell of is done. */
+JR_MUST_CHECK int jr_pool_act_reserve(struct jr_pool *p);
 /* A new action, zeroed; NULL only when out of memory or past the bound (counted as broken). */
 struct jr_action *jr_pool_act(struct jr_pool *p, enum jr_action_type type);
 static inline enum jr_recovery jr_pool_recovery(const struct jr_pool *p)

@@ -188,7 +188,7 @@ void jr_pool_queue_run(struct jr_pool *p)
         const struct jr_queue_entry *e = next_to_leave(p);
         if (!e)
             return;
-        if (n == RUN_MAX) {
+        if (n == RUN_MAX || jr_pool_act_reserve(p) < 0) {
             p->recheck = true;
             return;
         }
@@ -204,7 +204,8 @@ void jr_pool_queue_tick(struct jr_pool *p)
     uint32_t n = 0;
     JR_LIST_FOREACH_SAFE (it, &p->waiting) {
         struct jr_waiting *w = JR_CONTAINER_OF(it, struct jr_waiting, node);
-        if (w->give_up_ms <= p->now_ms && n < RUN_MAX) {
+        bool now = w->give_up_ms <= p->now_ms && n < RUN_MAX && jr_pool_act_reserve(p) == 0;
+        if (now) {
             (void)jr_queue_remove(&p->queue, w->route.id);
             jr_pool_reject(p, &w->route, JR_ETIMEOUT,
                            "no worker had room for the request in time, please retry later");

@@ -168,6 +168,8 @@ int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_l
 int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
 {
     struct jr_look look;
+    if (jr_pool_act_reserve(p) < 0) /* for the answer */
+        return JR_ENOMEM;
     if (!jr_pool_override_is_valid(&r->override)) {
         jr_pool_reject(p, r, JR_EINVAL, "an override must be a finite number and not negative");
         return 0;
