@@ -133,7 +133,7 @@ X(ROUTER_MAX_TREE_SIZE, U64, "router-max-tree-size", "DYN_ROUTER_MAX_TREE_SIZE",
     .max = 1099511627776.0)                                                                        \
 X(ROUTER_PRUNE_TARGET_RATIO, F64, "router-prune-target-ratio", "DYN_ROUTER_PRUNE_TARGET_RATIO",    \
     "0.8", JR_CMD_ROUTING, APPROX, "RATIO", "prune down to this share of it", .max = 1)            \
-X(ROUTER_PREDICTED_TTL_SECS, F64, "router-predicted-ttl-secs", "DYN_ROUTER_PREDICTED_TTL_SECS",     \
+X(ROUTER_PREDICTED_TTL_SECS, F64, "router-predicted-ttl-secs", "DYN_ROUTER_PREDICTED_TTL_SECS",    \
     NULL, JR_CMD_ROUTING, ROUTING, "SECS",                                                         \
     "with KV events: believe a routed prompt cached for so long before its events say so; unset: " \
     "only while it runs", .max = 86400, .nullable = true)                                          \
@@ -159,35 +159,35 @@ X(ACTIVE_REQUEST_EXPIRY_SECS, F64, "active-request-expiry-secs",                
     "JETROUTER_ACTIVE_REQUEST_EXPIRY_SECS DYN_ROUTER_ACTIVE_REQUEST_EXPIRY_SECS", "120",           \
     JR_CMD_ROUTING, LOAD, "SECS", "a booking without progress for this long is freed", .min = 1,   \
     .max = 86400)                                                                                  \
-X(NAMESPACE, STR, "namespace", "DYN_NAMESPACE", "dynamo", JR_CMD_NATS, CLUSTER, "NAME",            \
+X(NAMESPACE, STR, "namespace", "DYN_NAMESPACE", "dynamo", JR_CMD_NATS_CTL, CLUSTER, "NAME",        \
     "the namespace of the pools", .max = JR_NAME_MAX - 1)                                          \
-X(COMPONENT, LIST, "component", "JETROUTER_COMPONENT", "backend", JR_CMD_NATS & ~JR_CMD_ROUTER,    \
+X(COMPONENT, LIST, "component", "JETROUTER_COMPONENT", "backend", JR_CMD_NATS_CTL & ~JR_CMD_ROUTER,\
     CLUSTER, "NAME", "the pool; a frontend may serve several (repeatable)", .max = JR_NAME_MAX -   \
     1)                                                                                             \
 X(DISCOVER_POOLS, BOOL, "discover-pools", "JETROUTER_DISCOVER_POOLS", "false", JR_CMD_FRONTEND,    \
     CLUSTER, NULL, "serve every pool of the namespace")                                            \
-X(NATS_SERVER, STR, "nats-server", "NATS_SERVER", "nats://127.0.0.1:4222", JR_CMD_NATS, CLUSTER,   \
+X(NATS_SERVER, STR, "nats-server", "NATS_SERVER", "nats://127.0.0.1:4222", JR_CMD_NATS_CTL, CLUSTER,\
     "URL[,URL...]", "NATS servers")                                                                \
-X(NATS_AUTH_USERNAME, STR, NULL, "NATS_AUTH_USERNAME", NULL, JR_CMD_NATS, CLUSTER, "NAME",         \
+X(NATS_AUTH_USERNAME, STR, NULL, "NATS_AUTH_USERNAME", NULL, JR_CMD_NATS_CTL, CLUSTER, "NAME",     \
     "user name for NATS")                                                                          \
-X(NATS_AUTH_PASSWORD, STR, NULL, "NATS_AUTH_PASSWORD", NULL, JR_CMD_NATS, CLUSTER, "TEXT",         \
+X(NATS_AUTH_PASSWORD, STR, NULL, "NATS_AUTH_PASSWORD", NULL, JR_CMD_NATS_CTL, CLUSTER, "TEXT",     \
     "password for NATS", .secret = true)                                                           \
-X(NATS_AUTH_TOKEN, STR, NULL, "NATS_AUTH_TOKEN", NULL, JR_CMD_NATS, CLUSTER, "TEXT",               \
+X(NATS_AUTH_TOKEN, STR, NULL, "NATS_AUTH_TOKEN", NULL, JR_CMD_NATS_CTL, CLUSTER, "TEXT",           \
     "token for NATS", .secret = true)                                                              \
-X(NATS_AUTH_NKEY, STR, NULL, "NATS_AUTH_NKEY", NULL, JR_CMD_NATS, CLUSTER, "SEED",                 \
+X(NATS_AUTH_NKEY, STR, NULL, "NATS_AUTH_NKEY", NULL, JR_CMD_NATS_CTL, CLUSTER, "SEED",             \
     "nkey seed for NATS", .secret = true)                                                          \
-X(NATS_AUTH_CREDENTIALS_FILE, STR, NULL, "NATS_AUTH_CREDENTIALS_FILE", NULL, JR_CMD_NATS,          \
+X(NATS_AUTH_CREDENTIALS_FILE, STR, NULL, "NATS_AUTH_CREDENTIALS_FILE", NULL, JR_CMD_NATS_CTL,      \
     CLUSTER, "FILE", "credentials file for NATS")                                                  \
-X(NATS_TLS_CA, STR, "nats-tls-ca", "JETROUTER_NATS_TLS_CA", NULL, JR_CMD_NATS, CLUSTER, "FILE",    \
+X(NATS_TLS_CA, STR, "nats-tls-ca", "JETROUTER_NATS_TLS_CA", NULL, JR_CMD_NATS_CTL, CLUSTER, "FILE",\
     "certificates (PEM) that NATS servers are checked against")                                    \
-X(NATS_TLS_CERT, STR, "nats-tls-cert", "JETROUTER_NATS_TLS_CERT", NULL, JR_CMD_NATS, CLUSTER,      \
+X(NATS_TLS_CERT, STR, "nats-tls-cert", "JETROUTER_NATS_TLS_CERT", NULL, JR_CMD_NATS_CTL, CLUSTER,  \
     "FILE", "client certificate (PEM) for NATS; with --nats-tls-key")                              \
-X(NATS_TLS_KEY, STR, "nats-tls-key", "JETROUTER_NATS_TLS_KEY", NULL, JR_CMD_NATS, CLUSTER,         \
+X(NATS_TLS_KEY, STR, "nats-tls-key", "JETROUTER_NATS_TLS_KEY", NULL, JR_CMD_NATS_CTL, CLUSTER,     \
     "FILE", "its key (PEM)")                                                                       \
 X(NATS_REPLICAS, U32, "nats-replicas", "JETROUTER_NATS_REPLICAS", "1", JR_CMD_NATS, CLUSTER, "R",  \
     "copies JetStream keeps of streams and buckets created here", .min = 1, .max = 5)              \
 X(EMBEDDED_NATS, OPTSTR, "embedded-nats", "JETROUTER_EMBEDDED_NATS", NULL, JR_CMD_FRONTEND,        \
-    CLUSTER, "DIR", "start a nats-server child, with its data in DIR (default: ./jetrouter-nats)")  \
+    CLUSTER, "DIR", "start a nats-server child, with its data in DIR (default: ./jetrouter-nats)") \
 X(REPLICA_ID, STR, "replica-id", "JETROUTER_REPLICA_ID", NULL, JR_CMD_ROUTING, CLUSTER, "NAME",    \
     "stable name of this replica; unset: random", .max = JR_NAME_MAX - 1)                          \
 X(WORKER_ID, U64, "worker-id", "JETROUTER_WORKER_ID", NULL, JR_CMD_BRIDGE | JR_CMD_MOCKER,         \
@@ -279,6 +279,9 @@ X(URL, LIST, "url", "JETROUTER_URL", "http://127.0.0.1:8000", JR_CMD_REPLAY | JR
     .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
 X(JSON, BOOL, "json", "JETROUTER_JSON", "false", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT, NULL,         \
     "print JSON instead of tables")                                                                \
+X(SEQ, U64, "seq", "JETROUTER_SEQ", NULL, JR_CMD_CTL, CLIENT, "N",                                 \
+    "skip: the sequence of the message that no replica is to apply", .min = 1,                     \
+    .max = 18014398509481984.0)                                                                    \
 X(LOG_LEVEL, ENUM, "log-level", "JETROUTER_LOG_LEVEL DYN_LOG", "info", JR_CMD_ALL, LOG, "LEVEL",   \
     "least level that is logged; of a filter list as DYN_LOG may hold, the general level counts",  \
     .choices = "debug info warn error off", .canon = jr_config_canon_log_level)                    \

@@ -160,7 +160,7 @@ X(KV_EVENTS_TOTAL, COUNTER, "jetrouter_kv_events_total", "events", "namespace co
   JR_SETS_POOL, NONE, "KV events in them")                                                         \
 X(KV_EVENTS_DROPPED_TOTAL, COUNTER, "jetrouter_kv_events_dropped_total", "events",                 \
   "namespace component reason", JR_SETS_POOL * 8, NONE,                                            \
-  "KV events without effect: unknown_parent, stale, hole, undecodable, cap")                       \
+  "KV events without effect: unknown_parent, stale, hole, undecodable, skipped, cap")                       \
 X(HISTORY_CHECKS_TOTAL, COUNTER, "jetrouter_history_checks_total", "checks",                       \
   "namespace component", JR_SETS_POOL, NONE, "Comparisons of this replica's history with the "     \
   "stream's")                                                                                      \

@@ -54,7 +54,7 @@ struct jr_image {
     int64_t msg_time_ns; /* of the message at seq */
     uint64_t msg_hash;
     /* Refusal counters are part of the state. */
-    uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap;
+    uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap, skipped;
     struct jr_image_rank *ranks; /* sorted by (worker id, rank) */
     uint32_t n_ranks;
     struct jr_image_entry *entries; /* any order; digest is order-independent */

@@ -85,6 +85,7 @@ enum jr_log_kind {
     JR_LOG_KIND_CONTROL = 2,
     JR_LOG_KIND_UNDECODABLE = 3, /* a no-op by rule, counted */
     JR_LOG_KIND_TOO_NEW = 4, /* a rule version or control kind this program does not know: stop */
+    JR_LOG_KIND_SKIPPED = 5, /* named by skip.{seq} in the state bucket: a no-op by rule, counted */
 };
 
 /* One message of the event stream, decoded. */

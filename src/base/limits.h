@@ -28,6 +28,7 @@
 #define JR_SNAPSHOT_CHUNK        (128 << 10) /* object store chunk, ADR-20's default */
 #define JR_SNAPSHOT_RUN          4096        /* entries in one frame of a snapshot */
 
+#define JR_SKIPS_MAX             256   /* messages of one stream that are passed by order */
 #define JR_DIGEST_POINTS         32768 /* last sequences whose digests are kept: 768 KiB a pool */
 
 #define JR_HTTP_HEADER_BYTES_MAX (64 << 10)

@@ -365,7 +365,7 @@ struct jr_pool_view {
         /* rejected_no_worker: all refusals that are none of the three after it */
         uint64_t decisions, rejected_no_worker, rejected_busy, rejected_queue_full,
             rejected_timeout, queued, queue_cancelled, log_messages, kv_events,
-            dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap,
+            dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap, skipped,
             snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
             bookings_expired, bookings_refused, reannounce, resets, adoptions, history_checks,
             recoveries, overlap_blocks, prompt_blocks, leases_refused;

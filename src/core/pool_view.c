@@ -12,6 +12,7 @@ static void view_counters(const struct jr_pool *p, struct jr_pool_counters *c)
     c->dropped_hole = s->dropped_hole;
     c->undecodable = s->undecodable;
     c->refused_cap = s->refused_cap;
+    c->skipped = s->skipped;
     c->purged_to = p->purged_to;
 }
 

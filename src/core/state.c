@@ -374,6 +374,7 @@ static uint64_t fold_rest(const struct jr_state *s)
     h = fold(h, c->dropped_hole);
     h = fold(h, c->undecodable);
     h = fold(h, c->refused_cap);
+    h = fold(h, c->skipped);
     return h;
 }
 
@@ -454,6 +455,9 @@ int jr_state_apply(struct jr_state *s, const struct jr_log_msg *msg, uint32_t *r
         break;
     case JR_LOG_KIND_TOO_NEW:
         err = JR_EVERSION;
+        break;
+    case JR_LOG_KIND_SKIPPED:
+        s->counters.skipped++;
         break;
     }
     if (err < 0)

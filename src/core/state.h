@@ -40,7 +40,7 @@ enum jr_state_effect {
 };
 
 struct jr_state_counters {
-    uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap;
+    uint64_t dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap, skipped;
 };
 
 struct jr_state {

@@ -53,6 +53,7 @@ static void fill_header(const struct jr_state *s, struct jr_image *image)
     image->dropped_hole = s->counters.dropped_hole;
     image->undecodable = s->counters.undecodable;
     image->refused_cap = s->counters.refused_cap;
+    image->skipped = s->counters.skipped;
 }
 
 /* Rows of the image's rank table, by member. */
@@ -145,6 +146,7 @@ static void import_header(struct jr_state *s, const struct jr_image *image)
         .dropped_hole = image->dropped_hole,
         .undecodable = image->undecodable,
         .refused_cap = image->refused_cap,
+        .skipped = image->skipped,
     };
 }
 

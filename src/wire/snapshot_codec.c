@@ -143,6 +143,7 @@ static int emit_header(struct jr_snapshot_encoder *e, struct jr_buf *b)
     refusals.hole = m->dropped_hole;
     refusals.undecodable = m->undecodable;
     refusals.cap = m->refused_cap;
+    refusals.skipped = m->skipped;
     position.stream = text(m->stream);
     position.stream_created_ns = m->stream_created_ns;
     position.seq = m->seq;
@@ -354,6 +355,7 @@ static bool copy_header(const pb_header *h, struct jr_image *m)
     m->dropped_hole = h->refusals->hole;
     m->undecodable = h->refusals->undecodable;
     m->refused_cap = h->refusals->cap;
+    m->skipped = h->refusals->skipped;
     return jr_str_copy(m->namespace_, sizeof m->namespace_, h->namespace_) &&
            jr_str_copy(m->component, sizeof m->component, h->component) &&
            jr_str_copy(m->reset_token, sizeof m->reset_token, h->reset_token) &&

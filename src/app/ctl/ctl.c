@@ -26,6 +26,7 @@ static const struct action {
     {"reset", "POST", "/admin/reset", false},
     {"drain", "POST", "/admin/drain", false},
     {"tail", "GET", "/admin/tail", false},
+    {"skip", "", "", false}, /* over NATS */
 };
 #define ACTIONS (sizeof actions / sizeof actions[0])
 
@@ -161,7 +162,7 @@ static int find_action(const struct jr_config *cfg, const struct action **ret, s
     if (n == 0)
         return jr_errmsg_set(e, JR_EUSAGE,
                              "an action is missing: state, workers, replicas, digest, snapshot, "
-                             "reset, drain, tail");
+                             "reset, drain, tail, skip");
     const char *best = "";
     unsigned distance = UINT_MAX;
     for (unsigned i = 0; i < ACTIONS; i++) {
@@ -248,6 +249,8 @@ int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
     struct ctl ctl = {.json = jr_config_bool(cfg, JR_CFG_JSON), .e = e};
     ctl.url = jr_config_list(cfg, JR_CFG_URL, &n)[0];
     int rv = find_action(cfg, &ctl.action, e);
+    if (rv == 0 && strcmp(ctl.action->name, "skip") == 0)
+        return jr_ctl_skip(cfg, e);
     if (rv == 0)
         rv = read_token(cfg, ctl.header, sizeof ctl.header, e);
     if (rv < 0)

@@ -4,12 +4,16 @@
  *     state workers replicas digest   GET  /state, a part of it each
  *     snapshot reset drain            POST /admin/<action>, its message
  *     tail                            GET  /admin/tail, the log's events as they come
+ *     skip                            no HTTP: writes skip.{seq} to NATS, for a fleet that cannot start
  *
  * With --json the JSON of that part as the replica sent it. Exit code 69 when it is not reachable. */
 #ifndef JR_APP_CTL_CTL_H
 #define JR_APP_CTL_CTL_H
 
 #include "app/config.h"
+
+/* ctl_skip.c */
+int jr_ctl_skip(const struct jr_config *cfg, struct jr_errmsg *e);
 
 int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e);
 

@@ -24,6 +24,13 @@
 #define JR_DRIVER_LANE_DEPTH 1024
 #define JR_DRIVER_RETRY_MS   1000
 
+/* Messages of the event stream that are passed by order: skip.{seq} in the state bucket, whose value
+ * is the creation time of the stream it speaks of. */
+struct jr_driver_skips {
+    uint32_t n;
+    uint64_t seqs[JR_SKIPS_MAX];
+};
+
 struct jr_driver_route_wait {
     uint64_t id;
     jr_driver_decided_fn *fn;
@@ -86,6 +93,8 @@ struct jr_driver {
 
     /* log */
     struct jr_js_reader *reader;
+    struct jr_driver_log_reader *log_reader; /* what belongs to it; its own from here on */
+    struct jr_driver_skips skips;            /* as read with the newest facts */
 
     /* membership */
     struct jr_timer *round_timer;

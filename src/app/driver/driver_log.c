@@ -3,6 +3,7 @@
 #include "app/driver/driver_internal.h"
 
 #include "base/failpoint.h"
+#include "base/cursor.h"
 #include "base/log.h"
 
 #include <pthread.h>
@@ -143,7 +144,40 @@ struct info_job {
     struct jr_driver *d;
     uint64_t seq;
     struct jr_stream_facts facts;
+    struct jr_driver_skips skips;
 };
+
+static void take_skip(struct info_job *i, const struct jr_js_kv_entry *entry)
+{
+    static const char prefix[] = "skip.";
+    size_t n = sizeof prefix - 1;
+    uint64_t seq, created;
+    if (entry->deleted || strncmp(entry->key, prefix, n) != 0)
+        return;
+    if (jr_parse_u64(entry->key + n, strlen(entry->key) - n, &seq) < 0 ||
+        jr_parse_u64((const char *)entry->value, entry->n, &created) < 0) {
+        jr_log(JR_LOG_WARN, "skip.unreadable", "key=%s", entry->key);
+        return;
+    }
+    if (created != (uint64_t)i->facts.created_ns) /* of a stream that is no more */
+        return;
+    if (i->skips.n < JR_SKIPS_MAX)
+        i->skips.seqs[i->skips.n++] = seq;
+    else
+        jr_log(JR_LOG_ERROR, "skip.too_many", "seq=%llu limit=%d", (unsigned long long)seq,
+               JR_SKIPS_MAX);
+}
+
+/* Read before each replay: what crashes a fleet must be known before it is decoded. */
+static int read_skips(struct info_job *i, struct jr_errmsg *e)
+{
+    struct jr_js_kv_list all = {0};
+    int err = jr_js_kv_list(i->d->state, &all, e);
+    for (uint32_t k = 0; err == 0 && k < all.n; k++)
+        take_skip(i, &all.entries[k]);
+    jr_js_kv_list_deinit(&all);
+    return err;
+}
 
 static void run_info(struct jr_job *job)
 {
@@ -160,7 +194,8 @@ static void run_info(struct jr_job *job)
         .bytes = info.bytes,
         .bytes_max = info.max_bytes > 0 ? (uint64_t)info.max_bytes : 0,
     };
-    if (i->seq == 0 || i->seq < info.first_seq || i->seq > info.last_seq)
+    job->err = read_skips(i, &e);
+    if (job->err < 0 || i->seq == 0 || i->seq < info.first_seq || i->seq > info.last_seq)
         return;
     struct jr_stored *stored = NULL;
     int err = jr_stored_get(i->d->nats, i->d->stream, i->seq, &stored, &e);
@@ -181,6 +216,8 @@ static void done_info(struct jr_job *job)
     if (jr_driver_job_done(d)) {
         if (job->err == JR_ENOTFOUND) /* deleted under us: another takes its place */
             jr_driver_open(d);
+        if (job->err == 0)
+            d->skips = i->skips;
         struct jr_event ev = {.type = JR_EV_STREAM_INFO};
         ev.u.stream.err = job->err;
         ev.u.stream.facts = i->facts;
@@ -245,10 +282,37 @@ static struct jr_event_ids ids_of(struct jr_js_msg *m)
                               jr_js_msg_header(m, JR_HEADER_BEGIN));
 }
 
+/* Of one reader: what its threads look at. */
+struct jr_driver_log_reader {
+    struct jr_driver *d;
+    struct jr_driver_skips skips;
+};
+
+static bool is_skipped(const struct jr_driver_skips *skips, uint64_t seq)
+{
+    for (uint32_t i = 0; i < skips->n; i++)
+        if (skips->seqs[i] == seq)
+            return true;
+    return false;
+}
+
+/* A message that ends whoever decodes it: log.decode_{seq}. */
+static bool decode_fails(uint64_t seq)
+{
+#ifdef JR_FAILPOINTS
+    char name[48];
+    snprintf(name, sizeof name, "log.decode_%llu", (unsigned long long)seq);
+    return jr_failpoint_hit(name) < 0;
+#else
+    (void)seq;
+    return false;
+#endif
+}
+
 /* One of the reader's threads. */
 static void decode(struct jr_js_msg *m, void *ctx)
 {
-    (void)ctx;
+    const struct jr_driver_log_reader *r = ctx;
     struct jr_str token = last_token(m->subject);
     struct jr_event_ids ids = {0};
     struct decoded *x = jr_arena_alloc(m->arena, sizeof *x);
@@ -257,8 +321,11 @@ static void decode(struct jr_js_msg *m, void *ctx)
     *x = (struct decoded){0};
     if (jr_str_eq(token, JR_SUBJECT_DYNAMO))
         ids = ids_of(m);
-    x->failed =
-        jr_event_decode(decoder_of_thread(), token, m->payload, m->n, &ids, m->arena, &x->msg) < 0;
+    if (is_skipped(&r->skips, m->seq))
+        x->msg.kind = JR_LOG_KIND_SKIPPED;
+    else
+        x->failed = decode_fails(m->seq) || jr_event_decode(decoder_of_thread(), token, m->payload,
+                                                            m->n, &ids, m->arena, &x->msg) < 0;
     x->msg.seq = m->seq;
     x->msg.time_ns = m->time_ns;
     x->msg.payload_hash = m->payload_hash;
@@ -279,7 +346,8 @@ static void count_events(const struct jr_kv_batch *b, uint32_t *stored, uint32_t
 
 static void tail_line(struct jr_driver *d, const struct jr_log_msg *m)
 {
-    static const char *const kinds[] = {"", "batch", "control", "undecodable", "too_new"};
+    static const char *const kinds[] = {"",        "batch",  "control", "undecodable",
+                                        "too_new", "skipped"};
     char line[512];
     int n = snprintf(line, sizeof line, "{\"seq\":%llu,\"time_ns\":%lld,\"kind\":\"%s\"",
                      (unsigned long long)m->seq, (long long)m->time_ns, kinds[m->kind]);
@@ -340,7 +408,9 @@ static void on_log_msg(struct jr_js_msg *m, void *ctx)
 
 static void on_reader_closed(void *ctx)
 {
-    struct jr_driver *d = ctx;
+    struct jr_driver_log_reader *r = ctx;
+    struct jr_driver *d = r->d;
+    jr_xfree(r);
     d->closings--;
     jr_driver_maybe_closed(d);
 }
@@ -352,12 +422,15 @@ void jr_driver_stop_reader(struct jr_driver *d)
     struct jr_js_reader *reader = d->reader;
     d->reader = NULL;
     d->closings++;
-    jr_js_reader_close(reader, on_reader_closed, d);
+    jr_js_reader_close(reader, on_reader_closed, d->log_reader);
+    d->log_reader = NULL;
 }
 
 void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a)
 {
     jr_driver_stop_reader(d);
+    d->log_reader = jr_xalloc(sizeof *d->log_reader);
+    *d->log_reader = (struct jr_driver_log_reader){.d = d, .skips = d->skips};
     struct jr_js_reader_config config = {
         .nats = d->nats,
         .loop = d->loop,
@@ -369,14 +442,17 @@ void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a)
                      .time_ns = a->u.start.msg_time_ns,
                      .payload_hash = a->u.start.msg_hash},
         .decode = decode,
+        .decode_ctx = d->log_reader,
         .decode_threads = d->config.event_threads,
         .on_msg = on_log_msg,
         .ctx = d,
     };
     int err = jr_js_reader_create(&config, &d->reader);
-    if (err < 0)
-        jr_log(JR_LOG_ERROR, "stream.reader_failed", "stream=%s error=%s", d->stream,
-               jr_err_name(err));
+    if (err == 0)
+        return;
+    jr_xfree(d->log_reader);
+    d->log_reader = NULL;
+    jr_log(JR_LOG_ERROR, "stream.reader_failed", "stream=%s error=%s", d->stream, jr_err_name(err));
 }
 
 /* ---------------------------------------------------------------- writing */

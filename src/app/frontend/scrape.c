@@ -68,6 +68,7 @@ static void pool_by_reason(struct jr_frontend *f, const char *component,
                    {"stale", v->counters.dropped_stale},
                    {"hole", v->counters.dropped_hole},
                    {"undecodable", v->counters.undecodable},
+                   {"skipped", v->counters.skipped},
                    {"cap", v->counters.refused_cap}};
     for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++)
         jr_metric_set(f->metrics, JR_METRIC_KV_EVENTS_DROPPED_TOTAL,

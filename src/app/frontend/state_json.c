@@ -146,6 +146,7 @@ static void counters(const struct jr_pool_counters *c, struct jr_buf *b)
     put_u64(b, "dropped_stale", c->dropped_stale);
     put_u64(b, "dropped_hole", c->dropped_hole);
     put_u64(b, "undecodable", c->undecodable);
+    put_u64(b, "skipped", c->skipped);
     put_u64(b, "snapshots", c->snapshots);
     put_u64(b, "snapshot_failures", c->snapshot_failures);
     put_u64(b, "purged_to", c->purged_to);
