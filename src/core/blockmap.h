@@ -263,13 +263,14 @@ static inline void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_a
     }
 }
 
-/* The home and the bucket after it: one hash in three is there. */
+/* The home and the bucket after it: one hash in three is there. An address, not a pointer: there may
+ * be no buckets yet. */
 static inline void jr_blockmap_fetch(const struct jr_blockmap *m, uint64_t block_hash)
 {
-    const struct jr_blockmap_bucket *b = m->cur.v + jr_blockmap_home(block_hash, m->cur.n);
+    uintptr_t b = (uintptr_t)m->cur.v + jr_blockmap_home(block_hash, m->cur.n) * sizeof *m->cur.v;
 
-    __builtin_prefetch(b, 1);
-    __builtin_prefetch((const char *)b + sizeof *b, 1);
+    __builtin_prefetch((const void *)b, 1);
+    __builtin_prefetch((const void *)(b + sizeof *m->cur.v), 1);
 }
 
 #endif
