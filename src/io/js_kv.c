@@ -149,8 +149,7 @@ int jr_js_kv_create(struct jr_js_kv *kv, const char *key, const void *value, siz
 int jr_js_kv_delete(struct jr_js_kv *kv, const char *key, uint64_t revision, struct jr_errmsg *e)
 {
     struct jr_pub pub = {
-        .header = "KV-Operation",
-        .value = "DEL",
+        .headers = {{"KV-Operation", "DEL"}},
         .expect_last = revision != 0,
         .last_subject_seq = revision,
     };

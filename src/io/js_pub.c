@@ -52,8 +52,8 @@ static natsStatus add_headers(natsMsg *m, const struct jr_pub *pub)
         snprintf(number, sizeof number, "%" PRIu64, pub->last_subject_seq);
         s = natsMsgHeader_Set(m, "Nats-Expected-Last-Subject-Sequence", number);
     }
-    if (s == NATS_OK && pub->header != NULL)
-        s = natsMsgHeader_Set(m, pub->header, pub->value);
+    for (unsigned i = 0; i < 3 && pub->headers[i].name != NULL && s == NATS_OK; i++)
+        s = natsMsgHeader_Set(m, pub->headers[i].name, pub->headers[i].value);
     return s;
 }
 

@@ -145,7 +145,9 @@ struct jr_pub {
     bool rollup;                /* Nats-Rollup: sub */
     bool expect_last;           /* Nats-Expected-Last-Subject-Sequence */
     uint64_t last_subject_seq;  /* with expect_last; 0: the subject must be empty */
-    const char *header, *value; /* one more header; NULL: none */
+    struct jr_pub_header {
+        const char *name, *value;
+    } headers[3]; /* more of them, up to the first without a name */
 };
 struct jr_pub_ack {
     uint64_t seq;

@@ -290,8 +290,7 @@ static void test_publish_dedupe_and_compare_and_set(void **state)
     assert_int_equal(jr_js_publish(nats, &pub, &ack, &e), JR_ECONFLICT);
     pub.last_subject_seq = 2;
     pub.rollup = true;
-    pub.header = "X-Mine";
-    pub.value = "yes";
+    pub.headers[0] = (struct jr_pub_header){"X-Mine", "yes"};
     assert_int_equal(jr_js_publish(nats, &pub, &ack, &e), 0);
     assert_int_equal(ack.seq, 3);
     assert_int_equal(jr_stored_get(nats, "S", 2, &st, NULL), JR_ENOTFOUND); /* rolled up */

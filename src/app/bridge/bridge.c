@@ -58,6 +58,12 @@ void jr_bridge_pump(struct jr_bridge *b)
         !jr_bridge_rank_next(&b->rank, now, &out))
         return;
     struct jr_pub pub = {.subject = b->subject, .payload = out.p, .n = out.n, .msg_id = out.msg_id};
+    if (b->config.event_json) {
+        pub.headers[0] = (struct jr_pub_header){JR_HEADER_INCARNATION, out.incarnation};
+        pub.headers[1] = (struct jr_pub_header){JR_HEADER_FIRST_ID, out.first_id};
+        if (out.begin[0])
+            pub.headers[2] = (struct jr_pub_header){JR_HEADER_BEGIN, out.begin};
+    }
     int err = jr_js_publish_async(b->publisher, &pub, on_ack, b);
     if (err == 0)
         return;
@@ -221,7 +227,8 @@ static int name_things(struct jr_bridge *b)
         err = jr_stream_name(JR_STREAM_LEASES, ns, component, b->leases_bucket);
     if (err == 0)
         err = jr_stream_name(JR_STREAM_STATE, ns, component, b->state_bucket);
-    snprintf(b->subject, sizeof b->subject, "%s.%s", b->stream, JR_SUBJECT_BATCH);
+    snprintf(b->subject, sizeof b->subject, "%s.%s", b->stream,
+             b->config.event_json ? JR_SUBJECT_DYNAMO : JR_SUBJECT_BATCH);
     snprintf(b->lease_key, sizeof b->lease_key, "worker.%llu", (unsigned long long)b->worker_id);
     return err;
 }
@@ -250,7 +257,8 @@ int jr_bridge_create(const struct jr_bridge_config *config, struct jr_bridge **r
         return jr_errmsg_set(e, JR_EINVAL, "--engine-url: longer than %d bytes", JR_URL_MAX - 1);
     struct jr_bridge *b = jr_xalloc(sizeof *b);
     copy_config(b, config);
-    struct jr_bridge_rank_config rank = {.worker_id = b->worker_id, .dp_rank = config->dp_rank};
+    struct jr_bridge_rank_config rank = {
+        .worker_id = b->worker_id, .dp_rank = config->dp_rank, .json = config->event_json};
     randombytes_buf(rank.seed, sizeof rank.seed);
     jr_bridge_rank_init(&b->rank, &rank);
     jr_bridge_feed_init(&b->feed, &b->rank, 0);

@@ -35,6 +35,7 @@ struct jr_bridge_config {
     uint64_t lease_ttl_ms;
     uint64_t stream_max_bytes;
     uint32_t nats_replicas;
+    bool event_json; /* Dynamo's RouterEvent JSON instead of batches */
     /* NATS has no JetStream at all: nothing will ever work. May be NULL. */
     void (*on_fatal)(void *ctx, int err, const char *text);
     void *ctx;

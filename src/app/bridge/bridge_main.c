@@ -86,6 +86,7 @@ static int start_bridge(struct bridge_process *p)
         .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
         .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
         .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
+        .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
         .on_fatal = on_fatal,
         .ctx = p,
     };
@@ -125,9 +126,6 @@ static int run(struct bridge_process *p)
 int jr_bridge_main(const struct jr_config *cfg, struct jr_errmsg *e)
 {
     struct bridge_process p = {.cfg = cfg, .e = e};
-    if (jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) != 0)
-        return jr_errmsg_set(e, JR_EUNSUPPORTED,
-                             "--event-format json is not supported yet: leave it at batch");
     int err = jr_loop_create(&p.loop);
     if (err < 0)
         return err;

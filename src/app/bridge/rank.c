@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "wire/dynamo_json.h"
 #include "wire/event_codec.h"
 
 #include <stdio.h>
@@ -201,6 +202,8 @@ static void start_begin(struct jr_bridge_rank *r)
     r->next_id = 1;
     r->begin_due = false;
     r->mark_begin = true;
+    if (r->config.json) /* what tells Dynamo's readers that it begins anew */
+        push(r, &cleared);
     jr_mirror_list(&r->mirror, JR_BRIDGE_RUN_MAX, list_one, r);
     /* A batch without an event would take no id, and the next would have the same Nats-Msg-Id. */
     if (waiting(r) == 0)
@@ -230,6 +233,8 @@ static uint32_t fitting(const struct jr_bridge_rank *r)
 {
     size_t bytes = JR_EVENT_BATCH_OVERHEAD;
     uint32_t n = 0;
+    if (r->config.json)
+        return 1;
     for (; n < waiting(r) && n < JR_BATCH_EVENTS_MAX; n++) {
         struct jr_kv_event size;
         event_of(&r->events[r->events_head + n], NULL, &size);
@@ -258,7 +263,8 @@ static void make_batch(struct jr_bridge_rank *r)
                                 .begin = r->mark_begin,
                                 .events = events,
                                 .n_events = n};
-    int err = jr_event_encode_batch(&batch, &r->out);
+    int err = r->config.json ? jr_dynamo_json_encode(&batch, 0, &r->out)
+                             : jr_event_encode_batch(&batch, &r->out);
     jr_xfree(events);
     JR_ASSERT(err == 0 && r->out.n > 0); /* sizes were checked, jr_x memory */
     r->out_first_id = r->next_id;
@@ -270,6 +276,13 @@ static void make_batch(struct jr_bridge_rank *r)
     r->listed -= r->listed < n ? r->listed : n;
     if (waiting(r) == 0)
         drop_gathered(r);
+}
+
+static void fill_headers(const struct jr_bridge_rank *r, struct jr_bridge_out *ret)
+{
+    snprintf(ret->incarnation, sizeof ret->incarnation, "%llu", (unsigned long long)r->incarnation);
+    snprintf(ret->first_id, sizeof ret->first_id, "%llu", (unsigned long long)r->out_first_id);
+    snprintf(ret->begin, sizeof ret->begin, "%s", r->out_begin ? "1" : "");
 }
 
 bool jr_bridge_rank_next(struct jr_bridge_rank *r, uint64_t now_ms, struct jr_bridge_out *ret)
@@ -293,6 +306,8 @@ bool jr_bridge_rank_next(struct jr_bridge_rank *r, uint64_t now_ms, struct jr_br
     snprintf(ret->msg_id, sizeof ret->msg_id, "%llu-%u-%llu-%llu",
              (unsigned long long)r->config.worker_id, r->config.dp_rank,
              (unsigned long long)r->incarnation, (unsigned long long)r->out_first_id);
+    if (r->config.json)
+        fill_headers(r, ret);
     r->sending = true;
     r->sent_once = true;
     return true;

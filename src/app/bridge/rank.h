@@ -9,7 +9,10 @@
  * One batch at a time is unacknowledged and its bytes never change. Events gather meanwhile, up to a
  * bound; past it the gathered ones are dropped and the rank begins anew: a fresh incarnation, ids
  * from 1, the mark `begin` and the whole mirror. Not even a begin overtakes a batch whose fate is
- * unknown: an old batch that arrived late behind it would undo it. */
+ * unknown: an old batch that arrived late behind it would undo it.
+ *
+ * With json each event is a message of its own, and a begin starts with a cleared: readers that know
+ * nothing of incarnations forget what they had. */
 #ifndef JR_APP_BRIDGE_RANK_H
 #define JR_APP_BRIDGE_RANK_H
 
@@ -38,6 +41,7 @@ struct jr_bridge_rank_config {
     uint32_t blocks_max;   /* of the mirror; 0: none */
     uint32_t events_max;   /* gathered; 0: JR_BRIDGE_EVENTS_MAX */
     uint64_t bytes_max;    /* gathered; 0: JR_BRIDGE_BYTES_MAX */
+    bool json;             /* one event a message, as Dynamo's RouterEvent with our headers */
     uint32_t batch_bytes;  /* a batch is closed at this; 0: JR_BATCH_TARGET_BYTES */
     uint32_t retry_min_ms; /* after a failure, doubling; 0: 50 */
     uint32_t retry_max_ms; /* 0: 2000 */
@@ -110,6 +114,8 @@ struct jr_bridge_out {
     size_t n;
     char msg_id[96]; /* {worker}-{rank}-{incarnation}-{first id} */
     bool again;
+    /* With json: the values of the Jr-* headers; begin "" is none. */
+    char incarnation[24], first_id[24], begin[2];
 };
 /* Is there something to publish at now_ms? Then it is under way until acked or failed is called. */
 bool jr_bridge_rank_next(struct jr_bridge_rank *r, uint64_t now_ms, struct jr_bridge_out *ret);

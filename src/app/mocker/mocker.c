@@ -126,6 +126,7 @@ static int start_bridge(struct mocker *m, uint32_t i, struct jr_errmsg *e)
         .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
         .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
         .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
+        .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
     };
     int err = jr_bridge_create(&config, &m->bridges[i], e);
     m->n_bridges += err == 0;
@@ -149,9 +150,6 @@ static int start_bridges(struct mocker *m, uint32_t n, struct jr_errmsg *e)
     struct jr_http_client_config http = {
         .connect_timeout_ms = 1000, .idle_timeout_ms = 30000, .idle_per_host_max = 2};
     struct jr_nats_config nats;
-    if (jr_config_enum(m->cfg, JR_CFG_EVENT_FORMAT) != 0)
-        return jr_errmsg_set(e, JR_EUNSUPPORTED,
-                             "--event-format json is not supported yet: leave it at batch");
     jr_nats_options(m->cfg, "jetrouter-mocker", &nats);
     nats.loop = m->loop;
     nats.on_event = on_nats;
