@@ -14,5 +14,6 @@ void jr_nats_options(const struct jr_config *cfg, const char *name, struct jr_na
         .tls_ca = jr_config_str(cfg, JR_CFG_NATS_TLS_CA),
         .tls_cert = jr_config_str(cfg, JR_CFG_NATS_TLS_CERT),
         .tls_key = jr_config_str(cfg, JR_CFG_NATS_TLS_KEY),
+        .tls_hostname = jr_config_str(cfg, JR_CFG_NATS_TLS_HOSTNAME),
     };
 }

@@ -31,6 +31,8 @@
     X(ENONATS, 80, "NATS is not reachable",                                                        \
       "start nats-server -js, or name it with --nats-server, or use --embedded-nats")              \
     X(ENOJETSTREAM, 81, "the NATS server has no JetStream", "start nats-server with -js")          \
+    X(EAUTH, 77, "the NATS server refused us",                                                     \
+      "check the NATS_AUTH_* variables, the --nats-tls-* files and what the user is allowed")      \
     X(ECONFLICT, 75, "somebody else changed it first", "read it again")                            \
     X(EHISTORY, 76, "the stream has a different history", "see docs/protocol.md")                  \
     X(EGAP, 76, "what is needed has left the stream", "restore from a snapshot")                   \

@@ -5,11 +5,13 @@
 #include "base/str.h"
 #include "io/nats_priv.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PING_INTERVAL_MS    5000
 #define RECONNECT_WAIT_MS   250
@@ -129,7 +131,7 @@ static int error_of_status(natsStatus s)
     case NATS_SSL_ERROR:
     case NATS_SECURE_CONNECTION_WANTED:
     case NATS_SECURE_CONNECTION_REQUIRED:
-        return JR_ECONN;
+        return JR_EAUTH;
     case NATS_INVALID_ARG:
     case NATS_INVALID_SUBJECT:
     case NATS_MAX_PAYLOAD:
@@ -367,6 +369,9 @@ static int set_auth(struct jr_nats *nats, natsOptions *opts, const struct jr_nat
         if (rv != 0)
             return rv;
     } else if (set(c->creds_file)) {
+        if (access(c->creds_file, R_OK) != 0)
+            return jr_errmsg_set(e, JR_ECONFIG, "NATS credentials: %s: %s", c->creds_file,
+                                 strerror(errno));
         s = natsOptions_SetUserCredentialsFromFiles(opts, c->creds_file, NULL);
     }
     if (s != NATS_OK)

@@ -43,7 +43,7 @@ struct jr_nats_config {
     void *ctx;
 };
 
-/* Blocks (not for long with background). Errors: JR_ENONATS not reachable; JR_ECONN refused (auth,
+/* Blocks (not for long with background). Errors: JR_ENONATS not reachable; JR_EAUTH refused (auth,
  * TLS), in words; JR_ENOJETSTREAM; JR_ECONFIG a file cannot be used. With background only
  * JR_ECONFIG and JR_EINVAL; JetStream is then checked with jr_nats_check_jetstream. */
 JR_MUST_CHECK int jr_nats_connect(const struct jr_nats_config *config, struct jr_nats **ret,

@@ -102,8 +102,8 @@ bool jr_nkey_is_seed(const char *text)
 int jr_nkey_public(const char *seed_or_file, char *ret, struct jr_errmsg *e)
 {
     char seed[SEED_CHARS];
-    /* A seed is a secret: it stands in no message. */
-    const char *name = jr_nkey_is_seed(seed_or_file) ? "the nkey" : seed_or_file;
+    /* A seed is a secret: it stands in no message, not even one that was mistyped. */
+    const char *name = strchr(seed_or_file, '/') != NULL ? seed_or_file : "the nkey";
     uint8_t raw[SEED_BYTES], secret[crypto_sign_SECRETKEYBYTES];
     uint8_t key[1 + crypto_sign_PUBLICKEYBYTES + 2];
     int rv = 0;
@@ -111,10 +111,10 @@ int jr_nkey_public(const char *seed_or_file, char *ret, struct jr_errmsg *e)
     if (jr_nkey_is_seed(seed_or_file))
         memcpy(seed, seed_or_file, SEED_CHARS);
     else if (!read_seed(seed_or_file, seed))
-        return jr_errmsg_set(e, JR_ECONFIG, "%s: no user seed (SU…) can be read", name);
+        return jr_errmsg_set(e, JR_ECONFIG, "NATS nkey: %s: no user seed (SU…) can be read", name);
     if (!base32_decode(seed, sizeof seed, raw, sizeof raw) ||
         crc16(raw, 34) != (raw[34] | raw[35] << 8) || sodium_init() < 0) {
-        rv = jr_errmsg_set(e, JR_ECONFIG, "%s: not a valid nkey seed", name);
+        rv = jr_errmsg_set(e, JR_ECONFIG, "NATS nkey: %s: not a valid seed", name);
         goto out;
     }
     key[0] = USER_PREFIX;

@@ -101,7 +101,7 @@ static void test_connects_and_says_why_not(void **state)
 
     jr_test_nats_start(&locked, with_password);
     config = (struct jr_nats_config){.servers = locked.url, .user = "bob", .password = "wrong"};
-    assert_int_equal(jr_nats_connect(&config, &other, &e), JR_ECONN);
+    assert_int_equal(jr_nats_connect(&config, &other, &e), JR_EAUTH);
     config.password = "right";
     assert_int_equal(jr_nats_connect(&config, &other, &e), 0);
     assert_int_equal(jr_nats_check_jetstream(other, &e), 0);

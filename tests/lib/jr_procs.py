@@ -298,12 +298,18 @@ class Procs:
 
     # ------------------------------------------------------------ the pieces
 
-    def nats(self, name="nats", jetstream=True):
+    def nats(self, name="nats", jetstream=True, config=None):
+        """config: text of a configuration file, beside what is set here."""
         program = os.environ.get("JR_NATS_SERVER") or find_program("nats-server", "nats-server")
         port = free_port()
         argv = [program, "-a", "127.0.0.1", "-p", port]
         if jetstream:
             argv += ["-js", "-sd", os.path.join(self.folder, name)]
+        if config is not None:
+            path = os.path.join(self.folder, name + ".conf")
+            with open(path, "w") as f:
+                f.write(config)
+            argv += ["-c", path]
         p = self.start(name, [str(a) for a in argv])
         p.port, p.url = port, "nats://127.0.0.1:%d" % port
         wait_for(lambda: port_open(port) or not p.running(), "nats-server at " + p.url)

@@ -165,7 +165,7 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
     if (event == JR_NATS_CLOSED) { /* refused for good: only another configuration helps */
         const char *words = text && text[0] ? text : "the NATS server refuses this client";
         if (!f->had_nats) {
-            fatal(f, JR_ECONN, words);
+            fatal(f, JR_EAUTH, words);
             return;
         }
         /* Routing outlives NATS: what is known serves on until somebody restarts this replica. */
