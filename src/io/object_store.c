@@ -347,6 +347,44 @@ out:
     return rv;
 }
 
+/* 0: collected; JR_EAGAIN: too young; JR_ENOTFOUND: gone meanwhile. */
+static int collect_one(struct jr_object_store *s, const char *nuid, uint64_t grace_ms,
+                       struct jr_errmsg *e)
+{
+    char subject[JR_OBJECT_SUBJECT_MAX];
+    struct jr_stored *last = NULL;
+    int rv = jr_object_chunk_subject(s->bucket, nuid, subject, sizeof subject);
+
+    if (rv == 0)
+        rv = jr_stored_last(s->nats, s->stream, subject, &last, e);
+    if (rv != 0)
+        return rv;
+    int64_t age_ms = (jr_unix_ns() - last->time_ns) / 1000000;
+    jr_stored_destroy(last);
+    if (age_ms < 0 || (uint64_t)age_ms < grace_ms)
+        return JR_EAGAIN;
+    return jr_object_purge_chunks(s, nuid, e);
+}
+
+int jr_object_collect(struct jr_object_store *store, uint64_t grace_ms, uint32_t *ret_n,
+                      struct jr_errmsg *e)
+{
+    struct jr_nuid_list orphans = {0};
+    uint32_t n = 0;
+    int rv = jr_object_orphans(store, &orphans, e);
+
+    for (uint32_t i = 0; i < orphans.n && rv == 0; i++) {
+        rv = collect_one(store, orphans.nuids[i], grace_ms, e);
+        n += rv == 0;
+        if (rv == JR_EAGAIN || rv == JR_ENOTFOUND || rv == JR_ECONFLICT)
+            rv = 0; /* not an orphan of ours to take now */
+    }
+    jr_nuid_list_deinit(&orphans);
+    if (ret_n != NULL)
+        *ret_n = n;
+    return rv;
+}
+
 void jr_nuid_list_deinit(struct jr_nuid_list *list)
 {
     jr_xfree(list->nuids);

@@ -105,5 +105,9 @@ struct jr_nuid_list {
 JR_MUST_CHECK int jr_object_orphans(struct jr_object_store *store, struct jr_nuid_list *ret,
                                     struct jr_errmsg *e);
 void jr_nuid_list_deinit(struct jr_nuid_list *list);
+/* Purges the orphans whose last chunk was stored more than grace_ms ago, by the server's time of that
+ * chunk and our clock. *ret_n (may be NULL): how many; those before an error count. */
+JR_MUST_CHECK int jr_object_collect(struct jr_object_store *store, uint64_t grace_ms,
+                                    uint32_t *ret_n, struct jr_errmsg *e);
 
 #endif
