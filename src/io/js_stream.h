@@ -141,10 +141,10 @@ struct jr_pub {
     const char *subject;
     const void *payload;
     size_t n;
-    const char *msg_id;         /* Nats-Msg-Id; NULL: none */
-    bool rollup;                /* Nats-Rollup: sub */
-    bool expect_last;           /* Nats-Expected-Last-Subject-Sequence */
-    uint64_t last_subject_seq;  /* with expect_last; 0: the subject must be empty */
+    const char *msg_id;        /* Nats-Msg-Id; NULL: none */
+    bool rollup;               /* Nats-Rollup: sub */
+    bool expect_last;          /* Nats-Expected-Last-Subject-Sequence */
+    uint64_t last_subject_seq; /* with expect_last; 0: the subject must be empty */
     struct jr_pub_header {
         const char *name, *value;
     } headers[3]; /* more of them, up to the first without a name */
