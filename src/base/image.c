@@ -5,8 +5,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define BINS_MAX 1024 /* of the first pass: as many streams as a core writes well */
-#define ROW      16   /* places in a row that one link is for */
+#define BINS_MAX 1024            /* of the first pass: as many streams as a core writes well */
+#define PIECE    UINT64_C(43690) /* entries of a megabyte */
+#define ROW      16              /* places in a row that one link is for */
 
 struct jr_image *jr_image_create(void)
 {
@@ -21,6 +22,19 @@ void jr_image_destroy(struct jr_image *image)
     jr_xfree(image->entries);
     jr_xfree(image->links);
     jr_xfree(image);
+}
+
+bool jr_image_destroy_some(struct jr_image *image)
+{
+    if (image->n_entries > PIECE) {
+        /* In place: the C library gives the end of so large a block back to the system. */
+        image->n_entries -= PIECE;
+        image->entries =
+            jr_xrealloc(image->entries, (size_t)image->n_entries * sizeof *image->entries);
+        return false;
+    }
+    jr_image_destroy(image);
+    return true;
 }
 
 /* Where each row comes in the order: the rows that follow each other have numbers in a row. */

@@ -4,8 +4,10 @@
 #ifndef JR_BASE_IMAGE_H
 #define JR_BASE_IMAGE_H
 
+#include "base/err.h"
 #include "base/kv.h"
 #include "base/limits.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 /* What is known of an entry's prefix hash by its place in an arranged image. None is needed: without
@@ -61,6 +63,7 @@ struct jr_image {
     uint64_t n_entries;
     uint32_t *links; /* until arranged: by 16 places, the 16 they follow + 1, or 0 */
     uint64_t n_links;
+    struct jr_image *next; /* of whoever owns it */
 };
 
 /* One verified snapshot; object "" is none. */
@@ -82,6 +85,8 @@ struct jr_snapshots_record {
 /* An image owns its arrays (jr_x memory). NULL is fine. */
 struct jr_image *jr_image_create(void);
 void jr_image_destroy(struct jr_image *image);
+/* The same in pieces of a megabyte, which takes no loop long; true when it is gone. */
+JR_MUST_CHECK bool jr_image_destroy_some(struct jr_image *image);
 /* Puts the entries of an image that came out of an index in order: all holders of a block in a row,
  * child after parent where the index had them so, with the flags that say so. Takes as much memory
  * again meanwhile. Any thread; O(n). */

@@ -10,6 +10,7 @@
 
 #define LINE      64
 #define PAGED_MIN ((size_t)64 << 10)
+#define PAGE      ((size_t)4096)
 
 void jr_mem_init(struct jr_mem *m)
 {
@@ -148,6 +149,36 @@ void jr_mem_pages_free(struct jr_mem *m, void *ptr, size_t size)
         (void)munmap(ptr, size);
     else
         free(ptr);
+}
+
+size_t jr_mem_pages_free_some(struct jr_mem *m, void *ptr, size_t size, size_t piece)
+{
+    size_t left = size > piece ? (size - piece) & ~(PAGE - 1) : 0;
+
+    if (left < PAGED_MIN || !is_paged(size)) {
+        jr_mem_pages_free(m, ptr, size);
+        return 0;
+    }
+    JR_ASSERT(m->bytes >= size);
+    m->bytes -= size - left;
+    (void)munmap((char *)ptr + left, size - left);
+    return left;
+}
+
+void jr_mem_pages_touch(void *ptr, size_t size)
+{
+#if defined(MADV_POPULATE_WRITE)
+    uintptr_t from = ((uintptr_t)ptr + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    uintptr_t to = ((uintptr_t)ptr + size) & ~(uintptr_t)(PAGE - 1);
+
+    /* Older kernels refuse: the pages come one by one then, when they are used. */
+    if (to > from)
+        (void)madvise((void *)from, to - from,
+                      MADV_POPULATE_WRITE); /* NOLINT(performance-no-int-to-ptr) */
+#else
+    (void)ptr;
+    (void)size;
+#endif
 }
 
 static void *or_die(void *p)

@@ -5,7 +5,8 @@
 
 #define BUCKETS_MIN   5
 #define STEPS_FROM    64 /* buckets: below it a table doubles, above it grows by two fifths */
-#define TAKEN_AT_ONCE 2
+#define FREE_SOME     ((size_t)256 << 10) /* bytes */
+#define TAKEN_AT_ONCE 4
 #define SHRINK_AT     6 /* a table filled to less than one part in so many is made smaller */
 
 /* Three quarters of the places: one block in ten is not at home then. */
@@ -24,14 +25,10 @@ static uint64_t larger(uint64_t buckets)
     return buckets % 5 == 0 ? buckets / 5 * 7 : buckets / 7 * 10;
 }
 
-static int table_alloc(struct jr_blockmap_table *t, struct jr_mem *mem, uint64_t buckets)
+/* While the next table's memory is not ready a little more than that goes in. */
+static uint64_t full(const struct jr_blockmap *m)
 {
-    t->v = jr_mem_pages_alloc(mem, buckets * sizeof *t->v);
-    if (!t->v)
-        return JR_ENOMEM;
-    t->n = t->swept = buckets;
-    t->phase = 0;
-    return 0;
+    return m->cur.n * JR_BLOCKMAP_WAYS * 13 / 16;
 }
 
 static void table_free(struct jr_blockmap_table *t, struct jr_mem *mem)
@@ -44,12 +41,33 @@ void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem)
 {
     table_free(&m->cur, mem);
     table_free(&m->old, mem);
+    jr_tablemem_free(&m->memory, mem);
     memset(m, 0, sizeof *m);
+}
+
+static bool table_free_some(struct jr_blockmap_table *t, struct jr_mem *mem)
+{
+    size_t left;
+
+    if (t->n == 0)
+        return true;
+    left = jr_mem_pages_free_some(mem, t->v, t->n * sizeof *t->v, FREE_SOME);
+    t->n = left / sizeof *t->v;
+    return t->n == 0;
+}
+
+bool jr_blockmap_free_some(struct jr_blockmap *m, struct jr_mem *mem)
+{
+    if (!table_free_some(&m->cur, mem) || !table_free_some(&m->old, mem) ||
+        !jr_tablemem_free_some(&m->memory, mem))
+        return false;
+    memset(m, 0, sizeof *m);
+    return true;
 }
 
 uint64_t jr_blockmap_bytes(const struct jr_blockmap *m)
 {
-    return (m->cur.n + m->old.n) * sizeof *m->cur.v;
+    return (m->cur.n + m->old.n) * sizeof *m->cur.v + jr_tablemem_bytes(&m->memory);
 }
 
 static uint64_t hash_at(const struct jr_blockmap_bucket *b, uint32_t way)
@@ -133,8 +151,10 @@ static void take_over(struct jr_blockmap *m, struct jr_mem *mem, uint64_t bucket
             table_erase(&m->old, m->taken, way);
         }
     }
-    if (m->taken == m->old.n)
-        table_free(&m->old, mem);
+    if (m->taken < m->old.n || m->old.n == 0)
+        return;
+    jr_tablemem_bury(&m->memory, mem, m->old.v, m->old.n * sizeof *m->old.v);
+    m->old = (struct jr_blockmap_table){0};
 }
 
 /* ---- images ---------------------------------------------------------------------------------- */
@@ -167,41 +187,48 @@ void jr_blockmap_save(const struct jr_blockmap *m, struct jr_blockmap_bucket *b)
 
 /* ---- size ------------------------------------------------------------------------------------ */
 
+/* A step towards a table of so many buckets. */
 static int resize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
 {
-    struct jr_blockmap_table t;
-    int rv = table_alloc(&t, mem, buckets);
+    bool ready;
+    int rv = jr_tablemem_prepare(&m->memory, mem, buckets * sizeof *m->cur.v, &ready);
 
     if (rv < 0)
         return rv;
+    if ((!ready || m->old.n > 0) && (m->n < full(m) || m->n == 0))
+        return 0;
+    if (m->old.n > 0)
+        take_over(m, mem, m->old.n);
     m->old = m->cur;
-    m->cur = t;
+    m->cur = (struct jr_blockmap_table){
+        .v = jr_tablemem_take(&m->memory), .n = buckets, .swept = buckets};
     m->room = room(buckets);
-    m->taken = 0;
-    if (m->n == 0)
-        table_free(&m->old, mem);
+    m->taken = m->n == 0 ? m->old.n : 0;
+    take_over(m, mem, 0);
     return 0;
 }
 
 int jr_blockmap_presize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t blocks)
 {
     uint64_t buckets = blocks / JR_BLOCKMAP_WAYS * 4 / 3 + 1, size = larger(0);
+    int rv;
 
     if (m->cur.n > 0 || blocks == 0)
         return 0;
     while (size < buckets)
         size = larger(size);
-    return resize(m, mem, size);
+    m->memory.calls = 0; /* a piece at every call */
+    rv = resize(m, mem, size);
+    return rv == 0 && m->cur.n == 0 ? JR_EAGAIN : rv;
 }
 
 int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem)
 {
+    jr_tablemem_step(&m->memory, mem);
     if (m->old.n > 0)
         take_over(m, mem, TAKEN_AT_ONCE);
     if (m->n < m->room)
         return 0;
-    if (m->old.n > 0) /* it shrank, and now the blocks come back */
-        take_over(m, mem, m->old.n);
     return resize(m, mem, larger(m->cur.n));
 }
 
@@ -225,6 +252,7 @@ void jr_blockmap_shrink(struct jr_blockmap *m, struct jr_mem *mem)
 {
     uint64_t buckets = m->cur.n / 4;
 
+    jr_tablemem_step(&m->memory, mem);
     if (m->old.n > 0)
         take_over(m, mem, TAKEN_AT_ONCE);
     else if (buckets >= STEPS_FROM && m->n * SHRINK_AT < m->cur.n * JR_BLOCKMAP_WAYS)

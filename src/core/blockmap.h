@@ -9,8 +9,8 @@
  * bucket that none like it went by, which nearly always is its home, and removal leaves no tombstone
  * and moves nothing.
  *
- * Growth is spread: a larger table stands beside the old one and each further insertion takes two
- * buckets over; both are asked meanwhile.
+ * Growth is spread: the memory of a larger table is touched, then it stands beside the old one and
+ * each further insertion takes some buckets over; both are asked meanwhile.
  *
  * What the map held at one moment can be copied out while it changes: after jr_blockmap_freeze each
  * bucket is shown to a watcher before its first change. A bucket was shown when its `saved` bit is
@@ -21,6 +21,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "core/tablemem.h"
 #include <stdbool.h>
 #include <stdint.h>
 #if defined(__SSE2__)
@@ -60,6 +61,7 @@ struct jr_blockmap {
     uint64_t n;                            /* blocks */
     uint64_t room;                         /* blocks that cur is good for */
     const struct jr_blockmap_watch *watch; /* borrows; NULL: not frozen */
+    struct jr_tablemem memory;             /* of the table before and the next */
 };
 
 /* Where a block is; good until the next insertion. */
@@ -71,7 +73,10 @@ struct jr_blockmap_at {
 
 /* Zero-initialised is empty. Gives the memory back. */
 void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem);
-/* Room for so many blocks in all, where there is none yet. JR_ENOMEM: as before. */
+/* The same in pieces, for a map that nobody uses any more; true when done. */
+bool jr_blockmap_free_some(struct jr_blockmap *m, struct jr_mem *mem);
+/* Room for so many blocks in all, where there is none yet. JR_EAGAIN: a piece of its memory was made
+ * ready, call it again with the same number; JR_ENOMEM: as before. */
 JR_MUST_CHECK int jr_blockmap_presize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t blocks);
 JR_MUST_CHECK int jr_blockmap_grow(struct jr_blockmap *m, struct jr_mem *mem);
 void jr_blockmap_insert_slow(struct jr_blockmap *m, uint64_t block_hash, uint32_t slot);
@@ -226,7 +231,7 @@ static inline bool jr_blockmap_find(const struct jr_blockmap *m, uint64_t block_
 JR_MUST_CHECK static inline int jr_blockmap_reserve(struct jr_blockmap *m, struct jr_mem *mem,
                                                     struct jr_blockmap_at *hint)
 {
-    if (m->n < m->room && m->old.n == 0)
+    if (m->n < m->room && m->old.n == 0 && !jr_tablemem_is_busy(&m->memory))
         return 0;
     hint->bucket = NULL;
     return jr_blockmap_grow(m, mem);
@@ -263,12 +268,17 @@ static inline void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_a
     }
 }
 
-/* The home and the bucket after it: one hash in three is there. An address, not a pointer: there may
- * be no buckets yet. */
+/* The home and the bucket after it: one hash in three is there. And in the old table. An address, not
+ * a pointer: there may be no buckets yet. */
 static inline void jr_blockmap_fetch(const struct jr_blockmap *m, uint64_t block_hash)
 {
     uintptr_t b = (uintptr_t)m->cur.v + jr_blockmap_home(block_hash, m->cur.n) * sizeof *m->cur.v;
 
+    if (m->old.n > 0) {
+        uint64_t home = jr_blockmap_home(block_hash, m->old.n);
+        if (home >= m->taken)
+            __builtin_prefetch(m->old.v + home, 1);
+    }
     __builtin_prefetch((const void *)b, 1);
     __builtin_prefetch((const void *)(b + sizeof *m->cur.v), 1);
 }

@@ -5,7 +5,8 @@
 
 #define BUCKETS_MIN   8
 #define STEPS_FROM    64
-#define TAKEN_AT_ONCE 2
+#define FREE_SOME     ((size_t)256 << 10) /* bytes */
+#define TAKEN_AT_ONCE 4
 
 static uint64_t room(uint64_t buckets)
 {
@@ -31,12 +32,33 @@ void jr_heads_free(struct jr_heads *h, struct jr_mem *mem)
 {
     table_free(&h->cur, mem);
     table_free(&h->old, mem);
+    jr_tablemem_free(&h->memory, mem);
     memset(h, 0, sizeof *h);
+}
+
+static bool table_free_some(struct jr_heads_table *t, struct jr_mem *mem)
+{
+    size_t left;
+
+    if (t->n == 0)
+        return true;
+    left = jr_mem_pages_free_some(mem, t->v, t->n * sizeof *t->v, FREE_SOME);
+    t->n = left / sizeof *t->v;
+    return t->n == 0;
+}
+
+bool jr_heads_free_some(struct jr_heads *h, struct jr_mem *mem)
+{
+    if (!table_free_some(&h->cur, mem) || !table_free_some(&h->old, mem) ||
+        !jr_tablemem_free_some(&h->memory, mem))
+        return false;
+    memset(h, 0, sizeof *h);
+    return true;
 }
 
 uint64_t jr_heads_bytes(const struct jr_heads *h)
 {
-    return (h->cur.n + h->old.n) * sizeof *h->cur.v;
+    return (h->cur.n + h->old.n) * sizeof *h->cur.v + jr_tablemem_bytes(&h->memory);
 }
 
 static uint64_t after(const struct jr_heads_table *t, uint64_t i)
@@ -92,30 +114,35 @@ static void take_over(struct jr_heads *h, struct jr_mem *mem, uint64_t buckets)
             (void)table_erase(&h->old, b->tag[way], b->slot[way]);
         }
     }
-    if (h->taken == h->old.n)
-        table_free(&h->old, mem);
+    if (h->taken < h->old.n || h->old.n == 0)
+        return;
+    jr_tablemem_bury(&h->memory, mem, h->old.v, h->old.n * sizeof *h->old.v);
+    h->old = (struct jr_heads_table){0};
 }
 
+/* A step towards the next table; while it is not ready a little more goes in. */
 static int grow(struct jr_heads *h, struct jr_mem *mem)
 {
     uint64_t buckets = larger(h->cur.n);
-    struct jr_heads_bucket *v;
+    bool ready;
+    int rv = jr_tablemem_prepare(&h->memory, mem, buckets * sizeof *h->cur.v, &ready);
 
+    if (rv < 0)
+        return rv;
+    if ((!ready || h->old.n > 0) && h->n < h->cur.n * JR_HEADS_WAYS * 13 / 16)
+        return 0;
     if (h->old.n > 0)
         take_over(h, mem, h->old.n);
-    v = jr_mem_pages_alloc(mem, buckets * sizeof *v);
-    if (!v)
-        return JR_ENOMEM;
     h->old = h->cur;
-    h->cur = (struct jr_heads_table){v, buckets};
-    h->taken = 0;
-    if (h->n == 0)
-        table_free(&h->old, mem);
+    h->cur = (struct jr_heads_table){jr_tablemem_take(&h->memory), buckets};
+    h->taken = h->n == 0 ? h->old.n : 0;
+    take_over(h, mem, 0);
     return 0;
 }
 
 int jr_heads_reserve(struct jr_heads *h, struct jr_mem *mem)
 {
+    jr_tablemem_step(&h->memory, mem);
     if (h->old.n > 0)
         take_over(h, mem, TAKEN_AT_ONCE);
     return h->n < room(h->cur.n) ? 0 : grow(h, mem);

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "core/tablemem.h"
 #include <stdbool.h>
 #include <stdint.h>
 #if defined(__SSE2__)
@@ -33,10 +34,13 @@ struct jr_heads {
     struct jr_heads_table cur, old;
     uint64_t taken;
     uint64_t n;
+    struct jr_tablemem memory;
 };
 
 /* Zero-initialised is empty. Gives the memory back. */
 void jr_heads_free(struct jr_heads *h, struct jr_mem *mem);
+/* The same in pieces, for a table that nobody uses any more; true when done. */
+bool jr_heads_free_some(struct jr_heads *h, struct jr_mem *mem);
 /* Room for one further head, and a step of growth. JR_ENOMEM: as before; there may be some room. */
 JR_MUST_CHECK int jr_heads_reserve(struct jr_heads *h, struct jr_mem *mem);
 /* Add a pair that is not there; room was reserved. */

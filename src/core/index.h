@@ -73,7 +73,8 @@ JR_MUST_CHECK int jr_index_restore(struct jr_index *idx, uint32_t member, uint64
 #define JR_INDEX_NOWHERE UINT32_MAX
 JR_MUST_CHECK int jr_index_restore_run(struct jr_index *idx, const struct jr_image_entry *entries,
                                        uint32_t n, const uint32_t *member_of_rank, uint32_t *at);
-/* Room for so many blocks of a member that has none yet. JR_ENOMEM: as before. */
+/* Room for so many blocks of a member that has none yet. JR_EAGAIN: a piece of its memory was made
+ * ready, call it again with the same number; JR_ENOMEM: as before. */
 JR_MUST_CHECK int jr_index_presize(struct jr_index *idx, uint32_t member, uint64_t blocks);
 /* Where a block is; false when the member does not hold it. ret_prefix may be NULL. */
 bool jr_index_lookup(const struct jr_index *idx, uint32_t member, uint64_t block_hash,
@@ -133,8 +134,8 @@ JR_MUST_CHECK int jr_index_image_open(struct jr_index *idx, struct jr_image *ima
  * JR_ECLOSED: none is open, a reset took the content away. */
 JR_MUST_CHECK int jr_index_image_step(struct jr_index *idx, uint64_t budget,
                                       struct jr_image *image);
-/* Gives it up before it is whole; the image is not touched any more. */
-void jr_index_image_close(struct jr_index *idx);
+/* Gives it up before it is whole; the image has what was copied, and is not touched any more. */
+void jr_index_image_close(struct jr_index *idx, struct jr_image *image);
 
 /* Walk over all entries in slices. Zero-initialised is the start. Entries carry the member in
  * `rank`; order is that of the tables. The index must not change between the slices of one walk. */

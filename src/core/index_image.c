@@ -135,8 +135,9 @@ int jr_index_image_step(struct jr_index *idx, uint64_t budget, struct jr_image *
     return 0;
 }
 
-void jr_index_image_close(struct jr_index *idx)
+void jr_index_image_close(struct jr_index *idx, struct jr_image *image)
 {
+    image->n_entries = idx->image.n;
     if (idx->image.state == JR_INDEX_IMAGE_OPEN)
         idx->image.state = JR_INDEX_IMAGE_SHEDDING;
     idx->image.out = NULL;
@@ -154,5 +155,5 @@ void jr_index_image_lose(struct jr_index *idx)
 {
     for (uint32_t i = 0; i < idx->columns_cap; i++)
         idx->columns[i].blocks.watch = NULL;
-    idx->image = (struct jr_index_image){0};
+    idx->image = (struct jr_index_image){.n = idx->image.n};
 }

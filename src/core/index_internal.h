@@ -28,6 +28,7 @@ struct jr_column {
     struct jr_blockmap blocks;
     struct jr_map copies; /* slot -> further block hashes that name it; rarely any */
     uint64_t drained;     /* dying: position in blocks */
+    bool is_empty;        /* dying: all are drained, the memory goes */
     uint32_t next_dying;
     uint32_t number; /* of the member in the image that is open */
 };

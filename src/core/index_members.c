@@ -7,7 +7,7 @@
 #define MEMBERS_MIN   64
 #define CLEAR_AT_ONCE 2048  /* entries: below it a clear is not worth a column of its own */
 #define BURY_FROM     16384 /* blocks: what fewer need is given back at once */
-#define FREE_COST     512   /* of one table or segment, in entries */
+#define FREE_COST     512   /* of a piece of a table or a segment, in entries */
 
 int jr_index_create(struct jr_mem *mem, uint64_t entries_max, struct jr_index **ret)
 {
@@ -99,6 +99,7 @@ static void column_free_memory(struct jr_index *idx, struct jr_column *c)
     jr_map_init(&c->copies, idx->mem);
     jr_blockmap_free(&c->blocks, idx->mem);
     c->drained = 0;
+    c->is_empty = false;
     c->digest = 0;
 }
 
@@ -156,9 +157,12 @@ static void work_on_dying(struct jr_index *idx, uint64_t *budget)
     uint32_t id = idx->dying;
     struct jr_column *c = &idx->columns[id];
 
-    if (!jr_index_image_sweep(idx, c, budget) || !column_drain(idx, id, budget))
+    if (!c->is_empty && (!jr_index_image_sweep(idx, c, budget) || !column_drain(idx, id, budget)))
         return;
+    c->is_empty = true;
     *budget -= *budget < FREE_COST ? *budget : FREE_COST;
+    if (!jr_blockmap_free_some(&c->blocks, idx->mem))
+        return;
     idx->dying = c->next_dying;
     column_free_memory(idx, c);
     column_give(idx, id);
@@ -176,7 +180,7 @@ static void work_on_tomb(struct jr_index *idx, uint64_t *budget)
 
     *budget -= *budget < FREE_COST ? *budget : FREE_COST;
     if (t->freed < t->maps_n) {
-        jr_blockmap_free(&t->maps[t->freed++], idx->mem);
+        t->freed += jr_blockmap_free_some(&t->maps[t->freed], idx->mem);
         return;
     }
     if (!jr_places_deinit_some(&t->places))

@@ -24,8 +24,9 @@ bool jr_places_deinit_some(struct jr_places *p)
         jr_mem_pages_free(p->mem, last, sizeof *last);
         return false;
     }
+    if (!jr_heads_free_some(&p->heads, p->mem))
+        return false;
     jr_mem_free(p->mem, p->segments, p->segments_cap * sizeof *p->segments);
-    jr_heads_free(&p->heads, p->mem);
     jr_places_init(p, p->mem);
     return true;
 }

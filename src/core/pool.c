@@ -56,6 +56,7 @@ void jr_pool_destroy(struct jr_pool *p)
         jr_bookings_deinit(&p->own, p->now_ms);
         jr_replicas_deinit(&p->replicas, p->now_ms);
     }
+    jr_pool_retired_free(p);
     jr_state_destroy(p->fresh);
     jr_state_destroy(p->state);
     jr_active_destroy(p->active);
@@ -109,6 +110,8 @@ static void slice(struct jr_pool *p, uint32_t max)
         jr_pool_copy_slice(p, max);
     else if (jr_state_has_work(p->state))
         jr_state_work(p->state, max);
+    else if (jr_pool_has_retired(p))
+        jr_pool_retired_slice(p, max);
     else if (p->approx)
         (void)jr_approx_work(p->approx, p->now_ms, max);
 }
@@ -288,7 +291,7 @@ bool jr_pool_copying(const struct jr_pool *p)
 bool jr_pool_has_slices(const struct jr_pool *p)
 {
     return p->importing || p->snap == JR_SNAP_COPY || jr_state_has_work(p->state) ||
-           (p->approx && jr_approx_is_due(p->approx, p->now_ms));
+           jr_pool_has_retired(p) || (p->approx && jr_approx_is_due(p->approx, p->now_ms));
 }
 
 void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)

@@ -104,7 +104,7 @@ static void fail(struct jr_pool *p, const char *why)
 void jr_pool_snapshot_abort(struct jr_pool *p)
 {
     if (p->snap == JR_SNAP_COPY)
-        jr_state_export_abort(p->state, &p->export_);
+        jr_pool_retire_image(p, jr_state_export_abort(p->state, &p->export_));
     if (p->snap != JR_SNAP_IDLE)
         fail(p, "interrupted");
 }
@@ -143,7 +143,7 @@ void jr_pool_copy_slice(struct jr_pool *p, uint32_t max)
     complete_header(p, image);
     struct jr_action *a = jr_pool_act(p, JR_ACT_WRITE_SNAPSHOT);
     if (!a) {
-        jr_image_destroy(image);
+        jr_pool_retire_image(p, image);
         fail(p, "out of memory");
         return;
     }

@@ -120,7 +120,9 @@ struct jr_pool {
     bool index_is_old;      /* its position has left the stream; being replaced */
     struct jr_image *image; /* candidate being verified and installed */
     struct jr_snapshot_ref image_ref;
-    struct jr_state *fresh; /* being filled from the image */
+    struct jr_state *fresh;          /* being filled from the image */
+    struct jr_state *retired_states; /* given back in slices */
+    struct jr_image *retired_images;
     struct jr_state_import import;
     bool importing;
     uint32_t snapshots_skipped;
@@ -325,6 +327,13 @@ uint64_t jr_pool_sync_deadline_ms(const struct jr_pool *p); /* 0: nothing to sen
 /* pool_duties.c */
 void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots_record *record);
 void jr_pool_copy_slice(struct jr_pool *p, uint32_t max);
+
+/* Take what is no longer wanted; NULL is fine. */
+void jr_pool_retire_state(struct jr_pool *p, struct jr_state *s);
+void jr_pool_retire_image(struct jr_pool *p, struct jr_image *image);
+bool jr_pool_has_retired(const struct jr_pool *p);
+void jr_pool_retired_slice(struct jr_pool *p, uint32_t max);
+void jr_pool_retired_free(struct jr_pool *p);
 void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref *ref);
 void jr_pool_on_recorded(struct jr_pool *p, int err);
 void jr_pool_on_purged(struct jr_pool *p, int err);

@@ -36,9 +36,9 @@ static void drop_candidate(struct jr_pool *p)
     if (p->importing)
         jr_state_import_end(p->fresh, &p->import);
     p->importing = false;
-    jr_state_destroy(p->fresh);
+    jr_pool_retire_state(p, p->fresh);
     p->fresh = NULL;
-    jr_image_destroy(p->image);
+    jr_pool_retire_image(p, p->image);
     p->image = NULL;
 }
 
@@ -46,7 +46,7 @@ static void drop_candidate(struct jr_pool *p)
 static void replace_state(struct jr_pool *p, struct jr_state *fresh)
 {
     jr_pool_snapshot_abort(p);
-    jr_state_destroy(p->state);
+    jr_pool_retire_state(p, p->state);
     p->state = fresh;
     p->workers.changes++; /* whose index entries count is another matter now */
     p->empty_since_ms = 0;
@@ -133,7 +133,7 @@ void jr_pool_on_lease_held(struct jr_pool *p)
 int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e)
 {
     if (jr_pool_recovery(p) != JR_REC_LOAD_SNAPSHOT || !p->waiting_load) {
-        jr_image_destroy(e->u.loaded.image);
+        jr_pool_retire_image(p, e->u.loaded.image);
         return 0;
     }
     p->waiting_load = false;
@@ -366,7 +366,7 @@ static void install(struct jr_pool *p)
                   (unsigned long long)p->state->seq,
                   (unsigned long long)jr_index_entries(p->state->index), p->state->n_ranks);
     struct jr_stream_facts f = {.created_ns = p->stream_created_ns, .last_seq = p->stream_last};
-    jr_image_destroy(p->image);
+    jr_pool_retire_image(p, p->image);
     p->image = NULL;
     start_reading(p, &f, "snapshot restored");
 }

@@ -52,6 +52,11 @@ static void drop_all_ranks(struct jr_state *s)
             drop_rank(s, m);
 }
 
+void jr_state_empty(struct jr_state *s)
+{
+    drop_all_ranks(s);
+}
+
 void jr_state_destroy(struct jr_state *s)
 {
     if (!s)

@@ -64,11 +64,14 @@ struct jr_state {
     /* The digests at each of the last sequences, by sequence modulo their number: whatever a peer
      * was at when it wrote its lease, it can be compared with. */
     struct jr_digest_point points[JR_DIGEST_POINTS];
+    struct jr_state *next_retired; /* of whoever owns it */
 };
 
 JR_MUST_CHECK int jr_state_create(struct jr_mem *mem, struct jr_members *members,
                                   struct jr_state **ret);
 void jr_state_destroy(struct jr_state *s);
+/* Drops all it holds, members' references, too; what memory is left is the work of jr_state_work. */
+void jr_state_empty(struct jr_state *s);
 
 /* Applies one message; msg->seq must be s->seq + 1 (the caller checked). 0 with *ret_effect a set
  * of enum jr_state_effect; JR_EVERSION: newer rules than we know, nothing applied; JR_EHISTORY: from
@@ -116,13 +119,15 @@ JR_MUST_CHECK int jr_state_export_begin(struct jr_state *s, struct jr_state_expo
 JR_MUST_CHECK int jr_state_export_step(struct jr_state *s, struct jr_state_export *x, uint32_t max);
 /* Not arranged yet: jr_image_arrange. */
 struct jr_image *jr_state_export_take(struct jr_state_export *x); /* returns owned */
-void jr_state_export_abort(struct jr_state *s, struct jr_state_export *x);
+/* Gives it up; returns owned what is there of it, or NULL. */
+struct jr_image *jr_state_export_abort(struct jr_state *s, struct jr_state_export *x);
 
 /* --- image in: into a fresh state; sliced the same way. The image is borrowed until the end. ---
  */
 struct jr_state_import {
     const struct jr_image *image;
     uint32_t *member_of_rank;
+    uint32_t next_rank; /* tables of those below are there */
     uint64_t next;
     uint32_t at; /* where the index put the entry before */
 };

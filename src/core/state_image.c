@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PIECE_COST 512 /* of making a piece of a table ready, in entries */
+
 /* Fills the rank table, sorted by (worker, rank), so that equal states give equal images. */
 static int compare_ranks(const void *a, const void *b)
 {
@@ -102,13 +104,11 @@ struct jr_image *jr_state_export_take(struct jr_state_export *x)
     return image;
 }
 
-void jr_state_export_abort(struct jr_state *s, struct jr_state_export *x)
+struct jr_image *jr_state_export_abort(struct jr_state *s, struct jr_state_export *x)
 {
-    if (!x->image)
-        return;
-    jr_index_image_close(s->index);
-    jr_image_destroy(x->image);
-    x->image = NULL;
+    if (x->image)
+        jr_index_image_close(s->index, x->image);
+    return jr_state_export_take(x);
 }
 
 /* ---------------------------------------------------------------- image in */
@@ -126,7 +126,7 @@ static int import_rank(struct jr_state *s, const struct jr_image_rank *row, uint
     r->has_id = row->has_id;
     r->incarnation = row->incarnation;
     r->newest_id = row->newest_id;
-    return jr_index_presize(s->index, *ret, row->n_entries);
+    return 0;
 }
 
 static void import_header(struct jr_state *s, const struct jr_image *image)
@@ -172,20 +172,37 @@ int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
     return 0;
 }
 
+/* The tables, a piece of memory at a time. */
+static int presize(struct jr_state *s, struct jr_state_import *x, uint32_t *max)
+{
+    while (x->next_rank<x->image->n_ranks && * max> 0) {
+        int err = jr_index_presize(s->index, x->member_of_rank[x->next_rank],
+                                   x->image->ranks[x->next_rank].n_entries);
+        if (err < 0 && err != JR_EAGAIN)
+            return err;
+        x->next_rank += err == 0;
+        *max -= *max < PIECE_COST ? *max : PIECE_COST;
+    }
+    return 0;
+}
+
 int jr_state_import_step(struct jr_state *s, struct jr_state_import *x, uint32_t max)
 {
     const struct jr_image *image = x->image;
     const struct jr_image_entry *e = image->entries + x->next;
     uint64_t left = image->n_entries - x->next;
+    int err = presize(s, x, &max);
+    if (err < 0)
+        return err;
     uint32_t n = left < max ? (uint32_t)left : max;
     for (uint32_t i = 0; i < n; i++)
         if (e[i].rank >= image->n_ranks)
             return JR_ECORRUPT;
-    int err = jr_index_restore_run(s->index, e, n, x->member_of_rank, &x->at);
+    err = jr_index_restore_run(s->index, e, n, x->member_of_rank, &x->at);
     if (err < 0)
         return err;
     x->next += n;
-    if (x->next < image->n_entries)
+    if (x->next_rank < image->n_ranks || x->next < image->n_entries)
         return JR_EAGAIN;
     jr_state_recount(s);
     if (jr_state_digest_blocks(s) != image->digest_blocks ||

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The prefix index on the op streams of index/README.md.
+/* The prefix index on one op stream of index/README.md: one measurement in one process.
  *
- *   bench_index [--json] [--runs N] [--private-hashes] OPS...
+ *   bench_index [--private-hashes] [--floor] OPS apply|lookup|mixed|waits
  *
- * For each stream: every answer is checked against the checksums in its header, by our index and by
- * the floor; then apply, mixed and lookup are timed, median of N runs (3), CPU time. The floor is
- * what a page of code gets: one hash map of block hashes a worker, asked block by block.
- * --private-hashes gives every worker its own block hashes, as engines do. */
+ * Prints a line of JSON: CPU time, million block operations a second, whether the answers are those
+ * of the stream's header, bytes an entry; for `waits` (mixed) percentiles of a lookup in µs. The
+ * floor is what a page of code gets: one hash map of block hashes a worker, asked block by block.
+ * --private-hashes gives every worker its own block hashes, as engines do. index/run.py runs this in
+ * turn with the peer. */
 #include "base/map.h"
 #include "base/mem.h"
 #include "bench.h"
@@ -273,55 +274,7 @@ static uint64_t run(struct subject *x, const struct stream *s, enum phase phase,
     return sum;
 }
 
-/* ---- measurement ----------------------------------------------------------------------------- */
-
-struct result {
-    double apply, lookup, mixed; /* M block ops a second */
-    double bytes;                /* an entry */
-    uint64_t checked, wrong;     /* lookups; a sum that is wrong makes all of its lookups wrong */
-};
-
-static double timed(struct subject *x, const struct stream *s, enum phase phase, uint64_t expect,
-                    struct result *r)
-{
-    uint64_t blocks = (phase != PHASE_LOOKUP ? s->event_blocks : 0) +
-                      (phase != PHASE_APPLY ? s->lookup_blocks : 0);
-    uint64_t begin = jr_bench_cpu_ns(), sum = run(x, s, phase, NULL),
-             ns = jr_bench_cpu_ns() - begin;
-
-    if (phase != PHASE_APPLY) {
-        r->checked += s->lookups;
-        r->wrong += sum != expect ? s->lookups : 0;
-    }
-    return (double)blocks * 1000 / (double)(ns > 0 ? ns : 1);
-}
-
-static struct result measure(const struct stream *s, bool is_floor, bool private_hashes,
-                             size_t runs)
-{
-    double apply[RUNS_MAX], lookup[RUNS_MAX], mixed[RUNS_MAX];
-    struct result r = {0};
-
-    for (size_t i = 0; i < runs; i++) {
-        struct subject x;
-        subject_init(&x, s, is_floor);
-        x.private_hashes = private_hashes;
-        apply[i] = timed(&x, s, PHASE_APPLY, 0, &r);
-        lookup[i] = timed(&x, s, PHASE_LOOKUP, s->sum_after, &r);
-        if (!is_floor && jr_index_entries(x.index) != s->resident)
-            die("wrong number of entries", s->name);
-        r.bytes = (double)x.mem.bytes / (double)(s->resident > 0 ? s->resident : 1);
-        subject_deinit(&x);
-        subject_init(&x, s, is_floor);
-        x.private_hashes = private_hashes;
-        mixed[i] = timed(&x, s, PHASE_MIXED, s->sum_mixed, &r);
-        subject_deinit(&x);
-    }
-    r.apply = jr_bench_median(apply, runs);
-    r.lookup = jr_bench_median(lookup, runs);
-    r.mixed = jr_bench_median(mixed, runs);
-    return r;
-}
+/* ---- one measurement ------------------------------------------------------------------------- */
 
 static int compare_u64(const void *a, const void *b)
 {
@@ -329,82 +282,91 @@ static int compare_u64(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Wall time of the slowest lookup of a hundred inside mixed, in microseconds; a run of its own. */
-static double lookup_p99(const struct stream *s, bool private_hashes)
-{
-    uint64_t *waits = jr_xalloc((s->lookups + 1) * sizeof *waits);
-    struct subject x;
-    double us;
+struct mode {
+    const char *name;
+    enum phase phase;
+    bool waits; /* each lookup is timed, which costs time itself */
+};
 
-    subject_init(&x, s, false);
-    x.private_hashes = private_hashes;
-    if (run(&x, s, PHASE_MIXED, waits) != s->sum_mixed)
-        die("the index answers wrongly", s->name);
-    subject_deinit(&x);
-    qsort(waits, s->lookups, sizeof *waits, compare_u64);
-    us = (double)waits[s->lookups * 99 / 100] / 1000;
+static const struct mode modes[] = {
+    {"apply", PHASE_APPLY, false},
+    {"lookup", PHASE_LOOKUP, false},
+    {"mixed", PHASE_MIXED, false},
+    {"waits", PHASE_MIXED, true},
+};
+
+static const struct mode *mode_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (strcmp(modes[i].name, name) == 0)
+            return &modes[i];
+    }
+    die("no such mode", name);
+    return NULL;
+}
+
+static double wait_us(const uint64_t *sorted, uint64_t n, unsigned percent)
+{
+    return n > 0 ? (double)sorted[n * percent / 100] / 1000 : 0;
+}
+
+/* Prints one line. Returns whether the answers are right. */
+static bool measure(struct subject *x, const struct stream *s, const struct mode *m)
+{
+    uint64_t blocks = (m->phase != PHASE_LOOKUP ? s->event_blocks : 0) +
+                      (m->phase != PHASE_APPLY ? s->lookup_blocks : 0);
+    uint64_t *waits = m->waits ? jr_xalloc((s->lookups + 1) * sizeof *waits) : NULL;
+    uint64_t begin, ns, sum;
+    bool ok = true;
+
+    if (m->phase == PHASE_LOOKUP)
+        (void)run(x, s, PHASE_APPLY, NULL);
+    begin = jr_bench_cpu_ns();
+    sum = run(x, s, m->phase, waits);
+    ns = jr_bench_cpu_ns() - begin;
+    if (m->phase == PHASE_LOOKUP)
+        ok = sum == s->sum_after;
+    else if (m->phase == PHASE_MIXED)
+        ok = sum == s->sum_mixed;
+    if (!x->is_floor)
+        ok = ok && jr_index_entries(x->index) == s->resident;
+    if (waits)
+        qsort(waits, s->lookups, sizeof *waits, compare_u64);
+    printf("{\"mode\":\"%s\",\"cpu_s\":%.6f,\"mops\":%.4f,\"ok\":%s,\"bytes\":%.3f,\"p50\":%.3f,"
+           "\"p99\":%.3f}\n",
+           m->name, (double)ns / 1e9, (double)blocks * 1000 / (double)(ns > 0 ? ns : 1),
+           ok ? "true" : "false",
+           (double)x->mem.bytes / (double)(s->resident > 0 ? s->resident : 1),
+           waits ? wait_us(waits, s->lookups, 50) : 0, waits ? wait_us(waits, s->lookups, 99) : 0);
     jr_xfree(waits);
-    return us;
-}
-
-static void report(struct jr_bench *b, const char *stream, const char *what, const char *unit,
-                   double ours, double floor, double goal)
-{
-    char name[160];
-
-    (void)snprintf(name, sizeof name, "%.100s %s", stream, what);
-    jr_bench_add(b, &(struct jr_bench_row){.name = name,
-                                           .unit = unit,
-                                           .measured = ours,
-                                           .floor = floor,
-                                           .goal = goal,
-                                           .less_is_better = unit[0] != 'M'});
-}
-
-static void bench_stream(struct jr_bench *b, const char *path, bool private_hashes, size_t runs)
-{
-    struct result ours, floor;
-    struct stream s = {0};
-    char name[160];
-
-    stream_read(&s, path);
-    if (private_hashes)
-        stream_make_private(&s);
-    ours = measure(&s, false, private_hashes, runs);
-    floor = measure(&s, true, private_hashes, 1);
-    /* The floor knows no prefixes, parents or digest and fits a cache: a mark for events, no goal. */
-    report(b, s.name, "apply", "Mblock-ops/s", ours.apply, floor.apply, 0);
-    report(b, s.name, "mixed", "Mblock-ops/s", ours.mixed, floor.mixed, 0);
-    report(b, s.name, "lookup", "Mblock-ops/s", ours.lookup, floor.lookup, 1);
-    (void)snprintf(name, sizeof name, "%.100s answers", s.name);
-    jr_bench_answers(b, name, ours.checked + floor.checked, ours.wrong + floor.wrong);
-    report(b, s.name, "lookup p99", "us", lookup_p99(&s, private_hashes), 0, 0);
-    report(b, s.name, "memory", "bytes/entry", ours.bytes, floor.bytes, 0);
-    jr_xfree(s.lookups_at);
-    jr_xfree(s.bytes);
+    return ok;
 }
 
 int main(int argc, char **argv)
 {
-    bool json = false, private_hashes = false;
-    size_t runs = 3;
-    struct jr_bench b;
+    bool private_hashes = false, is_floor = false, ok;
+    struct stream s = {0};
+    struct subject x;
     int at = 1;
 
     for (; at < argc && strncmp(argv[at], "--", 2) == 0; at++) {
-        if (strcmp(argv[at], "--json") == 0)
-            json = true;
-        else if (strcmp(argv[at], "--private-hashes") == 0)
+        if (strcmp(argv[at], "--private-hashes") == 0)
             private_hashes = true;
-        else if (strcmp(argv[at], "--runs") == 0 && at + 1 < argc)
-            runs = (size_t)strtoul(argv[++at], NULL, 10);
+        else if (strcmp(argv[at], "--floor") == 0)
+            is_floor = true;
         else
             die("unknown option", argv[at]);
     }
-    if (at == argc || runs < 1 || runs > RUNS_MAX)
-        die("[--json] [--runs N] [--private-hashes] OPS...", "usage");
-    jr_bench_init(&b, json);
-    for (; at < argc; at++)
-        bench_stream(&b, argv[at], private_hashes, runs);
-    return jr_bench_end(&b);
+    if (at + 2 != argc)
+        die("[--private-hashes] [--floor] OPS apply|lookup|mixed|waits", "usage");
+    stream_read(&s, argv[at]);
+    if (private_hashes)
+        stream_make_private(&s);
+    subject_init(&x, &s, is_floor);
+    x.private_hashes = private_hashes;
+    ok = measure(&x, &s, mode_named(argv[at + 1]));
+    subject_deinit(&x);
+    jr_xfree(s.lookups_at);
+    jr_xfree(s.bytes);
+    return ok ? 0 : 1;
 }

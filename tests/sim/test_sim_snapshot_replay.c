@@ -4,7 +4,7 @@
 #include "base/buf.h"
 #include "base/rng.h"
 #include "core/hash.h"
-#include "core/pool.h"
+#include "core/pool_internal.h"
 #include "jr_test.h"
 #include "wire/snapshot_codec.h"
 
@@ -125,7 +125,7 @@ static void start(struct replica *r, const char *id, struct jr_image *image, uin
     ev = (struct jr_event){.type = JR_EV_STREAM_INFO};
     ev.u.stream.facts = f;
     step(r, &ev);
-    while (jr_pool_has_slices(r->pool)) {
+    while (r->pool->importing || jr_pool_copying(r->pool)) {
         ev = (struct jr_event){.type = JR_EV_SLICE, .u.slice.max = 1000};
         step(r, &ev);
     }
@@ -151,7 +151,7 @@ static struct jr_image *snapshot_of(struct replica *r)
     ev = (struct jr_event){.type = JR_EV_TICK};
     step(r, &ev);
     assert_true(jr_pool_copying(r->pool));
-    while (jr_pool_has_slices(r->pool)) {
+    while (r->pool->importing || jr_pool_copying(r->pool)) {
         ev = (struct jr_event){.type = JR_EV_SLICE, .u.slice.max = 1000};
         step(r, &ev);
     }

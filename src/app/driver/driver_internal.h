@@ -19,8 +19,8 @@
 #include "io/object_store.h"
 #include "wire/event_codec.h"
 
-#define JR_DRIVER_ROUND_MS   500   /* the lease bucket is listed this often */
-#define JR_DRIVER_SLICE      16384 /* entries of an image copied or restored in one go */
+#define JR_DRIVER_ROUND_MS   500  /* the lease bucket is listed this often */
+#define JR_DRIVER_SLICE      4096 /* entries of an image copied or restored in one go */
 #define JR_DRIVER_LANE_DEPTH 1024
 #define JR_DRIVER_RETRY_MS   1000
 

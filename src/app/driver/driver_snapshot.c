@@ -346,6 +346,8 @@ static void run_write(struct jr_job *job)
     }
     if (err == 0 && had)
         purge_chunks(w, before.nuid);
+    jr_image_destroy(w->image); /* not on the loop: it is large */
+    w->image = NULL;
     job->err = err;
 }
 

@@ -151,9 +151,10 @@ static inline void rig_log_noop(struct rig *r, uint64_t from, uint64_t to)
     }
 }
 
+/* Until an image is whole or installed. */
 static inline void rig_slices(struct rig *r)
 {
-    while (jr_pool_has_slices(r->pool)) {
+    while (r->pool->importing || jr_pool_copying(r->pool)) {
         struct jr_event ev = {.type = JR_EV_SLICE, .u.slice.max = 3};
         rig_step(r, &ev);
     }

@@ -153,6 +153,11 @@ static void test_snapshot_installed_in_slices(void **state)
     rig_slices(&r);
     assert_int_equal(rig_find(&r, JR_ACT_START_READER)->u.start.applied, 4);
     assert_int_equal(jr_index_entries(r.pool->state->index), 2);
+    while (jr_pool_has_slices(r.pool)) { /* the image and the state before go */
+        struct jr_event ev = {.type = JR_EV_SLICE, .u.slice.max = 3};
+        rig_step(&r, &ev);
+    }
+    assert_false(jr_pool_has_retired(r.pool));
     rig_deinit(&r);
 }
 

@@ -28,7 +28,7 @@ static const char *copy(struct rig *r, uint64_t *ret_seq)
 {
     static char object[32];
     object[0] = '\0';
-    while (jr_pool_has_slices(r->pool)) {
+    while (jr_pool_copying(r->pool)) {
         struct jr_event ev = {.type = JR_EV_SLICE, .u.slice.max = 5};
         rig_step(r, &ev);
     }

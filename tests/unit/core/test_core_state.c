@@ -376,8 +376,8 @@ static void test_images_are_not_trusted(void **state)
     rig_init(&r);
     begin(&r, &g);
     assert_int_equal(jr_state_export_begin(r.s, &x), 0);
-    jr_state_export_abort(r.s, &x);
-    jr_state_export_abort(r.s, &x); /* again: nothing */
+    jr_image_destroy(jr_state_export_abort(r.s, &x));
+    jr_image_destroy(jr_state_export_abort(r.s, &x)); /* again: nothing */
     while (jr_state_has_work(r.s))
         jr_state_work(r.s, 1);
     assert_int_equal(jr_state_export_begin(r.s, &x), 0);

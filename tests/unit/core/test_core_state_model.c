@@ -243,7 +243,7 @@ static void copy_some(struct copying *c, struct rig *live, struct jr_rng *rng)
         return;
     if (err == JR_ECLOSED) { /* by a Reset */
         assert_int_not_equal(live->s->epoch.n, c->x.image->epoch.n);
-        jr_state_export_abort(live->s, &c->x);
+        jr_image_destroy(jr_state_export_abort(live->s, &c->x));
         c->lost++;
         return;
     }
@@ -276,7 +276,7 @@ static void test_image_of_a_state_that_goes_on(void **state)
         copy_some(&c, &live, &rng);
     }
     compare(&live, &nv);
-    jr_state_export_abort(live.s, &c.x);
+    jr_image_destroy(jr_state_export_abort(live.s, &c.x));
     assert_true(c.whole > 100 && c.lost > 0);
     rig_deinit(&live);
 }

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/tablemem.h"
+
+#define EVERY     16                  /* calls: then so many pages at once, which is cheaper */
+#define PIECE     ((size_t)64 << 10)  /* those pages */
+#define AT_ONCE   ((size_t)128 << 10) /* a table as small as this is no work */
+#define FREE_SOME ((size_t)256 << 10)
+
+void jr_tablemem_free(struct jr_tablemem *t, struct jr_mem *mem)
+{
+    jr_mem_pages_free(mem, t->next, t->next_bytes);
+    jr_mem_pages_free(mem, t->dead, t->dead_bytes);
+    *t = (struct jr_tablemem){0};
+}
+
+static void shorten(char **v, size_t *bytes, struct jr_mem *mem, size_t piece)
+{
+    *bytes = jr_mem_pages_free_some(mem, *v, *bytes, piece);
+    if (*bytes == 0)
+        *v = NULL;
+}
+
+bool jr_tablemem_free_some(struct jr_tablemem *t, struct jr_mem *mem)
+{
+    if (t->next)
+        shorten(&t->next, &t->next_bytes, mem, FREE_SOME);
+    else if (t->dead)
+        shorten(&t->dead, &t->dead_bytes, mem, FREE_SOME);
+    t->touched = 0;
+    return !t->next && !t->dead;
+}
+
+size_t jr_tablemem_bytes(const struct jr_tablemem *t)
+{
+    return t->next_bytes + t->dead_bytes;
+}
+
+int jr_tablemem_prepare(struct jr_tablemem *t, struct jr_mem *mem, size_t bytes, bool *ret_ready)
+{
+    size_t was = t->next_bytes;
+
+    if (t->next && t->next_bytes != bytes) /* it was to grow, and shrinks */
+        jr_tablemem_bury(t, mem, jr_tablemem_take(t), was);
+    if (!t->next) {
+        t->next = jr_mem_pages_alloc(mem, bytes);
+        if (!t->next)
+            return JR_ENOMEM;
+        t->next_bytes = bytes;
+        t->touched = bytes <= AT_ONCE ? bytes : 0;
+        t->calls = 0;
+    }
+    if (t->touched < bytes && t->calls++ % EVERY == 0) {
+        size_t n = bytes - t->touched < PIECE ? bytes - t->touched : PIECE;
+        jr_mem_pages_touch(t->next + t->touched, n);
+        t->touched += n;
+    }
+    *ret_ready = t->touched >= bytes;
+    return 0;
+}
+
+void *jr_tablemem_take(struct jr_tablemem *t)
+{
+    void *v = t->next;
+
+    t->next = NULL;
+    t->next_bytes = t->touched = 0;
+    return v;
+}
+
+void jr_tablemem_bury(struct jr_tablemem *t, struct jr_mem *mem, void *v, size_t bytes)
+{
+    jr_mem_pages_free(mem, t->dead, t->dead_bytes);
+    t->dead = NULL;
+    t->dead_bytes = 0;
+    if (bytes <= AT_ONCE) {
+        jr_mem_pages_free(mem, v, bytes);
+        return;
+    }
+    t->dead = v;
+    t->dead_bytes = bytes;
+}
+
+void jr_tablemem_step(struct jr_tablemem *t, struct jr_mem *mem)
+{
+    if (t->dead && t->calls++ % EVERY == 0)
+        shorten(&t->dead, &t->dead_bytes, mem, PIECE);
+}
