@@ -135,6 +135,8 @@ def fields(data):
             at += 8
         elif kind == 2:
             n, at = _varint(data, at)
+            if at + n > len(data):
+                raise ValueError("cut short")
             value, at = data[at:at + n], at + n
         elif kind == 5:
             value = struct.unpack_from("<I", data, at)[0]

@@ -294,6 +294,15 @@ bool jr_pool_has_slices(const struct jr_pool *p)
            jr_pool_has_retired(p) || (p->approx && jr_approx_is_due(p->approx, p->now_ms));
 }
 
+/* The least sequence of a snapshot that helps. The newest recorded one would, could it be read. */
+static uint64_t wanted_seq(const struct jr_pool *p)
+{
+    if (!p->waits_snapshot)
+        return 0;
+    uint64_t past = jr_pool_ref_fits(p, &p->record.newest) ? p->record.newest.seq : 0;
+    return p->need_seq > past + 1 ? p->need_seq : past + 1;
+}
+
 void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
 {
     bool holds = p->has_position && !p->index_is_old;
@@ -304,7 +313,7 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
         .ready = p->config.approximate ? p->ready : holds_state(p),
         .applied = holds ? p->state->seq : 0,
         .held = jr_pool_keeps_index(p) ? p->state->seq : 0,
-        .wants = p->waits_snapshot ? (p->need_seq ? p->need_seq : 1) : 0,
+        .wants = wanted_seq(p),
         .stream_created_ns = (uint64_t)p->stream_created_ns,
     };
     memcpy(ret->id, p->config.replica_id, sizeof ret->id);

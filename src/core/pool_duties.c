@@ -64,6 +64,13 @@ static bool peer_waits(const struct jr_pool *p, uint64_t newest)
     return false;
 }
 
+/* Nothing came after the newest, and a peer had the time to load it and cannot: the same again. */
+static bool peer_cannot_read(const struct jr_pool *p, uint64_t newest)
+{
+    int64_t age_ms = (p->unix_ns - p->record.newest.created_ns) / 1000000;
+    return newest && age_ms >= (int64_t)p->config.lease_ttl_ms && peer_waits(p, newest);
+}
+
 static const char *snapshot_due(struct jr_pool *p)
 {
     uint64_t newest = newest_seq(p), seq = p->state->seq;
@@ -75,7 +82,7 @@ static const char *snapshot_due(struct jr_pool *p)
     if (p->snap_wanted)
         return "wanted";
     if (seq == newest)
-        return NULL;
+        return peer_cannot_read(p, newest) ? "a peer cannot read the newest" : NULL;
     if (seq - newest >= p->config.snapshot_threshold)
         return "messages";
     if (newest + 1 < p->stream_first)

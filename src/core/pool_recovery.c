@@ -143,6 +143,8 @@ int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e)
         p->retry_at_ms = p->now_ms + JR_POOL_RETRY_MS;
         return 0;
     }
+    if (e->u.loaded.image) /* there is one; whether it helps is seen now */
+        p->waits_snapshot = false;
     p->image = e->u.loaded.image;
     p->image_ref = e->u.loaded.ref;
     p->record = e->u.loaded.record;

@@ -370,10 +370,22 @@ static void tail_line(struct jr_driver *d, const struct jr_log_msg *m)
     d->config.on_tail(d->config.ctx, line);
 }
 
+/* Test builds: this replica applies a store otherwise than its peers. */
+static void diverge(struct jr_log_msg *m)
+{
+    if (m->kind != JR_LOG_KIND_BATCH || m->u.batch.n_events == 0)
+        return;
+    const struct jr_kv_event *first = m->u.batch.events;
+    if (first->type == JR_KV_STORED && first->n > 0 && JR_FAILPOINT("log.diverge") < 0)
+        ((struct jr_kv_block *)(uintptr_t)first->blocks)->local_hash ^= 1;
+}
+
 static void feed(struct jr_driver *d, struct jr_js_msg *m)
 {
     struct decoded *x = m->decoded;
     bool failed = !x || x->failed;
+    if (!failed)
+        diverge(&x->msg);
     struct jr_event ev = {.type = failed ? JR_EV_READER_BROKEN : JR_EV_LOG};
     if (!failed)
         ev.u.log = &x->msg;

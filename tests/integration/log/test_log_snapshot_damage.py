@@ -114,6 +114,14 @@ class Damage(rig.LogTest):
         self.assertTrue(self.said(back, "snapshot.unreadable"))
         self.settle()
 
+    def test_both_damaged_with_a_living_peer(self):
+        """The peer holds the state: nobody rebuilds, the leader writes it again."""
+        for name in self.newest_object():
+            self.flip(name, right_hash=True)
+        self.comes_back()
+        self.assertEqual({p["epoch"] for p in self.views()}, {0}, "nobody had to rebuild")
+        self.settle()
+
     def test_both_damaged_and_nobody_else(self):
         """Nobody holds the state: a reset in the log, and the bridges begin anew."""
         for name in self.newest_object():
