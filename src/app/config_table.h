@@ -80,7 +80,10 @@ X(ROUTER_COST_MODEL, ENUM, "router-cost-model", "JETROUTER_ROUTER_COST_MODEL", "
     "what a worker's cost is: estimated seconds, or the cost function of Dynamo",                  \
     .choices = "seconds dynamo")                                                                   \
 X(ROUTER_PRESET, ENUM, "router-preset", "JETROUTER_ROUTER_PRESET", "none", JR_CMD_ROUTING,         \
-    ROUTING, "PRESET", "a set of routing options at once", .choices = "none dynamo dynamo-tuned")  \
+    ROUTING, "PRESET",                                                                             \
+    "other defaults: Dynamo's cost function as it is, or tuned: prefill load scale 16, overlap "   \
+    "credit 4, active request weight 64, queue threshold 0.25 with wspt",                          \
+    .choices = "none dynamo dynamo-tuned")                                                         \
 X(ROUTER_TIE_BREAK, ENUM, "router-tie-break", "JETROUTER_ROUTER_TIE_BREAK", "request-hash",        \
     JR_CMD_ROUTING, ROUTING, "RULE", "between workers of equal cost; the first is the same on "    \
     "every replica", .choices = "request-hash tree-size random")                                   \

@@ -16,17 +16,42 @@ enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg)
     return modes[jr_config_enum(cfg, JR_CFG_ROUTER_MODE)];
 }
 
+static bool is_unset(const struct jr_config *cfg, enum jr_cfg_key key)
+{
+    return jr_config_source(cfg, key) == JR_CFG_FROM_DEFAULT;
+}
+
+static bool is_tuned(const struct jr_config *cfg)
+{
+    return strcmp(jr_config_str(cfg, JR_CFG_ROUTER_PRESET), "dynamo-tuned") == 0;
+}
+
+/* A preset is other defaults: what is said by an option stays. */
+static void tune(const struct jr_config *cfg, struct jr_pool_config *c)
+{
+    if (is_unset(cfg, JR_CFG_ROUTER_PREFILL_LOAD_SCALE))
+        c->cost.scale = 16;
+    if (is_unset(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT))
+        c->cost.credit = 4;
+    if (is_unset(cfg, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT))
+        c->cost.request_weight = 64;
+    if (is_unset(cfg, JR_CFG_ROUTER_QUEUE_THRESHOLD)) {
+        c->has_queue_threshold = true;
+        c->queue_threshold = 0.25;
+    }
+    if (is_unset(cfg, JR_CFG_ROUTER_QUEUE_POLICY))
+        c->queue_policy = JR_QUEUE_WSPT;
+}
+
 /* Any weight of a formula selects it; the later one when one of its own options is set. */
 static void cost_from(const struct jr_config *cfg, struct jr_cost_config *c)
 {
     static const enum jr_cfg_key later[] = {
         JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY,
         JR_CFG_ROUTER_PREFILL_LOAD_SCALE, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT};
-    const char *preset = jr_config_str(cfg, JR_CFG_ROUTER_PRESET);
-    bool tuned = strcmp(preset, "dynamo-tuned") == 0;
-    bool is_later = tuned || strcmp(preset, "dynamo") == 0;
+    bool is_later = strcmp(jr_config_str(cfg, JR_CFG_ROUTER_PRESET), "none") != 0;
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        is_later = is_later || jr_config_source(cfg, later[i]) != JR_CFG_FROM_DEFAULT;
+        is_later = is_later || !is_unset(cfg, later[i]);
     enum jr_cost_model model = JR_COST_SECONDS;
     if (jr_config_cost_model_is_dynamo(cfg))
         model = is_later ? JR_COST_DYNAMO_1_2 : JR_COST_DYNAMO_1_0;
@@ -36,11 +61,6 @@ static void cost_from(const struct jr_config *cfg, struct jr_cost_config *c)
     c->decay = jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY);
     c->scale = jr_config_f64(cfg, JR_CFG_ROUTER_PREFILL_LOAD_SCALE);
     c->request_weight = jr_config_f64(cfg, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT);
-    if (tuned) { /* docs/configuration.md: scale 16, credit 4, active-request weight 64 */
-        c->scale = 16;
-        c->credit = 4;
-        c->request_weight = 64;
-    }
 }
 
 /* What is None stays off. */
@@ -112,6 +132,8 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
     }
     cost_from(cfg, &ret->cost);
     limits_from(cfg, ret);
+    if (is_tuned(cfg))
+        tune(cfg, ret);
     approx_from(cfg, ret);
     (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_,
                       jr_config_str(cfg, JR_CFG_NAMESPACE));
