@@ -124,7 +124,11 @@ struct jr_stream_facts {
     int64_t created_ns;
     uint64_t first_seq, last_seq;
     uint64_t bytes, bytes_max;
-    bool has_msg; /* the message that was asked for is there */
+    int64_t max_age_ms;         /* 0: none; else messages leave by themselves */
+    bool discard_old;           /* so they do when the stream is full; else it refuses */
+    uint32_t foreign;           /* consumers of others: they may purge, and their acks bound ours */
+    uint64_t foreign_ack_floor; /* the least of theirs; UINT64_MAX when there are none */
+    bool has_msg;               /* the message that was asked for is there */
     int64_t msg_time_ns;
     uint64_t msg_hash;
 };

@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define WINDOW_MSGS_DEFAULT  4096
-#define WEIGHT_BYTES         (64 << 10) /* so many bytes take one more place in the window */
+#define WEIGHT_BYTES         (4 << 10) /* so many bytes take one more place in the window */
 #define BATCH_MSGS           128
 #define BATCH_BYTES          (256 << 10)
 #define BATCH_WAIT_MS        1 /* for more, while the loop is behind anyway */

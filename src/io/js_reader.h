@@ -69,7 +69,7 @@ struct jr_js_reader_config {
     /* Other modes: the stream is created with this if missing (memory streams vanish with their
      * server). Copied; strings too. NULL: a missing stream is waited for. */
     const struct jr_stream_config *create;
-    uint32_t window_msgs;  /* messages waiting for the loop, about; 64 KiB more count as one more;
+    uint32_t window_msgs;  /* messages waiting for the loop, about; each 4 KiB count as one more;
                             * default 4096 */
     uint32_t heartbeat_ms; /* idle heartbeat; two missed are a loss; default 1000, min 100 */
     /* Any thread but the loop's, before on_msg; may allocate in msg->arena, set decoded and drop the

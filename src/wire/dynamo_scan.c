@@ -3,10 +3,6 @@
 #include "base/limits.h"
 #include <string.h>
 
-/* Shortest text of one block and of one hash with its comma: how many fit in what is left. */
-#define BLOCK_BYTES_MIN (sizeof "{\"block_hash\":0,\"tokens_hash\":0}" - 1)
-#define HASH_BYTES_MIN  2
-
 struct scan {
     const uint8_t *p, *end;
 };
@@ -54,6 +50,15 @@ static bool number(struct scan *s, uint64_t *ret)
     return s->p > first && (*first != '0' || s->p - first == 1);
 }
 
+/* How many of a byte are left: an upper bound of the blocks or hashes. */
+static size_t count(const struct scan *s, uint8_t byte)
+{
+    size_t n = 0;
+    for (const uint8_t *p = s->p; p < s->end; p++)
+        n += *p == byte;
+    return n;
+}
+
 static int scan_stored(struct scan *s, struct jr_arena *arena, struct jr_kv_event *ret)
 {
     if (!EAT(s, "null")) {
@@ -63,7 +68,7 @@ static int scan_stored(struct scan *s, struct jr_arena *arena, struct jr_kv_even
     }
     if (!EAT(s, ",\"blocks\":["))
         return JR_EAGAIN;
-    size_t room = (size_t)(s->end - s->p) / BLOCK_BYTES_MIN + 1, n = 0;
+    size_t room = count(s, '{'), n = 0;
     struct jr_kv_block *blocks = jr_arena_array(arena, room, sizeof *blocks);
     if (!blocks)
         return JR_ENOMEM;
@@ -90,10 +95,9 @@ static int scan_stored(struct scan *s, struct jr_arena *arena, struct jr_kv_even
 
 static int scan_removed(struct scan *s, struct jr_arena *arena, struct jr_kv_event *ret)
 {
-    size_t room = (size_t)(s->end - s->p) / HASH_BYTES_MIN + 1, n = 0;
+    size_t room = count(s, ',') + 1, n = 0;
 
-    /* Dense only in theory: hashes are long, and a removal that would not fit is the parser's. */
-    if (room > JR_EVENT_BLOCKS_MAX)
+    if (room > JR_EVENT_BLOCKS_MAX) /* the fields behind are counted, too: the parser's */
         room = JR_EVENT_BLOCKS_MAX;
     uint64_t *hashes = jr_arena_array(arena, room, sizeof *hashes);
     if (!hashes)

@@ -179,23 +179,38 @@ static int read_skips(struct info_job *i, struct jr_errmsg *e)
     return err;
 }
 
-static void run_info(struct jr_job *job)
+int jr_driver_facts(struct jr_driver *d, struct jr_stream_facts *ret, struct jr_errmsg *e)
 {
-    struct info_job *i = (struct info_job *)(void *)job;
     struct jr_stream_info info;
-    struct jr_errmsg e = {0};
-    job->err = jr_stream_info(i->d->nats, i->d->stream, &info, &e);
-    if (job->err < 0)
-        return;
-    i->facts = (struct jr_stream_facts){
+    struct jr_stream_foreign foreign;
+    int err = jr_stream_info(d->nats, d->stream, &info, e);
+    if (err == 0)
+        err = jr_stream_foreign(d->nats, d->stream, &foreign, e);
+    if (err < 0)
+        return err;
+    *ret = (struct jr_stream_facts){
         .created_ns = info.created_ns,
         .first_seq = info.first_seq,
         .last_seq = info.last_seq,
         .bytes = info.bytes,
         .bytes_max = info.max_bytes > 0 ? (uint64_t)info.max_bytes : 0,
+        .max_age_ms = info.max_age_ms,
+        .discard_old = info.discard_old,
+        .foreign = foreign.n,
+        .foreign_ack_floor = foreign.ack_floor,
     };
+    return 0;
+}
+
+static void run_info(struct jr_job *job)
+{
+    struct info_job *i = (struct info_job *)(void *)job;
+    struct jr_errmsg e = {0};
+    job->err = jr_driver_facts(i->d, &i->facts, &e);
+    if (job->err < 0)
+        return;
     job->err = read_skips(i, &e);
-    if (job->err < 0 || i->seq == 0 || i->seq < info.first_seq || i->seq > info.last_seq)
+    if (job->err < 0 || i->seq == 0 || i->seq < i->facts.first_seq || i->seq > i->facts.last_seq)
         return;
     struct jr_stored *stored = NULL;
     int err = jr_stored_get(i->d->nats, i->d->stream, i->seq, &stored, &e);
@@ -383,7 +398,7 @@ static void diverge(struct jr_log_msg *m)
 static void feed(struct jr_driver *d, struct jr_js_msg *m)
 {
     struct decoded *x = m->decoded;
-    bool failed = !x || x->failed;
+    bool failed = !x || x->failed || JR_FAILPOINT("log.before_apply") < 0;
     if (!failed)
         diverge(&x->msg);
     struct jr_event ev = {.type = failed ? JR_EV_READER_BROKEN : JR_EV_LOG};

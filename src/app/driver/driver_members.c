@@ -36,7 +36,7 @@ struct round {
     bool leader_absent;
     bool look; /* at the stream and the record of snapshots */
     bool looked;
-    struct jr_stream_info info;
+    struct jr_stream_facts facts;
     struct jr_snapshots_record record;
     struct jr_errmsg e;
 };
@@ -220,7 +220,7 @@ static void look(struct round *r)
 {
     uint64_t revision;
     r->looked = jr_driver_read_record(r->d, &r->record, &revision, &r->e) == 0 &&
-                jr_stream_info(r->d->nats, r->d->stream, &r->info, &r->e) == 0;
+                jr_driver_facts(r->d, &r->facts, &r->e) == 0;
 }
 
 static void run_round(struct jr_job *job)
@@ -291,10 +291,7 @@ static void on_listed(struct jr_driver *d, const struct round *r)
 static void on_looked(struct jr_driver *d, const struct round *r)
 {
     struct jr_event ev = {.type = JR_EV_FACTS};
-    ev.u.facts.stream = (struct jr_stream_facts){.created_ns = r->info.created_ns,
-                                                 .first_seq = r->info.first_seq,
-                                                 .last_seq = r->info.last_seq,
-                                                 .bytes = r->info.bytes};
+    ev.u.facts.stream = r->facts;
     ev.u.facts.record = r->record;
     jr_driver_step(d, &ev);
 }
