@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dynamo_json: one RouterEvent of NVIDIA Dynamo v1.0 and later as JSON, in and out. The usual text
  * is read by a scanner (dynamo_scan.h), any other by a parser in C++ (simdjson's DOM: all of the
- * text is checked, so that every replica judges alike), the writing side is C. Format: docs/protocol.md §3.
+ * text is checked, so that every replica judges alike), the writing side is C. Format: docs/protocol.md §9.
  *
  * Read as serde reads it: u64 exact, unknown fields skipped, missing dp_rank 0, missing or null
  * parent the root, unit variant "cleared", duplicate known fields refused. An event of a storage
