@@ -622,6 +622,12 @@ class LogTest(unittest.TestCase):
             self.procs.all.remove(p)
         return digest
 
+    def adopted(self):
+        """The stream has another history, and the replicas kept their index: it stands in the log as an
+        Adopt, nobody had to rebuild."""
+        self.assertTrue(any(is_control(m, 14) for m in self.scribe.parts[-1].values()), "no Adopt in the log")
+        self.assertEqual({p["epoch"] for p in self.views()}, {0}, "nobody had to rebuild")
+
     # ---- the server
 
     def stop_nats(self):

@@ -59,6 +59,7 @@ class Outage(rig.LogTest):
         jr.wait_for(self.last_seq, "another stream", 60)
         self.fill(10)
         after = self.settle(timeout=60)
+        self.adopted()
         self.assertNotEqual(before[0]["stream_created"], after[0]["stream_created"])
 
     def test_everything_restarts_together(self):

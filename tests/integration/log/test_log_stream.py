@@ -61,6 +61,7 @@ class Lost(Stream):
         self.begun(2)
         self.fill(20)
         self.settle(timeout=60)
+        self.adopted()
 
     def test_stream_recreated_under_living_replicas(self):
         self.fleet("a", "b")
@@ -69,6 +70,7 @@ class Lost(Stream):
         self.begun(2)
         self.fill(20)
         self.settle(timeout=60)
+        self.adopted()
 
     def test_purged_by_hand_under_living_replicas(self):
         a, b = self.fleet("a", "b", router_snapshot_threshold=1000000)
@@ -159,6 +161,7 @@ class RolledBack(Stream):
         jr.wait_for(lambda: all(self.said(f, "rolled back") for f in self.replicas), "they see it")
         self.fill(5)
         self.settle(timeout=60)
+        self.adopted()
 
     def test_restored_to_an_older_state_without_a_replica(self):
         """The newest snapshot is of a future that is no more."""
@@ -200,6 +203,7 @@ class RolledBack(Stream):
         jr.wait_for(lambda: all(self.said(f, "another message there") for f in self.replicas), "they see it")
         self.fill(5)
         self.settle(timeout=60)
+        self.adopted()
 
 
 if __name__ == "__main__":
