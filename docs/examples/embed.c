@@ -37,12 +37,12 @@ static uint64_t route(struct jetrouter *r, uint64_t key, const struct jetrouter_
 {
     struct jetrouter_choice choice;
 
-    check(jetrouter_best_worker(r, prompt, now_ms, &choice), "best worker");
-    check(jetrouter_request_begin(r, key, prompt, &choice, now_ms), "begin");
+    check(jetrouter_select(r, prompt, now_ms, &choice), "best worker");
+    check(jetrouter_book(r, key, prompt, &choice, now_ms), "begin");
     printf("request %llu: worker %llu holds %u of %u blocks\n", (unsigned long long)key,
            (unsigned long long)choice.worker.id, choice.overlap_blocks, prompt->n_tokens / BLOCK);
-    check(jetrouter_request_first_token(r, key, now_ms + 20), "first token");
-    check(jetrouter_request_done(r, key, now_ms + 200), "done");
+    check(jetrouter_first_token(r, key, now_ms + 20), "first token");
+    check(jetrouter_free(r, key, now_ms + 200), "done");
     return choice.worker.id;
 }
 

@@ -97,18 +97,21 @@ struct jetrouter_overlap {
 JETROUTER_API int jetrouter_query(struct jetrouter *r, const struct jetrouter_request *request,
                                   struct jetrouter_overlap *ret, uint32_t max);
 
-/* The best worker of a request now. Books nothing. An error when there is no worker. */
-JETROUTER_API int jetrouter_best_worker(struct jetrouter *r,
-                                        const struct jetrouter_request *request, uint64_t now_ms,
-                                        struct jetrouter_choice *ret);
+/* The best worker of a request now: what it would cost on each, and the least of that. Books nothing:
+ * the same question again has the same answer until something is told. An error when there is no
+ * worker. */
+JETROUTER_API int jetrouter_select(struct jetrouter *r, const struct jetrouter_request *request,
+                                   uint64_t now_ms, struct jetrouter_choice *ret);
 
-/* A request went to the worker of `choice`: it counts as load there until it is done. key is the
- * caller's, unique among the running ones. */
-JETROUTER_API int jetrouter_request_begin(struct jetrouter *r, uint64_t key,
-                                          const struct jetrouter_request *request,
-                                          const struct jetrouter_choice *choice, uint64_t now_ms);
-JETROUTER_API int jetrouter_request_first_token(struct jetrouter *r, uint64_t key, uint64_t now_ms);
-JETROUTER_API int jetrouter_request_done(struct jetrouter *r, uint64_t key, uint64_t now_ms);
+/* A request went to the worker of `choice`: it counts as load there, its prompt's blocks as cached,
+ * until jetrouter_free. key is the caller's, unique among the booked ones. */
+JETROUTER_API int jetrouter_book(struct jetrouter *r, uint64_t key,
+                                 const struct jetrouter_request *request,
+                                 const struct jetrouter_choice *choice, uint64_t now_ms);
+/* Its first token came: its prefill is over. What that took teaches the estimates. */
+JETROUTER_API int jetrouter_first_token(struct jetrouter *r, uint64_t key, uint64_t now_ms);
+/* It ended, or did not get through to the worker: the booking is undone. */
+JETROUTER_API int jetrouter_free(struct jetrouter *r, uint64_t key, uint64_t now_ms);
 
 /* The index as bytes, for a restart or for another router of the same version: its workers and their
  * blocks with counts and digest, not the load. *ret_size is what it needs; with less than that in

@@ -285,8 +285,8 @@ int jetrouter_query(struct jetrouter *r, const struct jetrouter_request *request
     return (int)r->match.n;
 }
 
-int jetrouter_best_worker(struct jetrouter *r, const struct jetrouter_request *request,
-                          uint64_t now_ms, struct jetrouter_choice *ret)
+int jetrouter_select(struct jetrouter *r, const struct jetrouter_request *request, uint64_t now_ms,
+                     struct jetrouter_choice *ret)
 {
     struct jr_cost_request size = {.isl_tokens = request->n_tokens, .block_size = r->block_size};
     struct jr_select_config config = {.tie = JR_TIE_HASH};
@@ -315,9 +315,8 @@ int jetrouter_best_worker(struct jetrouter *r, const struct jetrouter_request *r
     return 0;
 }
 
-int jetrouter_request_begin(struct jetrouter *r, uint64_t key,
-                            const struct jetrouter_request *request,
-                            const struct jetrouter_choice *choice, uint64_t now_ms)
+int jetrouter_book(struct jetrouter *r, uint64_t key, const struct jetrouter_request *request,
+                   const struct jetrouter_choice *choice, uint64_t now_ms)
 {
     uint64_t cached = (uint64_t)choice->cached_blocks * r->block_size;
     struct jr_active_booking b = {.key = key, .prefill_tokens = choice->uncached_tokens};
@@ -339,7 +338,7 @@ int jetrouter_request_begin(struct jetrouter *r, uint64_t key,
     return rv;
 }
 
-int jetrouter_request_first_token(struct jetrouter *r, uint64_t key, uint64_t now_ms)
+int jetrouter_first_token(struct jetrouter *r, uint64_t key, uint64_t now_ms)
 {
     struct jr_active_sample sample;
     int rv = jr_active_first_token(r->active, key, now_ms, &sample);
@@ -349,7 +348,7 @@ int jetrouter_request_first_token(struct jetrouter *r, uint64_t key, uint64_t no
     return rv;
 }
 
-int jetrouter_request_done(struct jetrouter *r, uint64_t key, uint64_t now_ms)
+int jetrouter_free(struct jetrouter *r, uint64_t key, uint64_t now_ms)
 {
     uint32_t member;
     bool decoding;

@@ -34,7 +34,7 @@ static int choose(struct jetrouter *r)
            expect(jetrouter_worker_add(r, one) == 0, "worker 1") ||
            expect(jetrouter_worker_add(r, two) == 0, "worker 2") ||
            expect(jetrouter_stored(r, two, NULL, blocks, n) == 0, "stored") ||
-           expect(jetrouter_best_worker(r, &request, 0, &choice) == 0, "a choice") ||
+           expect(jetrouter_select(r, &request, 0, &choice) == 0, "a choice") ||
            expect(choice.worker.id == 2 && choice.overlap_blocks == n, "worker 2 is chosen");
 }
 

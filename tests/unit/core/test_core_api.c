@@ -44,7 +44,7 @@ static void test_whole_way(void **state)
     request = prompt(tokens, 100);
     other = prompt(tokens2, 100);
     other.lora = "adapter";
-    assert_int_equal(JR_ENOWORKER, jetrouter_best_worker(r, &request, 0, &choice));
+    assert_int_equal(JR_ENOWORKER, jetrouter_select(r, &request, 0, &choice));
     assert_int_equal(0, jetrouter_worker_add(r, one));
     assert_int_equal(0, jetrouter_worker_add(r, two));
     assert_int_equal(0, jetrouter_worker_add(r, two_b));
@@ -59,15 +59,15 @@ static void test_whole_way(void **state)
     digest = stats.digest;
     assert_int_equal(n, stats.entries);
     assert_int_equal(3, stats.workers);
-    assert_int_equal(0, jetrouter_best_worker(r, &request, 0, &choice));
+    assert_int_equal(0, jetrouter_select(r, &request, 0, &choice));
     assert_true(choice.worker.id == 2 && choice.worker.dp_rank == 1);
     assert_int_equal(n, choice.overlap_blocks);
     assert_int_equal(BLOCK, choice.uncached_tokens); /* one block is always computed */
-    assert_int_equal(0, jetrouter_best_worker(r, &other, 0, &choice));
+    assert_int_equal(0, jetrouter_select(r, &other, 0, &choice));
     assert_int_equal(0, choice.overlap_blocks); /* another adapter, other blocks */
 
     assert_int_equal(0, jetrouter_removed(r, two_b, tail, 2));
-    assert_int_equal(0, jetrouter_best_worker(r, &request, 0, &choice));
+    assert_int_equal(0, jetrouter_select(r, &request, 0, &choice));
     assert_int_equal(n - 2, choice.overlap_blocks);
     assert_int_equal(0, jetrouter_stored(r, two_b, NULL, blocks, n));
     jetrouter_stats(r, &stats);
@@ -98,23 +98,23 @@ static void test_load(void **state)
     assert_int_equal(0, jetrouter_worker_add(r, two));
     a = prompt(tokens, 100);
     b = prompt(tokens2, 900);
-    assert_int_equal(0, jetrouter_best_worker(r, &a, 0, &first));
-    assert_int_equal(0, jetrouter_request_begin(r, 1, &a, &first, 0));
-    assert_int_equal(JR_EEXIST, jetrouter_request_begin(r, 1, &a, &first, 0));
-    assert_int_equal(0, jetrouter_best_worker(r, &b, 0, &second));
+    assert_int_equal(0, jetrouter_select(r, &a, 0, &first));
+    assert_int_equal(0, jetrouter_book(r, 1, &a, &first, 0));
+    assert_int_equal(JR_EEXIST, jetrouter_book(r, 1, &a, &first, 0));
+    assert_int_equal(0, jetrouter_select(r, &b, 0, &second));
     assert_true(second.worker.id != first.worker.id);
-    assert_int_equal(0, jetrouter_best_worker(r, &a, 0, &second));
+    assert_int_equal(0, jetrouter_select(r, &a, 0, &second));
     assert_true(second.worker.id == first.worker.id);
     assert_int_equal(9, second.cached_blocks);
     assert_int_equal(0, second.overlap_blocks);
 
     assert_int_equal(0, jetrouter_worker_remove(r, first.worker)); /* its request runs on */
     assert_int_equal(0, jetrouter_worker_add(r, first.worker));
-    assert_int_equal(0, jetrouter_request_first_token(r, 1, 50));
+    assert_int_equal(0, jetrouter_first_token(r, 1, 50));
     assert_int_equal(0, jetrouter_worker_remove(r, first.worker));
-    assert_int_equal(0, jetrouter_request_done(r, 1, 90));
-    assert_int_equal(JR_ENOTFOUND, jetrouter_request_done(r, 1, 90));
-    assert_int_equal(JR_ENOTFOUND, jetrouter_request_begin(r, 2, &a, &first, 0));
+    assert_int_equal(0, jetrouter_free(r, 1, 90));
+    assert_int_equal(JR_ENOTFOUND, jetrouter_free(r, 1, 90));
+    assert_int_equal(JR_ENOTFOUND, jetrouter_book(r, 2, &a, &first, 0));
     jetrouter_stats(r, &stats);
     assert_int_equal(0, stats.requests);
     jetrouter_destroy(r);
