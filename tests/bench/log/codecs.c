@@ -11,7 +11,7 @@
 
 #define RUNS_MAX    99
 #define EVENTS      65536 /* messages of one measurement */
-#define IMAGE_SLICE 16384
+#define IMAGE_SLICE 4096
 
 /* JetStream's workers of the peer, decoded by its own library on one thread: million blocks a
  * second, measured once on a machine like this one. */
@@ -161,18 +161,22 @@ static void core_fill(struct core *c, uint64_t n_messages)
 static struct jr_image *export_image(struct core *c, uint64_t *ret_longest_ns)
 {
     struct jr_state_export x;
-    bool whole = false;
+    int rv = JR_EAGAIN;
 
     if (jr_state_export_begin(c->state, &x) < 0)
         log_bench_die("image", "no memory");
-    while (!whole) {
+    while (rv == JR_EAGAIN) {
         uint64_t t = jr_bench_cpu_ns();
-        whole = jr_state_export_step(c->state, &x, IMAGE_SLICE);
+        rv = jr_state_export_step(c->state, &x, IMAGE_SLICE);
         t = jr_bench_cpu_ns() - t;
         if (t > *ret_longest_ns)
             *ret_longest_ns = t;
     }
-    return jr_state_export_take(c->state, &x);
+    if (rv < 0)
+        log_bench_die("image", jr_err_name(rv));
+    struct jr_image *image = jr_state_export_take(&x);
+    jr_image_arrange(image);
+    return image;
 }
 
 /* Frame by frame, as the upload takes them. */
