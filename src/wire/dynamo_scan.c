@@ -3,6 +3,9 @@
 #include "base/limits.h"
 #include <string.h>
 
+/* The shortest text of one block: how many fit in what is left. */
+#define BLOCK_BYTES_MIN (sizeof "{\"block_hash\":0,\"tokens_hash\":0}" - 1)
+
 struct scan {
     const uint8_t *p, *end;
 };
@@ -50,12 +53,12 @@ static bool number(struct scan *s, uint64_t *ret)
     return s->p > first && (*first != '0' || s->p - first == 1);
 }
 
-/* How many of a byte are left: an upper bound of the blocks or hashes. */
-static size_t count(const struct scan *s, uint8_t byte)
+/* An upper bound of the hashes left. */
+static size_t commas(const struct scan *s)
 {
     size_t n = 0;
-    for (const uint8_t *p = s->p; p < s->end; p++)
-        n += *p == byte;
+    for (const uint8_t *p = s->p; (p = memchr(p, ',', (size_t)(s->end - p))) != NULL; p++)
+        n++;
     return n;
 }
 
@@ -68,7 +71,7 @@ static int scan_stored(struct scan *s, struct jr_arena *arena, struct jr_kv_even
     }
     if (!EAT(s, ",\"blocks\":["))
         return JR_EAGAIN;
-    size_t room = count(s, '{'), n = 0;
+    size_t room = (size_t)(s->end - s->p) / BLOCK_BYTES_MIN + 1, n = 0;
     struct jr_kv_block *blocks = jr_arena_array(arena, room, sizeof *blocks);
     if (!blocks)
         return JR_ENOMEM;
@@ -95,7 +98,7 @@ static int scan_stored(struct scan *s, struct jr_arena *arena, struct jr_kv_even
 
 static int scan_removed(struct scan *s, struct jr_arena *arena, struct jr_kv_event *ret)
 {
-    size_t room = count(s, ',') + 1, n = 0;
+    size_t room = commas(s) + 1, n = 0;
 
     if (room > JR_EVENT_BLOCKS_MAX) /* the fields behind are counted, too: the parser's */
         room = JR_EVENT_BLOCKS_MAX;
