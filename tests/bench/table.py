@@ -8,12 +8,15 @@ class Bench:
     def __init__(self, as_json):
         self.json, self.rows, self.missed, self.wrong = as_json, 0, 0, 0
 
-    def add(self, name, unit, measured, peer=None, floor=None, goal=None, less_is_better=False):
+    def add(self, name, unit, measured, peer=None, floor=None, goal=None, less_is_better=False, most=None):
         reference = peer or floor
         ratio = measured / reference if reference and measured else None
         ok = None
         if goal:
             ok = ratio is not None and (ratio <= goal if less_is_better else ratio >= goal)
+            self.missed += not ok
+        elif most:
+            goal, ok = most, measured <= most
             self.missed += not ok
         self._print({"name": name, "unit": unit, "measured": measured, "peer": peer, "floor": floor, "ratio": ratio,
                      "against": ("peer" if peer else "floor") if ratio else None, "goal": goal, "ok": ok},
