@@ -269,8 +269,10 @@ static inline void jr_blockmap_erase(struct jr_blockmap *m, struct jr_blockmap_a
 }
 
 /* The home and the bucket after it: one hash in three is there. And in the old table. An address, not
- * a pointer: there may be no buckets yet. */
-static inline void jr_blockmap_fetch(const struct jr_blockmap *m, uint64_t block_hash)
+ * a pointer: there may be no buckets yet. Always inlined, like all that only fetches: gcc takes a call
+ * of it for one without effect and drops it. */
+__attribute__((always_inline)) static inline void jr_blockmap_fetch(const struct jr_blockmap *m,
+                                                                    uint64_t block_hash)
 {
     uintptr_t b = (uintptr_t)m->cur.v + jr_blockmap_home(block_hash, m->cur.n) * sizeof *m->cur.v;
 

@@ -81,7 +81,9 @@ static inline uint32_t jr_heads_ways(const struct jr_heads_bucket *b, uint32_t t
     return hit & b->occupied;
 }
 
-static inline void jr_heads_fetch(const struct jr_heads *h, uint64_t prefix_hash)
+/* Always inlined: see jr_blockmap_fetch. */
+__attribute__((always_inline)) static inline void jr_heads_fetch(const struct jr_heads *h,
+                                                                 uint64_t prefix_hash)
 {
     __builtin_prefetch(h->cur.v + jr_heads_home(jr_heads_tag(prefix_hash), h->cur.n), 1);
 }

@@ -250,8 +250,9 @@ int jr_index_presize(struct jr_index *idx, uint32_t member, uint64_t blocks)
     return jr_blockmap_presize(&jr_index_column(idx, member)->blocks, idx->mem, blocks);
 }
 
-static void restore_fetch(const struct jr_index *idx, const struct jr_image_entry *e,
-                          const uint32_t *member_of_rank)
+__attribute__((always_inline)) static inline void restore_fetch(const struct jr_index *idx,
+                                                                const struct jr_image_entry *e,
+                                                                const uint32_t *member_of_rank)
 {
     const struct jr_column *c = jr_index_column(idx, member_of_rank[e->rank]);
 

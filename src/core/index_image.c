@@ -48,7 +48,8 @@ static void save(void *ctx, const struct jr_blockmap *m, const struct jr_blockma
     }
 }
 
-static void fetch_slots(const struct jr_places *p, const struct jr_blockmap_bucket *b)
+__attribute__((always_inline)) static inline void fetch_slots(const struct jr_places *p,
+                                                              const struct jr_blockmap_bucket *b)
 {
     for (uint32_t left = b->meta & JR_BLOCKMAP_OCCUPIED; left != 0; left &= left - 1) {
         uint32_t slot = b->slot[__builtin_ctz(left)];
