@@ -181,8 +181,16 @@ X(SNAPSHOT_AGE_SECONDS, GAUGE, "jetrouter_snapshot_age_seconds", "seconds", "nam
   JR_SETS_POOL, NONE, "Its age")                                                                   \
 X(SNAPSHOT_BYTES, GAUGE, "jetrouter_snapshot_bytes", "bytes", "namespace component", JR_SETS_POOL, \
   NONE, "Its size")                                                                                \
-X(SNAPSHOT_DURATION_SECONDS, HISTOGRAM, "jetrouter_snapshot_duration_seconds", "seconds",          \
-  "namespace component", JR_SETS_POOL, DURATION, "From freezing an image to its verification")     \
+X(SNAPSHOT_DURATION_SECONDS, GAUGE, "jetrouter_snapshot_duration_seconds", "seconds",              \
+  "namespace component", JR_SETS_POOL, NONE, "How long the last one this replica wrote took")      \
+X(STREAM_MAY_FORGET, GAUGE, "jetrouter_stream_may_forget", "", "namespace component",              \
+  JR_SETS_POOL, NONE, "1 while messages may leave the stream before a snapshot covers them")       \
+X(FOREIGN_CONSUMERS, GAUGE, "jetrouter_stream_foreign_consumers", "", "namespace component",       \
+  JR_SETS_POOL, NONE, "Consumers of other routers on the event stream")                            \
+X(ADOPTIONS_TOTAL, COUNTER, "jetrouter_adoptions_total", "adoptions", "namespace component",       \
+  JR_SETS_POOL, NONE, "Times this replica put its index into a stream with another history")       \
+X(DIGEST_RELOADS_TOTAL, COUNTER, "jetrouter_digest_reloads_total", "reloads",                      \
+  "namespace component", JR_SETS_POOL, NONE, "Times it loaded a snapshot for its digest")          \
 X(SNAPSHOTS_TOTAL, COUNTER, "jetrouter_snapshots_total", "snapshots", "namespace component",       \
   JR_SETS_POOL, NONE, "Snapshots written by this replica")                                         \
 X(SNAPSHOT_FAILURES_TOTAL, COUNTER, "jetrouter_snapshot_failures_total", "snapshots",              \

@@ -20,6 +20,9 @@ enum jr_image_flag {
     JR_IMAGE_FOLLOWS = 4 /* until arranged: a child of what was at the place before */
 };
 
+/* Newest snapshot format that this program reads and writes. */
+#define JR_IMAGE_FORMAT 1
+
 /* One block a (worker, rank) holds. `rank` is an index into the image's rank table. */
 struct jr_image_entry {
     uint64_t block_hash;

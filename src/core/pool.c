@@ -21,7 +21,7 @@ static int init_parts(struct jr_pool *p)
     jr_bookings_init(&p->own, &p->mem, &p->members, p->active, &p->next_key);
     jr_replicas_init(&p->replicas, &p->mem, &p->members, p->active, &p->next_key);
     p->own.ignore_output = p->replicas.ignore_output = !p->config.track_output_blocks;
-    return jr_state_create(&p->mem, &p->members, &p->state);
+    return jr_pool_new_state(p, &p->state);
 }
 
 int jr_pool_create(const struct jr_pool_config *config, const struct jr_trace *trace,
@@ -170,7 +170,7 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
         jr_pool_on_recorded(p, e->u.result.err);
         return 0;
     case JR_EV_PURGED:
-        jr_pool_on_purged(p, e->u.result.err);
+        jr_pool_on_purged(p, e->u.result.err, e->u.result.floor);
         return 0;
     case JR_EV_CONTROL_PUBLISHED:
         jr_pool_on_published(p, e->u.result.err);
@@ -211,6 +211,7 @@ static void after(struct jr_pool *p, enum jr_event_type type)
         p->tick_at_ms = p->now_ms + JR_POOL_TICK_MS;
     if (is_tick && p->config.durable) {
         jr_pool_recovery_tick(p);
+        jr_pool_watch(p);
         jr_pool_duties_tick(p);
     }
     if (is_tick) {
@@ -308,8 +309,8 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
     bool holds = p->has_position && !p->index_is_old;
     *ret = (struct jr_replica_lease){
         .incarnation = p->config.incarnation,
-        .format_max = 1,
-        .rules_max = JR_RULES_VERSION,
+        .format_max = JR_IMAGE_FORMAT,
+        .rules_max = jr_pool_rules_max(p),
         .ready = p->config.approximate ? p->ready : holds_state(p),
         .applied = holds ? p->state->seq : 0,
         .held = jr_pool_keeps_index(p) ? p->state->seq : 0,

@@ -49,6 +49,7 @@ struct jr_pool_config {
     char component[JR_NAME_MAX];
     char replica_id[JR_NAME_MAX];
     uint64_t incarnation; /* of this replica; random */
+    uint32_t rules_max;   /* newest apply rules it knows; 0: all that this program does */
     uint64_t seed;
     char version[32];
     char address[JR_URL_MAX];
@@ -219,6 +220,7 @@ struct jr_event {
         } written;
         struct {
             int err;
+            uint64_t floor; /* PURGED: it may have been less than was asked for */
         } result;
         char token[64];
         struct jr_route route;
@@ -355,6 +357,13 @@ struct jr_pool_view {
     struct jr_snapshots_record snapshots;
     bool snapshot_running;
     uint64_t restored_entries, restore_total;
+    /* Why messages may leave the stream before a snapshot covers them; "" when none may. */
+    const char *may_forget_because;
+    uint32_t foreign_consumers;
+    const char *snapshot_stage; /* "idle" or what is being done */
+    uint64_t snapshot_ms;       /* how long the last that we wrote took */
+    uint32_t snapshot_failures; /* in a row */
+    uint32_t rule_version;
     uint32_t n_workers, n_peers, n_bookings;
     struct jr_queue_view {
         bool on;
@@ -371,8 +380,8 @@ struct jr_pool_view {
             rejected_timeout, queued, queue_cancelled, log_messages, kv_events,
             dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap, skipped,
             snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
-            bookings_expired, bookings_refused, reannounce, resets, adoptions, history_checks,
-            recoveries, overlap_blocks, prompt_blocks, leases_refused;
+            bookings_expired, bookings_refused, reannounce, resets, adoptions, reloads,
+            history_checks, recoveries, overlap_blocks, prompt_blocks, leases_refused;
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);

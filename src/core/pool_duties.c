@@ -71,6 +71,40 @@ static bool peer_cannot_read(const struct jr_pool *p, uint64_t newest)
     return newest && age_ms >= (int64_t)p->config.lease_ttl_ms && peer_waits(p, newest);
 }
 
+/* A quarter of the stream's bytes came since, by the mean size of a message. */
+static bool is_large(const struct jr_pool *p, uint64_t newest)
+{
+    const struct jr_stream_facts *f = &p->facts;
+    if (!f->bytes_max || f->first_seq == 0 || f->last_seq < f->first_seq)
+        return false;
+    uint64_t base = newest >= f->first_seq ? newest : f->first_seq - 1;
+    double since = p->state->seq > base ? (double)(p->state->seq - base) : 0;
+    double mean = (double)f->bytes / (double)(f->last_seq - f->first_seq + 1);
+    return since * mean * 4 >= (double)f->bytes_max;
+}
+
+/* A stream that drops messages by age leaves a quarter of it. The clock of who wrote the snapshot
+ * may be ahead of ours: then it is new. */
+static bool is_old(const struct jr_pool *p, uint64_t newest)
+{
+    uint64_t limit = p->config.snapshot_max_age_ms, quarter = (uint64_t)p->facts.max_age_ms / 4;
+    if (quarter && (!limit || quarter < limit))
+        limit = quarter;
+    if (!newest)
+        return quarter > 0;
+    int64_t age_ms = (p->unix_ns - p->record.newest.created_ns) / 1000000;
+    return limit && age_ms > 0 && (uint64_t)age_ms >= limit;
+}
+
+/* Nothing more can be stored, so no newer snapshot will ever be due, and without two generations
+ * nothing may be purged. */
+static bool is_stuck(const struct jr_pool *p)
+{
+    const struct jr_stream_facts *f = &p->facts;
+    return f->bytes_max && f->bytes / 3 >= f->bytes_max / 4 &&
+           !jr_pool_ref_fits(p, &p->record.previous);
+}
+
 static const char *snapshot_due(struct jr_pool *p)
 {
     uint64_t newest = newest_seq(p), seq = p->state->seq;
@@ -82,19 +116,19 @@ static const char *snapshot_due(struct jr_pool *p)
     if (p->snap_wanted)
         return "wanted";
     if (seq == newest)
-        return peer_cannot_read(p, newest) ? "a peer cannot read the newest" : NULL;
+        if (seq == newest && peer_cannot_read(p, newest))
+            return "a peer cannot read the newest";
+    if (seq == newest)
+        return newest && is_stuck(p) ? "the stream is nearly full" : NULL;
     if (seq - newest >= p->config.snapshot_threshold)
         return "messages";
     if (newest + 1 < p->stream_first)
         return "nothing covers what was purged";
     if (peer_waits(p, newest))
         return "a peer waits for one";
-    /* The clock of who wrote it may be ahead of ours: then it is new. */
-    int64_t age_ms = newest ? (p->unix_ns - p->record.newest.created_ns) / 1000000 : 0;
-    if (age_ms > 0 && p->config.snapshot_max_age_ms &&
-        (uint64_t)age_ms >= p->config.snapshot_max_age_ms)
-        return "age";
-    return NULL;
+    if (is_large(p, newest))
+        return "bytes";
+    return is_old(p, newest) ? "age" : NULL;
 }
 
 static void fail(struct jr_pool *p, const char *why)
@@ -138,6 +172,7 @@ static void complete_header(const struct jr_pool *p, struct jr_image *image)
     memcpy(image->namespace_, p->config.namespace_, sizeof image->namespace_);
     memcpy(image->component, p->config.component, sizeof image->component);
     image->stream_created_ns = p->stream_created_ns;
+    image->format = jr_pool_format_known(p);
 }
 
 void jr_pool_copy_slice(struct jr_pool *p, uint32_t max)
@@ -181,55 +216,6 @@ void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref
     p->snap_agree_until_ms = p->now_ms + AGREE_WAIT_MS;
 }
 
-enum agreement { AGREE_YES, AGREE_NO, AGREE_WAIT, AGREE_NOBODY };
-
-/* The peer's digests where it was when it wrote its lease, against ours at the same sequence. */
-static enum agreement compare_peer(const struct jr_pool *p, const struct jr_peer *peer)
-{
-    if (!peer->has_lease || !peer->lease.ready ||
-        peer->lease.stream_created_ns != (uint64_t)p->stream_created_ns)
-        return AGREE_NOBODY;
-    const struct jr_digest_point *theirs = &peer->lease.point;
-    const struct jr_digest_point *ours = jr_state_point(p->state, theirs->seq);
-    if (!theirs->seq || !ours)
-        return AGREE_WAIT;
-    return ours->blocks == theirs->blocks && ours->table == theirs->table ? AGREE_YES : AGREE_NO;
-}
-
-/* One that disagrees outvotes all; one that agrees at or past `seq` is enough. */
-static enum agreement ask_peers(const struct jr_pool *p, uint64_t seq)
-{
-    enum agreement ret = AGREE_NOBODY;
-    for (uint32_t i = 0; i < p->replicas.n; i++) {
-        enum agreement a = compare_peer(p, p->replicas.v[i]);
-        if (a == AGREE_NO)
-            return AGREE_NO;
-        if (a == AGREE_YES && p->replicas.v[i]->lease.point.seq >= seq)
-            ret = AGREE_YES;
-        else if (a != AGREE_NOBODY && ret == AGREE_NOBODY)
-            ret = AGREE_WAIT;
-    }
-    return ret;
-}
-
-/* One that disagrees with as many as it agrees with, itself counted, is not to be trusted: it alarms,
- * does no duty and does not lead. With two replicas that is both of them. */
-static void watch_digests(struct jr_pool *p)
-{
-    uint32_t with = 1, against = 0;
-    for (uint32_t i = 0; i < p->replicas.n; i++) {
-        enum agreement a = compare_peer(p, p->replicas.v[i]);
-        with += a == AGREE_YES;
-        against += a == AGREE_NO;
-    }
-    bool mismatch = against >= with;
-    if (mismatch && !p->digest_mismatch)
-        jr_trace_emit(&p->trace, JR_TRACE_ERROR, "digest.mismatch",
-                      "agree=%u disagree=%u hint=\"compare ctl digest of each replica\"", with - 1,
-                      against);
-    p->digest_mismatch = mismatch;
-}
-
 static void record_snapshot(struct jr_pool *p)
 {
     struct jr_action *a = jr_pool_act(p, JR_ACT_RECORD_SNAPSHOT);
@@ -246,18 +232,18 @@ static void record_snapshot(struct jr_pool *p)
 
 static void agree(struct jr_pool *p)
 {
-    switch (ask_peers(p, p->snap_ref.seq)) {
-    case AGREE_NO:
+    switch (jr_pool_ask_peers(p, p->snap_ref.seq)) {
+    case JR_AGREE_NO:
         fail(p, "a peer has another digest");
         return;
-    case AGREE_WAIT:
+    case JR_AGREE_WAIT:
         /* Peers are there, but no point of theirs is as new: after a while, that nobody
          * disagrees at an older point has to do; the purge stays behind it anyway. */
         if (p->now_ms < p->snap_agree_until_ms)
             return;
         break;
-    case AGREE_YES:
-    case AGREE_NOBODY:
+    case JR_AGREE_YES:
+    case JR_AGREE_NOBODY:
         break;
     }
     record_snapshot(p);
@@ -279,6 +265,7 @@ void jr_pool_on_recorded(struct jr_pool *p, int err)
     p->snap = JR_SNAP_IDLE;
     p->snap_failures = 0;
     p->n.snapshots++;
+    p->snapshot_ms = p->now_ms - p->snap_started_ms;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.recorded",
                   "object=%s seq=%llu bytes=%llu ms=%llu", p->snap_ref.object,
                   (unsigned long long)p->snap_ref.seq, (unsigned long long)p->snap_ref.bytes,
@@ -287,8 +274,8 @@ void jr_pool_on_recorded(struct jr_pool *p, int err)
 
 /* ---------------------------------------------------------------- purge */
 
-/* min(sequence of the previous verified snapshot, applied of every live replica). The newest is not
- * older, but were it, it would count, too. */
+/* min(sequence of the previous verified snapshot, applied of every live replica, ack floors of
+ * foreign consumers). The newest is not older, but were it, it would count, too. */
 static uint64_t purge_floor(const struct jr_pool *p)
 {
     const struct jr_snapshot_ref *previous = &p->record.previous;
@@ -302,6 +289,8 @@ static uint64_t purge_floor(const struct jr_pool *p)
         if (peer->has_lease && peer->lease.applied < floor)
             floor = peer->lease.applied;
     }
+    if (p->facts.foreign && p->facts.foreign_ack_floor < floor)
+        floor = p->facts.foreign_ack_floor;
     return floor;
 }
 
@@ -313,7 +302,7 @@ static void purge(struct jr_pool *p)
         return;
     uint64_t floor = purge_floor(p);
     if (floor <= 1 || floor <= p->purged_to || floor <= p->stream_first ||
-        ask_peers(p, floor) == AGREE_NO)
+        jr_pool_ask_peers(p, floor) == JR_AGREE_NO)
         return;
     struct jr_action *a = jr_pool_act(p, JR_ACT_PURGE);
     if (!a)
@@ -324,7 +313,7 @@ static void purge(struct jr_pool *p)
     p->purge_at_ms = p->now_ms + PURGE_EVERY_MS;
 }
 
-void jr_pool_on_purged(struct jr_pool *p, int err)
+void jr_pool_on_purged(struct jr_pool *p, int err, uint64_t floor)
 {
     if (!p->purging)
         return;
@@ -335,7 +324,9 @@ void jr_pool_on_purged(struct jr_pool *p, int err)
         return;
     }
     p->n.purges++;
-    p->stream_first = p->purged_to;
+    p->purged_to = floor;
+    if (floor > p->stream_first)
+        p->stream_first = floor;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "purge.done", "first_seq=%llu",
                   (unsigned long long)p->purged_to);
 }
@@ -407,16 +398,28 @@ static void repeat_reset(struct jr_pool *p, bool may_repeat)
 }
 
 /* The parameters of the pool enter the log once. */
-static void agree_on_params(struct jr_pool *p)
+static bool agree_on_params(struct jr_pool *p)
 {
     uint32_t block_size = jr_pool_block_size(p);
     if (p->state->params.block_size || !block_size)
-        return;
+        return false;
     struct jr_control *c = publish(p, JR_CONTROL_CONFIG);
     if (c)
         c->params = (struct jr_pool_params){.block_size = block_size,
                                             .hash_scheme = 1,
                                             .index_entries_max = p->config.index_entries_max};
+    return c != NULL;
+}
+
+/* Rules that every replica knows, listed or not, are used from the message on that says so. */
+static void agree_on_rules(struct jr_pool *p)
+{
+    uint32_t known = jr_pool_rules_known(p);
+    if (known <= p->state->rule_version)
+        return;
+    struct jr_control *c = publish(p, JR_CONTROL_USE_VERSION);
+    if (c)
+        c->rule_version = known;
 }
 
 /* Bridges learn of an epoch by the hint in the state bucket; each new leader says it again. */
@@ -443,8 +446,6 @@ static bool may_rebuild(const struct jr_pool *p)
 
 void jr_pool_duties_tick(struct jr_pool *p)
 {
-    if (p->has_position && jr_pool_recovery(p) == JR_REC_READY)
-        watch_digests(p);
     bool may_repeat = !p->control_at_ms || p->now_ms - p->control_at_ms >= JR_POOL_REPEAT_MS;
     if (may_rebuild(p) && may_repeat)
         jr_pool_ask_reset(p, p->config.reset_token);
@@ -454,8 +455,8 @@ void jr_pool_duties_tick(struct jr_pool *p)
         repeat_reset(p, may_repeat);
     if (!on_duty(p))
         return;
-    if (may_repeat)
-        agree_on_params(p);
+    if (may_repeat && !agree_on_params(p))
+        agree_on_rules(p);
     say_epoch(p);
     if (p->snap == JR_SNAP_AGREE)
         agree(p);

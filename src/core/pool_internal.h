@@ -11,6 +11,7 @@
  *     pool_queue.c     requests that wait for a worker with room
  *     pool_approx.c    what is believed to be cached from decisions alone
  *     pool_sync.c      our deltas and bases; the peers' batches
+ *     pool_watch.c     digests, versions, and what the stream promises
  *     pool_duties.c    what only the leader does: parameters, snapshots, purge
  *     pool_view.c      looking in */
 #ifndef JR_CORE_POOL_INTERNAL_H
@@ -116,9 +117,11 @@ struct jr_pool {
     bool has_position;      /* state->seq means something on stream created_ns */
     int64_t stream_created_ns;
     uint64_t stream_first, stream_last;
-    uint64_t target_seq;    /* ready at or past it */
-    bool index_is_old;      /* its position has left the stream; being replaced */
-    struct jr_image *image; /* candidate being verified and installed */
+    struct jr_stream_facts facts; /* the newest of our stream */
+    const char *may_forget;       /* said last; see jr_pool_may_forget */
+    uint64_t target_seq;          /* ready at or past it */
+    bool index_is_old;            /* its position has left the stream; being replaced */
+    struct jr_image *image;       /* candidate being verified and installed */
     struct jr_snapshot_ref image_ref;
     struct jr_state *fresh;          /* being filled from the image */
     struct jr_state *retired_states; /* given back in slices */
@@ -185,6 +188,10 @@ struct jr_pool {
     bool purging;
     uint64_t control_at_ms; /* last Config or Reset */
     bool digest_mismatch;
+    uint64_t mismatch_since_ms, reload_at_ms;
+    uint32_t reloads; /* in a row without a time of agreement */
+    bool untrusted;   /* our state is to be replaced: nobody else may have it */
+    uint64_t snapshot_ms;
     uint64_t epoch_said_n, epoch_said_random;
 
     struct jr_pool_counters n;
@@ -213,6 +220,8 @@ void jr_pool_recovery_tick(struct jr_pool *p);
 void jr_pool_judge_ready(struct jr_pool *p);
 const char *jr_pool_not_ready_because(const struct jr_pool *p);
 
+/* An empty state that knows the rules that we do. */
+JR_MUST_CHECK int jr_pool_new_state(struct jr_pool *p, struct jr_state **ret);
 /* The machine's moves. */
 void jr_pool_move(struct jr_pool *p, enum jr_recovery to, const char *why);
 void jr_pool_go_load(struct jr_pool *p, const char *why);
@@ -250,6 +259,8 @@ void jr_pool_ref_misfits(struct jr_pool *p, const struct jr_snapshot_ref *ref);
 /* pool_members.c */
 int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e);
 void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy);
+/* The leases are older than these facts: nothing they speak of is past the end. */
+void jr_pool_members_on_facts(struct jr_pool *p, uint64_t last_seq);
 void jr_pool_members_tick(struct jr_pool *p);
 void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank);
 bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
@@ -324,6 +335,18 @@ void jr_pool_sync_lost(struct jr_pool *p); /* what we sent may be missing: the n
 void jr_pool_sync_tick(struct jr_pool *p);
 uint64_t jr_pool_sync_deadline_ms(const struct jr_pool *p); /* 0: nothing to send, or no way to */
 
+/* pool_watch.c: what every replica looks at, leader or not */
+enum jr_agreement { JR_AGREE_YES, JR_AGREE_NO, JR_AGREE_WAIT, JR_AGREE_NOBODY };
+/* One peer that disagrees outvotes all; one that agrees at or past `seq` is enough. */
+enum jr_agreement jr_pool_ask_peers(const struct jr_pool *p, uint64_t seq);
+void jr_pool_watch(struct jr_pool *p);
+/* The least version of the apply rules, and of the snapshot format, that all listed replicas know. */
+uint32_t jr_pool_rules_known(const struct jr_pool *p);
+uint32_t jr_pool_format_known(const struct jr_pool *p);
+uint32_t jr_pool_rules_max(const struct jr_pool *p);
+/* Why the stream may lose messages that no snapshot covers; "" when it does not. */
+const char *jr_pool_may_forget(const struct jr_pool *p);
+
 /* pool_duties.c */
 void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots_record *record);
 void jr_pool_copy_slice(struct jr_pool *p, uint32_t max);
@@ -336,7 +359,7 @@ void jr_pool_retired_slice(struct jr_pool *p, uint32_t max);
 void jr_pool_retired_free(struct jr_pool *p);
 void jr_pool_on_written(struct jr_pool *p, int err, const struct jr_snapshot_ref *ref);
 void jr_pool_on_recorded(struct jr_pool *p, int err);
-void jr_pool_on_purged(struct jr_pool *p, int err);
+void jr_pool_on_purged(struct jr_pool *p, int err, uint64_t floor);
 void jr_pool_on_published(struct jr_pool *p, int err);
 void jr_pool_ask_reset(struct jr_pool *p, const char *token);
 void jr_pool_duties_tick(struct jr_pool *p);

@@ -115,30 +115,36 @@ void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank)
 }
 
 /* The log is past what the bridge has an acknowledgement for, and yet does not know the rank's
- * incarnation or its newest event: what it announced is lost to us. After a change of history also
- * when the acknowledgement is of a sequence that this one does not have yet. */
-static bool rank_is_lost(const struct jr_pool *p, const struct jr_worker *w, uint32_t i)
+ * incarnation or its newest event: what it announced is lost to us. Or the acknowledgement is of a
+ * sequence that a stream which was looked at later does not have: of another history. */
+static bool rank_is_lost(const struct jr_pool *p, const struct jr_worker *w, uint32_t i,
+                         uint64_t last)
 {
     const struct jr_rank_lease *lease = &w->lease.ranks[i];
-    bool beyond = p->origin_seq && lease->acked_seq > p->stream_last;
     if (lease->incarnation == 0 || lease->acked_seq == 0 ||
-        (p->state->seq < lease->acked_seq && !beyond))
+        (p->state->seq < lease->acked_seq && lease->acked_seq <= last))
         return false;
     const struct jr_state_rank *r = jr_state_rank(p->state, w->members[i]);
     return !r || r->waiting || r->incarnation != lease->incarnation ||
            (r->has_id && r->newest_id < lease->acked_id);
 }
 
-static void find_lost_ranks(struct jr_pool *p)
+static void find_lost_ranks(struct jr_pool *p, uint64_t last)
 {
     for (uint32_t i = 0; i < p->workers.n; i++) {
         struct jr_worker *w = p->workers.v[i];
         if (w->state != JR_WORKER_LIVE)
             continue;
         for (uint32_t k = 0; k < w->lease.n_ranks; k++)
-            if (rank_is_lost(p, w, k))
+            if (rank_is_lost(p, w, k, last))
                 jr_pool_reannounce(p, w->lease.worker_id, w->lease.ranks[k].dp_rank);
     }
+}
+
+void jr_pool_members_on_facts(struct jr_pool *p, uint64_t last_seq)
+{
+    if (jr_pool_recovery(p) == JR_REC_READY && p->state->seq >= p->target_seq)
+        find_lost_ranks(p, last_seq);
 }
 
 bool jr_pool_workers_announced(const struct jr_pool *p)
@@ -230,7 +236,8 @@ static void probe_due(struct jr_pool *p)
 {
     for (uint32_t i = 0; i < p->workers.n; i++) {
         struct jr_worker *w = p->workers.v[i];
-        if (w->listed || !w->probe_at_ms || p->now_ms < w->probe_at_ms || !w->lease.url[0])
+        bool due = w->listed ? p->workers.cut_off : w->probe_at_ms != 0;
+        if (!due || p->now_ms < w->probe_at_ms || !w->lease.url[0])
             continue;
         struct jr_action *a = jr_pool_act(p, JR_ACT_PROBE);
         if (!a)
@@ -252,7 +259,7 @@ static void scan(struct jr_pool *p)
         p->n.bookings_expired += jr_replicas_expire(&p->replicas, p->now_ms - expiry, p->now_ms);
     if (jr_pool_recovery(p) != JR_REC_READY && jr_pool_recovery(p) != JR_REC_CATCH_UP)
         return;
-    find_lost_ranks(p);
+    find_lost_ranks(p, UINT64_MAX);
     find_ghosts(p);
     for (uint32_t i = p->workers.n; i-- > 0;)
         if (!p->workers.v[i]->listed)

@@ -50,7 +50,16 @@ static void replace_state(struct jr_pool *p, struct jr_state *fresh)
     p->state = fresh;
     p->workers.changes++; /* whose index entries count is another matter now */
     p->empty_since_ms = 0;
+    p->untrusted = p->digest_mismatch = false;
     p->n.recoveries++;
+}
+
+int jr_pool_new_state(struct jr_pool *p, struct jr_state **ret)
+{
+    int err = jr_state_create(&p->mem, &p->members, ret);
+    if (err == 0)
+        (*ret)->rules_max = jr_pool_rules_max(p);
+    return err;
 }
 
 /* The identity of the stream: what was purged, and what stood still, was another's. */
@@ -95,6 +104,7 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
     if (!p->config.durable || connected == p->connected)
         return;
     p->connected = connected;
+    p->workers.cut_off = !connected;
     if (!connected) {
         p->sync_open = false;
         p->waiting_info = p->waiting_load = false;
@@ -190,7 +200,7 @@ static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, co
 static int start_empty(struct jr_pool *p, uint64_t seq, const struct jr_stream_facts *f)
 {
     struct jr_state *fresh;
-    int err = jr_state_create(&p->mem, &p->members, &fresh);
+    int err = jr_pool_new_state(p, &fresh);
     if (err < 0)
         return err;
     fresh->seq = seq;
@@ -289,7 +299,7 @@ static int refuse_image(struct jr_pool *p, int err, const struct jr_stream_facts
 
 static int begin_import(struct jr_pool *p, const struct jr_stream_facts *f)
 {
-    int err = jr_state_create(&p->mem, &p->members, &p->fresh);
+    int err = jr_pool_new_state(p, &p->fresh);
     if (err == 0)
         err = jr_state_import_begin(p->fresh, &p->import, p->image);
     if (err < 0)
@@ -509,6 +519,7 @@ void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
     const struct jr_stream_facts *f = &e->u.facts.stream;
     if (!p->has_position || f->created_ns != p->stream_created_ns)
         return;
+    p->facts = *f;
     p->stream_first = f->first_seq;
     if (f->last_seq > p->stream_last)
         p->stream_last = f->last_seq;
@@ -520,6 +531,7 @@ void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
         jr_pool_ref_misfits(p, &r->previous);
     if (!p->leader)
         p->record = *r;
+    jr_pool_members_on_facts(p, f->last_seq);
 }
 
 void jr_pool_recovery_tick(struct jr_pool *p)

@@ -23,6 +23,8 @@ static uint32_t count_bookings(const struct jr_pool *p)
 
 void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
 {
+    static const char *const stages[] = {"idle", "copying", "uploading", "asking the peers",
+                                         "recording"};
     const struct jr_state *s = p->state;
     const struct jr_index *index = jr_pool_index(p);
     *ret = (struct jr_pool_view){
@@ -51,6 +53,12 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .snapshot_running = p->snap != JR_SNAP_IDLE,
         .restored_entries = p->importing ? p->import.next : 0,
         .restore_total = p->image ? p->image->n_entries : 0,
+        .may_forget_because = jr_pool_may_forget(p),
+        .foreign_consumers = p->facts.foreign,
+        .snapshot_stage = stages[p->snap],
+        .snapshot_ms = p->snapshot_ms,
+        .snapshot_failures = p->snap_failures,
+        .rule_version = s->rule_version,
         .n_workers = p->workers.n,
         .n_peers = p->replicas.n,
         .n_bookings = count_bookings(p),

@@ -13,6 +13,7 @@ int jr_state_create(struct jr_mem *mem, struct jr_members *members, struct jr_st
     s->mem = mem;
     s->members = members;
     s->rule_version = JR_RULES_FIRST;
+    s->rules_max = JR_RULES_VERSION;
     int err = jr_index_create(mem, 0, &s->index);
     if (err < 0) {
         jr_mem_free(mem, s, sizeof *s);
@@ -294,7 +295,7 @@ static int apply_control(struct jr_state *s, const struct jr_control *c, uint32_
         *ret_effect |= JR_EFFECT_CONFIG;
         return 0;
     case JR_CONTROL_USE_VERSION:
-        if (c->rule_version > JR_RULES_VERSION)
+        if (c->rule_version > s->rules_max)
             return JR_EVERSION;
         if (c->rule_version > s->rule_version) /* only ever raised */
             s->rule_version = c->rule_version;

@@ -154,7 +154,7 @@ int jr_state_import_begin(struct jr_state *s, struct jr_state_import *x,
                           const struct jr_image *image)
 {
     JR_ASSERT(s->seq == 0 && s->n_ranks == 0);
-    if (image->rule_version > JR_RULES_VERSION)
+    if (image->rule_version > s->rules_max)
         return JR_EVERSION;
     *x = (struct jr_state_import){.image = image, .at = JR_INDEX_NOWHERE};
     size_t bytes = (size_t)(image->n_ranks ? image->n_ranks : 1) * sizeof *x->member_of_rank;

@@ -149,14 +149,14 @@ void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed,
 
 void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms)
 {
-    if (w->listed)
+    if (w->listed && !ws->cut_off)
         return;
     ws->changes++;
     w->unhealthy = !healthy;
     if (!healthy || w->removed)
         w->state = JR_WORKER_DOWN;
     else
-        w->state = w->is_static ? JR_WORKER_LIVE : JR_WORKER_STALE;
+        w->state = w->is_static || w->listed ? JR_WORKER_LIVE : JR_WORKER_STALE;
     w->probe_at_ms = now_ms + PROBE_EVERY_MS;
 }
 

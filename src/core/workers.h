@@ -38,6 +38,7 @@ struct jr_workers {
     JR_ARR_FIELDS(
         struct jr_worker *); /* owned; sorted by worker id, so that walks are the same everywhere */
     uint64_t refused;        /* leases that were not taken */
+    bool cut_off;            /* NATS is away: of listed ones, too, their answers decide */
     uint64_t changes;        /* calls that may have changed what follows from the registry */
 };
 

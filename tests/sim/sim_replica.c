@@ -521,6 +521,14 @@ static void result(struct sim *sim, struct sim_replica *r, enum jr_event_type ty
     sim_replica_event(sim, r, &ev);
 }
 
+static void purge_done(struct sim *sim, struct sim_replica *r, const struct sim_op *op)
+{
+    struct jr_event ev = {.type = JR_EV_PURGED};
+    ev.u.result.err = op->err;
+    ev.u.result.floor = op->seq;
+    sim_replica_event(sim, r, &ev);
+}
+
 static void load_done(struct sim *sim, struct sim_replica *r, struct sim_op *op)
 {
     struct jr_event ev = {.type = JR_EV_SNAPSHOT_LOADED};
@@ -577,7 +585,7 @@ static void answer(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         record_done(sim, r, op);
         break;
     case SIM_OP_PURGE:
-        result(sim, r, JR_EV_PURGED, op->err);
+        purge_done(sim, r, op);
         break;
     case SIM_OP_CONTROL:
         result(sim, r, JR_EV_CONTROL_PUBLISHED, op->err);
@@ -735,6 +743,7 @@ void sim_replica_start(struct sim *sim, uint32_t i)
                               .skew_ns = (int64_t)jr_rng_below(&sim->rng, 4000) * 1000000};
     struct jr_pool_config c = {.incarnation = r->incarnation,
                                .seed = jr_rng_u64(&sim->rng),
+                               .rules_max = sim->rules[i],
                                .namespace_ = "ns",
                                .component = "backend",
                                .durable = true,

@@ -232,7 +232,8 @@ static void check_digest(struct sim *sim, const struct sim_replica *r)
     SIM_CHECK(sim, d->blocks == now.blocks && d->table == now.table,
               "replica %u disagrees at %llu (%s)", r->index, (unsigned long long)s->seq,
               d->blocks == now.blocks ? "table" : "blocks");
-    SIM_CHECK(sim, !r->pool->broken && !r->pool->too_new, "replica %u stopped", r->index);
+    SIM_CHECK(sim, !r->pool->broken && (!r->pool->too_new || sim->rules[r->index]),
+              "replica %u stopped", r->index);
 }
 
 /* What was in flight on a dead life does not count a TTL and a round after its end. */
@@ -269,8 +270,10 @@ bool sim_snapshot_fits(const struct sim *sim, int k)
 static void check_all(struct sim *sim)
 {
     for (uint32_t i = 0; i < SIM_REPLICAS; i++) {
-        const struct sim_replica *r = &sim->replicas[i];
-        if (comparable(sim, r))
+        struct sim_replica *r = &sim->replicas[i];
+        if (r->pool && r->diverged != r->pool->state)
+            r->diverged = NULL;
+        if (comparable(sim, r) && !r->diverged)
             check_digest(sim, r);
         if (r->pool && r->pool->rebuilding)
             sim->n.rebuilds++;

@@ -194,6 +194,7 @@ struct sim_replica {
     bool sync_reading;
     uint64_t start_last; /* the stream's last when the reader began */
     bool was_ready;
+    const struct jr_state *diverged; /* this state is not what the log says */
     struct sim_op **ops;
     uint32_t n_ops, cap_ops;
     struct sim_request requests[SIM_REQUESTS];
@@ -223,11 +224,12 @@ struct sim {
     struct sim_replica replicas[SIM_REPLICAS];
     struct sim_digest *digests; /* by sequence */
     uint64_t cap_digests;
-    bool faults;  /* may happen */
-    bool rare;    /* hand purge and stream recreation, too */
-    bool by_hand; /* somebody purged by hand: a cold replica may have to rebuild */
-    bool quiet;   /* engines and requests stand still */
-    bool mute;    /* bridges say nothing, whatever happens to the stream */
+    bool faults;                  /* may happen */
+    bool rare;                    /* hand purge and stream recreation, too */
+    bool by_hand;                 /* somebody purged by hand: a cold replica may have to rebuild */
+    bool quiet;                   /* engines and requests stand still */
+    uint32_t rules[SIM_REPLICAS]; /* newest apply rules it knows when it starts; 0: all */
+    bool mute;                    /* bridges say nothing, whatever happens to the stream */
     bool verbose;
     struct sim_count {
         uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,

@@ -89,15 +89,6 @@ static void take_handles(struct jr_driver *d, struct open_job *o)
     d->stats.stream_last_at_start = o->info.last_seq;
 }
 
-static void warn_foreign_settings(struct jr_driver *d, const struct jr_stream_info *info)
-{
-    if (info->discard_old || info->max_age_ms)
-        jr_log(JR_LOG_WARN, "stream.foreign_settings",
-               "stream=%s discard_old=%d max_age_ms=%lld "
-               "hint=\"messages may leave before a snapshot covers them\"",
-               d->stream, info->discard_old, (long long)info->max_age_ms);
-}
-
 static void done_open(struct jr_job *job)
 {
     struct open_job *o = (struct open_job *)(void *)job;
@@ -111,7 +102,6 @@ static void done_open(struct jr_job *job)
         jr_driver_open(d); /* it went meanwhile: at once, or when it is back */
     } else if (go_on) {
         take_handles(d, o);
-        warn_foreign_settings(d, &o->info);
         if (!d->sync_reader && jr_driver_sync_start(d) < 0)
             jr_log(JR_LOG_ERROR, "sync.start_failed", "stream=%s", d->sync_stream);
         if (!d->connected) {
@@ -488,10 +478,26 @@ struct control_job {
     struct jr_job job;
     struct jr_driver *d;
     struct jr_buf payload;
-    bool expects; /* the caller knows the last control message */
+    uint64_t gone; /* worker that is said to be, or 0 */
+    bool expects;  /* the caller knows the last control message */
     uint64_t expects_seq;
     struct jr_errmsg e;
 };
+
+/* The key of the worker that is about to be declared gone, read again from the stream leader. */
+static int worker_is_back(struct control_job *c)
+{
+    char key[32];
+    struct jr_js_kv_entry entry = {0};
+    if (!c->gone)
+        return 0;
+    snprintf(key, sizeof key, "worker.%llu", (unsigned long long)c->gone);
+    int err = jr_js_kv_get(c->d->leases, key, &entry, &c->e);
+    jr_js_kv_entry_deinit(&entry);
+    if (err == 0)
+        return jr_errmsg_set(&c->e, JR_ECONFLICT, "the worker has a lease again");
+    return err == JR_ENOTFOUND ? 0 : err;
+}
 
 /* The last control message there is now. */
 static int newest_control(struct control_job *c, const char *subject)
@@ -511,7 +517,9 @@ static void run_control(struct jr_job *job)
     struct control_job *c = (struct control_job *)(void *)job;
     char subject[JR_STREAM_NAME_MAX + 16];
     snprintf(subject, sizeof subject, "%s.%s", c->d->stream, JR_SUBJECT_CONTROL);
-    job->err = c->expects ? 0 : newest_control(c, subject);
+    job->err = worker_is_back(c);
+    if (job->err == 0 && !c->expects)
+        job->err = newest_control(c, subject);
     if (job->err < 0)
         return;
     struct jr_pub pub = {.subject = subject,
@@ -545,6 +553,8 @@ void jr_driver_publish_control(struct jr_driver *d, const struct jr_action *a)
     struct control_job *c = jr_xalloc(sizeof *c);
     *c = (struct control_job){.job = {.run = run_control, .done = done_control},
                               .d = d,
+                              .gone =
+                                  control->type == JR_CONTROL_WORKER_GONE ? control->worker_id : 0,
                               .expects = a->u.expects,
                               .expects_seq = a->u.expects_seq};
     jr_buf_init(&c->payload, JR_BATCH_BYTES_MAX);

@@ -475,15 +475,9 @@ static int foreign_floor(struct purge_job *p)
 {
     struct jr_stream_foreign foreign;
     int err = jr_stream_foreign(p->d->nats, p->d->stream, &foreign, &p->e);
-    if (err < 0 || foreign.n == 0)
-        return err;
-    jr_log(JR_LOG_WARN, "stream.foreign_consumer",
-           "stream=%s name=%s ack_floor=%llu "
-           "hint=\"another router reads and may purge this stream: nothing is guaranteed\"",
-           p->d->stream, foreign.name, (unsigned long long)foreign.ack_floor);
-    if (foreign.ack_floor < p->floor)
+    if (err == 0 && foreign.n > 0 && foreign.ack_floor < p->floor)
         p->floor = foreign.ack_floor;
-    return 0;
+    return err;
 }
 
 static void run_purge(struct jr_job *job)
@@ -512,6 +506,7 @@ static void done_purge(struct jr_job *job)
                    (unsigned long long)p->floor, jr_err_name(job->err), p->e.text);
         struct jr_event ev = {.type = JR_EV_PURGED};
         ev.u.result.err = job->err;
+        ev.u.result.floor = p->floor;
         jr_driver_step(d, &ev);
     }
     jr_xfree(p);

@@ -149,6 +149,8 @@ static void counters(const struct jr_pool_counters *c, struct jr_buf *b)
     put_u64(b, "skipped", c->skipped);
     put_u64(b, "snapshots", c->snapshots);
     put_u64(b, "snapshot_failures", c->snapshot_failures);
+    put_u64(b, "adoptions", c->adoptions);
+    put_u64(b, "reloads", c->reloads);
     put_u64(b, "purged_to", c->purged_to);
     put_u64(b, "reannounce", c->reannounce);
     put_u64(b, "sync_gaps", c->sync_gaps);
@@ -185,6 +187,11 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_bool(b, "index_is_old", v.index_is_old);
     put_bool(b, "truncated", v.truncated);
     put_bool(b, "digest_mismatch", v.digest_mismatch);
+    put_str(b, "may_forget_because", v.may_forget_because);
+    put_u64(b, "foreign_consumers", v.foreign_consumers);
+    put_str(b, "snapshot_stage", v.snapshot_stage);
+    put_u64(b, "snapshot_failures_in_a_row", v.snapshot_failures);
+    put_u64(b, "rule_version", v.rule_version);
     put_u64(b, "epoch", v.epoch.n);
     put_u64(b, "restored_entries", v.restored_entries);
     put_u64(b, "restore_total", v.restore_total);

@@ -171,6 +171,7 @@ static inline void rig_leader(struct rig *r, bool leader)
 static inline void rig_result(struct rig *r, enum jr_event_type type, int err)
 {
     struct jr_event ev = {.type = type, .u.result.err = err};
+    ev.u.result.floor = r->pool->purged_to; /* as asked */
     rig_step(r, &ev);
 }
 
