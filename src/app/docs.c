@@ -223,7 +223,8 @@ void jr_docs_config(struct jr_buf *b)
         "option also takes several values separated by commas. `--dump-config-to FILE` writes what "
         "is in effect,\nand where each value came from.\n\n"
         "Exit codes: 64 unknown option, missing value or word; 65 bad value; 78 options that do "
-        "not go together; 69 a\nserver cannot be reached; 73 the port is taken; 80 NATS is not "
+        "not go together; 69 a\nserver cannot be reached; 73 the port is taken; 77 NATS refused "
+        "us; 80 NATS is not "
         "reachable; 81 NATS has no JetStream.\n");
     for (int g = 0; g < JR_CFG_GROUP_COUNT; g++) {
         if (group_is_empty(JR_CMD_ALL, (enum jr_cfg_group)g))
@@ -338,6 +339,7 @@ void jr_docs_man(struct jr_buf *b)
         }
     }
     jr_buf_puts(b, ".SH EXIT STATUS\n0 success; 64 usage; 65 bad value; 69 a server cannot be "
-                   "reached; 73 address in use; 78 options that do not go together; 80 NATS is "
+                   "reached; 73 address in use; 78 options that do not go together; 77 NATS "
+                   "refused us; 80 NATS is "
                    "not reachable; 81 NATS has no JetStream.\n");
 }

@@ -323,7 +323,7 @@ class Refused(Fleet):
         self.login("wrong")
         p = self.procs.start_jetrouter("c", "frontend", http_host="127.0.0.1", http_port=0,
                                        nats_server=self.nats.url, log_level="error")
-        self.assertEqual(p.popen.wait(30), 69, p.tail())
+        self.assertEqual(p.popen.wait(30), 77, p.tail())
         with open(p.log) as log:
             text = log.read()
         self.assertEqual(text.count("\n"), 1, text)

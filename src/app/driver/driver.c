@@ -223,8 +223,12 @@ static void give_answers(struct jr_driver *d)
 
 static void rearm(struct jr_driver *d)
 {
-    uint64_t now = jr_driver_now_ms(), at = jr_pool_deadline_ms(d->pool);
-    jr_timer_start(d->tick, at > now ? at - now : 0, 0);
+    uint64_t at = jr_pool_deadline_ms(d->pool);
+    if (at != d->armed_ms) { /* a replay makes a million steps and moves it seldom */
+        uint64_t now = jr_driver_now_ms();
+        jr_timer_start(d->tick, at > now ? at - now : 0, 0);
+        d->armed_ms = at;
+    }
     if (jr_pool_has_slices(d->pool))
         jr_idler_start(d->idler);
 }
@@ -276,8 +280,10 @@ void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
 
 static void on_tick(void *ctx)
 {
+    struct jr_driver *d = ctx;
     struct jr_event ev = {.type = JR_EV_TICK};
-    jr_driver_step(ctx, &ev);
+    d->armed_ms = 0;
+    jr_driver_step(d, &ev);
 }
 
 static bool on_idle(void *ctx)

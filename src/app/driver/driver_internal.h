@@ -53,6 +53,7 @@ struct jr_driver {
     struct jr_actions actions;
     uint32_t depth; /* steps within steps: callbacks of decisions may ask for more */
     struct jr_timer *tick;
+    uint64_t armed_ms; /* what the tick is set for; 0: not set */
     struct jr_idler *idler;
     bool tail;
     bool draining;
