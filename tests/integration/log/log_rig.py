@@ -363,6 +363,12 @@ class LogTest(unittest.TestCase):
     def start_server(self):
         return self.procs.nats()
 
+    def tearDown(self):
+        """Who still runs ends in order: also where a sanitizer speaks up."""
+        for f in self.replicas:
+            if f.running() and not self.stopped(f):
+                self.assertEqual(f.stop(), 0, f.tail(60))
+
     def _close(self):
         result = self._outcome.result
         failed = any(test is self for test, _ in result.failures + result.errors)
