@@ -12,7 +12,7 @@ void jr_cost_config_init(struct jr_cost_config *c, enum jr_cost_model model)
 {
     memset(c, 0, sizeof *c);
     c->model = model;
-    c->kappa = 2;
+    c->kappa = 2.25;
     c->delta = 0.01;
     c->mu = 0.02;
     c->linear_s = 1e-4;

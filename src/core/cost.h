@@ -21,7 +21,9 @@ enum jr_cost_model { JR_COST_SECONDS = 1, JR_COST_DYNAMO_1_0 = 2, JR_COST_DYNAMO
 
 struct jr_cost_config {
     enum jr_cost_model model;
-    double kappa, delta, mu;      /* seconds; delta and mu a decoding request */
+    /* seconds; delta and mu a decoding request. kappa: what our prefill costs those behind us and in
+     * evictions; tests/bench/quality/README.md has what it was chosen by. */
+    double kappa, delta, mu;
     double linear_s, attention_s; /* prefill seconds a token, a token x context token */
     double overlap_weight;        /* dynamo 1.0 */
     double credit, scale, decay, request_weight; /* dynamo 1.2 */

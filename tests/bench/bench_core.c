@@ -315,7 +315,7 @@ static double model_cost(const struct fleet *f, uint32_t w, uint32_t prompt)
         backlog += i % 2 ? 0 : f->booked_s[w][i];
         decoding += i % 2;
     }
-    return backlog + (2 + 0.01 * decoding) * model_prefill(f, w, LIVE, prompt) + 0.02 * decoding;
+    return backlog + (2.25 + 0.01 * decoding) * model_prefill(f, w, LIVE, prompt) + 0.02 * decoding;
 }
 
 /* Nobody is cheaper than the chosen one, and it costs what was said. */

@@ -206,7 +206,7 @@ struct copying {
 static void give_up(struct copying *c, struct jr_index *idx)
 {
     if (c->image)
-        jr_index_image_close(idx);
+        jr_index_image_close(idx, c->image);
     jr_image_destroy(c->image);
     c->image = NULL;
 }

@@ -13,7 +13,7 @@ static void test_prefill_estimate(void **state)
 
     (void)state;
     jr_cost_config_init(&c, JR_COST_SECONDS);
-    assert_true(c.kappa == 2 && c.delta == 0.01 && c.mu == 0.02);
+    assert_true(c.kappa == 2.25 && c.delta == 0.01 && c.mu == 0.02);
     NEAR(jr_cost_prefill_s(&c, 0, 5000), 0);
     NEAR(jr_cost_prefill_s(&c, 1000, 0), 0.1 + 7.5e-10 * 1000 * 500);
     NEAR(jr_cost_prefill_s(&c, 1000, 4000), 0.1 + 7.5e-10 * 1000 * 4500);
@@ -38,10 +38,10 @@ static void test_seconds(void **state)
     p = 3 * jr_cost_prefill_s(&c, 6 * 64, 4 * 64);
     NEAR(k[0].prefill_s, p);
     NEAR(k[0].estimate_s * 3, p);
-    NEAR(k[0].cost, 0.5 + (2 + 0.03) * p + 0.06);
+    NEAR(k[0].cost, 0.5 + (2.25 + 0.03) * p + 0.06);
     NEAR(k[0].cost, k[0].prefill_cost + k[0].load_cost);
     assert_int_equal(6, k[1].cached_blocks);
-    NEAR(k[1].cost, 2 * 3 * jr_cost_prefill_s(&c, 4 * 64, 6 * 64));
+    NEAR(k[1].cost, 2.25 * 3 * jr_cost_prefill_s(&c, 4 * 64, 6 * 64));
     assert_int_equal(9, k[2].cached_blocks);
     assert_int_equal(64, k[2].uncached_tokens);
 }
