@@ -13,7 +13,7 @@
  *     …
  *
  * Both are flat. The blocks of a run lie in a row, so an event and a query go through memory in
- * order; only where runs part a hash table is asked (core/places.h, docs/adr/0004-index-shape.md). A
+ * order; only where runs part a hash table is asked (core/places.h, docs/adr/0009-index-memory-and-restore.md). A
  * query compares prefix hashes block by block and narrows the set of members until it is empty. No
  * call takes long: tables grow a few buckets a call, and what clears and resets leave behind is freed
  * by jr_index_work and by the calls that follow. */

@@ -7,7 +7,7 @@
 #define MEMBERS_MIN   64
 #define CLEAR_AT_ONCE 2048  /* entries: below it a clear is not worth a column of its own */
 #define BURY_FROM     16384 /* blocks: what fewer need is given back at once */
-#define FREE_COST     512   /* of a piece of a table or a segment, in entries */
+#define FREE_COST     1024  /* of a piece of a table or a segment, in entries */
 
 int jr_index_create(struct jr_mem *mem, uint64_t entries_max, struct jr_index **ret)
 {

@@ -2,7 +2,7 @@
 #include "core/tablemem.h"
 
 #define EVERY     16                  /* calls: then so many pages at once, which is cheaper */
-#define PIECE     ((size_t)64 << 10)  /* those pages */
+#define PIECE     ((size_t)32 << 10)  /* those pages */
 #define AT_ONCE   ((size_t)128 << 10) /* a table as small as this is no work */
 #define FREE_SOME ((size_t)256 << 10)
 
