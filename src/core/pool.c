@@ -271,7 +271,8 @@ bool jr_pool_may_lead(const struct jr_pool *p)
     if (!p->config.durable || p->broken || p->too_new || p->digest_mismatch)
         return false;
     bool alone = !jr_pool_peer_holds_state(p);
-    return holds_state(p) || (alone && (p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT));
+    return holds_state(p) ||
+           (alone && (p->rebuilding || p->dynamo_import || jr_pool_recovery(p) == JR_REC_ADOPT));
 }
 
 void jr_pool_busy_limits(const struct jr_pool *p, struct jr_busy_limits *ret)

@@ -279,6 +279,7 @@ struct jr_action {
         } start;
         struct {
             char skip[32];
+            bool dynamo; /* Dynamo's radix-state instead, as of before the stream's first message */
         } load;
         struct {
             struct jr_image *image;

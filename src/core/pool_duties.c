@@ -447,7 +447,9 @@ static bool may_rebuild(const struct jr_pool *p)
 void jr_pool_duties_tick(struct jr_pool *p)
 {
     bool may_repeat = !p->control_at_ms || p->now_ms - p->control_at_ms >= JR_POOL_REPEAT_MS;
-    if (may_rebuild(p) && may_repeat)
+    if (may_rebuild(p) && !p->dynamo_tried && p->stream_first > 1)
+        jr_pool_import_dynamo(p);
+    else if (may_rebuild(p) && may_repeat)
         jr_pool_ask_reset(p, p->config.reset_token);
     else if (jr_pool_may_adopt(p) && may_repeat)
         ask_adopt(p);

@@ -144,6 +144,8 @@ struct jr_pool {
     uint64_t control_seen;   /* last control message since the log's first: in REBUILD and ADOPT */
     uint64_t empty_since_ms; /* our state began with an empty index at the first message; 0: no */
     bool yields;             /* to an index that a peer keeps */
+    bool dynamo_tried;       /* on this connection: is there a radix-state of Dynamo's? */
+    bool dynamo_import;      /* it is being loaded */
     uint64_t need_seq;       /* the log adopted another index there: no older image will do */
     uint64_t origin_seq;     /* the Adopt or Reset that our state began with, when we saw it */
     int64_t origin_time_ns;
@@ -225,6 +227,8 @@ JR_MUST_CHECK int jr_pool_new_state(struct jr_pool *p, struct jr_state **ret);
 /* The machine's moves. */
 void jr_pool_move(struct jr_pool *p, enum jr_recovery to, const char *why);
 void jr_pool_go_load(struct jr_pool *p, const char *why);
+/* Leader, and nobody has anything of ours: is there something of Dynamo's? */
+void jr_pool_import_dynamo(struct jr_pool *p);
 void jr_pool_stop_applying(struct jr_pool *p, int err);
 void jr_pool_on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect);
 void jr_pool_caught_up(struct jr_pool *p);

@@ -27,6 +27,8 @@ static void ask_load(struct jr_pool *p)
     struct jr_action *a = jr_pool_act(p, JR_ACT_LOAD_SNAPSHOT);
     if (a)
         memcpy(a->u.load.skip, p->load_skip, sizeof a->u.load.skip);
+    if (a)
+        a->u.load.dynamo = p->dynamo_import;
     p->waiting_load = a != NULL;
     p->retry_at_ms = 0;
 }
@@ -84,6 +86,13 @@ void jr_pool_go_load(struct jr_pool *p, const char *why)
     ask_load(p);
 }
 
+void jr_pool_import_dynamo(struct jr_pool *p)
+{
+    jr_pool_act(p, JR_ACT_STOP_READER);
+    p->dynamo_tried = p->dynamo_import = true;
+    jr_pool_go_load(p, "nobody holds the purged part; perhaps Dynamo's snapshot does");
+}
+
 /* The sequence whose message the candidate of VERIFY remembers. */
 static uint64_t candidate_seq(const struct jr_pool *p)
 {
@@ -121,6 +130,7 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
         return;
     }
     p->connected_at_ms = p->now_ms;
+    p->dynamo_tried = p->dynamo_import = false;
     p->listed_at_ms = 0;
     if (jr_pool_recovery(p) == JR_REC_DEGRADED && p->has_position && !p->index_is_old) {
         go_verify(p, "NATS is back");
@@ -181,7 +191,7 @@ static const char *misfit(int64_t created_ns, uint64_t seq, int64_t msg_time_ns,
 static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, const char *why)
 {
     p->has_position = true;
-    p->index_is_old = p->waits_snapshot = false;
+    p->index_is_old = p->waits_snapshot = p->dynamo_import = false;
     p->need_seq = 0;
     set_stream(p, f->created_ns);
     p->target_seq = f->last_seq;
@@ -243,12 +253,14 @@ static int without_snapshot(struct jr_pool *p, const struct jr_stream_facts *f)
 {
     bool keeps = jr_pool_keeps_index(p);
     bool others_adopt = !keeps && jr_pool_peer_keeps_index(p, f);
+    /* It was believed before Dynamo's object was looked for, a moment ago. */
+    bool believed = p->dynamo_import && !others_adopt && !jr_pool_peer_holds_state(p);
     set_stream(p, f->created_ns);
-    p->rebuilding = false;
+    p->rebuilding = p->dynamo_import = false;
     if (f->first_seq <= 1 && !keeps && !others_adopt && !p->need_seq)
         return start_empty(p, 0, f);
     p->waits_snapshot = jr_pool_peer_holds_state(p);
-    if (!bereft(p, others_adopt)) {
+    if (!believed && !bereft(p, others_adopt)) {
         /* We do not know for sure yet, or a leader owes a snapshot that fits: ask again. */
         jr_trace_emit(&p->trace, JR_TRACE_WARN, "recovery.waiting",
                       "why=\"no snapshot fits yet; a peer may hold the state\" first_seq=%llu",
@@ -371,6 +383,7 @@ static void install(struct jr_pool *p)
     p->rebuilding = false;
     p->bereft_looks = 0;
     p->origin_seq = 0;
+    p->snap_wanted = p->snap_wanted || p->dynamo_import; /* at once ours */
     replace_state(p, p->fresh);
     p->fresh = NULL;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.restored",

@@ -91,6 +91,7 @@ static void perform(struct sim *sim, struct sim_replica *r, const struct jr_acti
     case JR_ACT_LOAD_SNAPSHOT:
         op = new_op(sim, r, SIM_OP_LOAD);
         memcpy(op->object, a->u.load.skip, sizeof op->object);
+        op->lost = a->u.load.dynamo; /* there is none here */
         return;
     case JR_ACT_START_READER:
         start_reader(sim, r, a);
@@ -310,6 +311,10 @@ static void execute_load(struct sim *sim, struct sim_op *op)
 {
     struct sim_nats *n = &sim->nats;
     op->record = n->record;
+    if (op->lost) {
+        op->err = JR_ENOTFOUND;
+        return;
+    }
     const char *order[4] = {n->record.newest.object, n->record.previous.object, "snapshot-a",
                             "snapshot-b"};
     for (int i = 0; i < 4; i++) {

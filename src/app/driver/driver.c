@@ -131,7 +131,7 @@ static void perform(struct jr_driver *d, struct jr_action *a)
         jr_driver_stream_info(d, a->u.seq);
         return;
     case JR_ACT_LOAD_SNAPSHOT:
-        jr_driver_load_snapshot(d, a->u.load.skip);
+        jr_driver_load_snapshot(d, a->u.load.skip, a->u.load.dynamo);
         return;
     case JR_ACT_START_READER:
         jr_driver_start_reader(d, a);

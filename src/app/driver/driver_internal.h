@@ -154,7 +154,8 @@ void jr_driver_lead(
 /* Lane. What the state bucket says; empty with revision 0 when there is no record. */
 int jr_driver_read_record(struct jr_driver *d, struct jr_snapshots_record *ret,
                           uint64_t *ret_revision, struct jr_errmsg *e);
-void jr_driver_load_snapshot(struct jr_driver *d, const char *skip);
+/* dynamo: the radix-state of Dynamo's bucket, if it has one. */
+void jr_driver_load_snapshot(struct jr_driver *d, const char *skip, bool dynamo);
 void jr_driver_write_snapshot(struct jr_driver *d, struct jr_image *image, const char *object);
 void jr_driver_record_snapshot(struct jr_driver *d, const struct jr_snapshots_record *record);
 void jr_driver_purge(struct jr_driver *d, uint64_t floor);

@@ -7,6 +7,7 @@
  * snapshot cannot overwrite it. */
 #include "app/driver/driver_internal.h"
 
+#include "app/driver/dynamo_import.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "wire/lease_json.h"
@@ -129,6 +130,7 @@ struct load_job {
     struct jr_job job;
     struct jr_driver *d;
     char skip[32];
+    bool dynamo; /* Dynamo's object */
     struct jr_snapshots_record record;
     struct jr_snapshot_ref ref;
     struct jr_image *image;
@@ -192,13 +194,43 @@ static int load_any(struct load_job *l)
     return JR_ENOTFOUND;
 }
 
+/* As of before the first message that the stream still has. What cannot be read is as good as none. */
+static int load_dynamo(struct load_job *l)
+{
+    char bucket[JR_STREAM_NAME_MAX];
+    struct jr_object_store *store = NULL;
+    struct jr_object_info info;
+    struct jr_stream_facts facts;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    int err = jr_stream_name(JR_STREAM_RADIX, l->d->config.pool.namespace_,
+                             l->d->config.pool.component, bucket);
+    if (err == 0)
+        err = jr_driver_facts(l->d, &facts, &l->e);
+    if (err == 0)
+        err = jr_object_store_open_existing(l->d->nats, bucket, &store, &l->e);
+    if (err == 0)
+        err = jr_object_read(store, "radix-state", SNAPSHOT_BYTES_MAX, &bytes, &n, &info, &l->e);
+    if (err == 0)
+        err = jr_dynamo_import(bytes, n, facts.created_ns, facts.first_seq - 1, &l->image, &l->e);
+    jr_xfree(bytes);
+    jr_object_store_destroy(store);
+    (void)jr_str_copy(l->ref.object, sizeof l->ref.object, "radix-state");
+    if (err == 0 || is_transient(err))
+        return err;
+    if (err != JR_ENOTFOUND)
+        jr_log(JR_LOG_WARN, "dynamo.import_failed", "error=%s words=\"%s\"", jr_err_name(err),
+               l->e.text);
+    return JR_ENOTFOUND;
+}
+
 static void run_load(struct jr_job *job)
 {
     struct load_job *l = (struct load_job *)(void *)job;
     uint64_t revision;
     job->err = jr_driver_read_record(l->d, &l->record, &revision, &l->e);
     if (job->err == 0)
-        job->err = load_any(l);
+        job->err = l->dynamo ? load_dynamo(l) : load_any(l);
 }
 
 static void done_load(struct jr_job *job)
@@ -222,10 +254,10 @@ static void done_load(struct jr_job *job)
     jr_driver_maybe_closed(d);
 }
 
-void jr_driver_load_snapshot(struct jr_driver *d, const char *skip)
+void jr_driver_load_snapshot(struct jr_driver *d, const char *skip, bool dynamo)
 {
     struct load_job *l = jr_xalloc(sizeof *l);
-    *l = (struct load_job){.job = {.run = run_load, .done = done_load}, .d = d};
+    *l = (struct load_job){.job = {.run = run_load, .done = done_load}, .d = d, .dynamo = dynamo};
     (void)jr_str_copy(l->skip, sizeof l->skip, skip);
     if (!jr_driver_submit(d, d->bulk_lane, &l->job))
         jr_xfree(l);

@@ -234,6 +234,15 @@ static void test_rebuild_by_a_reset_of_the_leader(void **state)
     assert_int_equal(rig_at(&r), JR_REC_REBUILD);
     rig_leader(&r, true);
     rig_members(&r, true, false);
+    rig_tick(&r, 100); /* first, and once: perhaps Dynamo has a snapshot */
+    assert_true(rig_find(&r, JR_ACT_LOAD_SNAPSHOT)->u.load.dynamo);
+    assert_true(jr_pool_may_lead(r.pool));
+    for (int i = 0; i < 6 && rig_at(&r) != JR_REC_REBUILD; i++) {
+        rig_members(&r, true, false);
+        look_in_vain(&r);
+    }
+    rig_log_noop(&r, 50, 60);
+    rig_members(&r, true, false);
     rig_tick(&r, 100);
     const struct jr_action *a = rig_find(&r, JR_ACT_PUBLISH_CONTROL);
     assert_int_equal(a->u.control.type, JR_CONTROL_RESET);
