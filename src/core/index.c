@@ -5,9 +5,10 @@
 #include "core/index_internal.h"
 #include <string.h>
 
-#define AHEAD      16 /* blocks whose cache lines are fetched before they are needed; a power of 2 */
-#define AHEAD_FIND 8  /* of them, those whose slot is known already */
-#define HEADS_COLD 512 /* buckets of the heads' table from which fetching pays */
+#define AHEAD       16 /* blocks whose cache lines are fetched before they are needed; a power of 2 */
+#define AHEAD_FIND  8   /* of them, those whose slot is known already */
+#define AHEAD_FETCH 2   /* blocks of an event that comes later */
+#define HEADS_COLD  512 /* buckets of the heads' table from which fetching pays */
 
 bool jr_index_has_member(const struct jr_index *idx, uint32_t member)
 {
@@ -327,6 +328,19 @@ uint32_t jr_index_remove(struct jr_index *idx, uint32_t member, const uint64_t *
     }
     jr_blockmap_shrink(&c->blocks, idx->mem);
     return known;
+}
+
+void jr_index_fetch(const struct jr_index *idx, uint32_t member, const struct jr_kv_event *e)
+{
+    const struct jr_blockmap *blocks = &jr_index_column(idx, member)->blocks;
+
+    /* gcc takes a function that only fetches for one without effect, and drops calls of it. */
+    __asm__ volatile("");
+
+    for (uint32_t i = 0; i < e->n && i < AHEAD_FETCH && e->type == JR_KV_STORED; i++)
+        jr_blockmap_fetch(blocks, e->blocks[i].block_hash);
+    for (uint32_t i = 0; i < e->n && i < AHEAD_FETCH && e->type == JR_KV_REMOVED; i++)
+        jr_blockmap_fetch(blocks, e->hashes[i]);
 }
 
 bool jr_index_lookup(const struct jr_index *idx, uint32_t member, uint64_t block_hash,

@@ -54,6 +54,10 @@ JR_MUST_CHECK int jr_index_store(struct jr_index *idx, uint32_t member, bool has
                                  uint32_t n);
 /* Unknown hashes are skipped, descendants stay. Returns how many were known. */
 uint32_t jr_index_remove(struct jr_index *idx, uint32_t member, const uint64_t *hashes, uint32_t n);
+/* For an event that comes JR_INDEX_EVENTS_AHEAD calls later: the cache lines that its first blocks
+ * need are fetched, which events of one block cannot do for themselves. Changes nothing. */
+#define JR_INDEX_EVENTS_AHEAD 12
+void jr_index_fetch(const struct jr_index *idx, uint32_t member, const struct jr_kv_event *e);
 /* All blocks of one member; the member stays known. Memory of large ones comes back in slices. */
 void jr_index_clear(struct jr_index *idx, uint32_t member);
 /* All blocks of all members; the members stay known. Memory comes back in slices. */

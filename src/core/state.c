@@ -168,7 +168,10 @@ static int apply_event(struct jr_state *s, const struct jr_kv_batch *batch, uint
 static int apply_events(struct jr_state *s, const struct jr_kv_batch *batch, uint32_t member,
                         uint32_t from)
 {
+    uint32_t fetched = from;
     for (uint32_t i = from; i < batch->n_events; i++) {
+        for (; fetched < batch->n_events && fetched < i + JR_INDEX_EVENTS_AHEAD; fetched++)
+            jr_index_fetch(s->index, member, &batch->events[fetched]);
         int err = apply_event(s, batch, member, &batch->events[i]);
         if (err < 0)
             return err;

@@ -210,6 +210,19 @@ static void subject_event(struct subject *x, const struct op *op)
         die("an event was refused", "index");
 }
 
+/* As events come in batches: the lines of one that is a few further on are fetched. */
+static void subject_fetch(struct subject *x, const struct op *op)
+{
+    struct jr_kv_event e = {.type = op->kind == OP_STORED ? JR_KV_STORED : JR_KV_REMOVED,
+                            .blocks = (const void *)op->payload,
+                            .hashes = op->payload,
+                            .n = op->n};
+
+    if (x->is_floor || op->kind == OP_LOOKUP)
+        return;
+    jr_index_fetch(x->index, op->worker, &e);
+}
+
 static uint64_t score_sum(uint64_t lookup, uint32_t worker, uint32_t score)
 {
     return mix(mix(lookup * 65536 + worker) + score);
@@ -262,8 +275,14 @@ static uint64_t run(struct subject *x, const struct stream *s, enum phase phase,
 
     if (phase == PHASE_LOOKUP)
         return run_lookups(x, s);
+    size_t ahead = HEADER;
+    uint64_t fetched = 0;
     for (size_t at = HEADER, i = 0; i < s->ops; i++, at = op_after(s, at)) {
         const struct op *op = op_at(s, at);
+        for (; fetched < s->ops && fetched < i + JR_INDEX_EVENTS_AHEAD; fetched++) {
+            subject_fetch(x, op_at(s, ahead));
+            ahead = op_after(s, ahead);
+        }
         if (op->kind != OP_LOOKUP) {
             subject_event(x, op);
         } else if (phase == PHASE_MIXED) {
