@@ -129,7 +129,7 @@ void jr_js_consumer_destroy(struct jr_js_consumer *c)
 {
     if (c == NULL)
         return;
-    natsSubscription_Destroy(c->sub);
+    jr_nats_drop_sub(c->nats, c->sub);
     if (c->name != NULL && jr_nats_connected(c->nats)) {
         jsOptions o;
         jsOptions_Init(&o);

@@ -395,7 +395,7 @@ static void unsubscribe(struct jr_js_publisher *pub, natsSubscription *sub)
     while (!pub->unsubscribed)
         pthread_cond_wait(&pub->wake, &pub->mu);
     pthread_mutex_unlock(&pub->mu);
-    natsSubscription_Destroy(sub);
+    jr_nats_drop_sub(pub->config.nats, sub);
 }
 
 static void end_all(struct jr_js_publisher *pub)

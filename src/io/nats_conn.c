@@ -20,6 +20,14 @@
 #define SERVERS_MAX         32
 #define PAYLOAD_DEFAULT     (1 << 20)
 
+#define DROP_WAIT_MS        1000
+
+/* A subscription that was ended and may still be in use by the library's reader thread. */
+struct dropped_sub {
+    struct dropped_sub *next;
+    natsSubscription *sub;
+};
+
 struct jr_nats {
     natsConnection *nc;
     jsCtx *js;
@@ -34,6 +42,7 @@ struct jr_nats {
     pthread_mutex_t mu;
     pthread_cond_t closed_cond;
     bool closed;
+    struct dropped_sub *dropped;
     char nkey_seed[64]; /* "" unless the seed itself was given */
 };
 
@@ -492,6 +501,54 @@ static void wait_closed(struct jr_nats *nats)
     pthread_mutex_unlock(&nats->mu);
 }
 
+static struct dropped_sub *take_dropped(struct jr_nats *nats)
+{
+    pthread_mutex_lock(&nats->mu);
+    struct dropped_sub *all = nats->dropped;
+    nats->dropped = NULL;
+    pthread_mutex_unlock(&nats->mu);
+    return all;
+}
+
+static void keep_dropped(struct jr_nats *nats, struct dropped_sub *d)
+{
+    pthread_mutex_lock(&nats->mu);
+    while (d != NULL) {
+        struct dropped_sub *next = d->next;
+        d->next = nats->dropped;
+        nats->dropped = d;
+        d = next;
+    }
+    pthread_mutex_unlock(&nats->mu);
+}
+
+static void destroy_dropped(struct dropped_sub *d)
+{
+    while (d != NULL) {
+        struct dropped_sub *next = d->next;
+        natsSubscription_Destroy(d->sub);
+        jr_xfree(d);
+        d = next;
+    }
+}
+
+/* Before 3.6.1 the reader thread of nats.c finds a message's subscription, lets go of the lock and
+ * then uses it, whether it still is or not. It has done so with all that came before once it reads
+ * the answer to a ping. Without an answer they are kept, for the next time or the end. */
+void jr_nats_drop_sub(struct jr_nats *nats, natsSubscription *sub)
+{
+    if (sub == NULL)
+        return;
+    natsSubscription_Unsubscribe(sub);
+    struct dropped_sub *d = jr_xalloc(sizeof *d);
+    d->sub = sub;
+    d->next = take_dropped(nats);
+    if (jr_nats_connected(nats) && natsConnection_FlushTimeout(nats->nc, DROP_WAIT_MS) == NATS_OK)
+        destroy_dropped(d);
+    else
+        keep_dropped(nats, d);
+}
+
 void jr_nats_close(struct jr_nats *nats)
 {
     if (nats == NULL)
@@ -499,6 +556,7 @@ void jr_nats_close(struct jr_nats *nats)
     atomic_store(&nats->closing, true);
     natsConnection_Close(nats->nc);
     wait_closed(nats);
+    destroy_dropped(take_dropped(nats));
     jsCtx_Destroy(nats->js);
     natsConnection_Destroy(nats->nc);
     nats_release(nats);

@@ -10,6 +10,8 @@
 natsConnection *jr_nats_nc(struct jr_nats *nats);
 jsCtx *jr_nats_js(struct jr_nats *nats);
 uint32_t jr_nats_timeout_ms(const struct jr_nats *nats);
+/* Takes sub (may be NULL): no more messages, then its end. May wait a second; never on a loop. */
+void jr_nats_drop_sub(struct jr_nats *nats, natsSubscription *sub);
 
 /* A status (and JetStream code, 0 if none) as our error, in words "what: …". 0 for NATS_OK. */
 int jr_nats_error(natsStatus s, int code, struct jr_errmsg *e, const char *what);

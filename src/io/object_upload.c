@@ -192,7 +192,7 @@ void jr_upload_destroy(struct jr_upload *upload)
 {
     if (upload == NULL)
         return;
-    natsSubscription_Destroy(upload->sub);
+    jr_nats_drop_sub(upload->store->nats, upload->sub);
     natsInbox_Destroy(upload->inbox);
     EVP_MD_CTX_free(upload->sha);
     jr_xfree(upload->chunk);

