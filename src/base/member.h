@@ -18,6 +18,7 @@ struct jr_rank_lease {
 
 /* worker.{id}: published by its bridge. */
 struct jr_worker_lease {
+    uint64_t revision; /* of its key when it was listed; 0: not known. Not written */
     uint64_t worker_id;
     char url[JR_URL_MAX]; /* http://host:port of the engine */
     char model[JR_MODEL_MAX];
@@ -39,6 +40,7 @@ struct jr_digest_point {
 
 /* replica.{id}: published by each replica. */
 struct jr_replica_lease {
+    uint64_t revision; /* as a worker's */
     char id[JR_NAME_MAX];
     uint64_t incarnation;
     char version[32];

@@ -75,6 +75,7 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_arr_free(&p->mem, &p->scratch_hashes);
     jr_arr_free(&p->mem, &p->pending);
     jr_arr_free(&p->mem, &p->sent);
+    jr_arr_free(&p->mem, &p->leases);
     jr_members_deinit(&p->members);
     jr_mem_deinit(&p->mem);
     jr_xfree(p);
@@ -125,7 +126,7 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
         slice(p, e->u.slice.max);
         return 0;
     case JR_EV_NATS:
-        jr_pool_on_nats(p, e->u.nats.connected);
+        jr_pool_on_nats(p, e->u.nats.connected, e->u.nats.lease_ttl_ms);
         return 0;
     case JR_EV_LEASE_HELD:
         jr_pool_on_lease_held(p);

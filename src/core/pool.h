@@ -179,6 +179,7 @@ struct jr_event {
         } slice;
         struct {
             bool connected;
+            uint64_t lease_ttl_ms; /* of the lease bucket as it is; 0: as configured */
         } nats;
         uint64_t incarnation;
         struct {
@@ -203,7 +204,8 @@ struct jr_event {
             uint32_t n_replicas;
             const uint64_t *removed; /* workers that took their lease back on purpose */
             uint32_t n_removed;
-            bool is_static; /* named on the command line: no leases, no log */
+            uint64_t asked_at_ms; /* when the list was asked for, by now_ms's clock; 0: now */
+            bool is_static;       /* named on the command line: no leases, no log */
         } members;
         struct {
             uint64_t worker_id;
@@ -348,6 +350,7 @@ struct jr_pool_view {
     bool ready, leader, nats_connected, index_is_old, truncated, digest_mismatch;
     const char *recovery_state;
     const char *not_ready_because; /* "" when ready */
+    uint64_t degraded_since_ms;    /* by now_ms's clock: no list of leases since; 0: not degraded */
     uint64_t applied_seq, stream_first_seq, stream_last_seq;
     int64_t stream_created_ns;
     uint64_t digest_blocks, digest_table;

@@ -134,7 +134,10 @@ struct jr_pool {
     char load_skip[32];
     bool connected;
     uint64_t tick_at_ms; /* when the next tick is due */
-    uint64_t started_at_ms, connected_at_ms, listed_at_ms;
+    uint64_t started_at_ms, connected_at_ms;
+    uint64_t listed_at_ms;   /* when the newest list was asked for; 0: none on this connection */
+    uint64_t blind_since_ms; /* no list, or an old one; 0: there is one */
+    uint64_t judge_at_ms;    /* after that: who is missing is missed from here on; 0: from now on */
     bool ready, ready_said, broken, too_new;
     bool rebuilding;        /* REBUILD: the Reset has not come yet */
     uint64_t rebuild_at_ms; /* when that began */
@@ -156,6 +159,9 @@ struct jr_pool {
     bool reset_asked;                /* --router-reset-states was acted on */
 
     /* membership */
+    struct {
+        JR_ARR_FIELDS(struct jr_replica_lease); /* of the list under way: those that count */
+    } leases;
     bool leader;
     bool reset_pending; /* a Reset that was asked for has no effect yet */
     struct jr_epoch reset_from;
@@ -210,7 +216,7 @@ static inline enum jr_recovery jr_pool_recovery(const struct jr_pool *p)
 }
 
 /* pool_recovery.c */
-void jr_pool_on_nats(struct jr_pool *p, bool connected);
+void jr_pool_on_nats(struct jr_pool *p, bool connected, uint64_t lease_ttl_ms);
 void jr_pool_on_lease_held(struct jr_pool *p);
 int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e);
 int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_facts *facts);
@@ -266,6 +272,8 @@ void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy);
 /* The leases are older than these facts: nothing they speak of is past the end. */
 void jr_pool_members_on_facts(struct jr_pool *p, uint64_t last_seq);
 void jr_pool_members_tick(struct jr_pool *p);
+/* Leases can no longer be listed: nobody is judged until a lease's time after they can. */
+void jr_pool_go_blind(struct jr_pool *p);
 void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank);
 bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32_t i);
 /* Is what the log says of a member of the incarnation that its lease names (0: any)? */

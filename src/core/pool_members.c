@@ -49,42 +49,152 @@ static bool is_listed(const struct jr_worker_lease *leases, uint32_t n, uint64_t
     return false;
 }
 
-static int list_workers(struct jr_pool *p, const struct jr_worker_lease *leases, uint32_t n,
-                        bool is_static)
+/* A lease is over by our own clock, too: nobody has renewed it since we first saw it a lease's time
+ * ago, though the server still shows it. */
+static bool has_lapsed(const struct jr_pool *p, uint64_t listed, uint64_t known,
+                       uint64_t renewed_at_ms, uint64_t asked_at_ms)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        struct jr_worker *w;
-        jr_pool_approx_list(p, &leases[i]);
-        int err = jr_workers_list(&p->workers, &leases[i], jr_pool_block_size(p), is_static,
-                                  p->now_ms, &w);
-        if (err == JR_EINVAL || err == JR_ELIMIT) {
-            p->n.leases_refused++;
-            jr_trace_emit(&p->trace, JR_TRACE_WARN, "worker.refused",
-                          "worker=%llu block_size=%u pool_block_size=%u error=%s",
-                          (unsigned long long)leases[i].worker_id, leases[i].block_size,
-                          jr_pool_block_size(p), jr_err_name(err));
-        } else if (err < 0) {
-            return err;
-        }
+    return listed && listed == known && asked_at_ms >= renewed_at_ms + p->config.lease_ttl_ms;
+}
+
+static bool worker_lapsed(const struct jr_pool *p, const struct jr_worker_lease *lease,
+                          uint64_t asked_at_ms)
+{
+    const struct jr_worker *w = jr_workers_find(&p->workers, lease->worker_id);
+    return w && has_lapsed(p, lease->revision, w->revision, w->renewed_at_ms, asked_at_ms);
+}
+
+static int list_worker(struct jr_pool *p, const struct jr_worker_lease *lease, bool is_static,
+                       uint64_t asked_at_ms)
+{
+    struct jr_worker *w;
+    jr_pool_approx_list(p, lease);
+    int err = jr_workers_list(&p->workers, lease, jr_pool_block_size(p), is_static, p->now_ms, &w);
+    if (err == JR_EINVAL || err == JR_ELIMIT) {
+        p->n.leases_refused++;
+        jr_trace_emit(&p->trace, JR_TRACE_WARN, "worker.refused",
+                      "worker=%llu block_size=%u pool_block_size=%u error=%s",
+                      (unsigned long long)lease->worker_id, lease->block_size,
+                      jr_pool_block_size(p), jr_err_name(err));
+        return 0;
     }
-    return 0;
+    if (err == 0 && w->revision != lease->revision) {
+        w->revision = lease->revision;
+        w->renewed_at_ms = asked_at_ms;
+    }
+    return err;
+}
+
+static int list_workers(struct jr_pool *p, const struct jr_event *e, uint64_t asked_at_ms)
+{
+    int err = 0;
+    for (uint32_t i = 0; err == 0 && i < e->u.members.n_workers; i++)
+        if (!worker_lapsed(p, &e->u.members.workers[i], asked_at_ms))
+            err = list_worker(p, &e->u.members.workers[i], e->u.members.is_static, asked_at_ms);
+    return err;
+}
+
+/* Who is not in the list, or lapsed. What was taken back on purpose is no question of time. */
+static void miss_workers(struct jr_pool *p, const struct jr_event *e, uint64_t asked_at_ms)
+{
+    bool judges = p->now_ms >= p->judge_at_ms;
+    for (uint32_t i = 0; i < p->workers.n; i++) {
+        struct jr_worker *w = p->workers.v[i];
+        uint64_t id = w->lease.worker_id;
+        bool removed = is_in(e->u.members.removed, e->u.members.n_removed, id);
+        if (is_listed(e->u.members.workers, e->u.members.n_workers, id) &&
+            !has_lapsed(p, w->revision, w->revision, w->renewed_at_ms, asked_at_ms))
+            continue;
+        if (removed || judges || !w->listed)
+            jr_workers_unlist(&p->workers, w, removed, p->now_ms);
+        else
+            jr_workers_hold(w, p->now_ms);
+    }
+}
+
+static bool names_replica(const struct jr_replica_lease *leases, uint32_t n, const char *id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(leases[i].id, id) == 0)
+            return true;
+    return false;
+}
+
+static int take_lease(struct jr_pool *p, const struct jr_replica_lease *lease)
+{
+    int err = jr_arr_reserve(&p->mem, &p->leases, 1, 2 * JR_REPLICAS_MAX);
+    if (err == 0)
+        p->leases.v[p->leases.n++] = *lease;
+    return err;
+}
+
+/* The leases that count: listed and not lapsed; and, as long as nobody is judged, those of peers that
+ * are missing. */
+static int gather_leases(struct jr_pool *p, const struct jr_event *e, uint64_t asked_at_ms)
+{
+    const struct jr_replica_lease *leases = e->u.members.replicas;
+    int err = 0;
+    p->leases.n = 0;
+    for (uint32_t i = 0; err == 0 && i < e->u.members.n_replicas; i++) {
+        const struct jr_peer *peer = jr_replicas_find(&p->replicas, leases[i].id);
+        if (!peer ||
+            !has_lapsed(p, leases[i].revision, peer->revision, peer->renewed_at_ms, asked_at_ms))
+            err = take_lease(p, &leases[i]);
+    }
+    for (uint32_t i = 0; err == 0 && i < p->replicas.n && p->now_ms < p->judge_at_ms; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        if (peer->has_lease && !names_replica(p->leases.v, p->leases.n, peer->id))
+            err = take_lease(p, &peer->lease);
+    }
+    return err == JR_ELIMIT ? 0 : err; /* more than may be: jr_replicas_list says so */
+}
+
+static int list_replicas(struct jr_pool *p, const struct jr_event *e, uint64_t asked_at_ms)
+{
+    int err = gather_leases(p, e, asked_at_ms);
+    if (err == 0)
+        err = jr_replicas_list(&p->replicas, p->leases.v, p->leases.n, p->config.replica_id,
+                               10 * p->config.lease_ttl_ms, p->now_ms);
+    for (uint32_t i = 0; err == 0 && i < p->replicas.n; i++) {
+        struct jr_peer *peer = p->replicas.v[i];
+        if (!peer->has_lease || peer->revision == peer->lease.revision)
+            continue;
+        peer->revision = peer->lease.revision;
+        peer->renewed_at_ms = asked_at_ms;
+    }
+    return err;
+}
+
+/* ---- being cut off: docs/protocol.md §5 */
+
+void jr_pool_go_blind(struct jr_pool *p)
+{
+    p->workers.cut_off = true;
+    p->listed_at_ms = 0;
+    p->judge_at_ms = 0;
+    if (!p->blind_since_ms)
+        p->blind_since_ms = p->now_ms;
+}
+
+/* The first list after a time without: who is missing may merely be late. */
+static void see_again(struct jr_pool *p)
+{
+    if (p->workers.cut_off)
+        p->judge_at_ms = p->now_ms + p->config.lease_ttl_ms;
+    p->workers.cut_off = false;
+    p->blind_since_ms = 0;
 }
 
 int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e)
 {
-    int err = list_workers(p, e->u.members.workers, e->u.members.n_workers, e->u.members.is_static);
+    uint64_t asked_at_ms = e->u.members.asked_at_ms ? e->u.members.asked_at_ms : p->now_ms;
+    int err = list_workers(p, e, asked_at_ms);
     if (err < 0 || e->u.members.is_static)
         return err;
-    for (uint32_t i = 0; i < p->workers.n; i++) {
-        struct jr_worker *w = p->workers.v[i];
-        uint64_t id = w->lease.worker_id;
-        if (!is_listed(e->u.members.workers, e->u.members.n_workers, id))
-            jr_workers_unlist(&p->workers, w,
-                              is_in(e->u.members.removed, e->u.members.n_removed, id), p->now_ms);
-    }
-    p->listed_at_ms = p->now_ms;
-    err = jr_replicas_list(&p->replicas, e->u.members.replicas, e->u.members.n_replicas,
-                           p->config.replica_id, 10 * p->config.lease_ttl_ms, p->now_ms);
+    see_again(p);
+    miss_workers(p, e, asked_at_ms);
+    p->listed_at_ms = asked_at_ms;
+    err = list_replicas(p, e, asked_at_ms);
     jr_pool_judge_yield(p);
     return err;
 }
@@ -213,6 +323,7 @@ static void publish_gone(struct jr_pool *p, struct jr_worker *w)
 static bool may_judge(const struct jr_pool *p)
 {
     return p->leader && p->connected && !p->broken && !p->too_new && p->listed_at_ms &&
+           p->now_ms >= p->judge_at_ms &&
            p->now_ms - p->connected_at_ms >= p->config.lease_ttl_ms &&
            p->now_ms - p->listed_at_ms < p->config.lease_ttl_ms;
 }
@@ -236,7 +347,7 @@ static void probe_due(struct jr_pool *p)
 {
     for (uint32_t i = 0; i < p->workers.n; i++) {
         struct jr_worker *w = p->workers.v[i];
-        bool due = w->listed ? p->workers.cut_off : w->probe_at_ms != 0;
+        bool due = w->listed && !w->held ? p->workers.cut_off : w->probe_at_ms != 0;
         if (!due || p->now_ms < w->probe_at_ms || !w->lease.url[0])
             continue;
         struct jr_action *a = jr_pool_act(p, JR_ACT_PROBE);
@@ -266,8 +377,21 @@ static void scan(struct jr_pool *p)
             judge_absent(p, p->workers.v[i]);
 }
 
+/* Also a server that takes connections and lists nothing, or so slowly that the newest list is older
+ * than two leases' time, leaves us blind; and who never saw one is blind from the start. */
+static void watch_list(struct jr_pool *p)
+{
+    if (!p->config.durable)
+        return;
+    if (p->listed_at_ms && p->now_ms - p->listed_at_ms >= 2 * p->config.lease_ttl_ms)
+        jr_pool_go_blind(p);
+    else if (!p->connected && !p->blind_since_ms)
+        p->blind_since_ms = p->started_at_ms;
+}
+
 void jr_pool_members_tick(struct jr_pool *p)
 {
+    watch_list(p);
     scan(p);
     probe_due(p); /* last: its actions name workers, and a scan may remove some */
 }

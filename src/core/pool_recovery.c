@@ -108,13 +108,13 @@ static void go_verify(struct jr_pool *p, const char *why)
     ask_info(p, candidate_seq(p));
 }
 
-void jr_pool_on_nats(struct jr_pool *p, bool connected)
+void jr_pool_on_nats(struct jr_pool *p, bool connected, uint64_t lease_ttl_ms)
 {
     if (!p->config.durable || connected == p->connected)
         return;
     p->connected = connected;
-    p->workers.cut_off = !connected;
     if (!connected) {
+        jr_pool_go_blind(p);
         p->sync_open = false;
         p->waiting_info = p->waiting_load = false;
         p->retry_at_ms = 0;
@@ -130,6 +130,8 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected)
         return;
     }
     p->connected_at_ms = p->now_ms;
+    if (lease_ttl_ms)
+        p->config.lease_ttl_ms = lease_ttl_ms;
     p->dynamo_tried = p->dynamo_import = false;
     p->listed_at_ms = 0;
     if (jr_pool_recovery(p) == JR_REC_DEGRADED && p->has_position && !p->index_is_old) {

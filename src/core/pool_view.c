@@ -35,6 +35,7 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .truncated = s->counters.refused_cap > 0,
         .digest_mismatch = p->digest_mismatch,
         .recovery_state = jr_sm_name(&p->recovery),
+        .degraded_since_ms = p->blind_since_ms,
         .not_ready_because = p->ready ? "" : jr_pool_not_ready_because(p),
         .applied_seq = p->has_position ? s->seq : 0,
         .stream_first_seq = p->stream_first,

@@ -31,9 +31,10 @@ struct jr_peer {
     bool has_lease;
     bool heard; /* a batch of this incarnation came */
     struct jr_replica_lease lease;
-    uint64_t last_seen_ms; /* lease or batch */
-    uint64_t last_number;  /* of its batches; 0: none yet */
-    bool base_read;        /* a whole base of this incarnation */
+    uint64_t last_seen_ms;            /* lease or batch */
+    uint64_t revision, renewed_at_ms; /* of its lease, and when that was first seen */
+    uint64_t last_number;             /* of its batches; 0: none yet */
+    bool base_read;                   /* a whole base of this incarnation */
     bool in_base;
     bool wants; /* we miss something: ask it for a base */
     uint64_t base_number;

@@ -111,6 +111,7 @@ int jr_workers_list(struct jr_workers *ws, const struct jr_worker_lease *lease, 
     ws->changes++;
     w->lease = *lease;
     w->listed = !is_static;
+    w->held = false;
     w->removed = false;
     w->unlisted_at_ms = 0;
     w->is_static = is_static;
@@ -133,9 +134,18 @@ int jr_workers_ghost(struct jr_workers *ws, uint64_t worker_id, uint64_t now_ms)
     return 0;
 }
 
+void jr_workers_hold(struct jr_worker *w, uint64_t now_ms)
+{
+    if (!w->listed || w->held)
+        return;
+    w->held = true;
+    w->probe_at_ms = now_ms;
+}
+
 void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed, uint64_t now_ms)
 {
     ws->changes++;
+    w->held = false;
     w->removed = w->removed || removed;
     if (w->removed)
         w->state = JR_WORKER_DOWN;
@@ -149,7 +159,7 @@ void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed,
 
 void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms)
 {
-    if (w->listed && !ws->cut_off)
+    if (w->listed && !w->held && !ws->cut_off)
         return;
     ws->changes++;
     w->unhealthy = !healthy;

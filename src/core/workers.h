@@ -20,13 +20,15 @@
 struct jr_worker {
     struct jr_worker_lease lease;
     enum jr_worker_state state;
-    bool is_static;                                    /* named on the command line */
-    bool listed;                                       /* in the last re-list */
-    bool removed;                                      /* its lease was taken back on purpose */
-    bool unhealthy;                                    /* last probe failed */
-    uint64_t unlisted_at_ms;                           /* when it was first missed */
-    uint64_t probe_at_ms;                              /* next probe; 0: none */
-    uint64_t gone_at_ms;                               /* when WorkerGone was last asked for */
+    bool is_static; /* named on the command line */
+    bool listed;    /* in the last re-list, or held */
+    bool held;      /* missing in it, but nobody is judged yet: its answers decide */
+    uint64_t revision, renewed_at_ms; /* of its lease, and when that was first seen */
+    bool removed;                     /* its lease was taken back on purpose */
+    bool unhealthy;                   /* last probe failed */
+    uint64_t unlisted_at_ms;          /* when it was first missed */
+    uint64_t probe_at_ms;             /* next probe; 0: none */
+    uint64_t gone_at_ms;              /* when WorkerGone was last asked for */
     struct jr_rank_incarnation ended[JR_RANKS_INLINE]; /* named by that WorkerGone */
     uint32_t n_members;
     uint32_t members[JR_RANKS_INLINE]; /* a reference each, by rank of the lease */
@@ -52,6 +54,8 @@ JR_MUST_CHECK int jr_workers_list(struct jr_workers *ws, const struct jr_worker_
                                   struct jr_worker **ret);
 /* The log speaks of a worker nobody listed: a ghost without url, DOWN, until WorkerGone ends it. */
 JR_MUST_CHECK int jr_workers_ghost(struct jr_workers *ws, uint64_t worker_id, uint64_t now_ms);
+/* A re-list in which it was missing, soon after NATS was away: no verdict. */
+void jr_workers_hold(struct jr_worker *w, uint64_t now_ms);
 /* A re-list in which it was missing. */
 void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed, uint64_t now_ms);
 void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms);

@@ -416,12 +416,28 @@ static void end_all(struct jr_js_publisher *pub)
     }
 }
 
+/* The connection that it was made on was given up: the next one needs another. */
+static natsSubscription *drop_dead(struct jr_js_publisher *pub, natsSubscription *sub)
+{
+    pthread_mutex_lock(&pub->mu);
+    bool dead = pub->unsubscribed;
+    if (dead)
+        pub->subscribed = pub->unsubscribed = false;
+    pthread_mutex_unlock(&pub->mu);
+    if (!dead)
+        return sub;
+    jr_nats_drop_sub(pub->config.nats, sub);
+    return NULL;
+}
+
 static void *keeper_main(void *arg)
 {
     struct jr_js_publisher *pub = arg;
     natsSubscription *sub = NULL;
 
     do {
+        if (sub != NULL)
+            sub = drop_dead(pub, sub);
         if (sub == NULL)
             (void)subscribe(pub, &sub);
         sweep(pub);

@@ -17,6 +17,8 @@
 #define RECONNECT_WAIT_MS   250
 #define RECONNECT_JITTER_MS 100
 #define CLOSE_WAIT_S        5
+#define AGAIN_FIRST_MS      500 /* after a refusal, doubled up to */
+#define AGAIN_MOST_MS       10000
 #define SERVERS_MAX         32
 #define PAYLOAD_DEFAULT     (1 << 20)
 
@@ -28,9 +30,17 @@ struct dropped_sub {
     natsSubscription *sub;
 };
 
-struct jr_nats {
+/* What the library gave up, with what may still be in use by a job under way. */
+struct old_conn {
+    struct old_conn *next;
     natsConnection *nc;
     jsCtx *js;
+};
+
+struct jr_nats {
+    _Atomic(natsConnection *) nc;
+    _Atomic(jsCtx *) js;
+    natsOptions *opts;
     struct jr_loop *loop;
     jr_nats_event_fn *on_event;
     void *ctx;
@@ -41,7 +51,11 @@ struct jr_nats {
     atomic_uint_least64_t generation, disconnects, errors;
     pthread_mutex_t mu;
     pthread_cond_t closed_cond;
-    bool closed;
+    bool closed;         /* nc was given up */
+    pthread_cond_t wake; /* for the thread that connects again: closed, or closing */
+    pthread_t again;
+    bool has_again;
+    struct old_conn *old;
     struct dropped_sub *dropped;
     char nkey_seed[64]; /* "" unless the seed itself was given */
 };
@@ -72,6 +86,8 @@ static void nats_release(struct jr_nats *nats)
 {
     if (atomic_fetch_sub(&nats->refs, 1) != 1)
         return;
+    natsOptions_Destroy(nats->opts);
+    pthread_cond_destroy(&nats->wake);
     pthread_cond_destroy(&nats->closed_cond);
     pthread_mutex_destroy(&nats->mu);
     jr_xfree(nats);
@@ -240,6 +256,15 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, 
     post_event(nats, JR_NATS_ERROR, why != NULL && why[0] != '\0' ? why : natsStatus_GetText(err));
 }
 
+static void set_closed(struct jr_nats *nats, bool closed)
+{
+    pthread_mutex_lock(&nats->mu);
+    nats->closed = closed;
+    pthread_cond_broadcast(&nats->closed_cond);
+    pthread_cond_signal(&nats->wake);
+    pthread_mutex_unlock(&nats->mu);
+}
+
 static void on_closed(natsConnection *nc, void *closure)
 {
     struct jr_nats *nats = closure;
@@ -248,10 +273,7 @@ static void on_closed(natsConnection *nc, void *closure)
     natsConnection_GetLastError(nc, &why);
     atomic_store(&nats->connected, false);
     post_event(nats, JR_NATS_CLOSED, why);
-    pthread_mutex_lock(&nats->mu);
-    nats->closed = true;
-    pthread_cond_broadcast(&nats->closed_cond);
-    pthread_mutex_unlock(&nats->mu);
+    set_closed(nats, true);
     nats_release(nats);
 }
 
@@ -432,38 +454,125 @@ static struct jr_nats *nats_new(const struct jr_nats_config *c)
     atomic_init(&nats->refs, 2); /* the owner and nats.c */
     pthread_mutex_init(&nats->mu, NULL);
     pthread_cond_init(&nats->closed_cond, NULL);
+    pthread_cond_init(&nats->wake, NULL);
     return nats;
 }
 
-static int open_connection(struct jr_nats *nats, natsOptions *opts, bool background,
-                           struct jr_errmsg *e)
+static natsStatus make_js(const struct jr_nats *nats, natsConnection *nc, jsCtx **ret)
 {
     jsOptions jo;
-    natsStatus s = natsConnection_Connect(&nats->nc, opts);
 
+    jsOptions_Init(&jo);
+    jo.Wait = nats->timeout_ms;
+    return natsConnection_JetStream(ret, nc, &jo);
+}
+
+static int open_connection(struct jr_nats *nats, bool background, struct jr_errmsg *e)
+{
+    natsConnection *nc = NULL;
+    jsCtx *js = NULL;
+    natsStatus s = natsConnection_Connect(&nc, nats->opts);
+
+    nats->nc = nc;
     if (s == NATS_OK) {
-        mark_connected(nats, nats->nc);
+        mark_connected(nats, nc);
     } else if (s != NATS_NOT_YET_CONNECTED || !background) {
         int rv = jr_nats_error(s, 0, e, "connecting to NATS");
         if (rv == JR_ETIMEOUT || rv == JR_EIO)
             return jr_errmsg_set(e, JR_ENONATS, "connecting to NATS: %s", natsStatus_GetText(s));
         return rv;
     }
-    jsOptions_Init(&jo);
-    jo.Wait = nats->timeout_ms;
-    return jr_nats_error(natsConnection_JetStream(&nats->js, nats->nc, &jo), 0, e, "JetStream");
+    s = make_js(nats, nc, &js);
+    nats->js = js;
+    return jr_nats_error(s, 0, e, "JetStream");
+}
+
+/* --- again: the library gives up for good when it was refused twice in a row, but credentials come
+ * back, and a server that is being set up refuses for a while --- */
+
+static void take_connection(struct jr_nats *nats, natsConnection *nc, jsCtx *js)
+{
+    struct old_conn *old = jr_xalloc(sizeof *old);
+
+    pthread_mutex_lock(&nats->mu);
+    *old = (struct old_conn){nats->old, nats->nc, nats->js};
+    nats->old = old;
+    nats->nc = nc;
+    nats->js = js;
+    pthread_mutex_unlock(&nats->mu);
+    mark_connected(nats, nc);
+}
+
+static bool connect_again(struct jr_nats *nats)
+{
+    natsConnection *nc = NULL;
+    jsCtx *js = NULL;
+
+    atomic_fetch_add(&nats->refs, 1); /* nats.c's, as soon as it connects */
+    set_closed(nats, false);
+    natsStatus s = natsConnection_Connect(&nc, nats->opts);
+    if (s == NATS_OK && make_js(nats, nc, &js) == NATS_OK) {
+        take_connection(nats, nc, js);
+        return true;
+    }
+    if (s == NATS_OK) { /* it says closed by itself */
+        natsConnection_Destroy(nc);
+        return false;
+    }
+    nats_release(nats);
+    set_closed(nats, true);
+    return false;
+}
+
+/* Waits until the connection was given up, then wait_ms; false at the end. */
+static bool wait_given_up(struct jr_nats *nats, uint32_t wait_ms)
+{
+    struct timespec until;
+
+    pthread_mutex_lock(&nats->mu);
+    while (!nats->closed && !atomic_load(&nats->closing))
+        pthread_cond_wait(&nats->wake, &nats->mu);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (!atomic_load(&nats->closing) &&
+           pthread_cond_timedwait(&nats->wake, &nats->mu, &until) == 0)
+        ;
+    pthread_mutex_unlock(&nats->mu);
+    return !atomic_load(&nats->closing);
+}
+
+static void *again_main(void *arg)
+{
+    struct jr_nats *nats = arg;
+    uint32_t wait_ms = AGAIN_FIRST_MS;
+
+    while (wait_given_up(nats, wait_ms)) {
+        bool ok = connect_again(nats);
+        wait_ms = ok ? AGAIN_FIRST_MS : wait_ms < AGAIN_MOST_MS / 2 ? 2 * wait_ms : AGAIN_MOST_MS;
+    }
+    return NULL;
+}
+
+static int start_again(struct jr_nats *nats)
+{
+    natsOptions_SetRetryOnFailedConnect(nats->opts, false, NULL, NULL);
+    nats->has_again = pthread_create(&nats->again, NULL, again_main, nats) == 0;
+    return nats->has_again ? 0 : JR_ENOMEM;
 }
 
 int jr_nats_connect(const struct jr_nats_config *config, struct jr_nats **ret, struct jr_errmsg *e)
 {
     struct jr_nats *nats = nats_new(config);
-    natsOptions *opts = NULL;
-    int rv = make_options(nats, config, &opts, e);
+    int rv = make_options(nats, config, &nats->opts, e);
 
     if (rv != 0)
         goto err_after_new;
-    rv = open_connection(nats, opts, config->background, e);
-    natsOptions_Destroy(opts);
+    rv = open_connection(nats, config->background, e);
+    if (rv == 0)
+        rv = start_again(nats);
     if (rv != 0)
         goto err_after_new;
     if (!config->background) {
@@ -549,16 +658,33 @@ void jr_nats_drop_sub(struct jr_nats *nats, natsSubscription *sub)
         keep_dropped(nats, d);
 }
 
+static void end_again(struct jr_nats *nats)
+{
+    pthread_mutex_lock(&nats->mu);
+    atomic_store(&nats->closing, true);
+    pthread_cond_signal(&nats->wake);
+    pthread_mutex_unlock(&nats->mu);
+    if (nats->has_again)
+        pthread_join(nats->again, NULL);
+}
+
 void jr_nats_close(struct jr_nats *nats)
 {
     if (nats == NULL)
         return;
-    atomic_store(&nats->closing, true);
+    end_again(nats);
     natsConnection_Close(nats->nc);
     wait_closed(nats);
     destroy_dropped(take_dropped(nats));
     jsCtx_Destroy(nats->js);
     natsConnection_Destroy(nats->nc);
+    while (nats->old != NULL) {
+        struct old_conn *old = nats->old;
+        nats->old = old->next;
+        jsCtx_Destroy(old->js);
+        natsConnection_Destroy(old->nc);
+        jr_xfree(old);
+    }
     nats_release(nats);
 }
 

@@ -19,7 +19,7 @@ enum jr_nats_event {
     JR_NATS_CONNECTED,    /* first time or again; `generation` has grown */
     JR_NATS_DISCONNECTED, /* the library keeps trying */
     JR_NATS_ERROR,        /* an asynchronous error: permissions, auth, slow consumer */
-    JR_NATS_CLOSED,       /* given up by the library: refused twice (auth); connect anew */
+    JR_NATS_CLOSED,       /* refused twice (auth, TLS); tried again, more and more rarely */
 };
 
 /* Loop thread. text is borrowed for the call. */

@@ -296,8 +296,8 @@ class Refused(Fleet):
         jr.wait_for(lambda: jr.port_open(port), "nats-server")
         return p
 
-    def test_credentials_that_end_do_not_end_the_replicas(self):
-        """Routing outlives NATS, also one that refuses for good."""
+    def test_credentials_that_end_and_come_back(self):
+        """Routing outlives NATS, also one that refuses; and goes on with it when it takes us again."""
         w = self.worker()
         pool = jr_log.Pool.__new__(jr_log.Pool)
         pool.prefix, pool.nats = "namespace-test-component-backend", jr_log.Nats(
@@ -307,7 +307,7 @@ class Refused(Fleet):
         self.known(1)
         pool.nats.close()
         self.nats.stop()
-        self.secured("second", self.nats.port)
+        other = self.secured("second", self.nats.port)
         for f in self.replicas:
             def refused(f=f):
                 with open(f.log, errors="replace") as log:
@@ -318,6 +318,24 @@ class Refused(Fleet):
             self.assertEqual(jr.get_json(f.url + "/health")["status"], "degraded")
             status, text = jr.post(f.url + "/v1/completions", {"model": "tiny", "prompt": "x"})
             self.assertEqual(status, 200, text)
+
+        self.procs.stop(other)
+        self.secured("first", self.nats.port)
+        for f in self.replicas:
+            jr.wait_http(f.url + "/health",
+                         lambda status, text: json.loads(text)["status"] == "healthy", proc=f)
+            jr.wait_for(lambda f=f: jr.pool(f.url)["recovery_state"] == "ready", "ready again")
+        pool.nats = jr_log.Nats(self.nats.url, "u", "first")
+        self.addCleanup(pool.nats.close)
+        pool.put("worker.1", json.dumps(lease).encode())
+        seq = pool.nats.publish(pool.prefix + "-kv-events.batch",
+                                jr_log.batch(1, 5, 1, [jr_log.stored([7], [8], None)], True),
+                                {"Nats-Msg-Id": "1"})
+        self.same_at(seq)  # events are read again
+        a, b = self.replicas
+        jr.wait_for(lambda: [p["base_read"] for f in (a, b) for p in jr.pool(f.url)["peers"]
+                             if p["listed"]] == [True] * 2, "both send and read bases again")
+        self.leader()
 
     def test_wrong_credentials_at_start(self):
         self.login("wrong")

@@ -236,7 +236,8 @@ static void check_digest(struct sim *sim, const struct sim_replica *r)
               "replica %u stopped", r->index);
 }
 
-/* What was in flight on a dead life does not count a TTL and a round after its end. */
+/* What was in flight on a dead life does not count a TTL and a round after its end; where NATS was
+ * away meanwhile, after that time from when it was back. */
 static void check_dead(const struct sim *sim, const struct sim_replica *dead)
 {
     uint64_t grace = SIM_TTL_MS + SIM_ROUND_MS + 400;
@@ -247,7 +248,8 @@ static void check_dead(const struct sim *sim, const struct sim_replica *dead)
     for (uint32_t i = 0; i < SIM_REPLICAS; i++) {
         const struct sim_replica *r = &sim->replicas[i];
         if (!r->pool || !r->connected || sim->now_ms < r->paused_until_ms + 600 ||
-            !r->pool->listed_at_ms || sim->now_ms - r->pool->listed_at_ms > 2 * SIM_ROUND_MS)
+            !r->pool->listed_at_ms || sim->now_ms - r->pool->listed_at_ms > 2 * SIM_ROUND_MS ||
+            sim->now_ms < r->pool->judge_at_ms + 2 * SIM_ROUND_MS)
             continue;
         const struct jr_peer *p = jr_replicas_find(&r->pool->replicas, id);
         SIM_CHECK(sim, !p || p->incarnation != dead->dead_incarnation || !p->bookings.counted,

@@ -15,6 +15,7 @@ struct open_job {
     struct jr_job job;
     struct jr_driver *d;
     struct jr_js_kv *leases, *state;
+    int64_t ttl_ms; /* of the lease bucket */
     struct jr_object_store *store;
     struct jr_stream_info info;
     struct jr_errmsg e;
@@ -40,7 +41,7 @@ static int open_buckets(struct open_job *o)
     struct jr_js_kv_config state = {.bucket = d->state_bucket, .replicas = d->config.nats_replicas};
     struct jr_object_store_config store = {.bucket = d->snapshots_bucket,
                                            .replicas = d->config.nats_replicas};
-    int err = jr_js_kv_open(d->nats, &leases, &o->leases, NULL, &o->e);
+    int err = jr_js_kv_open(d->nats, &leases, &o->leases, &o->ttl_ms, &o->e);
     if (err == 0)
         err = jr_js_kv_open(d->nats, &state, &o->state, NULL, &o->e);
     if (err == 0)
@@ -89,6 +90,28 @@ static void take_handles(struct jr_driver *d, struct open_job *o)
     d->stats.stream_last_at_start = o->info.last_seq;
 }
 
+/* Bridges and replicas go by the bucket's time, whoever made it. */
+static void take_ttl(struct jr_driver *d, const struct open_job *o)
+{
+    uint64_t configured = d->config.pool.lease_ttl_ms;
+    if (o->ttl_ms > 0 && (uint64_t)o->ttl_ms != configured) {
+        jr_log(JR_LOG_WARN, "lease.other_ttl", "bucket=%s ttl_ms=%lld configured_ms=%llu",
+               d->leases_bucket, (long long)o->ttl_ms, (unsigned long long)configured);
+        d->config.pool.lease_ttl_ms = (uint64_t)o->ttl_ms;
+    }
+}
+
+static void tell_connected(struct jr_driver *d)
+{
+    if (d->connected)
+        return;
+    d->connected = true;
+    struct jr_event ev = {.type = JR_EV_NATS};
+    ev.u.nats.connected = true;
+    ev.u.nats.lease_ttl_ms = d->config.pool.lease_ttl_ms;
+    jr_driver_step(d, &ev);
+}
+
 static void done_open(struct jr_job *job)
 {
     struct open_job *o = (struct open_job *)(void *)job;
@@ -102,14 +125,10 @@ static void done_open(struct jr_job *job)
         jr_driver_open(d); /* it went meanwhile: at once, or when it is back */
     } else if (go_on) {
         take_handles(d, o);
+        take_ttl(d, o);
         if (!d->sync_reader && jr_driver_sync_start(d) < 0)
             jr_log(JR_LOG_ERROR, "sync.start_failed", "stream=%s", d->sync_stream);
-        if (!d->connected) {
-            d->connected = true;
-            struct jr_event ev = {.type = JR_EV_NATS};
-            ev.u.nats.connected = true;
-            jr_driver_step(d, &ev);
-        }
+        tell_connected(d);
     }
     free_open(o);
     jr_driver_maybe_closed(d);

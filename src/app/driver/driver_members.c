@@ -26,7 +26,7 @@ struct round {
     bool leader_key;
     uint64_t leader_revision;
     bool led; /* the leader's key was written in this round */
-    uint64_t written_at_ms;
+    uint64_t written_at_ms, asked_at_ms;
     struct jr_worker_lease *workers;
     uint32_t n_workers;
     struct jr_replica_lease *replicas;
@@ -125,6 +125,7 @@ static void take_worker(struct round *r, const struct jr_js_kv_entry *entry)
         jr_log(JR_LOG_WARN, "lease.unreadable", "key=%s words=\"%s\"", entry->key, e.text);
     else
         r->n_workers++;
+    w->revision = entry->revision;
 }
 
 static void take_replica(struct round *r, const struct jr_js_kv_entry *entry)
@@ -132,16 +133,19 @@ static void take_replica(struct round *r, const struct jr_js_kv_entry *entry)
     if (entry->deleted)
         return;
     r->replicas = grow(r->replicas, r->n_replicas, sizeof *r->replicas);
+    struct jr_replica_lease *lease = &r->replicas[r->n_replicas];
     struct jr_errmsg e = {0};
-    if (jr_lease_decode_replica(entry->value, entry->n, &r->replicas[r->n_replicas], &e) < 0)
+    if (jr_lease_decode_replica(entry->value, entry->n, lease, &e) < 0)
         jr_log(JR_LOG_WARN, "lease.unreadable", "key=%s words=\"%s\"", entry->key, e.text);
     else
         r->n_replicas++;
+    lease->revision = entry->revision;
 }
 
 static int list(struct round *r)
 {
     struct jr_js_kv_list all = {0};
+    r->asked_at_ms = jr_driver_now_ms();
     int err = jr_js_kv_list(r->d->leases, &all, &r->e);
     if (err < 0)
         return err;
@@ -285,6 +289,7 @@ static void on_listed(struct jr_driver *d, const struct round *r)
     ev.u.members.n_replicas = r->n_replicas;
     ev.u.members.removed = r->removed;
     ev.u.members.n_removed = r->n_removed;
+    ev.u.members.asked_at_ms = r->asked_at_ms;
     jr_driver_step(d, &ev);
 }
 

@@ -162,15 +162,15 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
         jr_log(JR_LOG_WARN, "nats.error", "words=\"%s\"", text);
         return;
     }
-    if (event == JR_NATS_CLOSED) { /* refused for good: only another configuration helps */
+    if (event == JR_NATS_CLOSED) { /* at the start: only another configuration helps */
         const char *words = text && text[0] ? text : "the NATS server refuses this client";
         if (!f->had_nats) {
             fatal(f, JR_EAUTH, words);
             return;
         }
-        /* Routing outlives NATS: what is known serves on until somebody restarts this replica. */
+        /* Routing outlives NATS: what is known serves on. */
         jr_log(JR_LOG_ERROR, "nats.refused", "words=\"%s\" hint=\"%s\"", words,
-               "correct the credentials and restart this replica; it routes on what it knows");
+               "correct the credentials; it routes on what it knows, and tries again");
     }
     bool connected = event == JR_NATS_CONNECTED;
     f->had_nats = f->had_nats || connected;

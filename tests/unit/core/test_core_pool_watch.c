@@ -146,7 +146,7 @@ static void test_probes_while_cut_off(void **state)
     (void)state;
     struct rig r;
     lead(&r);
-    rig_tick(&r, 5000);
+    rig_tick(&r, RIG_TTL);
     assert_false(probes(&r)); /* its lease says that it lives */
     rig_nats(&r, false);
     rig_tick(&r, 100);
