@@ -216,7 +216,7 @@ X(SNAPSHOT_MAX_AGE_SECS, F64, "snapshot-max-age-secs", "JETROUTER_SNAPSHOT_MAX_A
     JR_CMD_ROUTING, CLUSTER, "SECS", "a snapshot is due at this age", .min = 1, .max = 31536000)   \
 X(SNAPSHOT_COMPAT, ENUM, "snapshot-compat", "JETROUTER_SNAPSHOT_COMPAT", "none", JR_CMD_ROUTING,   \
     CLUSTER, "FORMAT", "write Dynamo's snapshot object too",                                       \
-    .choices = "none dynamo-1.0 dynamo-1.1")                                                       \
+    .choices = "none dynamo-1.0")                                                                  \
 X(ROUTER_RESET_STATES, OPTSTR, "router-reset-states", "DYN_ROUTER_RESET_STATES", NULL,             \
     JR_CMD_ROUTING, CLUSTER, "TOKEN", "reset the pool at start, on every replica; a token acts "   \
     "once, without one every start resets")                                                        \

@@ -181,8 +181,9 @@ X(SNAPSHOT_AGE_SECONDS, GAUGE, "jetrouter_snapshot_age_seconds", "seconds", "nam
   JR_SETS_POOL, NONE, "Its age")                                                                   \
 X(SNAPSHOT_BYTES, GAUGE, "jetrouter_snapshot_bytes", "bytes", "namespace component", JR_SETS_POOL, \
   NONE, "Its size")                                                                                \
-X(SNAPSHOT_DURATION_SECONDS, GAUGE, "jetrouter_snapshot_duration_seconds", "seconds",              \
-  "namespace component", JR_SETS_POOL, NONE, "How long the last one this replica wrote took")      \
+X(SNAPSHOT_DURATION_SECONDS, HISTOGRAM, "jetrouter_snapshot_duration_seconds", "seconds",          \
+  "namespace component", JR_SETS_POOL, DURATION,                                                   \
+  "From the freezing of an image to its snapshot's record, of those this replica wrote")           \
 X(STREAM_MAY_FORGET, GAUGE, "jetrouter_stream_may_forget", "", "namespace component",              \
   JR_SETS_POOL, NONE, "1 while messages may leave the stream before a snapshot covers them")       \
 X(FOREIGN_CONSUMERS, GAUGE, "jetrouter_stream_foreign_consumers", "", "namespace component",       \
@@ -195,6 +196,16 @@ X(SNAPSHOTS_TOTAL, COUNTER, "jetrouter_snapshots_total", "snapshots", "namespace
   JR_SETS_POOL, NONE, "Snapshots written by this replica")                                         \
 X(SNAPSHOT_FAILURES_TOTAL, COUNTER, "jetrouter_snapshot_failures_total", "snapshots",              \
   "namespace component", JR_SETS_POOL, NONE, "Snapshots that could not be written or verified")    \
+X(DYNAMO_SNAPSHOTS_TOTAL, COUNTER, "jetrouter_dynamo_snapshots_total", "snapshots",                \
+  "namespace component", JR_SETS_POOL, NONE, "Snapshots in Dynamo's format written by this "       \
+  "replica (--snapshot-compat)")                                                                   \
+X(DYNAMO_SNAPSHOT_FAILURES_TOTAL, COUNTER, "jetrouter_dynamo_snapshot_failures_total",             \
+  "snapshots", "namespace component", JR_SETS_POOL, NONE,                                          \
+  "Snapshots in Dynamo's format that could not be written or read back")                           \
+X(DYNAMO_SNAPSHOT_BLOCKS, GAUGE, "jetrouter_dynamo_snapshot_blocks", "blocks",                     \
+  "namespace component", JR_SETS_POOL, NONE, "Blocks of ranks in the last of them")                \
+X(DYNAMO_SNAPSHOT_LEFT_OUT, GAUGE, "jetrouter_dynamo_snapshot_left_out", "blocks",                 \
+  "namespace component", JR_SETS_POOL, NONE, "Blocks of the snapshot that it does not have")       \
 X(PURGES_TOTAL, COUNTER, "jetrouter_purges_total", "purges", "namespace component", JR_SETS_POOL,  \
   NONE, "Purges of the event stream by this replica")                                              \
 X(PURGED_TO_SEQ, GAUGE, "jetrouter_purged_to_seq", "", "namespace component", JR_SETS_POOL, NONE,  \

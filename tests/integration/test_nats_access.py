@@ -165,7 +165,7 @@ class LeastPrivilege(unittest.TestCase):
     def replica(self, name):
         return self.procs.frontend(name, nats=self.nats.url, env=self.login("router"), namespace=NAMESPACE,
                                    router_mode="kv", router_snapshot_threshold=1000, lease_ttl_secs=2,
-                                   drain_delay_secs=0.1)
+                                   snapshot_compat="dynamo-1.0", drain_delay_secs=0.1)
 
     def test_everything_works(self):
         # The bridge makes streams and buckets it needs; either may come first.
@@ -198,6 +198,8 @@ class LeastPrivilege(unittest.TestCase):
             done = self.procs.ctl(leader.url, "snapshot")
             self.assertEqual(done.returncode, 0, done.stderr)
             jr.wait_for(lambda: jr.metric(leader.url, "jetrouter_snapshots_total") > before, lambda: leader.tail())
+            jr.wait_for(lambda: jr.metric(leader.url, "jetrouter_dynamo_snapshots_total") >= n, lambda: leader.tail())
+        self.assertEqual(jr.metric(leader.url, "jetrouter_dynamo_snapshot_left_out"), 0)
         done = self.procs.ctl(leader.url, "reset")
         self.assertEqual(done.returncode, 0, done.stderr)
         jr.wait_for(lambda: all(jr.pool(r.url)["epoch"] > 0 for r in (a, b)), "the reset")
@@ -217,6 +219,9 @@ class LeastPrivilege(unittest.TestCase):
                 ("router", "PUB %s.batch" % events + empty),
                 ("router", "PUB %s.kv-events" % events + empty),
                 ("router", "PUB $JS.API.STREAM.DELETE.%s" % events + empty),
+                ("router", "PUB $JS.API.STREAM.DELETE.OBJ_%s-radix-bucket" % POOL + empty),
+                ("bridge", "PUB $O.%s-radix-bucket.M.cmFkaXgtc3RhdGU=" % POOL + empty),
+                ("bridge", "PUB $JS.API.STREAM.MSG.GET.OBJ_%s-radix-bucket" % POOL + empty),
                 ("router", "PUB $JS.API.STREAM.UPDATE.%s" % events + empty),
                 ("router", "PUB $JS.API.STREAM.PURGE.KV_%s-leases" % POOL + empty),
                 ("router", "PUB $JS.API.STREAM.CREATE.OTHER" + empty),

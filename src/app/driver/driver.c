@@ -469,6 +469,9 @@ static int start_nats_side(struct jr_driver *d)
         err = jr_lane_create(d->loop, lanes[i].name, JR_DRIVER_LANE_DEPTH, lanes[i].lane);
     if (err < 0)
         return err;
+    err = jr_driver_compat_start(d);
+    if (err < 0)
+        return err;
     d->open_retry = jr_timer_create(d->loop, on_open_retry, d);
     jr_driver_members_start(d);
     return 0;
@@ -516,6 +519,7 @@ int jr_driver_create(const struct jr_driver_config *config, struct jr_driver **r
         jr_lane_destroy(d->lease_lane);
         jr_lane_destroy(d->control_lane);
         jr_lane_destroy(d->bulk_lane);
+        jr_driver_compat_stop(d);
         free_driver(d);
         return jr_errmsg_set(e, err, "cannot start the pool %s: %s", config->pool.component,
                              jr_err_text(err));
@@ -568,6 +572,7 @@ void jr_driver_close_rest(struct jr_driver *d)
     jr_lane_destroy(d->lease_lane);
     jr_lane_destroy(d->control_lane);
     jr_lane_destroy(d->bulk_lane);
+    jr_driver_compat_stop(d);
     on_closed_part(d);
 }
 

@@ -25,9 +25,12 @@ struct jr_driver_config {
     uint32_t nats_replicas; /* R of streams and buckets */
     uint32_t event_threads; /* that decode the event stream; 0 reads as 1 */
     uint64_t stream_max_bytes;
+    bool write_radix_state; /* Dynamo's snapshot object behind each of ours, as the leader */
     /* Called on each message of the log as applied (ctl tail), and on each trace record; may be
      * NULL. line is a JSON object without newline. */
     void (*on_tail)(void *ctx, const char *line);
+    /* A snapshot of this replica's is verified and recorded; may be NULL. */
+    void (*on_snapshot)(void *ctx, const char *component, double seconds);
     void (*on_fatal)(void *ctx, int err, const char *words); /* NATS without JetStream, … */
     void *ctx;
 };
@@ -76,7 +79,10 @@ struct jr_driver_stats {
     uint64_t applied_seq_at_ready; /* position when it first was ready */
     uint64_t stream_last_at_start; /* what the stream held when recovery began */
     uint64_t step_max_us;          /* longest step */
-    double sync_delay_ms;          /* age of the last peer batch on arrival, smoothed */
+    /* Dynamo's snapshot object: how often it was written and failed; blocks in the last one, and
+     * blocks of the snapshot that it has not. */
+    uint64_t compat_written, compat_failures, compat_events, compat_left_out;
+    double sync_delay_ms; /* age of the last peer batch on arrival, smoothed */
 };
 void jr_driver_stats(const struct jr_driver *d, struct jr_driver_stats *ret);
 

@@ -5,6 +5,7 @@
  *     driver_log.c       event stream: facts, reader, decoding, feeding the pool in order
  *     driver_members.c   the lease bucket: our lease, the leader's, the list of all
  *     driver_snapshot.c  snapshots: load, write, record, purge
+ *     driver_compat.c    Dynamo's snapshot object behind ours
  *     driver_sync.c      the sync stream: peers' batches in, ours out */
 #ifndef JR_APP_DRIVER_DRIVER_INTERNAL_H
 #define JR_APP_DRIVER_DRIVER_INTERNAL_H
@@ -18,6 +19,8 @@
 #include "io/lane.h"
 #include "io/object_store.h"
 #include "wire/event_codec.h"
+
+#include <stdatomic.h>
 
 #define JR_DRIVER_ROUND_MS   500  /* the lease bucket is listed this often */
 #define JR_DRIVER_SLICE      4096 /* entries of an image copied or restored in one go */
@@ -115,6 +118,17 @@ struct jr_driver {
     uint64_t object_revision[2]; /* a, b: as of taking over, or written by us */
     uint64_t record_revision;
     struct jr_snapshots_record record;
+    uint64_t snapshots_told; /* to whoever measures them */
+
+    struct {                      /* Dynamo's, where they are wanted */
+        struct jr_lane *lane;     /* NULL: they are not */
+        struct jr_image *image;   /* of the newest that was written, until it is recorded */
+        char learnt[JR_NUID_MAX]; /* the object that we wrote last, of sequence seq */
+        uint64_t seq;
+        int64_t created_ns; /* of the stream */
+        bool failing;       /* and that was said */
+        atomic_bool stop;   /* the driver is closing */
+    } compat;
 
     /* sync */
     struct jr_js_reader *sync_reader;
@@ -142,6 +156,9 @@ void jr_driver_stop_reader(struct jr_driver *d);
 void jr_driver_publish_control(struct jr_driver *d, const struct jr_action *a);
 void jr_driver_put_state(struct jr_driver *d, const char *key, const char *value, bool create);
 
+struct jr_str jr_driver_last_token(struct jr_str subject);
+bool jr_driver_is_skipped(const struct jr_driver_skips *skips, uint64_t seq);
+
 /* driver_members.c */
 void jr_driver_members_start(struct jr_driver *d);
 void jr_driver_take_lease(struct jr_driver *d);
@@ -159,6 +176,18 @@ void jr_driver_load_snapshot(struct jr_driver *d, const char *skip, bool dynamo)
 void jr_driver_write_snapshot(struct jr_driver *d, struct jr_image *image, const char *object);
 void jr_driver_record_snapshot(struct jr_driver *d, const struct jr_snapshots_record *record);
 void jr_driver_purge(struct jr_driver *d, uint64_t floor);
+
+/* Lane. JR_ECONFLICT when the leader's key, read from its stream's leader, is not that replica's. */
+int jr_driver_still_leads(struct jr_driver *d, const char *id, uint64_t incarnation,
+                          struct jr_errmsg *e);
+
+/* driver_compat.c */
+JR_MUST_CHECK int jr_driver_compat_start(struct jr_driver *d);
+/* Takes the image of a snapshot that was written; returns owned the one it had, or NULL. */
+struct jr_image *jr_driver_compat_keep(struct jr_driver *d, struct jr_image *image);
+/* The snapshot at that sequence is recorded: if its image is here, Dynamo's object is written. */
+void jr_driver_compat_write(struct jr_driver *d, uint64_t seq);
+void jr_driver_compat_stop(struct jr_driver *d); /* waits for the job under way to give up */
 
 /* driver_sync.c */
 int jr_driver_sync_start(struct jr_driver *d);

@@ -292,11 +292,12 @@ static struct jr_event_decoder *decoder_of_thread(void)
     return x;
 }
 
-static struct jr_str last_token(const char *subject)
+struct jr_str jr_driver_last_token(struct jr_str subject)
 {
-    const char *dot = strrchr(subject, '.');
-    const char *token = dot ? dot + 1 : subject;
-    return jr_str_of(token, strlen(token));
+    size_t at = subject.n;
+    while (at > 0 && subject.p[at - 1] != '.')
+        at--;
+    return jr_str_of(subject.p + at, subject.n - at);
 }
 
 static struct jr_event_ids ids_of(struct jr_js_msg *m)
@@ -312,7 +313,7 @@ struct jr_driver_log_reader {
     struct jr_driver_skips skips;
 };
 
-static bool is_skipped(const struct jr_driver_skips *skips, uint64_t seq)
+bool jr_driver_is_skipped(const struct jr_driver_skips *skips, uint64_t seq)
 {
     for (uint32_t i = 0; i < skips->n; i++)
         if (skips->seqs[i] == seq)
@@ -337,7 +338,7 @@ static bool decode_fails(uint64_t seq)
 static void decode(struct jr_js_msg *m, void *ctx)
 {
     const struct jr_driver_log_reader *r = ctx;
-    struct jr_str token = last_token(m->subject);
+    struct jr_str token = jr_driver_last_token(jr_str_of(m->subject, strlen(m->subject)));
     struct jr_event_ids ids = {0};
     struct decoded *x = jr_arena_alloc(m->arena, sizeof *x);
     if (!x) /* no room for a few bytes: feed takes it for broken */
@@ -345,7 +346,7 @@ static void decode(struct jr_js_msg *m, void *ctx)
     *x = (struct decoded){0};
     if (jr_str_eq(token, JR_SUBJECT_DYNAMO))
         ids = ids_of(m);
-    if (is_skipped(&r->skips, m->seq))
+    if (jr_driver_is_skipped(&r->skips, m->seq))
         x->msg.kind = JR_LOG_KIND_SKIPPED;
     else
         x->failed = decode_fails(m->seq) || jr_event_decode(decoder_of_thread(), token, m->payload,

@@ -269,6 +269,7 @@ struct write_job {
     struct jr_job job;
     struct jr_driver *d;
     struct jr_image *image; /* owns */
+    struct jr_image *stale; /* the same: another that is to go */
     char object[32];
     uint64_t expected; /* revision of the meta */
     struct jr_snapshot_ref ref;
@@ -378,8 +379,12 @@ static void run_write(struct jr_job *job)
     }
     if (err == 0 && had)
         purge_chunks(w, before.nuid);
-    jr_image_destroy(w->image); /* not on the loop: it is large */
-    w->image = NULL;
+    if (err < 0 || !w->d->compat.lane) {
+        jr_image_destroy(w->image); /* not on the loop: it is large */
+        w->image = NULL;
+    }
+    jr_image_destroy(w->stale);
+    w->stale = NULL;
     job->err = err;
 }
 
@@ -390,7 +395,9 @@ static void done_write(struct jr_job *job)
     if (jr_driver_job_done(d)) {
         if (job->err == 0)
             d->object_revision[object_index(w->object)] = w->ref.revision;
-        else
+        if (job->err == 0 && w->image)
+            w->image = jr_driver_compat_keep(d, w->image);
+        if (job->err < 0)
             jr_log(JR_LOG_WARN, "snapshot.write_failed", "object=%s error=%s words=\"%s\"",
                    w->object, jr_err_name(job->err), w->e.text);
         if (job->err == JR_ECONFLICT) { /* another leads, or led: begin from its record */
@@ -403,6 +410,7 @@ static void done_write(struct jr_job *job)
         }
     }
     jr_image_destroy(w->image);
+    jr_image_destroy(w->stale);
     jr_xfree(w);
     jr_driver_maybe_closed(d);
 }
@@ -413,12 +421,14 @@ void jr_driver_write_snapshot(struct jr_driver *d, struct jr_image *image, const
     *w = (struct write_job){.job = {.run = run_write, .done = done_write},
                             .d = d,
                             .image = image,
+                            .stale = jr_driver_compat_keep(d, NULL),
                             .expected = d->object_revision[object_index(object)]};
     (void)jr_str_copy(w->object, sizeof w->object, object);
     (void)jr_str_copy(image->stream, sizeof image->stream, d->stream);
     if (jr_driver_submit(d, d->bulk_lane, &w->job))
         return;
     jr_image_destroy(image);
+    jr_image_destroy(w->stale);
     jr_xfree(w);
 }
 
@@ -446,6 +456,16 @@ static void run_record(struct jr_job *job)
     job->err = err < 0 ? err : JR_FAILPOINT("snapshot.after_record");
 }
 
+/* The pool says whether it counts: a job may have been given up meanwhile. */
+static void tell_snapshot(struct jr_driver *d)
+{
+    struct jr_pool_view v;
+    jr_pool_view(d->pool, &v);
+    if (v.counters.snapshots > d->snapshots_told && d->config.on_snapshot)
+        d->config.on_snapshot(d->config.ctx, d->config.pool.component, (double)v.snapshot_ms / 1e3);
+    d->snapshots_told = v.counters.snapshots;
+}
+
 static void done_record(struct jr_job *job)
 {
     struct record_job *r = (struct record_job *)(void *)job;
@@ -454,10 +474,12 @@ static void done_record(struct jr_job *job)
         if (job->err == 0) {
             d->record = r->record;
             d->record_revision = r->revision;
+            jr_driver_compat_write(d, r->record.newest.seq);
         }
         struct jr_event ev = {.type = JR_EV_SNAPSHOT_RECORDED};
         ev.u.result.err = job->err;
         jr_driver_step(d, &ev);
+        tell_snapshot(d);
         if (job->err < 0) /* the revision is in doubt: take over anew */
             jr_driver_not_leader(d);
     }
@@ -489,17 +511,18 @@ struct purge_job {
 };
 
 /* Our own leadership, re-read from the stream leader just before. */
-static int still_leading(struct purge_job *p)
+int jr_driver_still_leads(struct jr_driver *d, const char *id, uint64_t incarnation,
+                          struct jr_errmsg *e)
 {
     struct jr_js_kv_entry entry = {0};
-    int err = jr_js_kv_get(p->d->leases, "leader", &entry, &p->e);
+    int err = jr_js_kv_get(d->leases, "leader", &entry, e);
     if (err < 0)
         return err;
     struct jr_leader_record there;
     bool ours = jr_lease_decode_leader(entry.value, entry.n, &there, NULL) == 0 &&
-                there.incarnation == p->incarnation && strcmp(there.id, p->id) == 0;
+                there.incarnation == incarnation && strcmp(there.id, id) == 0;
     jr_js_kv_entry_deinit(&entry);
-    return ours ? 0 : jr_errmsg_set(&p->e, JR_ECONFLICT, "another replica leads");
+    return ours ? 0 : jr_errmsg_set(e, JR_ECONFLICT, "another replica leads");
 }
 
 /* A foreign consumer's ack floor, zero included, bounds the purge. */
@@ -519,7 +542,7 @@ static void run_purge(struct jr_job *job)
     if (job->err == 0)
         job->err = JR_FAILPOINT("purge.before");
     if (job->err == 0)
-        job->err = still_leading(p);
+        job->err = jr_driver_still_leads(p->d, p->id, p->incarnation, &p->e);
     uint64_t purged;
     if (job->err == 0 && p->floor > 1)
         job->err = jr_stream_purge_below(p->d->nats, p->d->stream, p->created_ns, p->floor, &purged,

@@ -34,6 +34,13 @@ static void on_driver_fatal(void *ctx, int err, const char *words)
     fatal(ctx, err, words);
 }
 
+static void on_snapshot(void *ctx, const char *component, double seconds)
+{
+    struct jr_frontend *f = ctx;
+    jr_metric_observe(f->metrics, JR_METRIC_SNAPSHOT_DURATION_SECONDS,
+                      JR_LABELS(f->namespace_, component), seconds);
+}
+
 static int add_driver(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
 {
     struct jr_driver_config config = {
@@ -43,7 +50,9 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .nats_replicas = jr_config_u32(f->cfg, JR_CFG_NATS_REPLICAS),
         .event_threads = jr_config_u32(f->cfg, JR_CFG_ROUTER_EVENT_THREADS),
         .stream_max_bytes = jr_config_u64(f->cfg, JR_CFG_STREAM_MAX_BYTES),
+        .write_radix_state = jr_config_enum(f->cfg, JR_CFG_SNAPSHOT_COMPAT) != 0,
         .on_tail = jr_service_tail,
+        .on_snapshot = on_snapshot,
         .on_fatal = on_driver_fatal,
         .ctx = f,
     };

@@ -36,7 +36,6 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_ADOPTIONS_TOTAL, (double)v->counters.adoptions},
         {JR_METRIC_STREAM_MAY_FORGET, v->may_forget_because[0] != '\0'},
         {JR_METRIC_FOREIGN_CONSUMERS, v->foreign_consumers},
-        {JR_METRIC_SNAPSHOT_DURATION_SECONDS, (double)v->snapshot_ms / 1e3},
         {JR_METRIC_RECOVERIES_TOTAL, (double)v->counters.recoveries},
         {JR_METRIC_SNAPSHOT_SEQ, (double)v->snapshots.newest.seq},
         {JR_METRIC_SNAPSHOT_BYTES, (double)v->snapshots.newest.bytes},
@@ -61,6 +60,21 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
     if (v->snapshots.newest.object[0])
         jr_metric_set(f->metrics, JR_METRIC_SNAPSHOT_AGE_SECONDS, l,
                       (double)(jr_unix_ns() - v->snapshots.newest.created_ns) / 1e9);
+}
+
+/* What the driver writes for Dynamo, when it is to. */
+static void dynamo_snapshots(struct jr_frontend *f, uint32_t i)
+{
+    const char *const *l = JR_LABELS(f->namespace_, f->components[i]);
+    struct jr_driver_stats s;
+    jr_driver_stats(f->drivers[i], &s);
+    jr_metric_set(f->metrics, JR_METRIC_DYNAMO_SNAPSHOTS_TOTAL, l, (double)s.compat_written);
+    jr_metric_set(f->metrics, JR_METRIC_DYNAMO_SNAPSHOT_FAILURES_TOTAL, l,
+                  (double)s.compat_failures);
+    if (!s.compat_written)
+        return;
+    jr_metric_set(f->metrics, JR_METRIC_DYNAMO_SNAPSHOT_BLOCKS, l, (double)s.compat_events);
+    jr_metric_set(f->metrics, JR_METRIC_DYNAMO_SNAPSHOT_LEFT_OUT, l, (double)s.compat_left_out);
 }
 
 static void pool_by_reason(struct jr_frontend *f, const char *component,
@@ -218,6 +232,7 @@ void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
         pool_by_reason(f, f->components[i], &v);
         workers(f, i);
         peers(f, i);
+        dynamo_snapshots(f, i);
         waiting += v.queue.waiting;
     }
     jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING, JR_LABELS("decode"),
