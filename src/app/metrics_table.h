@@ -223,6 +223,8 @@ X(SYNC_FAILED_TOTAL, COUNTER, "jetrouter_sync_batches_failed_total", "batches", 
   "namespace component", JR_SETS_POOL, NONE, "Batches that could not be published")                \
 X(SYNC_GAPS_TOTAL, COUNTER, "jetrouter_sync_gaps_total", "gaps", "namespace component",            \
   JR_SETS_POOL, NONE, "Batches of a peer missed; a base was asked for")                            \
+X(SYNC_UNKNOWN_TOTAL, COUNTER, "jetrouter_sync_unknown_total", "changes", "namespace component",    \
+  JR_SETS_POOL, NONE, "Load changes of a kind that this version does not know, left out")         \
 X(SYNC_DELAY_SECONDS, HISTOGRAM, "jetrouter_sync_delay_seconds", "seconds",                        \
   "namespace component", JR_SETS_POOL, DELAY, "From the server's timestamp of a batch to here")    \
 X(BOOKINGS, GAUGE, "jetrouter_bookings", "requests", "namespace component", JR_SETS_POOL, NONE,    \

@@ -47,6 +47,8 @@ struct jr_replica_lease {
     char address[JR_URL_MAX];
     uint32_t format_max; /* newest snapshot format it reads */
     uint32_t rules_max;  /* newest rule version it knows */
+    uint32_t sync_max;   /* newest version of replica sync it reads; 0 reads as 1 */
+    bool sync_off;       /* it tells nothing of its load: nobody waits for a base of it */
     bool ready;
     uint64_t applied; /* it needs applied + 1 and later */
     uint64_t held;    /* of an index it answers from and that no stream has any more; 0: none */

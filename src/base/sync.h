@@ -10,7 +10,7 @@
 enum jr_delta_type {
     JR_DELTA_ADMIT = 1,
     JR_DELTA_FIRST_TOKEN = 2,
-    JR_DELTA_PROGRESS = 3, /* n_output_blocks is the new total */
+    JR_DELTA_PROGRESS = 3, /* output_blocks is the new total */
     JR_DELTA_DONE = 4,
 };
 
@@ -32,19 +32,23 @@ struct jr_delta {
     struct jr_booking b; /* ADMIT: all; else only request and output_blocks */
 };
 
+#define JR_SYNC_VERSION 1 /* of the format: the newest that this program reads and writes */
+
 struct jr_sync_batch {
+    uint32_t version; /* it is written in; 0 reads as 1 */
     const char *replica;
     uint64_t incarnation;
     uint64_t number; /* of this batch, from 1, without holes */
     bool is_base;
     uint64_t base_number;
-    uint32_t part, parts; /* of a base, part from 0 */
-    uint64_t includes;    /* base: deltas up to this batch number are in it */
-    double speed_factor;  /* base: what the cost model learned; 0 unknown */
-    uint64_t speed_samples;
+    uint32_t part, parts;          /* of a base, part from 0 */
+    uint64_t includes;             /* base: deltas up to this batch number are in it */
+    double speed_factor;           /* base: what the cost model learned; 0 unknown */
+    uint64_t speed_weight_ms;      /* base: what it learned that from: estimated prefill */
     bool want_base;                /* asks the peers for theirs */
     const struct jr_delta *deltas; /* a base part holds ADMIT deltas */
     uint32_t n_deltas;
+    uint32_t n_unknown; /* read: deltas of kinds that this program does not know; left out */
 };
 
 #endif

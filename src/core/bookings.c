@@ -151,6 +151,7 @@ int jr_bookings_add(struct jr_bookings *bs, const struct jr_booking *b, uint64_t
     err = jr_map_put(&bs->by_request, b->request, (uintptr_t)k);
     if (err == 0 && bs->counted)
         err = count(bs, k, now_ms);
+    k->timed = bs->counted;
     if (err < 0) {
         drop(bs, k, now_ms);
         return err;
@@ -203,6 +204,7 @@ void jr_bookings_count(struct jr_bookings *bs, bool counted, uint64_t now_ms)
     bs->counted = counted;
     JR_LIST_FOREACH (it, &bs->list) {
         struct jr_booked *k = JR_CONTAINER_OF(it, struct jr_booked, node);
+        k->timed = false;
         if (!counted)
             uncount(bs, k, now_ms);
         else

@@ -23,6 +23,8 @@ struct jr_booked {
     uint32_t expected_output_tokens; /* 0 unknown: output blocks count whole */
     double output_weight;            /* what an output block counts, 0..1; set it before progress */
     uint32_t generation;             /* of the base that listed it last */
+    bool
+        timed; /* it counts since its admission: when its first token comes says how long that took */
 };
 
 struct jr_bookings {

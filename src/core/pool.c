@@ -76,6 +76,9 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_arr_free(&p->mem, &p->pending);
     jr_arr_free(&p->mem, &p->sent);
     jr_arr_free(&p->mem, &p->leases);
+    jr_arr_free(&p->mem, &p->base);
+    jr_arr_free(&p->mem, &p->base_ids);
+    jr_arr_free(&p->mem, &p->base_ends);
     jr_members_deinit(&p->members);
     jr_mem_deinit(&p->mem);
     jr_xfree(p);
@@ -161,8 +164,11 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_SYNC_OPENED:
         jr_pool_on_sync_opened(p);
         return 0;
+    case JR_EV_SYNC_BROKEN:
+        p->replicas.live = false;
+        return 0;
     case JR_EV_SYNC_FAILED:
-        jr_pool_sync_lost(p);
+        jr_pool_on_sync_failed(p);
         return 0;
     case JR_EV_SNAPSHOT_WRITTEN:
         jr_pool_on_written(p, e->u.written.err, &e->u.written.ref);
@@ -219,6 +225,7 @@ static void after(struct jr_pool *p, enum jr_event_type type)
         jr_pool_approx_tick(p);
         jr_pool_members_tick(p);
         jr_pool_queue_tick(p);
+        jr_pool_sync_ask(p);
     }
     if (jr_pool_seats_update(p) < 0)
         p->recheck = true; /* the next step finds memory for them, or fails */
@@ -233,7 +240,6 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
     JR_ASSERT(!p->stepping);
     p->stepping = true;
     p->out = ret;
-    p->flushed = false;
     ret->n = 0;
     p->records.n = 0;
     if (p->started_at_ms == 0)
@@ -313,6 +319,8 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
         .incarnation = p->config.incarnation,
         .format_max = JR_IMAGE_FORMAT,
         .rules_max = jr_pool_rules_max(p),
+        .sync_max = p->config.sync_max ? p->config.sync_max : JR_SYNC_VERSION,
+        .sync_off = !p->config.replica_sync,
         .ready = p->config.approximate ? p->ready : holds_state(p),
         .applied = holds ? p->state->seq : 0,
         .held = jr_pool_keeps_index(p) ? p->state->seq : 0,

@@ -50,6 +50,7 @@ struct jr_pool_config {
     char replica_id[JR_NAME_MAX];
     uint64_t incarnation; /* of this replica; random */
     uint32_t rules_max;   /* newest apply rules it knows; 0: all that this program does */
+    uint32_t sync_max;    /* the same of the versions of replica sync */
     uint64_t seed;
     char version[32];
     char address[JR_URL_MAX];
@@ -108,6 +109,7 @@ enum jr_event_type {
     JR_EV_LEADER,          /* we are or are not the leader now */
     JR_EV_SYNC,            /* a batch of a peer */
     JR_EV_SYNC_OPENED,     /* the sync stream was (re)opened and read to its end */
+    JR_EV_SYNC_BROKEN,     /* it is about to be read anew, from its start */
     JR_EV_SYNC_FAILED,     /* a batch of ours could not be published */
     JR_EV_SNAPSHOT_WRITTEN,
     JR_EV_SNAPSHOT_RECORDED,
@@ -384,8 +386,9 @@ struct jr_pool_view {
             rejected_timeout, queued, queue_cancelled, log_messages, kv_events,
             dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap, skipped,
             snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
-            bookings_expired, bookings_refused, reannounce, resets, adoptions, reloads,
-            history_checks, recoveries, overlap_blocks, prompt_blocks, leases_refused;
+            sync_unknown, sync_failed, bookings_expired, bookings_refused, reannounce, resets,
+            adoptions, reloads, history_checks, recoveries, overlap_blocks, prompt_blocks,
+            leases_refused;
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);

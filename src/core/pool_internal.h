@@ -172,14 +172,28 @@ struct jr_pool {
     /* sync */
     struct {
         JR_ARR_FIELDS(struct jr_delta);
-    } pending, sent;
+    } pending, sent, base; /* base: the part that was sent last */
     size_t pending_bytes;
     uint64_t flush_at_ms; /* 0: nothing pending */
+    uint64_t flushed_at_ms;
     uint64_t batch_number, base_number;
-    uint64_t base_at_ms;
-    bool need_base, want_base, sync_open;
-    bool flushed; /* in this step: an action speaks of `sent` */
-    uint64_t want_base_at_ms;
+    uint32_t sync_version; /* what we write; 0: 1 */
+    bool sync_open;
+    bool sync_lost; /* the peers miss something: no deltas before the next base */
+    bool need_base; /* a peer asked for one */
+    bool basing;    /* a base is begun: its next part is base_part */
+    struct {
+        JR_ARR_FIELDS(uint64_t);
+    } base_ids; /* the requests that were live when it began */
+    struct {
+        JR_ARR_FIELDS(uint32_t);
+    } base_ends; /* of its parts, in base_ids */
+    uint32_t base_part;
+    uint64_t base_includes, base_at_ms, part_at_ms;
+    uint64_t base_opened; /* base_number when the stream was opened */
+    uint64_t base_wait_ms, sync_failed_at_ms;
+    bool want_base; /* the next batch asks the peers for theirs */
+    uint64_t want_base_at_ms, want_wait_ms;
 
     /* leader's duties */
     struct jr_snapshots_record record;
@@ -343,8 +357,11 @@ void jr_pool_approx_tick(struct jr_pool *p);
 void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b);
 int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch);
 void jr_pool_on_sync_opened(struct jr_pool *p);
-void jr_pool_sync_lost(struct jr_pool *p); /* what we sent may be missing: the next is a base */
-void jr_pool_sync_tick(struct jr_pool *p);
+void jr_pool_on_sync_failed(struct jr_pool *p);
+void jr_pool_sync_lost(struct jr_pool *p);   /* what we sent may be missing: the next is a base */
+void jr_pool_sync_listed(struct jr_pool *p); /* after a re-list */
+void jr_pool_sync_ask(struct jr_pool *p);    /* at ticks: peers whose base we miss */
+void jr_pool_sync_tick(struct jr_pool *p);   /* after every event */
 uint64_t jr_pool_sync_deadline_ms(const struct jr_pool *p); /* 0: nothing to send, or no way to */
 
 /* pool_watch.c: what every replica looks at, leader or not */

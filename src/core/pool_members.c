@@ -196,6 +196,7 @@ int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e)
     p->listed_at_ms = asked_at_ms;
     err = list_replicas(p, e, asked_at_ms);
     jr_pool_judge_yield(p);
+    jr_pool_sync_listed(p);
     return err;
 }
 

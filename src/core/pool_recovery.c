@@ -115,7 +115,7 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected, uint64_t lease_ttl_ms)
     p->connected = connected;
     if (!connected) {
         jr_pool_go_blind(p);
-        p->sync_open = false;
+        p->sync_open = p->replicas.live = false;
         p->waiting_info = p->waiting_load = false;
         p->retry_at_ms = 0;
         drop_candidate(p);

@@ -134,6 +134,11 @@ int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leas
 static int remember(struct jr_replicas *rs, struct jr_peer *p, const struct jr_delta *d)
 {
     int err = jr_arr_reserve(rs->mem, &p->redo, 1, JR_SYNC_DELTAS_MAX);
+    if (err == JR_ELIMIT) { /* its parts do not come: another base will do */
+        p->in_base = false;
+        p->wants = true;
+        return 0;
+    }
     if (err < 0)
         return err;
     p->redo.v[p->redo.n++] = (struct jr_redo){d->type, d->b.request, d->b.output_blocks};
@@ -144,10 +149,12 @@ static void apply_change(struct jr_peer *p, enum jr_delta_type type, uint64_t re
                          uint32_t output_blocks, struct jr_speed *speed, uint64_t now_ms)
 {
     struct jr_active_sample sample;
+    const struct jr_booked *k;
     switch (type) {
     case JR_DELTA_FIRST_TOKEN:
+        k = jr_bookings_find(&p->bookings, request);
         jr_bookings_first_token(&p->bookings, request, now_ms, &sample);
-        if (speed && sample.valid)
+        if (speed && sample.valid && k->timed)
             jr_speed_add(speed, sample.estimated_s, sample.taken_s);
         break;
     case JR_DELTA_PROGRESS:
@@ -172,6 +179,7 @@ static int apply_delta(struct jr_replicas *rs, struct jr_peer *p, const struct j
             return err == JR_ENOMEM ? err : 0;
         }
         k->generation = p->generation;
+        k->timed = k->timed && rs->live;
         return 0;
     }
     apply_change(p, d->type, d->b.request, d->b.output_blocks, speed, now_ms);
@@ -202,6 +210,29 @@ static void end_base(struct jr_peer *p, uint64_t now_ms)
     p->wants = false;
 }
 
+/* What the others learned, as long as we have learned nothing. */
+static void learn(struct jr_speed *speed, const struct jr_sync_batch *batch)
+{
+    double s = batch->speed_weight_ms ? (double)batch->speed_weight_ms / 1000 : 1;
+    if (batch->speed_factor > 0 && speed->estimated_s <= 0)
+        *speed = (struct jr_speed){s, s * batch->speed_factor};
+}
+
+static int add_listed(struct jr_replicas *rs, struct jr_peer *p, const struct jr_booking *b,
+                      uint64_t now_ms)
+{
+    struct jr_booked *k;
+    int err = jr_bookings_add(&p->bookings, b, now_ms, &k);
+    if (err < 0) {
+        rs->refused++;
+        return err == JR_ENOMEM ? err : 0;
+    }
+    if (k->generation == 0) /* new to us: nobody knows since when */
+        k->timed = false;
+    k->generation = p->generation;
+    return 0;
+}
+
 /* One part of a base. A part that does not follow the one before voids the base under way. */
 static int apply_base(struct jr_replicas *rs, struct jr_peer *p, const struct jr_sync_batch *batch,
                       struct jr_speed *speed, uint64_t now_ms)
@@ -221,19 +252,14 @@ static int apply_base(struct jr_replicas *rs, struct jr_peer *p, const struct jr
         return 0;
     }
     for (uint32_t i = 0; i < batch->n_deltas; i++) {
-        struct jr_booked *k;
-        int err = jr_bookings_add(&p->bookings, &batch->deltas[i].b, now_ms, &k);
-        if (err == JR_ENOMEM)
-            return err;
+        int err = add_listed(rs, p, &batch->deltas[i].b, now_ms);
         if (err < 0)
-            rs->refused++;
-        else
-            k->generation = p->generation;
+            return err;
     }
     if (++p->next_part == batch->parts)
         end_base(p, now_ms);
-    if (speed && batch->speed_factor > 0 && speed->estimated_s <= 0)
-        *speed = (struct jr_speed){1, batch->speed_factor};
+    if (speed)
+        learn(speed, batch);
     return 0;
 }
 
@@ -254,6 +280,7 @@ int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
     p->heard = true;
     p->last_seen_ms = now_ms;
     rs->received++;
+    rs->unknown += batch->n_unknown;
     judge_listed(p, now_ms);
     if (batch->is_base) {
         err = apply_base(rs, p, batch, speed, now_ms);
@@ -283,12 +310,27 @@ void jr_replicas_reopened(struct jr_replicas *rs)
     }
 }
 
+static bool owes_a_base(const struct jr_peer *p)
+{
+    return p->has_lease && !p->lease.sync_off && !(p->base_read && p->listed);
+}
+
 bool jr_replicas_complete(const struct jr_replicas *rs)
 {
     for (uint32_t i = 0; i < rs->n; i++)
-        if (rs->v[i]->has_lease && !(rs->v[i]->base_read && rs->v[i]->listed))
+        if (owes_a_base(rs->v[i]))
             return false;
     return true;
+}
+
+bool jr_replicas_want(const struct jr_replicas *rs)
+{
+    for (uint32_t i = 0; i < rs->n; i++) {
+        const struct jr_peer *p = rs->v[i];
+        if (owes_a_base(p) || (p->has_lease && p->wants && !p->lease.sync_off))
+            return true;
+    }
+    return false;
 }
 
 uint32_t jr_replicas_expire(struct jr_replicas *rs, uint64_t before_ms, uint64_t now_ms)

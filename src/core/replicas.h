@@ -3,6 +3,8 @@
  *
  * Each peer sends numbered batches of deltas, and now and then a base: all its live requests, in
  * parts. A hole in the numbers asks for a base; until it came, what is known goes on counting.
+ * When the first token of a booking comes tells how fast its worker is, but only if its admission
+ * was seen as it happened: not in a base, and not in what the stream held when it was opened.
  *
  *     batch n ── n+1 ── base part 0 ── n+2 ── part 1 (last) ── n+3
  *                         │              │          └─ sweep what the base did not list, then redo
@@ -54,7 +56,8 @@ struct jr_replicas {
     JR_ARR_FIELDS(struct jr_peer *); /* owned; sorted by id */
     bool truncated;                  /* the last list had more than JR_REPLICAS_MAX */
     bool ignore_output;              /* of the peers' bookings; set after init */
-    uint64_t gaps, received, refused;
+    bool live;                       /* the stream is read to its end: what comes happens now */
+    uint64_t gaps, received, refused, unknown;
 };
 
 void jr_replicas_init(struct jr_replicas *rs, struct jr_mem *mem, struct jr_members *members,
@@ -74,8 +77,10 @@ JR_MUST_CHECK int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync
                                     struct jr_speed *speed, bool *ret_want_base, uint64_t now_ms);
 /* The sync stream was opened anew: numbers start over, bases are needed. */
 void jr_replicas_reopened(struct jr_replicas *rs);
-/* Every listed peer's base was read. */
+/* Every listed peer's base was read, but of those that do not sync. */
 bool jr_replicas_complete(const struct jr_replicas *rs);
+/* Some listed peer that syncs must be asked for a base. */
+bool jr_replicas_want(const struct jr_replicas *rs);
 uint32_t jr_replicas_expire(struct jr_replicas *rs, uint64_t before_ms, uint64_t now_ms);
 
 #endif

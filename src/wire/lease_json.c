@@ -131,6 +131,8 @@ int jr_lease_encode_replica(const struct jr_replica_lease *l, struct jr_buf *b)
     jr_jfield_put_str(b, "address", l->address);
     jr_jfield_put_num(b, "format_max", l->format_max);
     jr_jfield_put_num(b, "rules_max", l->rules_max);
+    jr_jfield_put_num(b, "sync_max", l->sync_max);
+    jr_jfield_put_bool(b, "sync_off", l->sync_off);
     jr_jfield_put_bool(b, "ready", l->ready);
     jr_jfield_put_u64(b, "applied", l->applied);
     jr_jfield_put_u64(b, "held", l->held);
@@ -166,6 +168,8 @@ int jr_lease_decode_replica(const void *p, size_t n, struct jr_replica_lease *re
     jr_jfield_str(&r, root, "address", l.address, sizeof l.address, OPTIONAL);
     jr_jfield_u32(&r, root, "format_max", UINT32_MAX, &l.format_max, OPTIONAL);
     jr_jfield_u32(&r, root, "rules_max", UINT32_MAX, &l.rules_max, OPTIONAL);
+    jr_jfield_u32(&r, root, "sync_max", UINT32_MAX, &l.sync_max, OPTIONAL);
+    jr_jfield_bool(&r, root, "sync_off", &l.sync_off);
     jr_jfield_bool(&r, root, "ready", &l.ready);
     jr_jfield_u64(&r, root, "applied", UINT64_MAX, &l.applied, OPTIONAL);
     jr_jfield_u64(&r, root, "held", UINT64_MAX, &l.held, OPTIONAL);

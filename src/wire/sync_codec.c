@@ -9,8 +9,6 @@
 typedef Jetrouter__V1__Delta pb_delta;
 typedef Jetrouter__V1__SyncBatch pb_sync;
 
-#define SYNC_VERSION 1
-
 /* ---- rules that both directions check ---- */
 
 static bool seconds_ok(double s)
@@ -31,6 +29,8 @@ static bool delta_ok(const struct jr_delta *d)
 
 static bool head_ok(const struct jr_sync_batch *s)
 {
+    if (s->version > JR_SYNC_VERSION)
+        return false;
     if (!s->replica || !s->replica[0] || strlen(s->replica) >= JR_NAME_MAX || s->incarnation == 0 ||
         s->n_deltas > JR_SYNC_DELTAS_MAX)
         return false;
@@ -82,6 +82,8 @@ static int copy_deltas(const pb_sync *in, struct jr_arena *arena, struct jr_sync
         int type = (int)in->deltas[i]->type;
         if (type >= JR_DELTA_ADMIT && type <= JR_DELTA_DONE)
             deltas[ret->n_deltas++] = delta_of(in->deltas[i]);
+        else
+            ret->n_unknown++;
     }
     ret->deltas = deltas;
     return 0;
@@ -95,7 +97,7 @@ static void copy_base(const Jetrouter__V1__BasePart *in, struct jr_sync_batch *r
     ret->parts = in->parts;
     ret->includes = in->includes;
     ret->speed_factor = in->speed_factor;
-    ret->speed_samples = in->speed_samples;
+    ret->speed_weight_ms = in->speed_weight_ms;
 }
 
 int jr_sync_decode(const void *p, size_t n, struct jr_arena *arena, struct jr_sync_batch *ret,
@@ -109,10 +111,11 @@ int jr_sync_decode(const void *p, size_t n, struct jr_arena *arena, struct jr_sy
     if (rv < 0)
         return jr_errmsg_set(e, rv, "a sync batch of %zu bytes cannot be decoded", n);
     const pb_sync *in = (const pb_sync *)m;
-    if (in->version > SYNC_VERSION)
+    if (in->version > JR_SYNC_VERSION)
         return jr_errmsg_set(e, JR_EPROTO, "sync version %u is newer than %d", in->version,
-                             SYNC_VERSION);
+                             JR_SYNC_VERSION);
     struct jr_sync_batch s = {
+        .version = in->version,
         .replica = in->replica,
         .incarnation = in->incarnation,
         .number = in->number,
@@ -159,7 +162,7 @@ static void fill_base(const struct jr_sync_batch *s, Jetrouter__V1__BasePart *re
     ret->parts = s->parts;
     ret->includes = s->includes;
     ret->speed_factor = s->speed_factor;
-    ret->speed_samples = s->speed_samples;
+    ret->speed_weight_ms = s->speed_weight_ms;
 }
 
 int jr_sync_encode(const struct jr_sync_batch *s, struct jr_buf *b)
@@ -176,7 +179,7 @@ int jr_sync_encode(const struct jr_sync_batch *s, struct jr_buf *b)
         fill_delta(&s->deltas[i], &deltas[i]);
         m.deltas[i] = &deltas[i];
     }
-    m.version = SYNC_VERSION;
+    m.version = s->version ? s->version : 1;
     m.replica = (char *)(uintptr_t)s->replica;
     m.incarnation = s->incarnation;
     m.number = s->number;

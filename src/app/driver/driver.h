@@ -32,6 +32,8 @@ struct jr_driver_config {
     /* A snapshot of this replica's is verified and recorded; may be NULL. */
     void (*on_snapshot)(void *ctx, const char *component, double seconds);
     void (*on_fatal)(void *ctx, int err, const char *words); /* NATS without JetStream, … */
+    /* The age of each batch of a peer, by the server's time of it; may be NULL. */
+    void (*on_sync_delay)(void *ctx, const char *component, double seconds);
     void *ctx;
 };
 

@@ -133,6 +133,7 @@ struct jr_driver {
     /* sync */
     struct jr_js_reader *sync_reader;
     struct jr_js_publisher *publisher;
+    bool sync_live;   /* it is read to its end */
     bool sync_failed; /* a batch could not be published within the step under way */
 };
 

@@ -7,12 +7,17 @@
 
 #include <string.h>
 
-static void smooth_delay(struct jr_driver *d, int64_t stored_ns)
+/* What was stored before we came says nothing of delays. */
+static void note_delay(struct jr_driver *d, int64_t stored_ns)
 {
     double ms = (double)(jr_unix_ns() - stored_ns) / 1e6;
+    if (!d->sync_live)
+        return;
     if (ms < 0)
         ms = 0;
     d->stats.sync_delay_ms += (ms - d->stats.sync_delay_ms) / 16;
+    if (d->config.on_sync_delay)
+        d->config.on_sync_delay(d->config.ctx, d->config.pool.component, ms / 1000);
 }
 
 static void on_batch(struct jr_driver *d, const struct jr_js_msg *m)
@@ -26,7 +31,7 @@ static void on_batch(struct jr_driver *d, const struct jr_js_msg *m)
         jr_log(JR_LOG_WARN, "sync.unreadable", "subject=%s error=%s words=\"%s\"", m->subject,
                jr_err_name(err), e.text);
     } else if (strcmp(batch.replica, d->config.pool.replica_id) != 0) {
-        smooth_delay(d, m->time_ns);
+        note_delay(d, m->time_ns);
         struct jr_event ev = {.type = JR_EV_SYNC};
         ev.u.sync = &batch;
         jr_driver_step(d, &ev);
@@ -39,8 +44,9 @@ static void on_sync_msg(struct jr_js_msg *m, void *ctx)
     struct jr_driver *d = ctx;
     if (m->kind == JR_READ_MSG) {
         on_batch(d, m);
-    } else if (m->kind == JR_READ_LIVE) {
-        struct jr_event ev = {.type = JR_EV_SYNC_OPENED};
+    } else if (m->kind == JR_READ_LIVE || m->kind == JR_READ_LOST) {
+        d->sync_live = m->kind == JR_READ_LIVE;
+        struct jr_event ev = {.type = d->sync_live ? JR_EV_SYNC_OPENED : JR_EV_SYNC_BROKEN};
         jr_driver_step(d, &ev);
     }
     jr_js_msg_destroy(m);

@@ -41,6 +41,13 @@ static void on_snapshot(void *ctx, const char *component, double seconds)
                       JR_LABELS(f->namespace_, component), seconds);
 }
 
+static void on_sync_delay(void *ctx, const char *component, double seconds)
+{
+    struct jr_frontend *f = ctx;
+    jr_metric_observe(f->metrics, JR_METRIC_SYNC_DELAY_SECONDS, JR_LABELS(f->namespace_, component),
+                      seconds);
+}
+
 static int add_driver(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
 {
     struct jr_driver_config config = {
@@ -54,6 +61,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .on_tail = jr_service_tail,
         .on_snapshot = on_snapshot,
         .on_fatal = on_driver_fatal,
+        .on_sync_delay = on_sync_delay,
         .ctx = f,
     };
     int err = jr_pool_config_from(f->cfg, component, &config.pool, e);

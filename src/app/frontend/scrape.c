@@ -47,6 +47,8 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_SYNC_SENT_TOTAL, (double)v->counters.sync_sent},
         {JR_METRIC_SYNC_RECEIVED_TOTAL, (double)v->counters.sync_received},
         {JR_METRIC_SYNC_GAPS_TOTAL, (double)v->counters.sync_gaps},
+        {JR_METRIC_SYNC_FAILED_TOTAL, (double)v->counters.sync_failed},
+        {JR_METRIC_SYNC_UNKNOWN_TOTAL, (double)v->counters.sync_unknown},
         {JR_METRIC_BOOKINGS, v->n_bookings},
         {JR_METRIC_BOOKINGS_EXPIRED_TOTAL, (double)v->counters.bookings_expired},
         {JR_METRIC_BOOKINGS_REFUSED_TOTAL, (double)v->counters.bookings_refused},

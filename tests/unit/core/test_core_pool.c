@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool: recovery event by event, requests, sync; then every step with memory running out, and
+/* The pool: recovery event by event, requests; then every step with memory running out, and
  * the same events twice. The leader's duties: test_core_pool_duties.c. */
 #include "core/hash.h"
 #include "pool_rig.h"
@@ -408,128 +408,6 @@ static void test_decision_books_and_finish_frees(void **state)
     rig_deinit(&r);
 }
 
-/* ---------------------------------------------------------------- sync */
-
-static const struct jr_sync_batch *flushed(struct rig *r)
-{
-    r->now_ms += 2;
-    rig_send(r, JR_EV_SLICE);
-    const struct jr_action *a = rig_find(r, JR_ACT_PUBLISH_SYNC);
-    return a ? &a->u.sync : NULL;
-}
-
-static void sync_settle(struct rig *r)
-{
-    rig_ready(r, true);
-    for (int i = 0; i < 5; i++)
-        rig_tick(r, 200); /* bases that were asked for */
-}
-
-static void test_deltas_are_gathered(void **state)
-{
-    (void)state;
-    struct rig r;
-    rig_init(&r);
-    sync_settle(&r);
-    rig_route(&r, 1, NULL, 0);
-    rig_route(&r, 2, NULL, 0);
-    rig_request(&r, JR_EV_FINISH, 2, 0); /* over before anybody heard of it */
-    assert_null(rig_find(&r, JR_ACT_PUBLISH_SYNC));
-    const struct jr_sync_batch *b = flushed(&r);
-    assert_int_equal(b->n_deltas, 1);
-    assert_int_equal(b->deltas[0].b.request, 1);
-    uint64_t number = b->number;
-    rig_request(&r, JR_EV_FINISH, 1, 0);
-    b = flushed(&r);
-    assert_int_equal(b->number, number + 1);
-    assert_int_equal(b->deltas[0].type, JR_DELTA_DONE);
-    rig_deinit(&r);
-}
-
-/* A request fails, comes back under its number, and fails again, all within one batch: the peers
- * must hear of its first end. */
-static void test_the_end_of_a_request_that_came_back_is_told(void **state)
-{
-    (void)state;
-    struct rig r;
-    rig_init(&r);
-    sync_settle(&r);
-    rig_route(&r, 1, NULL, 0);
-    assert_int_equal(flushed(&r)->n_deltas, 1);
-    rig_request(&r, JR_EV_FINISH, 1, 0);
-    rig_route(&r, 1, NULL, 0);
-    rig_request(&r, JR_EV_FINISH, 1, 0);
-    const struct jr_sync_batch *b = flushed(&r);
-    assert_int_equal(b->n_deltas, 1);
-    assert_int_equal(b->deltas[0].type, JR_DELTA_DONE);
-    rig_deinit(&r);
-}
-
-/* A prompt so long that its delta flushes the others, in a step in which a base is due: the base
- * must not be laid over what was just handed out. */
-static void test_a_base_is_not_laid_over_deltas_of_the_same_step(void **state)
-{
-    (void)state;
-    struct rig r;
-    static uint64_t prefix[12000];
-    for (uint64_t i = 0; i < 12000; i++)
-        prefix[i] = i + 1;
-    rig_init(&r);
-    sync_settle(&r);
-    rig_route(&r, 1, prefix, 12000);
-    r.now_ms += 20000; /* a base is due */
-    rig_route(&r, 2, prefix, 12000);
-    const struct jr_action *a = rig_find(&r, JR_ACT_PUBLISH_SYNC);
-    assert_false(a->u.sync.is_base);
-    assert_int_equal(a->u.sync.n_deltas, 1);
-    assert_int_equal(a->u.sync.deltas[0].b.request, 1);
-    assert_int_equal(a->u.sync.deltas[0].b.blocks[11999], 12000);
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < r.actions.n; i++)
-        n += r.actions.v[i].type == JR_ACT_PUBLISH_SYNC;
-    assert_int_equal(n, 1);
-    rig_send(&r, JR_EV_SLICE);
-    a = rig_find(&r, JR_ACT_PUBLISH_SYNC);
-    assert_true(a->u.sync.is_base);
-    assert_int_equal(a->u.sync.parts, 2);
-    rig_deinit(&r);
-}
-
-static void test_own_batches_are_not_a_peers(void **state)
-{
-    (void)state;
-    struct rig r;
-    rig_init(&r);
-    rig_ready(&r, false);
-    struct jr_sync_batch b = {
-        .replica = "self", .incarnation = 99, .is_base = true, .base_number = 1, .parts = 1};
-    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &b};
-    rig_step(&r, &ev);
-    assert_int_equal(r.pool->replicas.n, 0);
-    rig_deinit(&r);
-}
-
-static void test_peers_bookings_end_also_while_cut_off(void **state)
-{
-    (void)state;
-    struct rig r;
-    rig_init(&r);
-    rig_ready(&r, true);
-    struct jr_delta d = {.type = JR_DELTA_ADMIT};
-    d.b.worker_id = 1;
-    d.b.prefill_tokens = 4;
-    struct jr_sync_batch b = {
-        .replica = "peer", .incarnation = 7, .number = 1, .deltas = &d, .n_deltas = 1};
-    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &b};
-    rig_step(&r, &ev);
-    rig_nats(&r, false);
-    rig_tick(&r, 10000);
-    assert_int_equal(jr_active_requests(r.pool->active), 1);
-    rig_tick(&r, 11000);
-    assert_int_equal(jr_active_requests(r.pool->active), 0);
-    rig_deinit(&r);
-}
-
 /* ---------------------------------------------------------------- everything once */
 
 /* A life with all that happens in it; works on through any JR_ENOMEM. */
@@ -708,11 +586,6 @@ int main(void)
         cmocka_unit_test(test_out_of_memory_in_a_restore_is_no_rebuild),
         cmocka_unit_test(test_replay_does_not_ask_for_announcements),
         cmocka_unit_test(test_decision_books_and_finish_frees),
-        cmocka_unit_test(test_deltas_are_gathered),
-        cmocka_unit_test(test_the_end_of_a_request_that_came_back_is_told),
-        cmocka_unit_test(test_a_base_is_not_laid_over_deltas_of_the_same_step),
-        cmocka_unit_test(test_own_batches_are_not_a_peers),
-        cmocka_unit_test(test_peers_bookings_end_also_while_cut_off),
         cmocka_unit_test(test_oom_at_every_allocation),
         cmocka_unit_test(test_same_events_same_actions),
     };

@@ -203,6 +203,33 @@ static void test_a_missing_part_voids_the_base(void **state)
     rig_deinit(&r);
 }
 
+/* The parts of a base that do not come must not gather deltas without end. */
+static void test_deltas_between_parts_are_bounded(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    introduce(&r);
+    begin_part(&r, 7, 2, 0, 2, 0);
+    send(&r);
+    uint64_t number = 1;
+    while (peer(&r)->in_base) {
+        assert_in_range(number, 1, JR_SYNC_DELTAS_MAX);
+        begin(&r, 7, number++);
+        for (int i = 0; i < 8; i++)
+            add(&r, JR_DELTA_FIRST_TOKEN, 1);
+        send(&r);
+    }
+    assert_true(r.want);
+    begin_part(&r, 7, 2, 1, 2, 0); /* too late */
+    send(&r);
+    assert_true(r.want);
+    begin_part(&r, 7, 3, 0, 1, number);
+    send(&r);
+    assert_false(r.want);
+    rig_deinit(&r);
+}
+
 static void test_lives(void **state)
 {
     (void)state;
@@ -351,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_a_hole_asks_for_a_base),
         cmocka_unit_test(test_deltas_between_parts),
         cmocka_unit_test(test_a_missing_part_voids_the_base),
+        cmocka_unit_test(test_deltas_between_parts_are_bounded),
         cmocka_unit_test(test_lives),
         cmocka_unit_test(test_an_old_list_does_not_undo_a_new_life),
         cmocka_unit_test(test_reopened),

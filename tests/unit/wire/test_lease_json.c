@@ -111,7 +111,8 @@ static void replica(void **state)
 {
     static const char golden[] =
         "{\"id\":\"r1\",\"incarnation\":\"18446744073709551615\",\"version\":\"0.1.0\",\"address\":"
-        "\"10.0.0.2:8080\",\"format_max\":1,\"rules_max\":1,\"ready\":true,\"applied\":\"300\","
+        "\"10.0.0.2:8080\",\"format_max\":1,\"rules_max\":1,\"sync_max\":2,\"sync_off\":true,"
+        "\"ready\":true,\"applied\":\"300\","
         "\"held\":\"0\","
         "\"wants\":\"41\","
         "\"stream_created_ns\":\"1795240495404953000\",\"point\":{\"seq\":\"4096\",\"blocks\":"
@@ -122,6 +123,8 @@ static void replica(void **state)
                                       .address = "10.0.0.2:8080",
                                       .format_max = 1,
                                       .rules_max = 1,
+                                      .sync_max = 2,
+                                      .sync_off = true,
                                       .ready = true,
                                       .applied = 300,
                                       .wants = 41,
@@ -138,7 +141,8 @@ static void replica(void **state)
     assert_string_equal(jr_buf_str(&b), golden);
     GOOD(jr_lease_decode_replica, "{\"id\":\"r\",\"incarnation\":7}");
     assert_int_equal(got.incarnation, 7);
-    assert_false(got.ready);
+    assert_false(got.ready || got.sync_off); /* what older ones do not say */
+    assert_int_equal(got.sync_max, 0);
     BAD(jr_lease_decode_replica, "{\"id\":\"r\"}");
     BAD(jr_lease_decode_replica, "{\"id\":\"r\",\"incarnation\":0}");
     BAD(jr_lease_decode_replica, "{\"id\":\"\",\"incarnation\":1}");

@@ -60,7 +60,7 @@ static void assert_syncs_equal(const struct jr_sync_batch *x, const struct jr_sy
     assert_true(x->base_number == y->base_number && x->includes == y->includes);
     assert_int_equal(x->part, y->part);
     assert_int_equal(x->parts, y->parts);
-    assert_true(x->speed_factor == y->speed_factor && x->speed_samples == y->speed_samples);
+    assert_true(x->speed_factor == y->speed_factor && x->speed_weight_ms == y->speed_weight_ms);
     assert_int_equal(x->want_base, y->want_base);
     assert_int_equal(x->n_deltas, y->n_deltas);
     for (uint32_t i = 0; i < x->n_deltas; i++)
@@ -92,7 +92,7 @@ static const struct jr_sync_batch golden_base = {
     .parts = 3,
     .includes = 300,
     .speed_factor = 1.5,
-    .speed_samples = 8,
+    .speed_weight_ms = 8,
     .deltas = golden_deltas,
     .n_deltas = 1,
 };
@@ -103,7 +103,7 @@ static const struct jr_sync_batch golden_base = {
     "6430c80141000000000000e03f4a100100000000000000ffffffffffffffff3a0b08021109000000000000003a"   \
     "0d080311090000000000000038043a0b080411ffffffffffffffff"
 #define GOLDEN_BASE                                                                                \
-    "08011202723119050000000000000020ad022a1408021001180320ac0229000000000000f83f30083a36080111"   \
+    "08011202723119050000000000000020ad022a1408021001180320ac0229000000000000f83f38083a36080111"   \
     "09000000000000001907000000000000002001286430c80141000000000000e03f4a100100000000000000ffff"   \
     "ffffffffffff"
 
@@ -166,7 +166,7 @@ static struct jr_sync_batch random_sync(struct jr_rng *r, struct jr_arena *a)
         s.part = jr_rng_below(r, s.parts);
         s.includes = random_u64(r);
         s.speed_factor = jr_rng_unit(r);
-        s.speed_samples = random_u64(r);
+        s.speed_weight_ms = random_u64(r);
     }
     struct jr_delta *deltas = jr_arena_array(a, s.n_deltas, sizeof *deltas);
     for (uint32_t i = 0; i < s.n_deltas; i++)
@@ -225,7 +225,13 @@ static void rules(void **state)
     /* deltas of type 0 and 9 are left out */
     assert_int_equal(decode_hex(HEAD "3a003a0208093a020804", &s), 0);
     assert_int_equal(s.n_deltas, 1);
+    assert_int_equal(s.n_unknown, 2);
     assert_int_equal(s.deltas[0].type, JR_DELTA_DONE);
+    /* in a base, too; with fields that are not known, in a delta and in a base part */
+    assert_int_equal(decode_hex(HEAD "2a05180198060a3a0208093a0508019a0600", &s), 0);
+    assert_int_equal(s.n_deltas, 1);
+    assert_int_equal(s.n_unknown, 1);
+    assert_true(s.is_base);
     /* admit with rank 256, with NaN and negative seconds */
     assert_int_equal(decode_hex(HEAD "3a050801208002", &s), JR_EPROTO);
     assert_int_equal(decode_hex(HEAD "3a0b080141000000000000f87f", &s), JR_EPROTO);
@@ -254,6 +260,9 @@ static void encode_refuses(void **state)
     (void)state;
     jr_buf_init(&b, 4096);
     s.replica = "";
+    assert_int_equal(jr_sync_encode(&s, &b), JR_EINVAL);
+    s = golden;
+    s.version = JR_SYNC_VERSION + 1;
     assert_int_equal(jr_sync_encode(&s, &b), JR_EINVAL);
     s = golden;
     s.is_base = true;
