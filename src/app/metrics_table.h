@@ -273,6 +273,8 @@ X(QUEUE_WAIT_SECONDS, HISTOGRAM, "jetrouter_queue_wait_seconds", "seconds", "nam
   JR_SETS_POOL, DURATION, "Time they waited")                                                      \
 /* NATS */                                                                                         \
 X(NATS_CONNECTED, GAUGE, "jetrouter_nats_connected", "", "", 1, NONE, "1 while connected to NATS") \
+X(DEGRADED_SECONDS, GAUGE, "jetrouter_degraded_seconds", "seconds", "", 1, NONE,                   \
+  "How long routing has been doing without NATS; 0 when it has it")                                \
 X(NATS_RECONNECTS_TOTAL, COUNTER, "jetrouter_nats_reconnects_total", "reconnects", "", 1, NONE,    \
   "Connections to NATS after the first")                                                           \
 X(LEASE_RENEWALS_TOTAL, COUNTER, "jetrouter_lease_renewals_total", "renewals", "result", 2, NONE,  \

@@ -170,6 +170,10 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_SYNC_FAILED:
         jr_pool_on_sync_failed(p);
         return 0;
+    case JR_EV_LEAVING:
+        jr_pool_sync_lost(p);
+        p->base_at_ms = 0;
+        return 0;
     case JR_EV_SNAPSHOT_WRITTEN:
         jr_pool_on_written(p, e->u.written.err, &e->u.written.ref);
         return 0;

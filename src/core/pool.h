@@ -111,6 +111,7 @@ enum jr_event_type {
     JR_EV_SYNC_OPENED,     /* the sync stream was (re)opened and read to its end */
     JR_EV_SYNC_BROKEN,     /* it is about to be read anew, from its start */
     JR_EV_SYNC_FAILED,     /* a batch of ours could not be published */
+    JR_EV_LEAVING,         /* we end, and have no request any more: the last base is due */
     JR_EV_SNAPSHOT_WRITTEN,
     JR_EV_SNAPSHOT_RECORDED,
     JR_EV_PURGED,

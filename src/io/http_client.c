@@ -244,6 +244,7 @@ static struct jr_http_exchange *exchange_create(struct jr_http_client *client,
     if (f->total_timeout_ms > 0)
         x->total_deadline_ms = jr_loop_now_ms(client->loop) + f->total_timeout_ms;
     x->is_head = strcmp(f->method, "HEAD") == 0;
+    x->is_safe = x->is_head || strcmp(f->method, "GET") == 0;
     return x;
 }
 

@@ -6,7 +6,9 @@
  *
  * on_end fires exactly once unless the exchange was cancelled, and no callback fires from within
  * fetch. A kept-alive connection that turns out closed before any byte of the answer is replaced
- * once by a fresh one, silently; a host with several addresses is tried at each of them. 1xx answers
+ * once by a fresh one, silently, when the request is a GET or HEAD or nobody can have read a byte of
+ * it (none was sent, or the peer's end acknowledges none); any other is JR_ECONN: the peer may have
+ * acted on it. A host with several addresses is tried at each of them. 1xx answers
  * are skipped.
  *
  * What on_end gets: JR_ENOTFOUND the name does not resolve, JR_ECONN not connected or cut off before

@@ -4,7 +4,9 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 static const struct jr_sm_row rows[] = {
     [JR_UPSTREAM_RESOLVE] = {"resolve",
@@ -120,18 +122,50 @@ void jr_upstream_close(struct jr_upstream *c)
     uv_close((uv_handle_t *)&c->timer, on_closed);
 }
 
+/* Of the request, bytes that the kernel has taken. */
+static size_t handed_over(const struct jr_upstream *c)
+{
+    const size_t waits =
+        c->sending != NULL ? uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) : 0;
+
+    return c->sent + (c->sending != NULL ? c->x->bytes->buf.n - c->sent - waits : 0);
+}
+
+/* Nobody can have read a byte of the request: none was sent, or the peer had closed before the first
+ * arrived, so that its end, which acknowledges all that came before it, acknowledges none. A reset
+ * proves nothing: it may overtake the acknowledgement of what was read. */
+static bool provably_unread(const struct jr_upstream *c)
+{
+    const size_t handed = handed_over(c);
+    uv_os_fd_t fd;
+    int unacknowledged;
+
+    if (handed == 0)
+        return true;
+    return c->got_eof && uv_fileno((const uv_handle_t *)&c->tcp, &fd) == 0 &&
+           ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 && (size_t)unacknowledged == handed;
+}
+
+/* A kept connection that turned out closed. What may have been read goes out a second time only when
+ * that does no harm. */
+static bool is_stale(const struct jr_upstream *c, int err)
+{
+    return c->reused && !c->got_bytes && err == JR_ECONN && c->x != NULL && !c->x->retried &&
+           (c->x->is_safe || provably_unread(c));
+}
+
 /* Ends the connection and, unless another one may still answer, the exchange. */
 static void fail(struct jr_upstream *c, int err)
 {
     struct jr_http_exchange *x = c->x;
-    const bool stale = c->reused && !c->got_bytes && err == JR_ECONN;
+    const bool stale = is_stale(c, err);
     const bool next_addr = state_of(c) == JR_UPSTREAM_CONNECT && c->more_addrs && err == JR_ECONN;
 
     JR_ASSERT(x != NULL);
     jr_upstream_close(c);
     if (next_addr) {
         x->conn = jr_upstream_open(c->client, c->host, x, c->addr_index + 1);
-    } else if (stale && !x->retried) {
+    } else if (stale) {
         x->retried = true;
         x->conn = jr_upstream_open(c->client, c->host, x, 0);
     } else {
@@ -243,6 +277,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         c->got_bytes = true;
         consume(c, buf->base, (size_t)n);
     } else if (state_of(c) != JR_UPSTREAM_BODY) {
+        c->got_eof = n == UV_EOF;
         fail(c, c->got_bytes ? JR_ETRUNC : JR_ECONN);
     } else if (n == UV_EOF && jr_http1_reply_eof(&c->reply) == 0) {
         complete(c, 0);
@@ -272,6 +307,7 @@ static void send_request(struct jr_upstream *c)
 
     jr_sm_move(&c->sm, JR_UPSTREAM_WAIT, "send");
     c->got_bytes = false;
+    c->sent = 0;
     jr_http1_reply_begin(&c->reply, x->is_head);
     set_deadline(c, x->first_byte_timeout_ms);
     const int rv = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
@@ -279,9 +315,9 @@ static void send_request(struct jr_upstream *c)
         fail_later(c, JR_ECONN);
         return;
     }
-    const size_t sent = rv < 0 ? 0 : (size_t)rv;
-    if (sent < b->n) {
-        buf = uv_buf_init((char *)b->p + sent, (unsigned)(b->n - sent));
+    c->sent = rv < 0 ? 0 : (size_t)rv;
+    if (c->sent < b->n) {
+        buf = uv_buf_init((char *)b->p + c->sent, (unsigned)(b->n - c->sent));
         c->write.data = c;
         if (uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, on_written) != 0) {
             fail_later(c, JR_ECONN);

@@ -72,6 +72,7 @@ struct jr_http_exchange {
     uint32_t first_byte_timeout_ms;
     uint64_t total_deadline_ms; /* 0: none */
     bool is_head;
+    bool is_safe; /* GET, HEAD: twice is as good as once */
     bool retried;
     bool paused;
     bool ended; /* on_end is on the stack */
@@ -95,6 +96,8 @@ struct jr_upstream {
     bool resolving, reading;
     bool reused;    /* served an exchange before */
     bool got_bytes; /* of the present answer */
+    bool got_eof;
+    size_t sent; /* of the present request, at once; the rest by `write` */
     struct jr_http_bytes *sending;
     uint64_t deadline_ms, timer_due_ms; /* 0: none */
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two replicas over a real nats-server: one log and one order, snapshots, crashes, resets, shared
 load. The test itself plays the bridges and the workers."""
+import base64
 import json
 import os
 import random
@@ -233,7 +234,17 @@ class Load(Fleet):
         self.known(1)
         first = self.leader()
         (other,) = [f for f in self.replicas if f is not first]
+        for _ in range(3):
+            self.assertEqual(jr.post(first.url + "/v1/completions",
+                                     {"model": "tiny", "prompt": [1] * 9})[0], 200)
         self.assertEqual(first.stop(), 0, first.tail())
+        # The last it said of its load: a base, and nothing is in it.
+        stream = "namespace-test-component-backend-active-sequences"
+        last = base64.b64decode(pool.nats.api("STREAM.MSG.GET." + stream, {
+            "last_by_subj": "%s.%s" % (stream, first.name)})["message"]["data"])
+        fields = jr_log.fields(last)
+        self.assertIn(5, fields)
+        self.assertNotIn(7, fields)
         began = time.monotonic()
         self.assertIs(self.leader([other]), other)
         jr.wait_for(lambda: not any(p["listed"] for p in jr.pool(other.url)["peers"]),

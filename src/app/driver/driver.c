@@ -482,6 +482,7 @@ static void free_driver(struct jr_driver *d)
     jr_timer_destroy(d->tick);
     jr_timer_destroy(d->open_retry);
     jr_timer_destroy(d->round_timer);
+    jr_timer_destroy(d->leave_timer);
     jr_idler_destroy(d->idler);
     jr_js_kv_destroy(d->leases);
     jr_js_kv_destroy(d->state);
@@ -582,7 +583,7 @@ void jr_driver_close(struct jr_driver *d, void (*cb)(void *ctx), void *ctx)
     d->close_cb = cb;
     d->close_ctx = ctx;
     if (d->nats)
-        jr_driver_release_leases(d);
+        jr_driver_leave(d);
     else
         jr_driver_close_rest(d);
 }

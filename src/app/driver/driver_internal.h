@@ -26,6 +26,7 @@
 #define JR_DRIVER_SLICE      4096 /* entries of an image copied or restored in one go */
 #define JR_DRIVER_LANE_DEPTH 1024
 #define JR_DRIVER_RETRY_MS   1000
+#define JR_DRIVER_LEAVE_MS   1000 /* the last base is waited for no longer */
 
 /* Messages of the event stream that are passed by order: skip.{seq} in the state bucket, whose value
  * is the creation time of the stream it speaks of. */
@@ -133,8 +134,11 @@ struct jr_driver {
     /* sync */
     struct jr_js_reader *sync_reader;
     struct jr_js_publisher *publisher;
-    bool sync_live;   /* it is read to its end */
-    bool sync_failed; /* a batch could not be published within the step under way */
+    bool sync_live; /* it is read to its end */
+    uint32_t sync_unacked;
+    struct jr_timer *leave_timer;
+    bool leaving, left; /* the last base is out; leases are being given back */
+    bool sync_failed;   /* a batch could not be published within the step under way */
 };
 
 /* driver.c */
@@ -192,6 +196,8 @@ void jr_driver_compat_stop(struct jr_driver *d); /* waits for the job under way 
 
 /* driver_sync.c */
 int jr_driver_sync_start(struct jr_driver *d);
+/* The last base: nothing of ours is in flight. Then the leases are given back. */
+void jr_driver_leave(struct jr_driver *d);
 void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *batch);
 
 #endif

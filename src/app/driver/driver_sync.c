@@ -75,11 +75,40 @@ int jr_driver_sync_start(struct jr_driver *d)
     return jr_js_reader_create(&reader, &d->sync_reader);
 }
 
+static void leave(struct jr_driver *d)
+{
+    jr_timer_stop(d->leave_timer);
+    if (d->left)
+        return;
+    d->left = true;
+    jr_driver_release_leases(d);
+}
+
+static void on_leave_timer(void *ctx)
+{
+    leave(ctx);
+}
+
+void jr_driver_leave(struct jr_driver *d)
+{
+    struct jr_event ev = {.type = JR_EV_LEAVING};
+    d->leave_timer = jr_timer_create(d->loop, on_leave_timer, d);
+    jr_driver_step(d, &ev);
+    d->leaving = true;
+    if (d->sync_unacked == 0 || !d->connected)
+        leave(d);
+    else
+        jr_timer_start(d->leave_timer, JR_DRIVER_LEAVE_MS, 0);
+}
+
 static void on_ack(void *ctx, int err, const struct jr_pub_ack *ack)
 {
     (void)ack;
     struct jr_driver *d = ctx;
-    if (err == 0 || d->closing)
+    d->sync_unacked--;
+    if (d->leaving && d->sync_unacked == 0)
+        leave(d);
+    if (err == 0 || d->closing || d->leaving)
         return;
     struct jr_event ev = {.type = JR_EV_SYNC_FAILED};
     jr_driver_step(d, &ev);
@@ -99,6 +128,7 @@ void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *bat
     if (err == 0)
         err = jr_js_publish_async(d->publisher, &pub, on_ack, d);
     jr_buf_deinit(&b);
+    d->sync_unacked += err == 0;
     if (err == 0)
         return;
     jr_log(JR_LOG_WARN, "sync.not_published", "error=%s", jr_err_name(err));

@@ -7,6 +7,7 @@
 #include "jetrouter/version.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #define STATIC_ASK_MS   2000
 #define STATIC_BODY_MAX ((size_t)1 << 20)
 #define DRAIN_LOOK_MS   20
+#define SECOND_SIGNAL_S 1 /* for giving leases back; else they end by themselves */
 
 /* ---------------------------------------------------------------- pools */
 
@@ -170,6 +172,20 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
     return !**ret_why;
 }
 
+bool jr_frontend_degraded(struct jr_frontend *f, uint64_t *ret_ms, int64_t *ret_since)
+{
+    uint64_t since = 0, now = jr_loop_now_ns() / 1000000;
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_pool_view v;
+        jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
+        if (v.degraded_since_ms && (!since || v.degraded_since_ms < since))
+            since = v.degraded_since_ms;
+    }
+    *ret_ms = since && since < now ? now - since : 0;
+    *ret_since = since ? (jr_unix_ns() / 1000000 - (int64_t)*ret_ms) / 1000 : 0;
+    return since != 0;
+}
+
 /* ---------------------------------------------------------------- NATS */
 
 static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
@@ -249,8 +265,8 @@ static void stop(struct jr_frontend *f)
     close_drivers(f);
 }
 
-/* not ready ─ drain delay ─► no new connections ─ in-flight finish, up to the time-out ─► leases
- * given back ─► exit
+/* not ready ─ drain delay ─► no new connections ─ in-flight finish, up to the time-out ─► last
+ * base ─► leases given back ─► exit. A second signal: what is in flight ends now.
  *
  * Looked at from a timer, never from the end of a request: that may be deep within a step of a
  * driver. An answer counts as long as a byte of it waits for its client. */
@@ -285,15 +301,31 @@ void jr_frontend_drain(struct jr_frontend *f)
     jr_timer_start(f->drain_timer, jr_config_ms(f->cfg, JR_CFG_DRAIN_DELAY_SECS), 0);
 }
 
+static void end_now(int signum)
+{
+    (void)signum;
+    _exit(0);
+}
+
+/* Also when NATS does not answer, or somebody blocks the loop. */
+static void end_within(unsigned seconds)
+{
+    struct sigaction sa = {.sa_handler = end_now};
+    (void)sigemptyset(&sa.sa_mask);
+    (void)sigaction(SIGALRM, &sa, NULL);
+    (void)alarm(seconds);
+}
+
 static void on_signal(void *ctx, int signum)
 {
     struct jr_frontend *f = ctx;
-    if (f->stopping) { /* NATS does not answer, and somebody has no time: leases end by themselves */
+    if (f->stopping) {
         jr_log(JR_LOG_WARN, "frontend.third_signal", "signal=%d", signum);
         _exit(128 + signum);
     }
     if (f->draining) {
         jr_log(JR_LOG_WARN, "frontend.second_signal", "inflight=%u", f->inflight);
+        end_within(SECOND_SIGNAL_S);
         stop(f);
         return;
     }

@@ -92,6 +92,9 @@ enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg);
 
 /* frontend.c */
 bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why);
+/* Routing without NATS, in some pool: how long, in ms; *ret_since is when that began, Unix seconds.
+ * False: all is well, or there is no NATS in this set-up. */
+bool jr_frontend_degraded(struct jr_frontend *f, uint64_t *ret_ms, int64_t *ret_since);
 void jr_frontend_drain(struct jr_frontend *f);
 
 #endif

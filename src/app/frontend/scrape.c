@@ -162,6 +162,8 @@ static void process(struct jr_frontend *f)
 {
     const char *why;
     struct jr_nats_counters c = {0};
+    uint64_t ms;
+    int64_t since;
     if (f->nats)
         jr_nats_counters_get(f->nats, &c);
     const struct jr_http_server_stats *s = jr_http_server_stats(f->server);
@@ -171,6 +173,8 @@ static void process(struct jr_frontend *f)
                   (double)jr_loop_now_ns() / 1e9 - (double)f->started_ms / 1e3);
     jr_metric_set(m, JR_METRIC_READY, JR_NO_LABELS, jr_frontend_ready(f, &why));
     jr_metric_set(m, JR_METRIC_NATS_CONNECTED, JR_NO_LABELS, f->nats && jr_nats_connected(f->nats));
+    (void)jr_frontend_degraded(f, &ms, &since);
+    jr_metric_set(m, JR_METRIC_DEGRADED_SECONDS, JR_NO_LABELS, (double)ms / 1e3);
     jr_metric_set(m, JR_METRIC_NATS_RECONNECTS_TOTAL, JR_NO_LABELS,
                   c.connects ? (double)(c.connects - 1) : 0);
     jr_metric_set(m, JR_METRIC_HTTP_INFLIGHT, JR_NO_LABELS, f->inflight);

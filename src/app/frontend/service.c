@@ -82,8 +82,16 @@ static void health(struct jr_frontend *f, struct jr_http_request *req)
 {
     struct jr_buf b;
     jr_buf_init(&b, STATE_BYTES_MAX);
-    bool degraded = f->nats && !jr_nats_connected(f->nats);
-    jr_buf_printf(&b, "{\"status\":\"%s\",\"endpoints\":[", degraded ? "degraded" : "healthy");
+    uint64_t ms;
+    int64_t since;
+    bool degraded = jr_frontend_degraded(f, &ms, &since);
+    jr_buf_printf(&b, "{\"status\":\"%s\",", degraded ? "degraded" : "healthy");
+    if (degraded)
+        jr_buf_printf(&b, "\"degraded_since\":%lld,\"degraded_seconds\":%.1f,\"because\":\"%s\",",
+                      (long long)since, (double)ms / 1e3,
+                      jr_nats_connected(f->nats) ? "NATS does not list the leases"
+                                                 : "NATS is not connected");
+    jr_buf_puts(&b, "\"endpoints\":[");
     for (uint32_t i = 0; i < f->n_drivers; i++)
         jr_buf_printf(&b, "%s\"dyn://%s.%s.generate\"", i ? "," : "", f->namespace_,
                       f->components[i]);

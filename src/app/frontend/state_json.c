@@ -212,12 +212,17 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
 static void nats(struct jr_frontend *f, struct jr_buf *b)
 {
     struct jr_nats_counters c = {0};
+    uint64_t ms;
+    int64_t since;
     if (f->nats)
         jr_nats_counters_get(f->nats, &c);
     jr_buf_puts(b, "\"nats\":{");
     put_bool(b, "connected", f->nats && jr_nats_connected(f->nats));
     put_str(b, "server", f->nats_url);
     put_u64(b, "reconnects", c.connects ? c.connects - 1 : 0);
+    put_bool(b, "degraded", jr_frontend_degraded(f, &ms, &since));
+    put_u64(b, "degraded_since", (uint64_t)since); /* Unix seconds; 0: not degraded */
+    jr_buf_printf(b, "\"degraded_seconds\":%.1f,", (double)ms / 1e3);
     end_object(b);
     jr_buf_puts(b, ",");
 }

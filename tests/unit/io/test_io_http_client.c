@@ -342,6 +342,39 @@ static void test_stale_connection_is_replaced(void **state)
     assert_int_equal(f->peer.conns, 3);
 }
 
+static void post(struct fixture *f)
+{
+    jr_buf_clear(&f->body);
+    f->ends = 0;
+    f->want_ends = 1;
+    fetch_with(f, (struct jr_http_fetch){.method = "POST", .body = "once", .n_body = 4}, "/");
+    jr_loop_run(f->loop);
+}
+
+/* What is not safe to repeat goes out again only when the peer cannot have read it. */
+static void test_stale_connection_and_a_post(void **state)
+{
+    static const char *const steps[] = {
+        "<" END, ">HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1", "?",     "!",
+        "<once", ">HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2", "<once", "!",
+        NULL};
+    struct fixture *f = *state;
+
+    play(f, steps);
+    get(f, "/");
+    sem_post(&f->peer.go);
+    while (sem_wait(&f->peer.closed) != 0)
+        ;
+    post(f); /* it had closed before */
+    assert_int_equal(f->err, 0);
+    assert_string_equal(jr_buf_str(&f->body), "2");
+    post(f); /* read, then closed without a byte */
+    assert_int_equal(f->err, JR_ECONN);
+    pthread_join(f->peer.thread, NULL);
+    f->peer.steps = NULL;
+    assert_int_equal(f->peer.conns, 2);
+}
+
 /* A pooled connection that the peer closes while the loop runs is dropped silently. */
 static void test_idle_close_is_noticed(void **state)
 {
@@ -645,6 +678,7 @@ int main(void)
         TEST(test_lengths_on_one_connection),
         TEST(test_request_bytes_and_head_method),
         TEST(test_stale_connection_is_replaced),
+        TEST(test_stale_connection_and_a_post),
         TEST(test_idle_close_is_noticed),
         cmocka_unit_test(test_bad_answers),
         TEST(test_timeouts),
