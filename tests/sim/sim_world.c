@@ -208,7 +208,7 @@ static void faults(struct sim *sim)
 
 /* ---------------------------------------------------------------- invariants */
 
-static bool comparable(const struct sim *sim, const struct sim_replica *r)
+bool sim_comparable(const struct sim *sim, const struct sim_replica *r)
 {
     const struct jr_pool *p = r->pool;
     return p && p->has_position && !p->index_is_old && !p->rebuilding && !p->importing &&
@@ -275,7 +275,7 @@ static void check_all(struct sim *sim)
         struct sim_replica *r = &sim->replicas[i];
         if (r->pool && r->diverged != r->pool->state)
             r->diverged = NULL;
-        if (comparable(sim, r) && !r->diverged)
+        if (sim_comparable(sim, r) && !r->diverged)
             check_digest(sim, r);
         if (r->pool && r->pool->rebuilding)
             sim->n.rebuilds++;

@@ -249,6 +249,8 @@ __attribute__((format(printf, 2, 3))) void sim_say(const struct sim *sim, const 
 bool sim_chance(struct sim *sim, uint32_t one_in);
 uint64_t sim_delay(struct sim *sim, uint32_t max_ms);
 
+/* What the replica holds is the state of the stream as it is now, at its sequence. */
+bool sim_comparable(const struct sim *sim, const struct sim_replica *r);
 struct sim *sim_create(uint64_t seed);
 void sim_destroy(struct sim *sim);
 void sim_step(struct sim *sim);
