@@ -285,6 +285,8 @@ X(URL, LIST, "url", "JETROUTER_URL", "http://127.0.0.1:8000", JR_CMD_REPLAY | JR
     .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
 X(JSON, BOOL, "json", "JETROUTER_JSON", "false", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT, NULL,         \
     "print JSON instead of tables")                                                                \
+X(WAIT, BOOL, "wait", "JETROUTER_WAIT", "true", JR_CMD_CTL, CLIENT, NULL,                          \
+    "snapshot: say how it goes until it is verified or has failed")                                \
 X(SEQ, U64, "seq", "JETROUTER_SEQ", NULL, JR_CMD_CTL, CLIENT, "N",                                 \
     "skip: the sequence of the message that no replica is to apply", .min = 1,                     \
     .max = 18014398509481984.0)                                                                    \

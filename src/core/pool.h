@@ -367,9 +367,10 @@ struct jr_pool_view {
     /* Why messages may leave the stream before a snapshot covers them; "" when none may. */
     const char *may_forget_because;
     uint32_t foreign_consumers;
-    const char *snapshot_stage; /* "idle" or what is being done */
-    uint64_t snapshot_ms;       /* how long the last that we wrote took */
-    uint32_t snapshot_failures; /* in a row */
+    const char *snapshot_stage;          /* "idle" or what is being done */
+    uint64_t snapshot_ms;                /* how long the last that we wrote took */
+    uint32_t snapshot_failures;          /* in a row */
+    const char *snapshot_failed_because; /* of the last; "" when it did not fail */
     uint32_t rule_version;
     uint32_t n_workers, n_peers, n_bookings;
     struct jr_queue_view {

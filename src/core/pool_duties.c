@@ -134,6 +134,7 @@ static const char *snapshot_due(struct jr_pool *p)
 static void fail(struct jr_pool *p, const char *why)
 {
     p->snap = JR_SNAP_IDLE;
+    p->snap_why = why;
     p->n.snapshot_failures++;
     uint32_t shift = p->snap_failures < 6 ? p->snap_failures : 6;
     p->snap_failures++;
@@ -264,6 +265,7 @@ void jr_pool_on_recorded(struct jr_pool *p, int err)
     }
     p->snap = JR_SNAP_IDLE;
     p->snap_failures = 0;
+    p->snap_why = NULL;
     p->n.snapshots++;
     p->snapshot_ms = p->now_ms - p->snap_started_ms;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.recorded",

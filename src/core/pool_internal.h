@@ -59,6 +59,13 @@ struct jr_waiting {
 
 enum jr_snapshot_job { JR_SNAP_IDLE, JR_SNAP_COPY, JR_SNAP_WRITE, JR_SNAP_AGREE, JR_SNAP_RECORD };
 
+/* Of a restore, in entries, or of a replay, in sequences. */
+struct jr_pool_progress {
+    const char *what; /* NULL: nothing is under way */
+    uint64_t from, to, next;
+    uint64_t began_ms, said_ms;
+};
+
 struct jr_pool {
     struct jr_pool_config config;
     struct jr_mem mem;
@@ -129,6 +136,7 @@ struct jr_pool {
     struct jr_state_import import;
     bool importing;
     uint32_t snapshots_skipped;
+    struct jr_pool_progress progress;
     bool waiting_info, waiting_load;
     uint64_t retry_at_ms; /* 0: nothing to ask again */
     char load_skip[32];
@@ -205,6 +213,7 @@ struct jr_pool {
     struct jr_snapshot_ref snap_ref;
     uint64_t snap_agree_until_ms, snap_retry_at_ms, snap_started_ms;
     uint32_t snap_failures;
+    const char *snap_why; /* the last attempt failed; NULL: it did not */
     bool snap_wanted;
     uint64_t purged_to, purge_at_ms;
     bool purging;
@@ -252,6 +261,11 @@ void jr_pool_import_dynamo(struct jr_pool *p);
 void jr_pool_stop_applying(struct jr_pool *p, int err);
 void jr_pool_on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t effect);
 void jr_pool_caught_up(struct jr_pool *p);
+
+/* pool_progress.c */
+void jr_pool_progress_begin(struct jr_pool *p, const char *what, uint64_t from, uint64_t to);
+void jr_pool_progress(struct jr_pool *p, uint64_t at);
+void jr_pool_progress_end(struct jr_pool *p, uint64_t at);
 
 /* pool_adopt.c: an index, and no stream that it belongs to */
 /* We answer from an index that may be put into the log. */

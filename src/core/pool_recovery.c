@@ -205,6 +205,7 @@ static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, co
         a->u.start.msg_time_ns = p->state->msg_time_ns;
         a->u.start.msg_hash = p->state->msg_hash;
     }
+    jr_pool_progress_begin(p, "replay", p->state->seq, f->last_seq);
     jr_pool_move(p, p->rebuilding ? JR_REC_REBUILD : JR_REC_REPLAY, why);
 }
 
@@ -320,6 +321,10 @@ static int begin_import(struct jr_pool *p, const struct jr_stream_facts *f)
         return refuse_image(p, err, f);
     p->importing = true;
     set_stream(p, f->created_ns);
+    jr_trace_emit(&p->trace, JR_TRACE_INFO, "snapshot.restore", "object=%s seq=%llu entries=%llu",
+                  p->image_ref.object, (unsigned long long)p->image->seq,
+                  (unsigned long long)p->image->n_entries);
+    jr_pool_progress_begin(p, "restore", 0, p->image->n_entries);
     return 0;
 }
 
@@ -380,6 +385,7 @@ int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_fa
 
 static void install(struct jr_pool *p)
 {
+    jr_pool_progress_end(p, p->image->n_entries);
     jr_state_import_end(p->fresh, &p->import);
     p->importing = false;
     p->rebuilding = false;
@@ -401,8 +407,10 @@ static void install(struct jr_pool *p)
 void jr_pool_import_slice(struct jr_pool *p, uint32_t max)
 {
     int err = jr_state_import_step(p->fresh, &p->import, max);
-    if (err == JR_EAGAIN)
+    if (err == JR_EAGAIN) {
+        jr_pool_progress(p, p->import.next);
         return;
+    }
     if (err == 0) {
         install(p);
         return;
@@ -485,8 +493,10 @@ void jr_pool_caught_up(struct jr_pool *p)
     if (p->state->seq < p->target_seq || p->rebuilding)
         return;
     enum jr_recovery at = jr_pool_recovery(p);
-    if (at == JR_REC_REPLAY || at == JR_REC_REBUILD)
-        jr_pool_move(p, JR_REC_CATCH_UP, "read up to what the stream held at start");
+    if (at != JR_REC_REPLAY && at != JR_REC_REBUILD)
+        return;
+    jr_pool_progress_end(p, p->state->seq);
+    jr_pool_move(p, JR_REC_CATCH_UP, "read up to what the stream held at start");
 }
 
 int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
@@ -522,6 +532,7 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
         p->stream_last = msg->seq;
     if (effect)
         jr_pool_on_effect(p, msg, effect);
+    jr_pool_progress(p, p->state->seq);
     jr_pool_caught_up(p);
     return 0;
 }

@@ -59,6 +59,7 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .snapshot_stage = stages[p->snap],
         .snapshot_ms = p->snapshot_ms,
         .snapshot_failures = p->snap_failures,
+        .snapshot_failed_because = p->snap_why ? p->snap_why : "",
         .rule_version = s->rule_version,
         .n_workers = p->workers.n,
         .n_peers = p->replicas.n,

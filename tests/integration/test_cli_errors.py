@@ -153,8 +153,9 @@ class Ctl(Lines):
         with tempfile.NamedTemporaryFile("w", suffix=".token") as f:
             f.write("s3cret\n")
             f.flush()
-            self.assertEqual(self.ctl("snapshot", "--admin-token-file", f.name),
-                             "snapshot begun\n")
+            token = ("--admin-token-file", f.name)
+            self.assertEqual(self.ctl("snapshot", "--no-wait", *token), "snapshot begun\n")
+            self.assert_fails(["ctl", "--url", self.url, "snapshot", *token], 75, "leads no pool")
         self.assert_fails(["ctl", "--url", self.url, "reset"], 78, "403", "not from loopback",
                           "--admin-token-file")
         self.assert_fails(["ctl", "--url", self.url, "drain"], 75, "503", "busy")

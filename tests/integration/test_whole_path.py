@@ -157,12 +157,17 @@ class WholePath(unittest.TestCase):
     def test_ctl_snapshot(self):
         self.teach(2000)
         seq = self.settled()[0]["applied_seq"]
-        # Asked from both: the one that leads takes it.
-        for replica in (self.a, self.b):
-            p = self.procs.ctl(replica.url, "snapshot")
-            self.assertEqual(p.returncode, 0, p.stderr)
-        jr.wait_for(lambda: any((jr.pool(r.url)["snapshot"] or {"seq": 0})["seq"] >= seq
-                                for r in (self.a, self.b)), "a snapshot at or past %d" % seq)
+        # The one that leads writes, and ctl returns when it is verified; the other one says so.
+        leader = jr.wait_for(lambda: next((r for r in (self.a, self.b) if jr.pool(r.url)["leader"]), None), "a leader")
+        p = self.procs.ctl(leader.url, "snapshot")
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertRegex(p.stdout, r"(?m)^backend: verified: snapshot-[ab] at \d+, \d+ bytes$")
+        self.assertGreaterEqual(jr.pool(leader.url)["snapshot"]["seq"], seq)
+        p = self.procs.ctl(leader.url, "snapshot", "--json")  # nothing came since
+        self.assertGreaterEqual(json.loads(p.stdout)[0]["snapshot"]["seq"], seq)
+        p = self.procs.ctl((self.b if leader is self.a else self.a).url, "snapshot")
+        self.assertEqual((p.returncode, p.stdout), (75, ""))
+        self.assertIn("leads no pool", p.stderr)
 
     def test_ctl_tail(self):
         p = subprocess.Popen([self.procs.jetrouter, "ctl", "--url", self.a.url, "tail", "--json"],

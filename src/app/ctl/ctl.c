@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/ctl/ctl.h"
+#include "app/ctl/ctl_follow.h"
 #include "app/ctl/ctl_view.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -13,6 +14,8 @@
 #define LINE_BYTES_MAX     ((size_t)4 << 20)   /* one line of tail */
 #define CONNECT_TIMEOUT_MS 5000
 #define ANSWER_TIMEOUT_MS  30000
+#define FOLLOW_EVERY_MS    100
+#define FOLLOW_STILL_MS    60000 /* nothing of a snapshot that was asked for moves */
 
 static const struct action {
     const char *name, *method, *path;
@@ -39,9 +42,15 @@ struct ctl {
     char header[600]; /* Authorization, or "" */
     struct jr_errmsg *e;
     int rv;
-    int status;            /* tail */
-    struct jr_buf partial; /* tail: an unfinished line, or an error's text */
+    int status;             /* tail */
+    struct jr_buf partial;  /* tail: an unfinished line, or an error's text */
+    struct jr_timer *timer; /* snapshot: until the next look */
+    struct jr_ctl_follow follow;
+    uint64_t moved_ns; /* since when nothing moved */
+    enum { PLAIN, BEFORE, ASKED, FOLLOW } phase;
 };
+
+static int fetch(struct ctl *ctl, const char *method, const char *path);
 
 /* ---------------------------------------------------------------- output */
 
@@ -84,18 +93,13 @@ static int refused(struct ctl *ctl, int status, const char *body, size_t n)
 
 /* ---------------------------------------------------------------- one answer */
 
-static void on_answer(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+static void on_plain(struct ctl *ctl, struct jr_str body)
 {
-    struct ctl *ctl = ctx;
     struct jr_buf b;
     jr_buf_init(&b, STATE_BYTES_MAX);
-    if (err != 0)
-        ctl->rv = not_reached(ctl, err);
-    else if (reply->status / 100 != 2)
-        ctl->rv = refused(ctl, reply->status, body.p, body.n);
-    else if (!ctl->action->state)
+    if (!ctl->action->state) {
         jr_ctl_view_action(ctl->json, body.p, body.n, &b);
-    else {
+    } else {
         ctl->rv = jr_ctl_view_state(ctl->action->name, ctl->json, body.p, body.n, &b, ctl->e);
         if (ctl->rv < 0)
             (void)jr_errmsg_wrap(ctl->e, ctl->rv, "%.100s", ctl->url);
@@ -103,7 +107,79 @@ static void on_answer(void *ctx, int err, const struct jr_http_reply *reply, str
     if (ctl->rv == 0)
         (void)print(ctl, &b);
     jr_buf_deinit(&b);
+}
+
+/* A look at a snapshot under way: what is new is printed. JSON has only the end, as of /state. */
+static int follow(struct ctl *ctl, struct jr_str body)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    int rv = jr_ctl_follow_look(&ctl->follow, body.p, body.n, &b, ctl->e);
+    if (b.n > 0)
+        ctl->moved_ns = jr_loop_now_ns();
+    if (ctl->json)
+        jr_buf_clear(&b);
+    if (ctl->json && rv == 0)
+        rv = jr_ctl_view_state("snapshot", true, body.p, body.n, &b, ctl->e);
+    if (b.n > 0)
+        (void)print(ctl, &b);
+    jr_buf_deinit(&b);
+    if (rv == JR_EAGAIN && jr_loop_now_ns() - ctl->moved_ns > FOLLOW_STILL_MS * UINT64_C(1000000))
+        return jr_errmsg_set(ctl->e, JR_ETIMEOUT, "%s: no snapshot comes: see its /state and log",
+                             ctl->url);
+    if (rv == JR_EAGAIN && ctl->rv == 0)
+        jr_timer_start(ctl->timer, FOLLOW_EVERY_MS, 0);
+    return rv;
+}
+
+/* JR_EAGAIN: another answer is waited for. */
+static int take_answer(struct ctl *ctl, struct jr_str body)
+{
+    int rv = 0;
+    switch (ctl->phase) {
+    case PLAIN:
+        on_plain(ctl, body);
+        return ctl->rv;
+    case BEFORE:
+        rv = jr_ctl_follow_begin(&ctl->follow, body.p, body.n, ctl->e);
+        ctl->phase = ASKED;
+        if (rv == 0)
+            rv = fetch(ctl, ctl->action->method, ctl->action->path);
+        return rv < 0 ? rv : JR_EAGAIN;
+    case ASKED:
+        ctl->phase = FOLLOW;
+        ctl->moved_ns = jr_loop_now_ns();
+        rv = fetch(ctl, "GET", "/state");
+        return rv < 0 ? rv : JR_EAGAIN;
+    case FOLLOW:
+        rv = follow(ctl, body);
+        return ctl->rv < 0 ? ctl->rv : rv;
+    }
+    return JR_EINTERNAL;
+}
+
+static void on_answer(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+{
+    struct ctl *ctl = ctx;
+    if (err != 0)
+        ctl->rv = not_reached(ctl, err);
+    else if (reply->status / 100 != 2)
+        ctl->rv = refused(ctl, reply->status, body.p, body.n);
+    else
+        err = take_answer(ctl, body);
+    if (err == JR_EAGAIN && ctl->rv == 0)
+        return;
+    if (ctl->rv == 0)
+        ctl->rv = err;
     jr_loop_stop(ctl->loop);
+}
+
+static void on_timer(void *ctx)
+{
+    struct ctl *ctl = ctx;
+    ctl->rv = fetch(ctl, "GET", "/state");
+    if (ctl->rv < 0)
+        jr_loop_stop(ctl->loop);
 }
 
 /* ---------------------------------------------------------------- tail */
@@ -208,18 +284,18 @@ static int read_token(const struct jr_config *cfg, char *header, size_t cap, str
     return 0;
 }
 
-static int ask(struct ctl *ctl)
+static int fetch(struct ctl *ctl, const char *method, const char *path)
 {
     char url[JR_URL_MAX + 32];
-    (void)snprintf(url, sizeof url, "%s%s", ctl->url, ctl->action->path);
-    bool tail = strcmp(ctl->action->name, "tail") == 0;
+    (void)snprintf(url, sizeof url, "%s%s", ctl->url, path);
+    bool tail = strcmp(ctl->action->name, "tail") == 0, post = strcmp(method, "POST") == 0;
     struct jr_http_fetch fetch = {
         .url = url,
-        .method = ctl->action->method,
-        .content_type = strcmp(ctl->action->method, "POST") == 0 ? "application/json" : NULL,
+        .method = method,
+        .content_type = post ? "application/json" : NULL,
         .extra_headers = ctl->header[0] ? ctl->header : NULL,
         .body = "{}",
-        .n_body = strcmp(ctl->action->method, "POST") == 0 ? 2 : 0,
+        .n_body = post ? 2 : 0,
         .first_byte_timeout_ms = ANSWER_TIMEOUT_MS,
         .total_timeout_ms = tail ? 0 : ANSWER_TIMEOUT_MS,
         .on_head = on_tail_head,
@@ -233,6 +309,13 @@ static int ask(struct ctl *ctl)
     if (rv < 0)
         return jr_errmsg_set(ctl->e, rv, "--url: cannot use %.160s", ctl->url);
     return 0;
+}
+
+static int ask(struct ctl *ctl)
+{
+    if (ctl->phase == BEFORE)
+        return fetch(ctl, "GET", "/state");
+    return fetch(ctl, ctl->action->method, ctl->action->path);
 }
 
 static void on_closed(void *ctx)
@@ -262,6 +345,9 @@ int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
     rv = jr_http_client_create(ctl.loop, &http, &ctl.client);
     if (rv < 0)
         goto err_loop;
+    if (strcmp(ctl.action->name, "snapshot") == 0 && jr_config_bool(cfg, JR_CFG_WAIT))
+        ctl.phase = BEFORE;
+    ctl.timer = jr_timer_create(ctl.loop, on_timer, &ctl);
     rv = ask(&ctl);
     if (rv == 0) {
         jr_loop_run(ctl.loop);
@@ -269,6 +355,7 @@ int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
     }
     jr_http_client_close(ctl.client, on_closed, &ctl);
     jr_loop_run(ctl.loop);
+    jr_timer_destroy(ctl.timer);
 err_loop:
     jr_loop_destroy(ctl.loop);
 err_buf:

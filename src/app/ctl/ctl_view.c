@@ -181,6 +181,8 @@ static void view_as_json(const char *what, const json_t *state, const json_t *po
         put_json_part(pools, "namespace component workers", b);
     else if (strcmp(what, "replicas") == 0)
         put_json_part(pools, "namespace component applied_seq digest recovery_state peers", b);
+    else if (strcmp(what, "snapshot") == 0)
+        put_json_part(pools, "namespace component leader applied_seq snapshot", b);
     else if (strcmp(what, "digest") == 0)
         put_json_part(pools, "namespace component applied_seq digest", b);
     else

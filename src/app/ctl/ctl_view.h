@@ -5,7 +5,7 @@
 
 #include "base/buf.h"
 
-/* what: state, workers, replicas or digest. body is the answer of GET /state. JR_EPROTO with words
+/* what: state, workers, replicas, digest, or with json snapshot. body is the answer of GET /state. JR_EPROTO with words
  * in e when it is not what /state answers; b may then hold a part. */
 JR_MUST_CHECK int jr_ctl_view_state(const char *what, bool json, const char *body, size_t n,
                                     struct jr_buf *b, struct jr_errmsg *e);

@@ -191,6 +191,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_u64(b, "foreign_consumers", v.foreign_consumers);
     put_str(b, "snapshot_stage", v.snapshot_stage);
     put_u64(b, "snapshot_failures_in_a_row", v.snapshot_failures);
+    put_str(b, "snapshot_failed_because", v.snapshot_failed_because);
     put_u64(b, "rule_version", v.rule_version);
     put_u64(b, "epoch", v.epoch.n);
     put_u64(b, "restored_entries", v.restored_entries);

@@ -50,7 +50,7 @@ class Dynamo(rig.LogTest):
             self.replica(name)
         views = [self.ready(f, 60) for f in self.replicas]
         self.await_snapshot(GAP)
-        self.assertEqual(sum(self.said(f, "object=radix-state") for f in self.replicas), 1, "once, by the leader")
+        self.assertEqual(sum(self.said(f, "snapshot.restored component=backend object=radix-state") for f in self.replicas), 1, "once, by the leader")
         views = jr.wait_for(lambda: (lambda v: v if len({p["digest"] for p in v}) == 1 else None)(self.views()),
                             "one digest")
         for v in views:
@@ -131,6 +131,7 @@ class Written(rig.LogTest):
     def snapshot(self, f, times=1):
         """One more of ours, and then one of Dynamo's."""
         before = jr.metric(f.url, "jetrouter_dynamo_snapshots_total")
+        self.leader([f])
         self.assertEqual(self.procs.ctl(f.url, "snapshot").returncode, 0)
         jr.wait_for(lambda: jr.metric(f.url, "jetrouter_dynamo_snapshots_total") >= before + times,
                     lambda: "radix-state is written\n" + f.tail(30))
@@ -213,6 +214,7 @@ class Written(rig.LogTest):
         f = self.replica("a", "compat.after_upload=error*1;compat.after_verify=error*1")
         self.ready(f)
         self.begin_log()
+        self.leader()
         for n in (1, 2):
             seq = self.fill(30)
             self.assertEqual(self.procs.ctl(f.url, "snapshot").returncode, 0)

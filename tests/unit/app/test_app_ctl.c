@@ -6,8 +6,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "app/ctl/ctl_follow.h"
 #include "app/ctl/ctl_view.h"
 #include "app/table.h"
+#include <stdio.h>
 #include <string.h>
 
 static const char state_json[] =
@@ -134,6 +136,58 @@ static void test_lines_and_messages(void **state)
     assert_string_equal(says, "");
 }
 
+/* /state of a replica with two pools; it leads the second, unless told otherwise. */
+static int look(struct jr_ctl_follow *f, bool leads, const char *stage, unsigned seq,
+                unsigned failures, struct jr_buf *b, struct jr_errmsg *e)
+{
+    char body[600], newest[80] = "null";
+    if (seq > 0)
+        (void)snprintf(newest, sizeof newest, "{\"object\":\"snapshot-b\",\"seq\":%u,\"bytes\":99}",
+                       seq);
+    (void)snprintf(
+        body, sizeof body,
+        "{\"replica\":{},\"pools\":[{\"component\":\"one\",\"leader\":false},"
+        "{\"component\":\"two\",\"leader\":%s,\"applied_seq\":40,\"snapshot_stage\":\"%s\","
+        "\"snapshot\":%s,\"snapshot_failed_because\":\"no room\","
+        "\"counters\":{\"snapshot_failures\":%u}}]}",
+        leads ? "true" : "false", stage, newest, failures);
+    e->text[0] = '\0';
+    if (!b)
+        return jr_ctl_follow_begin(f, body, strlen(body), e);
+    jr_buf_clear(b);
+    return jr_ctl_follow_look(f, body, strlen(body), b, e);
+}
+
+static void test_follow(void **state)
+{
+    (void)state;
+    struct jr_ctl_follow f;
+    struct jr_errmsg e;
+    struct jr_buf b;
+    jr_buf_init(&b, 4096);
+    assert_int_equal(look(&f, false, "idle", 0, 3, NULL, &e), JR_ECONFLICT);
+    assert_int_equal(look(&f, true, "idle", 30, 3, NULL, &e), 0);
+    assert_int_equal(look(&f, true, "idle", 30, 3, &b, &e), JR_EAGAIN);
+    assert_string_equal(jr_buf_str(&b), "");
+    assert_int_equal(look(&f, true, "uploading", 30, 3, &b, &e), JR_EAGAIN);
+    assert_string_equal(jr_buf_str(&b), "two: uploading\n");
+    assert_int_equal(look(&f, true, "uploading", 30, 3, &b, &e), JR_EAGAIN);
+    assert_string_equal(jr_buf_str(&b), "");
+    /* One that was begun before it was asked for is not it. */
+    assert_int_equal(look(&f, true, "idle", 39, 3, &b, &e), JR_EAGAIN);
+    assert_int_equal(look(&f, true, "recording", 39, 3, &b, &e), JR_EAGAIN);
+    assert_int_equal(look(&f, true, "idle", 41, 3, &b, &e), 0);
+    assert_string_equal(jr_buf_str(&b), "two: verified: snapshot-b at 41, 99 bytes\n");
+    /* Failed; no leader any more; no state. */
+    assert_int_equal(look(&f, true, "idle", 30, 3, NULL, &e), 0);
+    assert_int_equal(look(&f, true, "idle", 30, 4, &b, &e), JR_EIO);
+    assert_non_null(strstr(e.text, "two: the snapshot failed: no room"));
+    assert_int_equal(look(&f, false, "idle", 30, 3, &b, &e), JR_ECONFLICT);
+    assert_int_equal(jr_ctl_follow_look(&f, "{}", 2, &b, &e), JR_EPROTO);
+    assert_int_equal(jr_ctl_follow_begin(&f, "nothing", 7, &e), JR_EPROTO);
+    jr_buf_deinit(&b);
+}
+
 static void test_table(void **state)
 {
     (void)state;
@@ -161,7 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_workers),     cmocka_unit_test(test_all_parts),
         cmocka_unit_test(test_odd_answers), cmocka_unit_test(test_lines_and_messages),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_follow),      cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
