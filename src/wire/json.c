@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/json.h"
 #include "base/cursor.h"
+#include "wire/digits.h"
 #include <string.h>
 
 void jr_json_init(struct jr_json *j, const void *p, size_t n)
@@ -255,28 +256,43 @@ int jr_json_skip(struct jr_json *j)
     }
 }
 
+/* One whole number of 32 bits at the reader's place. */
+static int read_u32(struct jr_json *j, uint32_t *ret)
+{
+    const char *p = j->p;
+    uint64_t v = 0;
+    while (p < j->end && (unsigned char)(*p - '0') <= 9 && p - j->p < 11) {
+        v = v * 10 + (uint64_t)(*p++ - '0');
+    }
+    if (p == j->end) {
+        return JR_ETRUNC;
+    }
+    if (p == j->p || v > UINT32_MAX || (*j->p == '0' && p - j->p > 1)) {
+        return JR_EPROTO;
+    }
+    j->p = p;
+    *ret = (uint32_t)v;
+    return 0;
+}
+
 int jr_json_u32s(struct jr_json *j, uint32_t max, uint32_t *dst, uint32_t *ret_n)
 {
     *ret_n = 0;
     while (*ret_n < max) {
+        uint32_t n;
         int rv = jr_json_item(j);
         if (rv <= 0) {
             return rv;
         }
         skip_space(j);
-        const char *p = j->p;
-        uint64_t v = 0;
-        while (p < j->end && (unsigned char)(*p - '0') <= 9 && p - j->p < 11) {
-            v = v * 10 + (uint64_t)(*p++ - '0');
+        /* The last place is left to what follows: an element has begun. */
+        j->p += jr_digits_u32s(j->p, (size_t)(j->end - j->p), max - *ret_n - 1, dst + *ret_n, &n);
+        *ret_n += n;
+        rv = read_u32(j, &dst[*ret_n]);
+        if (rv < 0) {
+            return rv;
         }
-        if (p == j->end) {
-            return JR_ETRUNC;
-        }
-        if (p == j->p || v > UINT32_MAX || (*j->p == '0' && p - j->p > 1)) {
-            return JR_EPROTO;
-        }
-        j->p = p;
-        dst[(*ret_n)++] = (uint32_t)v;
+        (*ret_n)++;
     }
     return 1;
 }

@@ -43,36 +43,12 @@ void jr_tokenize_write_chat(struct jr_buf *b, const struct jr_openai_request *re
     jr_buf_puts(b, "}");
 }
 
-/* The ids of the array that comes next, appended. */
-static int read_tokens(struct jr_json *j, struct jr_tokens *t)
-{
-    int rv = jr_json_array(j);
-    if (rv < 0) {
-        return rv;
-    }
-    for (;;) {
-        rv = jr_arr_reserve(t->mem, t, 256, JR_PROMPT_TOKENS_MAX + 256);
-        if (rv < 0) {
-            return rv;
-        }
-        uint32_t n = 0;
-        rv = jr_json_u32s(j, t->cap - t->n, t->v + t->n, &n);
-        t->n += n;
-        if (rv <= 0) {
-            return rv;
-        }
-        if (t->n > JR_PROMPT_TOKENS_MAX) {
-            return JR_ELIMIT;
-        }
-    }
-}
-
 int jr_openai_tokens_of(const void *json, size_t n, struct jr_tokens *tokens)
 {
     struct jr_json j;
     jr_json_init(&j, json, n);
     tokens->n = 0;
-    int rv = read_tokens(&j, tokens);
+    int rv = jr_tokens_read(&j, tokens);
     if (rv == 0) {
         rv = jr_json_end(&j);
     }
@@ -92,7 +68,7 @@ int jr_tokenize_reply_parse(const void *p, size_t n, struct jr_tokens *tokens,
     while (rv == 0 && (rv = jr_json_key(&j, &key)) > 0) {
         if (jr_str_eq(key, "tokens") && !has_tokens) {
             has_tokens = true;
-            rv = read_tokens(&j, tokens);
+            rv = jr_tokens_read(&j, tokens);
         } else if (jr_str_eq(key, "count")) {
             has_count = true;
             rv = jr_json_u64(&j, &r.count);

@@ -8,6 +8,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+struct jr_json;
+
 struct jr_tokens {
     struct jr_mem *mem; /* borrowed; must outlive the array */
     JR_ARR_FIELDS(uint32_t);
@@ -26,5 +28,9 @@ static inline void jr_tokens_deinit(struct jr_tokens *t)
         jr_arr_free(t->mem, t);
     }
 }
+
+/* The ids of the array that comes next in j, appended. JR_EPROTO, JR_ETRUNC: it is no list of whole
+ * numbers of 32 bits; JR_ELIMIT, JR_ENOMEM. */
+JR_MUST_CHECK int jr_tokens_read(struct jr_json *j, struct jr_tokens *t);
 
 #endif

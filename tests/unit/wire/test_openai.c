@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "jr_test.h"
 #include "base/rng.h"
@@ -94,6 +95,77 @@ static void test_long_token_prompt(void **state)
     assert_memory_equal(again.v, tokens.v, tokens.n * 4);
     jr_tokens_deinit(&again);
     jr_buf_deinit(&b);
+}
+
+/* A number list as people and libraries write them. */
+static void put_ids(struct jr_buf *b, struct jr_rng *rng, uint32_t n)
+{
+    static const char *const gaps[] = {",", ", ", ",", ", ", " , ", ",\n ", ",  "};
+    uint32_t style = jr_rng_below(rng, 3); /* 0: any gap, else the same always */
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t digits = jr_rng_below(rng, 40) == 0 ? 10 : 1 + jr_rng_below(rng, 7);
+        uint32_t below = 1;
+        for (uint32_t d = 1; d < digits && d < 9; d++) {
+            below *= 10;
+        }
+        uint32_t v = digits > 9 ? UINT32_MAX - jr_rng_below(rng, 9) : jr_rng_below(rng, below * 10);
+        jr_buf_printf(b, "%s%u", i == 0 ? "" : gaps[style ? style : jr_rng_below(rng, 7)], v);
+    }
+}
+
+/* Parsed with the ids, by the fast way where it goes, and without, which never takes it. */
+static void check_both_ways(const char *body, size_t n)
+{
+    struct jr_openai_request slow;
+    struct jr_openai_error slow_err;
+    int rv = parse_n(JR_OPENAI_COMPLETION, body, n);
+    int slow_rv = jr_openai_parse(parser, JR_OPENAI_COMPLETION, body, n, NULL, &slow, &slow_err);
+    assert_int_equal(rv, slow_rv);
+    assert_string_equal(err.msg.text, slow_err.msg.text);
+    if (rv < 0) {
+        return;
+    }
+    assert_int_equal(req.prompt, slow.prompt);
+    assert_int_equal(req.n_prompts, slow.n_prompts);
+    assert_int_equal(req.max_tokens, slow.max_tokens);
+    assert_memory_equal(&req.model_span, &slow.model_span, sizeof req.model_span);
+    assert_memory_equal(&req.prompt_span, &slow.prompt_span, sizeof req.prompt_span);
+    assert_memory_equal(&req.tools, &slow.tools, sizeof req.tools);
+    if (req.prompt != JR_PROMPT_TOKENS) {
+        return;
+    }
+    const char *at = body + req.prompt_span.off + 1, *end = at + req.prompt_span.n - 1;
+    for (uint32_t i = 0; i < tokens.n; i++) {
+        char *next;
+        assert_true(at < end);
+        assert_int_equal(tokens.v[i], strtoull(at, &next, 10));
+        at = next + strspn(next, ", \n");
+    }
+    assert_ptr_equal(at + 1, end); /* the bracket */
+}
+
+static void test_ids_both_ways(void **state)
+{
+    (void)state;
+    static const char odd[] = "\"{}[],:\\-.e0 \nx9";
+    struct jr_rng rng;
+    jr_rng_init(&rng, jr_test_seed(), 7);
+    for (int k = 0; k < 3000; k++) {
+        struct jr_buf b;
+        jr_buf_init(&b, 1 << 20);
+        jr_buf_puts(&b, k & 1 ? "{\"model\":\"m\", \"prompt\" : [" : "{\"prompt\":[");
+        put_ids(&b, &rng, 1 + jr_rng_below(&rng, 300));
+        jr_buf_puts(&b, k & 1 ? "] ,\"tools\":[{\"prompt\":[1]}], \"max_tokens\":7}"
+                              : "],\"max_tokens\":7,\"model\":\"m\"}");
+        if (k & 2) {
+            b.p[jr_rng_below(&rng, (uint32_t)b.n)] =
+                (uint8_t)odd[jr_rng_below(&rng, sizeof odd - 1)];
+        }
+        char *exact = jr_xstrndup((const char *)b.p, b.n);
+        check_both_ways(exact, b.n);
+        jr_xfree(exact);
+        jr_buf_deinit(&b);
+    }
 }
 
 static void test_chat_spans(void **state)
@@ -349,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_completion_fields),
         cmocka_unit_test(test_prompt_forms),
         cmocka_unit_test(test_long_token_prompt),
+        cmocka_unit_test(test_ids_both_ways),
         cmocka_unit_test(test_chat_spans),
         cmocka_unit_test(test_nvext),
         cmocka_unit_test(test_invalid),
