@@ -212,7 +212,10 @@ static struct jr_http_bytes *build_request(const struct jr_http_fetch *f, const 
     bytes->refs = 1;
     jr_buf_init(b, SIZE_MAX / 2);
     jr_http1_write_request(b, &head);
-    jr_buf_put(b, f->body, f->n_body);
+    if (f->body_stays)
+        bytes->body = jr_str_of(f->body, f->n_body);
+    else
+        jr_buf_put(b, f->body, f->n_body);
     return bytes;
 }
 

@@ -40,10 +40,11 @@ struct jr_http_fetch {
     const char *method;        /* "GET" */
     const char *content_type;  /* NULL for none */
     const char *extra_headers; /* "Name: value\r\n" lines or NULL; copied */
-    const void *body;          /* copied */
+    const void *body;          /* copied, unless body_stays */
     size_t n_body;
-    uint32_t first_byte_timeout_ms;                                /* 0: none */
-    uint32_t total_timeout_ms;                                     /* 0: none */
+    bool body_stays;                /* borrowed until on_end returned or cancel */
+    uint32_t first_byte_timeout_ms; /* 0: none */
+    uint32_t total_timeout_ms;      /* 0: none */
     void (*on_head)(void *ctx, const struct jr_http_reply *reply); /* may be NULL */
     void (*on_data)(void *ctx, const void *p, size_t n);           /* borrows; may be NULL */
     void (*on_end)(void *ctx, int err); /* 0, or why the answer is missing or not whole */

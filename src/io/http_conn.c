@@ -139,7 +139,7 @@ void jr_http_conn_maybe_free(struct jr_http_conn *c)
         return;
     jr_list_remove(&c->node);
     jr_http_conn_release_in(c);
-    jr_xfree(c->body);
+    jr_http_body_release(c);
     jr_buf_deinit(&c->out);
     jr_http1_request_deinit(&c->h1);
     jr_xfree(c);
@@ -397,11 +397,7 @@ void jr_http_conn_answered(struct jr_http_conn *c)
         jr_http_conn_maybe_free(c);
         return;
     }
-    if (c->body_cap > JR_HTTP_BODY_KEEP) {
-        jr_xfree(c->body);
-        c->body = NULL;
-        c->body_cap = 0;
-    }
+    jr_http_body_release(c);
     if (!c->req.keep_alive || c->server->draining) {
         const bool unread = c->in_end > c->in_start;
         if (!unread && jr_http_conn_queued(c) == 0)

@@ -29,14 +29,17 @@
 #include "io/http_server.h"
 #include "wire/http1.h"
 
-#define JR_HTTP_IN_SIZE   (16 << 10) /* of an ordinary read buffer; a long head makes it grow */
-#define JR_HTTP_IN_SPARE  256        /* read buffers kept for the next connection that reads */
-#define JR_HTTP_ROOM_MIN  (4 << 10)  /* room that a read gets at least */
-#define JR_HTTP_BODY_KEEP (64 << 10) /* a larger body buffer is given back after the answer */
-#define JR_HTTP_CORK      (4 << 10)  /* writes below gather until the loop polls again */
-#define JR_HTTP_OUT_MAX   (16 << 10) /* gathered bytes are sent at this size */
-#define JR_HTTP_OUT_KEEP  (32 << 10)
-#define JR_HTTP_LINGER_MS 1000
+#define JR_HTTP_IN_SIZE          (16 << 10) /* of an ordinary read buffer; a long head makes it grow */
+#define JR_HTTP_IN_SPARE         256 /* read buffers kept for the next connection that reads */
+#define JR_HTTP_ROOM_MIN         (4 << 10)  /* room that a read gets at least */
+#define JR_HTTP_BODY_LEAST       (64 << 10) /* of a body buffer */
+#define JR_HTTP_BODY_STEP        (16 << 10) /* larger ones are multiples of it */
+#define JR_HTTP_BODY_SPARE       64 /* body buffers kept for the next bodies, and their bytes */
+#define JR_HTTP_BODY_SPARE_BYTES ((size_t)4 << 20)
+#define JR_HTTP_CORK             (4 << 10)  /* writes below gather until the loop polls again */
+#define JR_HTTP_OUT_MAX          (16 << 10) /* gathered bytes are sent at this size */
+#define JR_HTTP_OUT_KEEP         (32 << 10)
+#define JR_HTTP_LINGER_MS        1000
 
 enum jr_http_state {
     JR_HTTP_IDLE,
@@ -99,6 +102,16 @@ struct jr_http_conn {
     bool linger_for_input; /* LINGER: wait for the client's end too */
 };
 
+/* Body buffers between two requests: a large one costs more to get from the kernel than to fill. */
+struct jr_http_spare {
+    struct {
+        char *p;
+        size_t cap;
+    } v[JR_HTTP_BODY_SPARE];
+    unsigned n;
+    size_t bytes;
+};
+
 struct jr_http_server {
     struct jr_loop *loop;
     struct jr_http_server_config config;
@@ -112,6 +125,7 @@ struct jr_http_server {
     uint64_t next_id;
     char *spare[JR_HTTP_IN_SPARE];
     unsigned n_spare;
+    struct jr_http_spare bodies;
     char trash[8 << 10]; /* what LINGER reads */
     bool draining, closing;
     void (*on_closed)(void *ctx);
@@ -129,6 +143,13 @@ static inline enum jr_http_state jr_http_state(const struct jr_http_conn *c)
 
 /* http_server.c */
 void jr_http_server_conn_gone(struct jr_http_server *s); /* a connection's memory was freed */
+
+/* http_body.c */
+/* Makes room for need bytes in all, at most body_max: what was received stays. A spare buffer that
+ * holds the declared length is taken where there is one. */
+void jr_http_body_room(struct jr_http_conn *c, size_t need);
+void jr_http_body_release(struct jr_http_conn *c); /* between requests */
+void jr_http_body_free_spares(struct jr_http_server *s);
 
 /* http_parse.c */
 /* Goes on with what was read. */

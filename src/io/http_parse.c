@@ -8,27 +8,11 @@
 
 #include <string.h>
 
-/* need is at most body_max: the parser saw to it. */
-static void body_room(struct jr_http_conn *c, size_t need)
-{
-    size_t cap = c->body_cap == 0 ? JR_HTTP_BODY_KEEP : c->body_cap;
-
-    JR_ASSERT(need <= c->server->config.body_max);
-    if (need <= c->body_cap)
-        return;
-    while (cap < need)
-        cap *= 2;
-    if (cap > c->server->config.body_max)
-        cap = c->server->config.body_max;
-    c->body = jr_xrealloc(c->body, cap);
-    c->body_cap = cap;
-}
-
 void jr_http_conn_on_body(void *ctx, const char *p, size_t n)
 {
     struct jr_http_conn *c = ctx;
 
-    body_room(c, c->body_n + n);
+    jr_http_body_room(c, c->body_n + n);
     memcpy(c->body + c->body_n, p, n);
     c->body_n += n;
 }
@@ -89,9 +73,8 @@ static void begin_body(struct jr_http_conn *c)
         hand_over(c);
         return;
     }
-    /* What is declared is not yet believed: the buffer grows with what comes. */
-    const size_t first = c->body_len < JR_HTTP_BODY_KEEP ? c->body_len : JR_HTTP_BODY_KEEP;
-    body_room(c, first > have ? first : have);
+    const size_t first = c->body_len < JR_HTTP_BODY_LEAST ? c->body_len : JR_HTTP_BODY_LEAST;
+    jr_http_body_room(c, first > have ? first : have);
     memcpy(c->body, c->in + c->in_start, have);
     c->body_n = have;
     c->in_end = c->in_start;
@@ -137,7 +120,7 @@ static bool advance_body(struct jr_http_conn *c)
 {
     if (c->body_n < c->body_len) {
         if (c->body_n == c->body_cap)
-            body_room(c, c->body_len < 2 * c->body_cap ? c->body_len : 2 * c->body_cap);
+            jr_http_body_room(c, c->body_len < 2 * c->body_cap ? c->body_len : 2 * c->body_cap);
         return false;
     }
     c->req.body = jr_str_of(c->body, c->body_len);

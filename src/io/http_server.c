@@ -16,6 +16,7 @@ static void maybe_free(struct jr_http_server *s)
 
     while (s->n_spare > 0)
         jr_xfree(s->spare[--s->n_spare]);
+    jr_http_body_free_spares(s);
     jr_xfree((void *)(uintptr_t)s->config.host);
     jr_xfree(s);
     if (cb != NULL)

@@ -299,27 +299,42 @@ static void on_written(uv_write_t *write, int status)
         fail(c, JR_ECONN);
 }
 
+/* What is left of bufs when sent bytes of them are gone. */
+static unsigned left_of(uv_buf_t bufs[2], size_t sent)
+{
+    if (sent < bufs[0].len) {
+        bufs[0] = uv_buf_init(bufs[0].base + sent, (unsigned)(bufs[0].len - sent));
+        return bufs[1].len > 0 ? 2 : 1;
+    }
+    sent -= bufs[0].len;
+    bufs[0] = uv_buf_init(bufs[1].base + sent, (unsigned)(bufs[1].len - sent));
+    return bufs[0].len > 0 ? 1 : 0;
+}
+
 static void send_request(struct jr_upstream *c)
 {
     struct jr_http_exchange *x = c->x;
-    struct jr_buf *b = &x->bytes->buf;
-    uv_buf_t buf = uv_buf_init((char *)b->p, (unsigned)b->n);
+    const struct jr_http_bytes *bytes = x->bytes;
+    uv_buf_t bufs[2] = {
+        uv_buf_init((char *)bytes->buf.p, (unsigned)bytes->buf.n),
+        uv_buf_init((char *)(uintptr_t)bytes->body.p, (unsigned)bytes->body.n),
+    };
 
     jr_sm_move(&c->sm, JR_UPSTREAM_WAIT, "send");
     c->got_bytes = false;
     c->sent = 0;
     jr_http1_reply_begin(&c->reply, x->is_head);
     set_deadline(c, x->first_byte_timeout_ms);
-    const int rv = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
+    const int rv = uv_try_write((uv_stream_t *)&c->tcp, bufs, bufs[1].len > 0 ? 2 : 1);
     if (rv < 0 && rv != UV_EAGAIN) {
         fail_later(c, JR_ECONN);
         return;
     }
     c->sent = rv < 0 ? 0 : (size_t)rv;
-    if (c->sent < b->n) {
-        buf = uv_buf_init((char *)b->p + c->sent, (unsigned)(b->n - c->sent));
+    const unsigned n = left_of(bufs, c->sent);
+    if (n > 0) {
         c->write.data = c;
-        if (uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, on_written) != 0) {
+        if (uv_write(&c->write, (uv_stream_t *)&c->tcp, bufs, n, on_written) != 0) {
             fail_later(c, JR_ECONN);
             return;
         }

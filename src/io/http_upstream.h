@@ -31,10 +31,12 @@ enum jr_upstream_state {
 };
 
 /* The bytes of a request; shared by the exchange, which may have to send them again, and the
- * connection whose write is under way. */
+ * connection whose write is under way. A borrowed body is gone with the exchange; the connection is
+ * closed before, and libuv does not look at what a closed one had to write. */
 struct jr_http_bytes {
     unsigned refs;
-    struct jr_buf buf;
+    struct jr_buf buf;  /* the head, and the body unless it is borrowed */
+    struct jr_str body; /* borrowed */
 };
 
 struct jr_http_host {

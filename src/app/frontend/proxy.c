@@ -380,6 +380,7 @@ static int send_upstream(struct proxied *x, const char *worker_url)
         .extra_headers = jr_buf_str(&headers),
         .body = body.p,
         .n_body = body.n,
+        .body_stays = true,
         .total_timeout_ms = left,
         .on_head = on_head,
         .on_data = on_data,

@@ -641,9 +641,8 @@ static void on_resume(void *ctx)
     jr_http_exchange_resume(f->x);
 }
 
-static void test_big_body_with_pause(void **state)
+static void send_big(struct fixture *f, bool body_stays)
 {
-    struct fixture *f = *state;
     struct jr_http_server *server;
     const struct jr_http_server_config config = {.host = "127.0.0.1",
                                                  .body_max = BIG,
@@ -658,7 +657,9 @@ static void test_big_body_with_pause(void **state)
     f->peer.port = jr_http_server_port(server);
     f->pause_at_head = true;
     f->want_ends = 1;
-    fetch_with(f, (struct jr_http_fetch){.method = "POST", .body = big, .n_body = BIG}, "/");
+    const struct jr_http_fetch fetch = {
+        .method = "POST", .body = big, .n_body = BIG, .body_stays = body_stays};
+    fetch_with(f, fetch, "/");
     f->resume = jr_timer_create(f->loop, on_resume, f);
     jr_loop_run(f->loop);
     assert_int_equal(f->err, 0);
@@ -667,7 +668,38 @@ static void test_big_body_with_pause(void **state)
     assert_int_equal(jr_http_server_stats(server)->requests_total, 1);
     jr_http_server_close(server, NULL, NULL);
     jr_timer_destroy(f->resume);
+    f->resume = NULL;
     free(big);
+}
+
+static void test_big_body_with_pause(void **state)
+{
+    send_big(*state, false);
+}
+
+static void test_big_borrowed_body(void **state)
+{
+    send_big(*state, true);
+}
+
+/* The peer reads the head only: the rest waits in libuv when the body goes away. */
+static void test_borrowed_body_goes_after_cancel(void **state)
+{
+    static const char *const steps[] = {"<" END, "?", NULL};
+    struct fixture *f = *state;
+    char *big = malloc(BIG);
+
+    memset(big, 'x', BIG);
+    play(f, steps);
+    const struct jr_http_fetch fetch = {
+        .method = "POST", .body = big, .n_body = BIG, .body_stays = true};
+    fetch_with(f, fetch, "/");
+    let_loop_run(f, 30);
+    jr_http_exchange_cancel(f->x);
+    free(big);
+    sem_post(&f->peer.go);
+    let_loop_run(f, 30);
+    assert_int_equal(f->ends, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -688,6 +720,8 @@ int main(void)
         TEST(test_cancel),
         TEST(test_whole),
         TEST(test_big_body_with_pause),
+        TEST(test_big_borrowed_body),
+        TEST(test_borrowed_body_goes_after_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
