@@ -24,3 +24,34 @@ int jr_tokens_read(struct jr_json *j, struct jr_tokens *t)
         }
     }
 }
+
+/* Goes to the value that is next and says whether it is a list of numbers, by its first. */
+static bool at_number_list(struct jr_json *j)
+{
+    bool is_list = jr_json_peek(j) == JR_JSON_ARRAY;
+    struct jr_json inside = *j;
+    return is_list && jr_json_array(&inside) == 0 && jr_json_item(&inside) == 1 &&
+           jr_json_peek(&inside) == JR_JSON_NUMBER;
+}
+
+size_t jr_tokens_find(const void *object, size_t n, const char *key, struct jr_tokens *t,
+                      size_t *ret_at)
+{
+    struct jr_json j;
+    struct jr_str name;
+    t->n = 0;
+    jr_json_init(&j, object, n);
+    int rv = jr_json_object(&j);
+    while (rv == 0 && (rv = jr_json_key(&j, &name)) > 0 && !jr_str_eq(name, key)) {
+        rv = jr_json_skip(&j);
+    }
+    if (rv <= 0 || !at_number_list(&j)) {
+        return 0;
+    }
+    *ret_at = jr_json_at(&j);
+    if (jr_tokens_read(&j, t) < 0) {
+        t->n = 0;
+        return 0;
+    }
+    return jr_json_at(&j) - *ret_at;
+}

@@ -33,4 +33,10 @@ static inline void jr_tokens_deinit(struct jr_tokens *t)
  * numbers of 32 bits; JR_ELIMIT, JR_ENOMEM. */
 JR_MUST_CHECK int jr_tokens_read(struct jr_json *j, struct jr_tokens *t);
 
+/* Looks in a JSON object for the first key of that name; when its value is a list of whole numbers,
+ * they are in t afterwards. Returns the list's length in bytes, *ret_at where it begins; 0 and t empty
+ * when there is none, for whatever reason. What follows the list is not looked at. */
+size_t jr_tokens_find(const void *object, size_t n, const char *key, struct jr_tokens *t,
+                      size_t *ret_at);
+
 #endif

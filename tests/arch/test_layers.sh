@@ -9,7 +9,7 @@ failed=0
 # refuse LAYER REGEX WHAT: no #include line of the layer may be other than the regex.
 refuse() {
     local bad
-    bad=$(grep -rnE '^ *# *include *'"$2" "src/$1" --include='*.[ch]' --include='*.cc' | grep -vE "include *($3)" || true)
+    bad=$(grep -rnE '^ *# *include *'"$2" "src/$1" --include='*.[ch]' --include='*.cc' --include='*.hh' | grep -vE "include *($3)" || true)
     if [ -n "$bad" ]; then
         echo "$1 may not include:"
         echo "$bad"

@@ -27,7 +27,7 @@ have() { for d in "$@"; do if [ -e "$d" ]; then echo "$d"; fi; done; }
 refuse "unfinished" '\b(TODO|FIXME|XXX)\b' $(have src include proto chaos helm)
 
 # shellcheck disable=SC2046
-sources=$(find $(have src include tests chaos) \( -name '*.[ch]' -o -name '*.cc' \) | grep -vE '/(fixtures|corpus)/' | sort)
+sources=$(find $(have src include tests chaos) \( -name '*.[ch]' -o -name '*.cc' -o -name '*.hh' \) | grep -vE '/(fixtures|corpus)/' | sort)
 for f in $sources; do
     head -1 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' || { echo "$f: the first line is not the SPDX line"; failed=1; }
     case $f in
