@@ -261,6 +261,29 @@ class Requests(Case):
         self.assertEqual(status, 413)
         self.assertIn("large", json.loads(text)["message"])
 
+    def test_query_only(self):
+        """Where would it go: answered without the worker, and nothing is booked."""
+        w = self.worker()
+        f = self.frontend(w, router_mode="kv", router_kv_events=False)
+        ask = {"model": "tiny", "prompt": [5, 6, 7], "nvext": {"annotations": ["query_instance_id:"]}}
+        status, _, body = self.ask(f, ask)
+        (listed,) = jr.pool(f.url)["workers"]
+        want = int(listed["worker_id"])
+        self.assertEqual(status, 200)
+        self.assertEqual(body["nvext"], {"token_ids": [5, 6, 7], "worker_id": {
+            "prefill_worker_id": want, "prefill_dp_rank": 0, "decode_worker_id": want, "decode_dp_rank": 0}})
+        self.assertEqual(body["choices"], [])
+        status, head, text = jr.call("POST", f.url + "/v1/completions", {**ask, "stream": True})
+        self.assertEqual((status, head["content-type"]), (200, "text/event-stream"))
+        first, done = text.decode().split("\n\n")[:2]
+        self.assertEqual(json.loads(first[6:])["nvext"], body["nvext"])
+        self.assertEqual(done, "data: [DONE]")
+        self.assertEqual(w.posts(), [])
+        self.assertEqual((jr.pool(f.url)["bookings"], jr.pool(f.url)["counters"]["decisions"]), (0, 2))
+        # Without the colon it is a request like any other.
+        self.assertEqual(self.ask(f, {**ask, "nvext": {"annotations": ["query_instance_id"]}})[0], 200)
+        self.assertEqual(len(w.posts()), 1)
+
     def test_bytes_are_relayed_as_they_are(self):
         odd = (b": a comment\n\nevent: odd\r\ndata: {\"id\" :  \"\\u00e9\"}\r\n\r\n"
                b"data: {\"choices\":[{\"text\":\"a\"}]}\n\n" + "data: \u20ac\n\n".encode() +

@@ -7,8 +7,9 @@
  *                                          └──► error         (worker left out, up to the limit)
  *
  * The client going away ends it from any state: the upstream is cancelled at once, the booking
- * freed. */
+ * freed. One that only asks where it would go is answered in ROUTE. */
 #include "app/frontend/frontend_internal.h"
+#include "app/frontend/query.h"
 
 #include "base/cursor.h"
 #include "base/log.h"
@@ -28,6 +29,7 @@
 #define TIME_LEFT_MIN  50                /* ms: a worker is not asked for less */
 #define CHUNK_BYTES    256               /* of a text that nobody tokenizes, in approximate mode */
 #define TOKENIZE_MAX   ((size_t)64 << 20)
+#define QUERY_MAX      TOKENIZE_MAX /* of an answer that names the prompt's ids */
 
 enum state { ST_START, ST_TOKENIZE, ST_ROUTE, ST_UPSTREAM, ST_RELAY, ST_COUNT };
 
@@ -48,7 +50,7 @@ struct proxied {
     struct jr_driver *driver;
     const char *component; /* of the driver */
     enum jr_openai_kind kind;
-    bool stream;
+    bool stream, query_only;
     char model[JR_MODEL_MAX];
     uint64_t started_ns, first_token_ns;
 
@@ -411,6 +413,31 @@ static int reject_status(const struct proxied *x, int err)
     return err == JR_EINVAL || (err == JR_ENOTFOUND && x->has_pin) ? 400 : 503;
 }
 
+/* Asked at once when its tokens are there: those of the request are still in f->tokens. */
+static void end_query(struct proxied *x, const struct jr_decision *d)
+{
+    struct jr_frontend *f = x->f;
+    struct jr_buf b;
+    jr_buf_init(&b, QUERY_MAX);
+    jr_query_write(&b, &(struct jr_query_answer){.kind = x->kind,
+                                                 .stream = x->stream,
+                                                 .model = x->model,
+                                                 .number = x->id,
+                                                 .created = jr_unix_ns() / 1000000000,
+                                                 .decision = d,
+                                                 .tokens = &f->tokens});
+    x->id = 0; /* nothing was booked */
+    if (b.err) {
+        end_error(x, 503, NULL, "overloaded", "no room for the answer: retry later");
+    } else {
+        count_end(x, "success", "");
+        jr_http_respond(x->req, 200, x->stream ? "text/event-stream" : "application/json", NULL,
+                        b.p, b.n);
+        free_proxied(x);
+    }
+    jr_buf_deinit(&b);
+}
+
 static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
 {
     struct proxied *x = ctx;
@@ -420,6 +447,10 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
                            : err == JR_ETIMEOUT ? "timeout"
                                                 : "no_worker";
         end_error(x, reject_status(x, err), NULL, code, why);
+        return;
+    }
+    if (x->query_only) {
+        end_query(x, d);
         return;
     }
     x->worker_id = d->worker_id;
@@ -452,6 +483,7 @@ static void route(struct proxied *x)
         .pin_worker = x->pin,
         .exclude = x->exclude,
         .n_exclude = x->n_exclude,
+        .query_only = x->query_only,
         .expected_output_tokens = x->expected_output_tokens,
         .priority_jump_s = x->priority_jump_s,
         .strict_priority = x->strict_priority,
@@ -535,10 +567,12 @@ static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, 
     jr_metric_add(f->metrics, JR_METRIC_TOKENIZE_TOTAL, JR_LABELS(err == 0 ? "asked" : "failed"),
                   1);
     struct jr_hash_salt salt = salt_of(x);
-    if (err == 0)
+    if (err == 0) {
         take_tokens(x, f->tokens.v, f->tokens.n, &salt);
-    else
+    } else {
+        f->tokens.n = 0;
         take_chunks(x);
+    }
     route(x); /* without ids: by load, and by what the text's bytes tell */
 }
 
@@ -637,6 +671,7 @@ static struct proxied *new_proxied(struct jr_frontend *f, struct jr_http_request
     x->req = req;
     x->kind = r->kind;
     x->stream = r->stream;
+    x->query_only = jr_query_is_asked(&r->nvext);
     x->started_ns = jr_loop_now_ns();
     size_t n = r->model.n < sizeof x->model - 1 ? r->model.n : sizeof x->model - 1;
     memcpy(x->model, r->model.p, n);
