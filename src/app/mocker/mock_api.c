@@ -3,6 +3,7 @@
 #include "app/mocker/mock_worker_internal.h"
 #include "app/mocker/toy_tokenizer.h"
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/map.h"
 #include "wire/json.h"
 #include <inttypes.h>
@@ -194,6 +195,8 @@ static void set_id(struct mock_request *r)
     else
         snprintf(r->id, sizeof r->id, "%s%016" PRIx64, prefix, jr_mix64(r->worker->next_id++));
     r->head.id = r->id;
+    /* Who tests a router counts here what reached an engine more than once. */
+    jr_log(JR_LOG_DEBUG, "mocker.request", "id=" JR_LOG_Q, r->id);
 }
 
 static struct mock_request *request_create(struct jr_mock_worker *w, struct jr_http_request *http,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define CONNECT_TIMEOUT_MS 5000
 #define MODELS_TIMEOUT_MS  10000
@@ -195,10 +196,14 @@ static void launch(struct run *r, const struct jr_trace_row *row)
     jr_list_push_back(&r->flights, &f->node);
     r->in_flight++;
     write_body(r, row);
+    char id[64];
+    (void)snprintf(id, sizeof id, "X-Request-Id: replay-%d-%u\r\n", (int)getpid(),
+                   (unsigned)(row - r->plan->trace->rows));
     f->sent_ns = jr_loop_now_ns();
     struct jr_http_fetch fetch = {.url = r->completions,
                                   .method = "POST",
                                   .content_type = "application/json",
+                                  .extra_headers = id,
                                   .body = r->body.p,
                                   .n_body = r->body.n,
                                   .total_timeout_ms = TOTAL_TIMEOUT_MS,
