@@ -10,13 +10,13 @@ import json
 import os
 import random
 import shutil
-import socket
 import sys
 import threading
 import unittest
 
 import jr_log
 import jr_procs as jr
+from jr_link import Link
 
 sys.path.insert(0, os.path.join(jr.ROOT, "chaos"))
 from lib import nats as witness_nats  # noqa: E402
@@ -30,93 +30,6 @@ STREAM = PREFIX + "-kv-events"
 STATE = PREFIX + "-state"
 OBJECTS = PREFIX + "-snapshots"
 AWAY = (OSError, ValueError, RuntimeError, KeyError)  # of a server that is not there
-
-
-# ---------------------------------------------------------------- a link that can be cut
-
-class Link:
-    """A TCP proxy to a port of 127.0.0.1. freeze() holds back what passes in a direction ("up" is to
-    the server), slow is how many seconds each 2 KiB from the server take, cut() ends all connections
-    and takes no new ones, when(needle, call) runs call in the pump before what holds the needle is
-    passed up."""
-
-    def __init__(self, port):
-        self.target, self.slow = port, 0
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        self.url = "nats://127.0.0.1:%d" % self.port
-        self.flow = threading.Condition()
-        self.frozen, self.is_cut, self.closed = set(), False, False
-        self.socks, self.watched = set(), None
-        self.closing = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self):
-        self.closed = True
-        self.closing.set()
-        self.server.close()
-        self.cut()
-
-    def _accept(self):
-        while not self.closed:
-            try:
-                near, _ = self.server.accept()
-                if self.is_cut:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                continue
-            with self.flow:
-                self.socks.update((near, far))
-            for a, b, way in ((near, far, "up"), (far, near, "down")):
-                threading.Thread(target=self._pump, args=(a, b, way), daemon=True).start()
-
-    def _pump(self, a, b, way):
-        try:
-            while True:
-                data = a.recv(2048 if self.slow and way == "down" else 65536)
-                if not data:
-                    break
-                if self.slow and way == "down":
-                    self.closing.wait(self.slow)
-                if way == "up" and self.watched and self.watched[0] in data:
-                    call, self.watched = self.watched[1], None
-                    call()
-                with self.flow:
-                    self.flow.wait_for(lambda: way not in self.frozen or self.is_cut)
-                if self.is_cut:
-                    break
-                b.sendall(data)
-        except OSError:
-            pass
-        for s in (a, b):
-            s.close()
-        with self.flow:
-            self.socks.difference_update((a, b))
-
-    def freeze(self, *ways):
-        with self.flow:
-            self.frozen.update(ways or ("up", "down"))
-
-    def cut(self):
-        with self.flow:
-            self.is_cut = True
-            for s in self.socks:
-                try:
-                    s.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-            self.flow.notify_all()
-
-    def heal(self):
-        with self.flow:
-            self.is_cut = False
-            self.frozen.clear()
-            self.flow.notify_all()
-
-    def when(self, needle, call):
-        self.watched = (needle, call)
 
 
 # ---------------------------------------------------------------- what a bridge does
