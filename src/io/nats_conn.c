@@ -19,6 +19,7 @@
 #define CLOSE_WAIT_S        5
 #define AGAIN_FIRST_MS      500 /* after a refusal, doubled up to */
 #define AGAIN_MOST_MS       10000
+#define CONNECT_TIMEOUT_MS  5000 /* to one server, until it has answered */
 #define SERVERS_MAX         32
 #define PAYLOAD_DEFAULT     (1 << 20)
 
@@ -47,6 +48,7 @@ struct jr_nats {
     uint32_t timeout_ms;
     atomic_uint refs; /* the owner, nats.c until it says closed, each posted event */
     atomic_bool closing;
+    atomic_uint_fast64_t asked_ns; /* when the library was last told to connect */
     atomic_bool connected;
     atomic_uint_least64_t generation, disconnects, errors;
     pthread_mutex_t mu;
@@ -265,14 +267,22 @@ static void set_closed(struct jr_nats *nats, bool closed)
     pthread_mutex_unlock(&nats->mu);
 }
 
+/* The library gives up on a server that refuses it twice, and on one that twice did not answer in
+ * time; either may end as "no server". Only the former is for others to know, the latter is asked
+ * again. A server that refuses does so at once. */
 static void on_closed(natsConnection *nc, void *closure)
 {
     struct jr_nats *nats = closure;
     const char *why = NULL;
+    natsStatus last = natsConnection_GetLastError(nc, &why);
+    uint64_t taken_ns = jr_loop_now_ns() - atomic_load(&nats->asked_ns);
+    bool slow = last == NATS_NO_SERVER && taken_ns > CONNECT_TIMEOUT_MS * UINT64_C(1000000);
+    bool was_connected = atomic_exchange(&nats->connected, false);
 
-    natsConnection_GetLastError(nc, &why);
-    atomic_store(&nats->connected, false);
-    post_event(nats, JR_NATS_CLOSED, why);
+    if (!slow)
+        post_event(nats, JR_NATS_CLOSED, why);
+    else if (was_connected)
+        post_event(nats, JR_NATS_DISCONNECTED, why);
     set_closed(nats, true);
     nats_release(nats);
 }
@@ -309,7 +319,7 @@ out:
 static natsStatus set_behaviour(natsOptions *opts, struct jr_nats *nats,
                                 const struct jr_nats_config *c)
 {
-    uint32_t timeout = c->connect_timeout_ms != 0 ? c->connect_timeout_ms : 2000;
+    uint32_t timeout = c->connect_timeout_ms != 0 ? c->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     natsStatus s = natsOptions_SetTimeout(opts, timeout);
 
     if (s == NATS_OK)
@@ -471,8 +481,10 @@ static int open_connection(struct jr_nats *nats, bool background, struct jr_errm
 {
     natsConnection *nc = NULL;
     jsCtx *js = NULL;
-    natsStatus s = natsConnection_Connect(&nc, nats->opts);
+    natsStatus s = NATS_OK;
 
+    atomic_store(&nats->asked_ns, jr_loop_now_ns());
+    s = natsConnection_Connect(&nc, nats->opts);
     nats->nc = nc;
     if (s == NATS_OK) {
         mark_connected(nats, nc);
@@ -510,6 +522,7 @@ static bool connect_again(struct jr_nats *nats)
 
     atomic_fetch_add(&nats->refs, 1); /* nats.c's, as soon as it connects */
     set_closed(nats, false);
+    atomic_store(&nats->asked_ns, jr_loop_now_ns());
     natsStatus s = natsConnection_Connect(&nc, nats->opts);
     if (s == NATS_OK && make_js(nats, nc, &js) == NATS_OK) {
         take_connection(nats, nc, js);
@@ -698,7 +711,7 @@ int jr_nats_check_jetstream(struct jr_nats *nats, struct jr_errmsg *e)
     if (!jr_nats_connected(nats))
         return jr_errmsg_set(e, JR_ENONATS, "not connected to NATS");
     jsOptions_Init(&jo);
-    jo.Wait = 2000;
+    jo.Wait = nats->timeout_ms;
     s = js_GetAccountInfo(&info, nats->js, &jo, &code);
     jsAccountInfo_Destroy(info);
     return jr_nats_error(s, (int)code, e, "looking for JetStream");

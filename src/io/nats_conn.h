@@ -35,7 +35,7 @@ struct jr_nats_config {
     const char *creds_file; /* JWT and seed */
     const char *tls_ca, *tls_cert, *tls_key; /* PEM files */
     const char *tls_hostname;                /* expected in the server's certificate */
-    uint32_t connect_timeout_ms;             /* default 2000, one server */
+    uint32_t connect_timeout_ms;             /* default 5000, one server */
     uint32_t request_timeout_ms;             /* default 5000, each JetStream call */
     bool background;      /* connect returns at once and keeps trying, the first time too */
     struct jr_loop *loop; /* where on_event runs; NULL: no events. Must outlive the connection. */

@@ -13,6 +13,7 @@ import unittest
 
 import jr_procs as jr
 import jr_worker as play
+from jr_link import Link
 
 FAST = {"drain_delay_secs": 0, "log_level": "debug"}
 COMPLETION = {"model": "tiny", "prompt": "hello world", "max_tokens": 4}
@@ -789,6 +790,19 @@ class Starts(Case):
         self.codes = (81,)
         self.assertEqual(f.popen.wait(30), 81, f.tail())
         self.assertIn("-js", f.tail(1))
+
+    def test_nats_too_slow_is_no_refusal(self):
+        """A server that does not answer in time while one connects is asked again, however often."""
+        link = Link(self.procs.nats().port)
+        self.addCleanup(link.close)
+        link.freeze("down")
+        f = self.frontend(ready=False, nats=link.url, ready_timeout_secs=2)
+        self.procs.wait_ready(f, 60)
+        self.assertEqual(jr.get_json(f.url + "/health")["status"], "degraded")
+        self.wait_log(f, "nats.unreachable")
+        link.heal()
+        jr.wait_for(lambda: jr.get_json(f.url + "/state")["nats"]["connected"], "NATS after all", 60)
+        jr.wait_for(lambda: jr.pool(f.url)["recovery_state"] == "ready", "the log", 60)
 
     def test_nats_comes_late(self):
         port = jr.free_port()

@@ -41,7 +41,7 @@ class Access(unittest.TestCase):
     def refused(self, nats, words, env=None, url=None, **kw):
         """It ends at once, with an exit code and one line that says what was wrong."""
         p = self.procs.frontend("wrong", nats=url or nats.url, env=env, namespace="access", **kw)
-        jr.wait_for(lambda: not p.running(), "the end of a replica that was refused\n" + p.tail())
+        jr.wait_for(lambda: not p.running(), lambda: "the end of a replica that was refused\n" + p.tail())
         self.assertNotEqual(p.code(), 0)
         said = p.tail()
         for word in words:

@@ -421,6 +421,8 @@ static int start_pools(struct jr_frontend *f, struct jr_errmsg *e)
     int err = connect_nats(f, e);
     if (err == 0 && jr_nats_connected(f->nats))
         err = jr_nats_check_jetstream(f->nats, e);
+    if (err == JR_ETIMEOUT) /* slow, or nobody leads there: the drivers ask again */
+        err = 0;
     if (err == 0)
         err = add_drivers(f, e);
     for (uint32_t i = 0; err == 0 && i < f->n_drivers && jr_nats_connected(f->nats); i++)
