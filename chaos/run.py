@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs chaos scenarios: faults against real processes, then what was promised is checked.
 
-    run.py [SCENARIO...] [--short] [--seed N] [--list] [--keep] [--jetrouter PATH] [--out DIR]
+    run.py smoke|all|soak|SCENARIO... [--seed N] [--jobs N] [--list] [--keep] [--jetrouter PATH] [--out DIR]
+    run.py check FOLDER...      the validators again, on what runs have left
 
-Without names all scenarios run. Exit code: 0 when every promise held, 1 on a violation; the evidence
-(logs of all processes, history.jsonl, requests.jsonl, states.json) stays in the folder that is named.
+Exit code: 0 when every promise held, 1 on a violation; the evidence (chaos/lib/record.py says what)
+stays in the folder that is named.
 """
 import argparse
 import importlib
@@ -22,177 +23,212 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(ROOT, "chaos"), os.path.join(ROOT, "tests", "lib")]
 sys.dont_write_bytecode = True
 
-from lib import validate  # noqa: E402
-from lib.cluster import Cluster, Failed, restored  # noqa: E402
+from jr_procs import Failed, die_with_parent, metric  # noqa: E402
+from lib import figures, validate  # noqa: E402
+from lib.cluster import Cluster  # noqa: E402
 from lib.nats import NatsError  # noqa: E402
+from lib.process import restored, wait_for  # noqa: E402
+from lib.record import Record  # noqa: E402
 from lib.traffic import Request, Traffic  # noqa: E402
-from jr_procs import metric  # noqa: E402
+
+LEVELS = ("smoke", "all", "soak")
 
 
 class Run:
-    """What a scenario has in hand: a cluster, traffic, a random source, a place for violations."""
+    """What a scenario has in hand: a cluster, traffic, a random source, a timeline."""
 
-    def __init__(self, name, seed, short, jetrouter, directory):
-        self.name, self.seed, self.short, self.jetrouter, self.dir = name, seed, short, jetrouter, directory
-        self.rng = random.Random(seed)
-        self.violations, self.notes = [], []
+    def __init__(self, name, args):
+        self.name, self.args, self.seed, self.level = name, args, args.seed, args.level
+        self.jetrouter = os.path.abspath(args.jetrouter)
+        self.dir = os.path.join(args.out, "%s-%d" % (name, args.seed))
+        self.rng = random.Random(args.seed)
         self.cluster = None
         self.all_traffic = []
         self.began = time.monotonic()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
 
     def say(self, text):
         print("  %6.1f s  %s" % (time.monotonic() - self.began, text), flush=True)
 
+    def rounds(self, smoke, all_, soak):
+        """How often a fault comes, by level."""
+        return (smoke, all_, soak)[LEVELS.index(self.level)]
+
     def start(self, **kw):
-        self.cluster = Cluster(self.jetrouter, self.dir, **kw)
-        self.cluster.start()
-        self.say("%d replicas, %d workers%s" % (len(self.cluster.frontends), len(self.cluster.workers),
-                                                ", haproxy" if self.cluster.haproxy else ""))
-        return self.cluster
+        c = self.cluster = Cluster(self.jetrouter, self.dir, **kw)
+        with open(c.path("run.json"), "w") as f:
+            json.dump({"scenario": self.name, "seed": self.seed, "level": self.level, "ttl": c.ttl, "commit": commit()}, f)
+        c.start()
+        self.say("%d replicas, %d workers%s%s" % (len(c.frontends), len(c.workers), ", haproxy" if c.haproxy else "",
+                                                  ", 3 nats-servers" if len(c.servers) > 1 else ""))
+        return c
 
     def traffic(self, ports=None, **kw):
         c = self.cluster
         ports = ports or ([c.front_port] if c.haproxy else [f.port for f in c.frontends])
-        t = Traffic(ports, self.seed + len(self.all_traffic), **kw).start()
+        t = Traffic(ports, self.seed * 10 + len(self.all_traffic), **kw).start()
         self.all_traffic.append(t)
         return t
 
-    def check(self, violations):
-        self.violations += violations
-        for v in violations:
-            self.say("VIOLATION " + v)
+    def answers(self, traffic, n, timeout=60):
+        """Waits for n more answers."""
+        asked = traffic.count()
+        wait_for(lambda: traffic.count() >= asked + n, lambda: "%d answers, there are %d" % (n, traffic.count() - asked), timeout)
+
+    def violation(self, words):
+        self.say("VIOLATION " + words)
+        if self.cluster:
+            self.cluster.timeline.note("violation", words=words)
+
+    def kill_under_load(self, f):
+        """SIGKILL of a replica that has requests, and how long its peers count them after that."""
+        c = self.cluster
+
+        def counted():
+            return sum(q["active_requests"] for n, p in c.pools().items() if n != f.name
+                       for q in p["peers"] if q["id"] == f.name and q["listed"])
+        wait_for(counted, "peers that count requests of %s" % f.name)
+        at = time.monotonic()
+        f.kill()
+        had = counted()
+        wait_for(lambda: not counted(), "its peers count nothing of %s" % f.name, 60, 0.02)
+        if had:
+            c.timeline.note("load_gone", f.name, had=had, after=time.monotonic() - at)
 
     def require(self, condition, what):
         """A promise that holds or not, here and now."""
         if not condition:
-            self.check([what])
+            self.violation(what)
 
     def healthy(self):
         wrong = self.cluster.healthy()
         self.require(wrong is None, "before the fault: %s" % wrong)
 
-    def settle(self):
-        """The end of every scenario: no traffic, rest, and everything that must hold at rest."""
+    def outlives(self, since):
+        """From then until now every replica that runs must have been ready all the time."""
+        self.cluster.timeline.note("outlives", since=since, until=time.monotonic())
+
+    def rest(self, started=()):
+        """Waits for rest and writes down where everybody is. started: who was started again since the last."""
         c = self.cluster
+        c.quiesce()
+        states = {f.name: f.state() for f in c.frontends}
+        seq = max(s["pools"][0]["applied_seq"] for s in states.values())
+        if c.follower:
+            c.follower.await_seq(seq)
+        line = {"t": time.monotonic(), "last_seq": seq, "part": c.follower.part if c.follower else 0,
+                "states": states, "started": [f.name for f in started]}
+        with open(c.path("rests.jsonl"), "a") as f:
+            f.write(json.dumps(line) + "\n")
+        self.say("at rest at %d: %s" % (seq, " ".join("%s %s" % (n, s["pools"][0]["digest"][:8]) for n, s in states.items())))
+
+    def settle(self, cold=()):
+        """The end of every scenario: no traffic, rest, prompts one by one, and these replicas start
+        again from snapshot and log."""
         for t in self.all_traffic:
             t.stop()
-        c.quiesce()
-        self.say("at rest at %d" % c.last_seq())
-        pools, history = c.pools(), c.observer.records()
-        self.check(validate.IndexDigestConverges(pools))
-        self.check(validate.LoadAccountingReturnsToZero(c))
-        self.check(validate.ReadyOnlyWhenCaughtUp(c))
-        self.check(validate.Ordered(history))
-        self.check(validate.Unique(history))
-        self.check(validate.NothingForgotten(history))
-        self.check(validate.SnapshotsOnlyGrow(history))
-        c.follower.await_seq(max(p["applied_seq"] for p in pools.values()))
-        log = list(c.follower.log)
-        self.check(validate.NoGap(log))
-        if c.follower.whole:
-            self.check(validate.AgreesWithWitness(log, pools))
-            self.say("%d messages of the log were read apart; they leave blocks %s" % (
-                len(log), validate.Witness(log).blocks()))
-        else:
-            self.say("part of the log was purged before it could be read: the replicas' block counts are not compared with it")
-        self.probe()
-        c.quiesce()
-        return c.pools()
+        self.rest()
+        if self.all_traffic:
+            self.probe()
+            self.rest()
+        self.cold_start(cold)
 
-    def probe(self, n=12):
-        """At rest: what the index says of a prompt, the chosen worker has. Routes n prompts one by one."""
+    def probe(self, n=8):
+        """At rest: what the index says of a prompt, the chosen worker has."""
         c, t = self.cluster, self.all_traffic[0]
         f = self.rng.choice(c.frontends)
         url = "http://127.0.0.1:%d" % f.port
-        bad, matched = [], 0
-        for number in self.rng.sample([i for i, p in enumerate(t.prompts) if len(p) % 64], n):
+        for i, number in enumerate(self.rng.sample([i for i, p in enumerate(t.prompts) if len(p) % t.block], n)):
             c.quiesce(rest=0.1)
             before = metric(url, "jetrouter_predicted_cached_tokens_total")
-            r = Request(0, number, False)
+            r = Request("probe-%d" % i, number, False)
             t.one(r, f.port, {})
-            predicted = metric(url, "jetrouter_predicted_cached_tokens_total") - before
-            matched += predicted
-            if r.outcome != "ok" or predicted > r.cached:
-                bad.append("%s predicted %d cached tokens, the worker had %d (%s)" % (f.name, predicted, r.cached, r.outcome))
-        self.check(["NeverOverMatches: %s" % b for b in bad])
-        self.say("%d prompts one by one through %s: %d tokens predicted to be cached" % (n, f.name, matched))
+            c.timeline.note("probe", f.name, prompt=number, outcome=r.outcome, cached=r.cached,
+                            predicted=metric(url, "jetrouter_predicted_cached_tokens_total") - before)
 
-    def cold_start(self, frontends, before):
-        """These start again from snapshot and log: to the same position and the same digest."""
-        c = self.cluster
+    def cold_start(self, frontends):
+        if not frontends:
+            return
         for f in frontends:
             f.kill()
         for f in frontends:
             f.start()
         for f in frontends:
-            f.await_ready()
-        c.quiesce()
-        after = c.pools()
-        self.check(validate.IndexDigestConverges(after))
-        self.check(validate.ReadyOnlyWhenCaughtUp(c))
-        for f in frontends:
-            p, was = after[f.name], before[f.name]
+            p = f.await_ready()
             self.say("%s started cold to %d, %d of them from a snapshot" % (f.name, p["applied_seq"], restored(p)))
-            if p["applied_seq"] == was["applied_seq"]:
-                self.require(p["digest"] == was["digest"], "Resumable: %s came back with digest %s instead of %s at %d" % (
-                    f.name, p["digest"], was["digest"], p["applied_seq"]))
-            else:
-                c.follower.await_seq(p["applied_seq"])
-                self.say("the log went on meanwhile: %s" % ["%d %s" % m for m in c.follower.log if m[0] > was["applied_seq"]][:5])
-            if p["stream_first_seq"] > 1:
-                self.require(restored(p) > 0, "Resumable: %s used no snapshot, though messages were purged" % f.name)
-
-    def requests(self):
-        return [r for t in self.all_traffic for r in t.results()]
+        self.rest(started=frontends)
 
     def save(self):
-        with open(os.path.join(self.dir, "states.json"), "w") as f:
-            json.dump({x.name: x.state() for x in self.cluster.frontends}, f, indent=1)
         with open(os.path.join(self.dir, "requests.jsonl"), "w") as f:
-            f.writelines(json.dumps(r.line()) + "\n" for r in self.requests())
+            for t in self.all_traffic:
+                f.writelines(json.dumps(r.line()) + "\n" for r in t.results())
 
-    def save_violations(self):
-        with open(os.path.join(self.dir, "violations.txt"), "w") as f:
-            f.writelines(v + "\n" for v in self.violations)
+    def end(self):
+        """Whatever happened: everything ends, and what is known is on disk."""
+        c = self.cluster
+        for link in c.links.values():
+            link.heal()
+        for p in c.processes():
+            p.resume()
+        for t in self.all_traffic:
+            t.stopping.set()
+        self.save()
+        for words in c.close():
+            self.say("VIOLATION " + words)
+            yield words
 
 
-def run_one(name, seed, args):
-    module = importlib.import_module("scenarios." + name)
-    directory = os.path.join(args.out, "%s-%d" % (name, seed))
-    shutil.rmtree(directory, ignore_errors=True)
-    run = Run(name, seed, args.short, os.path.abspath(args.jetrouter), directory)
-    print("%s, seed %d%s" % (name, seed, ", short" if args.short else ""), flush=True)
+def run_one(name, args):
+    run = Run(name, args)
+    print("%s, seed %d, %s" % (name, args.seed, args.level), flush=True)
     try:
-        module.run(run)
+        importlib.import_module("scenarios." + name).run(run)
     except Failed as e:
-        run.check(["Terminates: %s" % e])
-    except (OSError, NatsError, KeyError, TypeError, AssertionError) as e:
+        run.violation("Terminates: %s" % e)
+    except (OSError, NatsError, KeyError, TypeError, AssertionError, IndexError) as e:
         traceback.print_exc()
-        run.check(["the scenario broke off: %s: %s" % (type(e).__name__, e)])
-    finally:
-        if run.cluster:
-            for p in run.cluster.frontends + run.cluster.workers:
-                p.resume()
-            for t in run.all_traffic:
-                t.stopping.set()
-            run.save()
-            run.check(run.cluster.close())
-            run.save_violations()
-    return finish(run, args)
-
-
-def finish(run, args):
-    asked = len(run.requests())
-    failed = sum(1 for r in run.requests() if r.outcome != "ok")
-    words = "%s, seed %d: %s (%d requests, %d not answered, %.0f s)" % (
-        run.name, run.seed, "FAILED" if run.violations else "passed", asked, failed, time.monotonic() - run.began)
-    print(words)
-    if run.violations:
+        run.violation("the scenario broke off: %s: %s" % (type(e).__name__, e))
+    ended_badly = list(run.end()) if run.cluster else ["no cluster"]
+    violations = ended_badly + judge(run.dir)
+    figure_file = os.path.join(args.out, "%s-%d.json" % (name, args.seed))
+    with open(figure_file, "w") as f:
+        json.dump(figures.of(Record(run.dir)), f)
+    print("%s, seed %d: %s (%.0f s)" % (name, args.seed, "FAILED" if violations else "passed", time.monotonic() - run.began))
+    if violations:
         print("  evidence: %s" % run.dir)
-        print("  again: ./dev chaos %s --seed %d%s" % (run.name, run.seed, " --short" if run.short else ""), flush=True)
+        print("  again: ./dev chaos %s --level %s --seed %d" % (name, args.level, args.seed), flush=True)
     elif not args.keep:
         shutil.rmtree(run.dir, ignore_errors=True)
-    return not run.violations
+    return not violations
+
+
+def judge(folder):
+    """The validators on what a run left; their violations, which are written and printed."""
+    record = Record(folder)
+    violations = validate.check(record)
+    with open(os.path.join(folder, "violations.txt"), "w") as f:
+        f.writelines(v + "\n" for v in violations)
+    for v in violations:
+        print("  VIOLATION " + v)
+    if record.log is None:
+        print("  nobody followed the log: block counts are not compared with it")
+    elif not record.log.whole:
+        print("  part of the log was gone before it was read: block counts are not compared with it")
+    for text in figures.lines(figures.of(record)):
+        print("  " + text, flush=True)
+    return violations
+
+
+def check(folders):
+    """Offline: what runs have left."""
+    bad = 0
+    for folder in folders:
+        print(folder)
+        violations = judge(folder)
+        bad += len(violations)
+        print("%s: %s" % (folder, "%d violations" % len(violations) if violations else "all promises held"))
+    return 1 if bad else 0
 
 
 def commit():
@@ -200,36 +236,110 @@ def commit():
     return got.stdout.strip() or "?"
 
 
+# ---------------------------------------------------------------- several
+
 def scenario_names():
     here = os.path.join(ROOT, "chaos", "scenarios")
     return sorted(f[:-3] for f in os.listdir(here) if f.endswith(".py") and not f.startswith("_"))
 
 
-def main():
+def is_alone(name):
+    """Wants the machine for itself: its traffic has a rate."""
+    return getattr(importlib.import_module("scenarios." + name), "ALONE", False)
+
+
+def in_smoke(name):
+    return getattr(importlib.import_module("scenarios." + name), "SMOKE", True)
+
+
+def child(name, args):
+    argv = [sys.executable, os.path.abspath(__file__), name, "--seed", str(args.seed), "--level", args.level,
+            "--jetrouter", args.jetrouter, "--out", args.out, "--outage-secs", str(args.outage_secs)]
+    log = open(os.path.join(args.out, "%s-%d.out" % (name, args.seed)), "w+")
+    p = subprocess.Popen(argv + ["--keep"] * args.keep, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    return name, p, log
+
+
+def finish(one):
+    """Prints what a child said; whether it passed."""
+    name, p, log = one
+    log.seek(0)
+    print(log.read(), end="", flush=True)
+    log.close()
+    os.unlink(log.name)
+    return p.returncode == 0
+
+
+def run_many(names, args):
+    """Each in a process of its own; those that want the machine first and alone, then --jobs at once."""
+    waiting = sorted(names, key=lambda n: not is_alone(n))
+    running, failed = [], []
+    while waiting or running:
+        alone = any(is_alone(one[0]) for one in running)
+        while waiting and not alone and (not running or not is_alone(waiting[0])) and len(running) < args.jobs:
+            running.append(child(waiting.pop(0), args))
+            alone = is_alone(running[-1][0])
+        ended = wait_for(lambda: [one for one in running if one[1].poll() is not None], "a scenario ends", 7200, 0.1)
+        for one in ended:
+            running.remove(one)
+            if not finish(one):
+                failed.append(one[0])
+    return failed
+
+
+def collected(names, args):
+    out = []
+    for name in names:
+        path = os.path.join(args.out, "%s-%d.json" % (name, args.seed))
+        if os.path.exists(path):
+            with open(path) as f:
+                out.append(json.load(f))
+            os.unlink(path)
+    return figures.total(out)
+
+
+def arguments():
     ap = argparse.ArgumentParser(description="faults against real processes; exit code 1 on a violation")
-    ap.add_argument("scenario", nargs="*", help="default: all")
-    ap.add_argument("--short", action="store_true", help="fewer faults: all scenarios in under three minutes")
-    ap.add_argument("--seed", type=int, help="of the random choices; default: the time")
+    ap.add_argument("what", nargs="*", help="smoke, all (default), soak, names of scenarios, or: check FOLDER...")
+    ap.add_argument("--level", choices=LEVELS, default="all", help="of scenarios that are named: how many faults")
+    ap.add_argument("--seed", type=int, default=int(time.time()) % 1000000, help="of the random choices; default: the time")
+    ap.add_argument("--jobs", type=int, default=2, help="scenarios at once (2)")
+    ap.add_argument("--outage-secs", type=float, default=30, help="of nats_outage (30; 600 is the long form)")
     ap.add_argument("--list", action="store_true", help="names and promises of the scenarios")
     ap.add_argument("--keep", action="store_true", help="keep the evidence of runs that passed too")
     ap.add_argument("--jetrouter", default=os.path.join(ROOT, "build", "dev", "jetrouter"),
                     help="a build with failpoints (default: build/dev/jetrouter)")
     ap.add_argument("--out", default=os.path.join(ROOT, "build", "chaos"), help="where evidence goes")
     args = ap.parse_args()
+    args.out = os.path.abspath(args.out)
+    return ap, args
+
+
+def main():
+    ap, args = arguments()
     names = scenario_names()
+    if args.what[:1] == ["check"]:
+        return check(args.what[1:] or ap.error("check: name the folders"))
     if args.list:
         for name in names:
-            print("%-24s %s" % (name, importlib.import_module("scenarios." + name).PROMISES))
+            print("%-22s %s" % (name, importlib.import_module("scenarios." + name).PROMISES))
         return 0
-    for name in args.scenario:
+    chosen = args.what or ["all"]
+    if len(chosen) == 1 and chosen[0] in LEVELS:
+        args.level = chosen[0]
+        chosen = [n for n in names if args.level != "smoke" or in_smoke(n)]
+    for name in chosen:
         if name not in names:
             ap.error("no scenario '%s'; there are: %s" % (name, " ".join(names)))
-    seed = args.seed if args.seed is not None else int(time.time()) % 1000000
-    failed = []
-    for name in args.scenario or names:
-        if not run_one(name, seed, args):
-            failed.append(name)
-    print("chaos at %s: %s" % (commit(), "FAILED: " + " ".join(failed) if failed else "all promises held"))
+    os.makedirs(args.out, exist_ok=True)
+    if len(chosen) == 1:
+        return 0 if run_one(chosen[0], args) else 1
+    began = time.monotonic()
+    failed = run_many(chosen, args)
+    print("chaos at %s, seed %d, %d scenarios in %.0f s: %s" % (
+        commit(), args.seed, len(chosen), time.monotonic() - began, "FAILED: " + " ".join(failed) if failed else "all promises held"))
+    for text in figures.lines(collected(chosen, args)):
+        print("  " + text)
     return 1 if failed else 0
 
 

@@ -14,6 +14,12 @@ class NatsError(Exception):
     pass
 
 
+def pool_names(namespace, component):
+    """(prefix of all names of a pool, its event stream)."""
+    prefix = "namespace-%s-component-%s" % (namespace, component)
+    return prefix, prefix + "-kv-events"
+
+
 class Nats:
     """A connection that answers requests; it does not reconnect: make a new one."""
 

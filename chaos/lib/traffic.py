@@ -11,21 +11,23 @@ import random
 import threading
 import time
 
+from jr_procs import Failed
+
 OK = "ok"
 
 
 class Request:
     """One request and how it ended. at, end: time.monotonic()."""
 
-    __slots__ = ("number", "prompt", "stream", "at", "first", "end", "status", "outcome", "replica",
+    __slots__ = ("id", "prompt", "stream", "at", "first", "end", "status", "outcome", "replica", "worker",
                  "cached", "tokens")
 
-    def __init__(self, number, prompt, stream):
-        self.number, self.prompt, self.stream = number, prompt, stream
+    def __init__(self, ident, prompt, stream):
+        self.id, self.prompt, self.stream = ident, prompt, stream
         self.at = self.first = self.end = 0.0
         self.status = 0
         self.outcome = ""
-        self.replica = ""
+        self.replica = self.worker = ""
         self.cached = self.tokens = 0
 
     def line(self):
@@ -71,9 +73,9 @@ class Traffic:
     """N clients against one or more ports; results() is everything since the start."""
 
     def __init__(self, ports, seed, clients=4, model="mock-model", block=64, families=12, tails=40,
-                 prefix_blocks=6, max_tokens=8, think=0.0, stream_share=0.5, timeout=30):
+                 prefix_blocks=6, max_tokens=8, think=0.01, stream_share=0.5, timeout=30):
         self.ports, self.model, self.max_tokens = list(ports), model, max_tokens
-        self.think, self.timeout = think, timeout
+        self.think, self.timeout, self.seed, self.block = think, timeout, seed, block
         self.rng = random.Random(seed)
         self.stream_share = stream_share
         self.prompts = self._make_prompts(families, tails, prefix_blocks, block)
@@ -103,7 +105,7 @@ class Traffic:
         for t in self.threads:
             t.join(self.timeout + 10)
         if any(t.is_alive() for t in self.threads):
-            raise AssertionError("a client did not come back within %d s" % (self.timeout + 10))
+            raise Failed("a client did not come back within %d s" % (self.timeout + 10))
         return self.done
 
     def results(self):
@@ -115,11 +117,12 @@ class Traffic:
             return len(self.done)
 
     def _client(self, number, rng):
-        conns = {}
+        conns, n = {}, 0
         while not self.stopping.is_set():
             port = self.ports[(number + rng.randrange(len(self.ports))) % len(self.ports)]
             prompt = rng.randrange(len(self.prompts))
-            r = Request(number, prompt, rng.random() < self.stream_share)
+            n += 1
+            r = Request("%d-%d-%d" % (self.seed, number, n), prompt, rng.random() < self.stream_share)
             self.one(r, port, conns)
             with self.lock:
                 self.done.append(r)
@@ -139,10 +142,12 @@ class Traffic:
         r.at = time.monotonic()
         conn = conns.pop(port, None) or http.client.HTTPConnection("127.0.0.1", port, timeout=self.timeout)
         try:
-            conn.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+            conn.request("POST", "/v1/completions", json.dumps(body),
+                         {"Content-Type": "application/json", "X-Request-Id": r.id})
             reply = conn.getresponse()
             r.first = time.monotonic()
             r.status, r.replica = reply.status, reply.getheader("X-Replica", "")
+            r.worker = reply.getheader("X-Jetrouter-Worker", "")
             self._check(r, reply)
             r.outcome = OK
             conns[port] = conn

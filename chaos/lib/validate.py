@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The promises, as functions from what was recorded to a list of violations.
 
-Each validator has the name of the promise it checks (chaos/README.md lists them). They look at four
-sources: the clients' record (traffic), the observer's history, the event stream itself as an
-independent reader sees it, and the replicas' state at rest.
+Each validator has the name of the promise it checks (chaos/README.md lists them). check() applies all
+of them to what a run left (record.py); it needs nothing that runs.
 """
 import collections
 
 from . import nats
-from .cluster import PREFIX
-from .traffic import OK
+
+OK = "ok"  # outcome of a request that ended with one whole, right answer
 
 SHOWN = 5  # of each kind of violation
 
@@ -109,9 +108,13 @@ def StayedReady(history, since, until):
     return _some("Resumable: a replica was not ready", bad)
 
 
-def ReadyOnlyWhenCaughtUp(cluster):
+def ReadyOnlyWhenCaughtUp(readies):
     """At the first 200 of /ready a replica was past what the stream held before it was started."""
-    return _some("ReadyOnlyWhenCaughtUp", [v for f in cluster.frontends for v in f.checked])
+    bad = ["%s, start %d, was ready at %d (said: %d of %d) but the stream held %d before its start" % (
+        e["who"], e["start"], e["applied_seq"], e["applied_seq_at_ready"], e["stream_last_seq_at_start"], e["last_at_spawn"])
+        for e in readies if e["recovery_state"] != "degraded" and (
+            e["applied_seq"] < e["last_at_spawn"] or e["applied_seq_at_ready"] < e["stream_last_seq_at_start"])]
+    return _some("ReadyOnlyWhenCaughtUp", bad)
 
 
 # ---------------------------------------------------------------- the stream, as a follower read it
@@ -206,7 +209,7 @@ def AgreesWithWitness(log, pools):
 # ---------------------------------------------------------------- replicas at rest
 
 def IndexDigestConverges(pools):
-    """Replicas at the same sequence of the same stream have the same digest, and none says mismatch."""
+    """Replicas at rest are at the same sequence of the same stream, have one digest, and none says mismatch."""
     bad, by_seq = [], {}
     for name, p in pools.items():
         if p is None:
@@ -223,40 +226,105 @@ def IndexDigestConverges(pools):
     return _some("IndexDigestConverges", bad)
 
 
-def LoadAccountingReturnsToZero(cluster):
+def seen_digests(history):
+    """{(stream, sequence): {life of a replica: digest}}, of replicas that were ready with a present index."""
+    seen = {}
+    for name, samples in _lives(history).items():
+        for _, s in samples:
+            p = s["pool"]
+            if p["recovery_state"] == "ready" and not p["index_is_old"] and p["applied_seq"]:
+                seen.setdefault((p["stream_created"], p["applied_seq"]), {}).setdefault(name, p["digest"])
+    return seen
+
+
+def OneDigestPerSequence(history):
+    """Under way too: who was at a sequence had the digest of everybody else who was ever there."""
+    bad = ["different digests at %d: %s" % (seq, lives) for (_, seq), lives in seen_digests(history).items()
+           if len(set(lives.values())) > 1]
+    return _some("IndexDigestConverges", bad)
+
+
+def LoadReturnsToZero(states):
     """Without requests nothing is in flight anywhere, for oneself or for a peer."""
     bad = []
-    for f in cluster.up():
-        s = f.state()
+    for name, s in states.items():
         if not s:
-            bad.append("%s does not answer" % f.name)
+            bad.append("%s does not answer" % name)
             continue
         p = s["pools"][0]
         if s["replica"]["inflight"] or p["bookings"]:
-            bad.append("%s: inflight %d, bookings %d" % (f.name, s["replica"]["inflight"], p["bookings"]))
+            bad.append("%s: inflight %d, bookings %d" % (name, s["replica"]["inflight"], p["bookings"]))
         for w in p["workers"]:
             if w["active_blocks"] or w["active_requests"] or w["active_prefill_tokens"]:
                 bad.append("%s: worker %s has %d blocks, %d requests, %d prefill tokens" % (
-                    f.name, w["worker_id"], w["active_blocks"], w["active_requests"], w["active_prefill_tokens"]))
-        bad += ["%s: peer %s has %d requests" % (f.name, q["id"], q["active_requests"])
+                    name, w["worker_id"], w["active_blocks"], w["active_requests"], w["active_prefill_tokens"]))
+        bad += ["%s: peer %s has %d requests" % (name, q["id"], q["active_requests"])
                 for q in p["peers"] if q["listed"] and q["active_requests"]]
-    return _some("LoadAccountingReturnsToZero", bad)
+    return _some("LoadReturnsToZero", bad)
+
+
+def Resumable(before, after, started):
+    """Who was started again comes back, from snapshot and log, to the digest that it had."""
+    bad = []
+    for name in started:
+        was, p = before[name]["pools"][0], after[name]["pools"][0]
+        if p["applied_seq"] == was["applied_seq"] and p["digest"] != was["digest"]:
+            bad.append("%s came back with digest %s instead of %s at %d" % (name, p["digest"], was["digest"], p["applied_seq"]))
+        if p["stream_first_seq"] > 1 and p["applied_seq"] == p["counters"]["log_messages"]:
+            bad.append("%s used no snapshot, though messages were purged" % name)
+    return _some("Resumable", bad)
+
+
+def NeverOverMatches(probes):
+    """At rest, routed one by one: of no prompt more is predicted to be cached than the worker has."""
+    return _some("NeverOverMatches", [
+        "%s predicted %d cached tokens, the worker had %d (%s)" % (e["who"], e["predicted"], e["cached"], e["outcome"])
+        for e in probes if e["outcome"] != OK or e["predicted"] > e["cached"]])
 
 
 # ---------------------------------------------------------------- the clients
 
+def words(r):
+    return "%s for prompt %s, from %.2f to %.2f through %s: %s" % (
+        r.id, r.prompt, r.at, r.end, r.replica or "-", r.outcome)
+
+
 def TerminatesOnce(requests, excused=lambda r: False):
     """Every request ended with one whole right answer, but for those that are excused."""
-    return _some("TerminatesOnce", ["request %s" % r.line() for r in requests if r.outcome != OK and not excused(r)])
+    return _some("TerminatesOnce", ["request " + words(r) for r in requests if r.outcome != OK and not excused(r)])
+
+
+def sent_twice(arrivals, requests, kills):
+    """Ids that reached engines more than once. One that an engine got which died before its answer
+    began is not counted: that one the router may give to another."""
+    ends, twice = {r.id: r.end for r in requests}, []
+    for ident, workers in arrivals.items():
+        if len(workers) > 1:
+            died = sum(1 for w in workers if any(
+                who == w and (ident not in ends or at <= ends[ident]) for at, who in kills))
+            if len(workers) - died > 1:
+                twice.append((ident, workers))
+    return twice
+
+
+def SentOnce(arrivals, requests, kills):
+    return _some("TerminatesOnce", ["request %s was sent to %s" % (i, " and ".join(w))
+                                    for i, w in sent_twice(arrivals, requests, kills)])
 
 
 def RoutedToLiveWorker(requests, kills, slack):
     """While a worker is dead (from, to), its death costs no request that was sent later than slack
     seconds after it, and none that nothing had been answered to."""
+    excused = cut_at(kills, slack)
+    return _some("RoutedToLiveWorker", ["request " + words(r) for r in requests if r.outcome != OK and not excused(r)])
+
+
+def cut_at(kills, slack=0.3):
+    """Excuses requests whose answer was cut when a worker was killed: kills is [time]."""
     def excused(r):
         cut = "cut before" in r.outcome or "IncompleteRead" in r.outcome or "error event" in r.outcome
         return cut and any(at - 1 <= r.end and r.at <= at + slack for at in kills)
-    return _some("RoutedToLiveWorker", ["request %s" % r.line() for r in requests if r.outcome != OK and not excused(r)])
+    return excused
 
 
 def in_flight_at(kills, slack=0.3):
@@ -266,9 +334,47 @@ def in_flight_at(kills, slack=0.3):
     return excused
 
 
-def snapshot_record(cluster):
-    """The record of verified snapshots, as it stands in the state bucket."""
-    import json
-    with cluster.connect() as conn:
-        m = conn.last("KV_%s-state" % PREFIX, "$KV.%s-state.snapshots" % PREFIX)
-    return json.loads(m[1]) if m and m[1] else {}
+# ---------------------------------------------------------------- all of it
+
+def kills_of(record, who):
+    return [(e["t"], e["who"]) for e in record.of("kill", who)]
+
+
+def excuses(record):
+    """Who may have failed, by what was done: requests under way on a replica that was killed, and all
+    that were under way while a scenario says that there was no service at all."""
+    under_way = in_flight_at(kills_of(record, "f"))
+    down = [(e["since"], e["until"]) for e in record.of("down")]
+    return lambda r: under_way(r) or any(r.at <= until and r.end >= since for since, until in down)
+
+
+def _clients(record):
+    excused, worker_kills = excuses(record), kills_of(record, "w")
+    left = [r for r in record.requests if not excused(r)]
+    out = RoutedToLiveWorker(left, [t for t, _ in worker_kills], 0.3) if worker_kills else TerminatesOnce(left)
+    return out + SentOnce(record.arrivals, record.requests, worker_kills)
+
+
+def _rests(record):
+    out = []
+    for rest in record.rests:
+        pools = {name: s and s["pools"][0] for name, s in rest["states"].items()}
+        out += IndexDigestConverges(pools) + LoadReturnsToZero(rest["states"])
+        if record.log and record.log.whole and rest["part"] == record.rests[-1]["part"]:
+            out += AgreesWithWitness(record.log.up_to(rest["last_seq"]), pools)
+    for before, after in zip(record.rests, record.rests[1:]):
+        out += Resumable(before["states"], after["states"], after["started"])
+    return out
+
+
+def check(record):
+    """All validators on what a run left."""
+    out = Ordered(record.history) + Unique(record.history) + OneDigestPerSequence(record.history)
+    out += NothingForgotten(record.history) + SnapshotsOnlyGrow(record.history)
+    for e in record.of("outlives"):
+        out += StayedReady(record.history, e["since"], e["until"])
+    if record.log:
+        out += NoGap(record.log.messages)
+    out += ReadyOnlyWhenCaughtUp(record.of("ready")) + NeverOverMatches(record.of("probe"))
+    out += _rests(record) + _clients(record)
+    return out + [e["words"] for e in record.of("violation")]

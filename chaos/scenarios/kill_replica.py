@@ -3,28 +3,25 @@
 only what could not be connected."""
 import time
 
-from lib import validate
-from lib.cluster import restored, wait_for
+from lib.process import restored
 
-PROMISES = "TerminatesOnce IndexDigestConverges ReadyOnlyWhenCaughtUp Resumable"
+PROMISES = "TerminatesOnce LoadReturnsToZero IndexDigestConverges ReadyOnlyWhenCaughtUp Resumable"
 
 
 def run(r):
     c = r.start(replicas=3, workers=3, haproxy=True)
-    traffic, kills = r.traffic(), []
-    for _ in range(3 if r.short else 12):
-        r.healthy()
-        asked = traffic.count()
-        wait_for(lambda: traffic.count() > asked + 30, "answers before the fault")
+    traffic = r.traffic(clients=6, max_tokens=64)
+    for i in range(r.rounds(2, 4, 40)):
+        c.await_healthy()
+        r.answers(traffic, 30)
         f = r.rng.choice(c.frontends)
-        f.kill()
-        kills.append((time.monotonic(), f.name))
-        r.say("killed %s at %d" % (f.name, c.last_seq()))
-        time.sleep(r.rng.uniform(0.1, 3))
+        if i % 2 == 0:
+            r.kill_under_load(f)
+        else:
+            f.kill()
+            time.sleep(r.rng.uniform(0.1, 1))
         f.start()
         p = f.await_ready()
-        r.say("%s ready at %d, %d of them from a snapshot" % (f.name, p["applied_seq"], restored(p)))
-        c.await_healthy()
-    pools = r.settle()
-    r.check(validate.TerminatesOnce(r.requests(), validate.in_flight_at(kills)))
-    r.cold_start([r.rng.choice(c.frontends)], pools)
+        r.say("killed %s; ready again at %d, %d of them from a snapshot" % (f.name, p["applied_seq"], restored(p)))
+    c.await_healthy()
+    r.settle(cold=[r.rng.choice(c.frontends)])

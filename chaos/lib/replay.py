@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams at a fixed rate, sent and checked by `jetrouter replay`: a program in C, so that hundreds a
+second leave the machine to those under test."""
+import json
+import os
+import subprocess
+import threading
+import time
+
+from jr_procs import Failed, die_with_parent
+
+BLOCK = 512  # tokens that one hash id of a trace stands for
+
+
+class Replay:
+    """Traces of prompts that share prefixes by family and have a tail of their own."""
+
+    def __init__(self, cluster, rng, rate=200, families=24, prefix_blocks=2, output=24):
+        self.cluster, self.rng, self.rate, self.output = cluster, rng, rate, output
+        self.heads = [[f * prefix_blocks + i for i in range(prefix_blocks)] for f in range(families)]
+        self.next_id = families * prefix_blocks
+        self.runs = 0
+
+    def _trace(self, n):
+        path = self.cluster.path("trace%d.jsonl" % self.runs)
+        with open(path, "w") as f:
+            for i in range(n):
+                head, self.next_id = self.rng.choice(self.heads), self.next_id + 1
+                row = {"timestamp": i * 1000 // self.rate, "output_length": self.output,
+                       "input_length": BLOCK * len(head) + self.rng.randint(64, BLOCK), "hash_ids": [*head, self.next_id]}
+                f.write(json.dumps(row) + "\n")
+        return path
+
+    def run(self, seconds, label):
+        """One run; its report, which goes into the timeline too."""
+        trace = self._trace(int(seconds * self.rate))
+        out = self.cluster.path("replay%d.json" % self.runs)
+        self.runs += 1
+        began = time.monotonic()
+        with open(out, "w") as f, open(self.cluster.path("replay.log"), "a") as log:
+            p = subprocess.Popen([self.cluster.jetrouter, "replay", "--trace", trace, "--json", "--url",
+                                  "http://127.0.0.1:%d" % self.cluster.front_port],
+                                 stdout=f, stderr=log, preexec_fn=die_with_parent)
+            try:
+                p.wait(seconds * 10 + 60)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+                raise Failed("the replay did not end") from None
+        try:
+            with open(out) as f:
+                report = json.load(f)
+        except ValueError:
+            raise Failed("the replay reports nothing: see replay.log") from None
+        os.unlink(trace)
+        cpu = os.times().children_user + os.times().children_system
+        self.cluster.timeline.note("replay", label, since=began, until=time.monotonic(), cpu_s=cpu, **{k: report[k] for k in (
+            "requests", "errors", "late", "prompt_tokens", "cached_tokens", "cached_share", "duration_s", "error_reasons")})
+        return report
+
+
+class Background:
+    """Run after run in a thread, until it is told to stop."""
+
+    def __init__(self, replay, seconds, label):
+        self.replay, self.seconds, self.label = replay, seconds, label
+        self.reports, self.error = [], None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            while not self.stopping.is_set():
+                self.reports.append(self.replay.run(self.seconds, self.label))
+        except Failed as e:
+            self.error = e
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join()
+        if self.error:
+            raise self.error
+        return self.reports

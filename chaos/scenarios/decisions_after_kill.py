@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 of one of three replicas; back at the same sequence as a survivor, it decides as that one does:
+thousands of prompts, asked of both without sending them anywhere."""
+import http.client
+import json
+
+PROMISES = "Resumable (at one sequence, temperature 0: at least 99.9 % of decisions are the same)"
+
+
+class Asker:
+    """Where would it go? One connection to one replica."""
+
+    def __init__(self, port):
+        self.conn = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def ask(self, prompt):
+        body = {"model": "mock-model", "prompt": prompt, "max_tokens": 1,
+                "nvext": {"annotations": ["query_instance_id:"]}}
+        self.conn.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        reply = self.conn.getresponse()
+        text = reply.read()
+        if reply.status != 200:
+            raise AssertionError("a question was answered with %d: %s" % (reply.status, text[:200]))
+        where = json.loads(text)["nvext"]["worker_id"]
+        return where["decode_worker_id"], where["decode_dp_rank"]
+
+
+def question(rng, prompts):
+    """A prompt that was sent, cut anywhere, with a tail that nobody has."""
+    known = rng.choice(prompts)
+    return known[:rng.randrange(len(known) + 1)] + [rng.randrange(1, 30000) for _ in range(rng.randrange(1, 40))]
+
+
+def run(r):
+    c = r.start(replicas=3, workers=4, haproxy=True, threshold=60, worker_args=("--block-size", "16"))
+    traffic = r.traffic(block=16, prefix_blocks=8, families=30)
+    r.answers(traffic, 600)
+    victim = r.rng.choice(c.frontends)
+    survivor = next(f for f in c.frontends if f is not victim)
+    r.kill_under_load(victim)
+    r.answers(traffic, 200)
+    victim.start()
+    victim.await_ready()
+    traffic.stop()
+    r.rest()
+    asked, n, same = (Asker(survivor.port), Asker(victim.port)), r.rounds(2000, 10000, 100000), 0
+    seqs = {f.pool()["applied_seq"] for f in (survivor, victim)}
+    for _ in range(n):
+        prompt = question(r.rng, traffic.prompts)
+        same += asked[0].ask(prompt) == asked[1].ask(prompt)
+    seqs |= {f.pool()["applied_seq"] for f in (survivor, victim)}
+    r.require(len(seqs) == 1, "the log went on while they were asked: %s" % seqs)
+    c.timeline.note("decisions", victim.name, asked=n, same=same, survivor=survivor.name)
+    r.say("%d of %d decisions of %s are those of %s" % (same, n, victim.name, survivor.name))
+    r.require(same >= 0.999 * n, "Resumable: %d of %d decisions are the same" % (same, n))
+    r.settle()
