@@ -183,7 +183,8 @@ struct jr_pool {
     } pending, sent, base; /* base: the part that was sent last */
     size_t pending_bytes;
     uint64_t flush_at_ms; /* 0: nothing pending */
-    uint64_t flushed_at_ms;
+    bool urgent;          /* an admission is among them */
+    uint64_t admit_sent_at_ms;
     uint64_t batch_number, base_number;
     uint32_t sync_version; /* what we write; 0: 1 */
     bool sync_open;

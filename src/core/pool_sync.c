@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What we tell the peers of our live requests, and what they tell us. docs/protocol.md §6.
  *
- *     deltas ──► pending ── at once, or 2 ms after the last ──► batches, numbered
+ *     deltas ──► pending ── within 2 ms, an admission at once ──► batches, numbered
  *                   │ lost, or too many
  *                   ▼
  *     a base: who is live is noted, then told in parts, one at a time; deltas go on meanwhile
@@ -74,7 +74,9 @@ static void flush(struct jr_pool *p)
     p->flush_at_ms = 0;
     if (p->pending.n == 0 && !p->want_base)
         return;
-    p->flushed_at_ms = p->now_ms;
+    if (p->urgent)
+        p->admit_sent_at_ms = p->now_ms;
+    p->urgent = false;
     do {
         uint32_t to = batch_end(p->pending.v, p->pending.n, from);
         struct jr_sync_batch *b = new_batch(p);
@@ -112,11 +114,18 @@ static bool forget_pending(struct jr_pool *p, uint64_t request)
     return admitted;
 }
 
-/* At once when nothing went just now: who is alone waits for nobody. */
-static uint64_t next_flush_ms(const struct jr_pool *p)
+/* An admission is what the peers are waiting for: it goes at once when none went just now, and
+ * takes the others along. */
+static void plan_flush(struct jr_pool *p, bool urgent)
 {
-    uint64_t at = p->flushed_at_ms + p->config.sync_flush_ms;
-    return at > p->now_ms ? at : p->now_ms;
+    uint64_t at = p->now_ms + p->config.sync_flush_ms;
+    if (urgent) {
+        at = p->admit_sent_at_ms + p->config.sync_flush_ms;
+        at = at > p->now_ms ? at : p->now_ms;
+    }
+    if (!p->flush_at_ms || at < p->flush_at_ms)
+        p->flush_at_ms = at;
+    p->urgent = p->urgent || urgent;
 }
 
 void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b)
@@ -139,8 +148,7 @@ void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_b
     }
     p->pending.v[p->pending.n++] = d;
     p->pending_bytes += delta_bytes(&d);
-    if (!p->flush_at_ms)
-        p->flush_at_ms = next_flush_ms(p);
+    plan_flush(p, type == JR_DELTA_ADMIT);
     if (p->pending_bytes > BATCH_BYTES)
         p->flush_at_ms = p->now_ms;
 }
@@ -294,8 +302,7 @@ static void ask(struct jr_pool *p)
     p->want_wait_ms *= 2;
     if (p->want_wait_ms > p->config.base_interval_ms)
         p->want_wait_ms = p->config.base_interval_ms;
-    if (!p->flush_at_ms)
-        p->flush_at_ms = next_flush_ms(p);
+    plan_flush(p, false);
 }
 
 void jr_pool_sync_ask(struct jr_pool *p)

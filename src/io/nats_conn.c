@@ -341,6 +341,10 @@ static natsStatus set_behaviour(natsOptions *opts, struct jr_nats *nats,
         s = natsOptions_SetMaxPingsOut(opts, 2);
     if (s == NATS_OK)
         s = natsOptions_SetFailRequestsOnDisconnect(opts, true);
+    /* Else its flusher lets every message wait 1 ms for others. What can be sent together we put
+     * together ourselves. */
+    if (s == NATS_OK)
+        s = natsOptions_SetSendAsap(opts, true);
     if (s == NATS_OK)
         s = natsOptions_SetErrorHandler(opts, on_error, nats);
     if (s == NATS_OK)

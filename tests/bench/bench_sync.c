@@ -25,7 +25,7 @@
 
 #define LIST_MAX   8
 #define SETTLE_S   20
-#define GOAL_MS    5 /* at 500 requests/s over 4 replicas */
+#define GOAL_MS    5   /* at 500 requests/s over 4 replicas */
 #define QUIET_PART 0.4 /* of a run: the one without sync, only for its CPU */
 
 struct list {
@@ -307,8 +307,7 @@ static struct list numbers(const char *text, double max)
 
 int main(int argc, char **argv)
 {
-    struct sync_bench b = {
-        .replicas = {{2, 4, 8}, 3}, .rates = {{50, 500, 5000}, 3}, .seconds = 5};
+    struct sync_bench b = {.replicas = {{2, 4, 8}, 3}, .rates = {{50, 500, 5000}, 3}, .seconds = 5};
     bool json = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0)

@@ -60,8 +60,7 @@ static natsSubscription *subscribe(struct jr_nats *nats, const char *stream, str
     jsSubOptions_Init(&so);
     so.Ordered = true;
     so.Stream = stream;
-    natsStatus s =
-        js_Subscribe(&sub, jr_nats_js(nats), subject, on_floor, floor, NULL, &so, NULL);
+    natsStatus s = js_Subscribe(&sub, jr_nats_js(nats), subject, on_floor, floor, NULL, &so, NULL);
     if (s != NATS_OK)
         sync_bench_die("floor", natsStatus_GetText(s));
     return sub;

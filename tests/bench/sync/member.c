@@ -25,7 +25,7 @@ struct member {
     struct jr_timer *timer;
     uv_prepare_t prepare;
     struct jr_rng rng;
-    double next_ns; /* arrival; 0: none yet */
+    double next_ns;                       /* arrival; 0: none yet */
     uint32_t issued, first, output, done; /* requests up to this number have come so far */
     uint32_t looked[MEMBERS_MAX];
     uint64_t prefix[BLOCKS];
@@ -135,9 +135,8 @@ static void report(struct member *m)
 {
     struct rusage u;
     (void)getrusage(RUSAGE_SELF, &u);
-    atomic_store(&m->seen->cpu_us,
-                 (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
-                     (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
+    atomic_store(&m->seen->cpu_us, (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+                                       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
     atomic_store(&m->seen->live, m->issued - m->done);
 }
 

@@ -22,11 +22,11 @@
 enum phase { IDLE, RUN, HOLD, DRAIN, STOP };
 
 struct member_seen {
-    atomic_bool ready; /* and knows all the others */
-    atomic_uint live;  /* its own bookings */
-    atomic_uint all;   /* of all that it counts */
-    atomic_uint_least64_t loads; /* a sum over the load of every worker */
-    atomic_uint issued;          /* its bookings so far: their numbers are 1 … */
+    atomic_bool ready;            /* and knows all the others */
+    atomic_uint live;             /* its own bookings */
+    atomic_uint all;              /* of all that it counts */
+    atomic_uint_least64_t loads;  /* a sum over the load of every worker */
+    atomic_uint issued;           /* its bookings so far: their numbers are 1 … */
     atomic_uint_least64_t cpu_us; /* of the process; brought up to date all the time */
 };
 

@@ -49,7 +49,8 @@ static void peer_asks(struct rig *r, uint64_t number)
 
 /* ---------------------------------------------------------------- deltas */
 
-/* Who is alone waits for nobody; what follows within 2 ms goes together. */
+/* An admission that is alone waits for nobody; what follows within 2 ms goes together, and so does all
+ * that is no admission. */
 static void test_deltas_are_gathered(void **state)
 {
     (void)state;
@@ -70,10 +71,17 @@ static void test_deltas_are_gathered(void **state)
     assert_int_equal(b->deltas[0].b.request, 1);
     assert_int_equal(b->number, number + 1);
     r.now_ms += 2;
+    rig_request(&r, JR_EV_FIRST_TOKEN, 1, 0);
+    assert_null(batch_at(&r, 0));
     rig_request(&r, JR_EV_FINISH, 1, 0);
-    b = batch_at(&r, 0);
+    assert_null(after_ms(&r, 1));
+    b = after_ms(&r, 1);
     assert_int_equal(b->number, number + 2);
+    assert_int_equal(b->n_deltas, 1); /* the first token of who is over is no news */
     assert_int_equal(b->deltas[0].type, JR_DELTA_DONE);
+    rig_request(&r, JR_EV_FINISH, 9, 0);
+    rig_route(&r, 4, NULL, 0); /* takes it along */
+    assert_int_equal(batch_at(&r, 0)->n_deltas, 2);
     rig_route(&r, 3, NULL, 0);
     rig_request(&r, JR_EV_FINISH, 3, 0); /* nothing is left to tell */
     assert_null(after_ms(&r, 2));
@@ -159,13 +167,15 @@ static void test_a_base_in_parts(void **state)
     uint64_t base = b->base_number;
     r.now_ms += 5;
     rig_request(&r, JR_EV_FINISH, 2, 0); /* of the part that goes in this step */
-    assert_int_equal(batches(&r), 2);
-    assert_int_equal(batch_at(&r, 0)->deltas[0].type, JR_DELTA_DONE);
-    b = batch_at(&r, 1);
+    assert_int_equal(batches(&r), 1);
+    b = batch_at(&r, 0);
     assert_int_equal(b->part, 1);
     assert_int_equal(b->n_deltas, 0);
     assert_true(jr_pool_deadline_ms(r.pool) <= r.now_ms + 1);
-    b = after_ms(&r, 1);
+    (void)after_ms(&r, 2);
+    assert_int_equal(batches(&r), 2);
+    assert_int_equal(batch_at(&r, 0)->deltas[0].type, JR_DELTA_DONE);
+    b = batch_at(&r, 1);
     assert_int_equal(b->base_number, base);
     assert_int_equal(b->part, 2);
     assert_int_equal(b->n_deltas, 2); /* 3 and 4 */
@@ -252,8 +262,9 @@ static void test_asked_until_it_comes(void **state)
     sync_settle(&r);
     peer_batch(&r, &(struct jr_sync_batch){.replica = "peer", .incarnation = 7, .number = 5});
     assert_int_equal((int)r.pool->replicas.gaps, 1);
-    assert_true(batch_at(&r, 0)->want_base);
-    assert_false(batch_at(&r, 0)->is_base);
+    const struct jr_sync_batch *question = after_ms(&r, 2);
+    assert_true(question->want_base);
+    assert_false(question->is_base);
     uint32_t asked = 0;
     uint64_t last = r.now_ms, pause = 0;
     for (int i = 0; i < 90; i++) {
