@@ -125,10 +125,10 @@ void jr_upstream_close(struct jr_upstream *c)
 /* Of the request, bytes that the kernel has taken. */
 static size_t handed_over(const struct jr_upstream *c)
 {
-    const size_t waits =
-        c->sending != NULL ? uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) : 0;
-
-    return c->sent + (c->sending != NULL ? c->x->bytes->buf.n - c->sent - waits : 0);
+    if (c->sending == NULL)
+        return c->sent;
+    return c->sending->buf.n + c->sending->body.n -
+           uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp);
 }
 
 /* Nobody can have read a byte of the request: none was sent, or the peer had closed before the first

@@ -347,7 +347,10 @@ static void post(struct fixture *f)
     jr_buf_clear(&f->body);
     f->ends = 0;
     f->want_ends = 1;
-    fetch_with(f, (struct jr_http_fetch){.method = "POST", .body = "once", .n_body = 4}, "/");
+    fetch_with(
+        f,
+        (struct jr_http_fetch){.method = "POST", .body = "once", .n_body = 4, .body_stays = true},
+        "/");
     jr_loop_run(f->loop);
 }
 
