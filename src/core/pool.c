@@ -251,7 +251,8 @@ int jr_pool_step(struct jr_pool *p, const struct jr_event *event, struct jr_acti
     p->now_ms = event->now_ms;
     if (event->unix_ns)
         p->unix_ns = event->unix_ns;
-    int err = jr_pool_seats_update(p);
+    /* Only a decision needs the seats; nothing else may be lost for want of memory for them. */
+    int err = event->type == JR_EV_ROUTE ? jr_pool_seats_update(p) : 0;
     if (err == 0)
         err = dispatch(p, event);
     if (err == 0)

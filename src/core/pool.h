@@ -332,7 +332,8 @@ JR_MUST_CHECK int jr_pool_create(const struct jr_pool_config *config, const stru
                                  struct jr_pool **ret);
 void jr_pool_destroy(struct jr_pool *pool);
 
-/* Clears ret and fills it. 0 or JR_ENOMEM. */
+/* Clears ret and fills it. 0 or JR_ENOMEM: then, too, what is in ret is to be performed; a part of
+ * the event has no effect. */
 JR_MUST_CHECK int jr_pool_step(struct jr_pool *pool, const struct jr_event *event,
                                struct jr_actions *ret);
 void jr_actions_deinit(struct jr_actions *actions, struct jr_pool *pool);

@@ -27,11 +27,15 @@ void jr_pool_on_leader(struct jr_pool *p, bool leader, const struct jr_snapshots
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "leader.change", "leader=%d", leader);
 }
 
+static bool may_do_duty(const struct jr_pool *p)
+{
+    return p->leader && p->connected && !p->broken && !p->too_new && !p->digest_mismatch &&
+           !p->yields;
+}
+
 static bool on_duty(const struct jr_pool *p)
 {
-    if (!p->leader || !p->connected || p->broken || p->too_new || p->digest_mismatch || p->yields)
-        return false;
-    return jr_pool_recovery(p) == JR_REC_READY;
+    return may_do_duty(p) && jr_pool_recovery(p) == JR_REC_READY;
 }
 
 /* ---------------------------------------------------------------- snapshots */
@@ -424,11 +428,14 @@ static void agree_on_rules(struct jr_pool *p)
         c->rule_version = known;
 }
 
-/* Bridges learn of an epoch by the hint in the state bucket; each new leader says it again. */
+/* Bridges learn of an epoch by the hint in the state bucket; each new leader says it again. Not only
+ * when it is ready: after a rebuild that waits for the workers, who wait for the hint. */
 static void say_epoch(struct jr_pool *p)
 {
     const struct jr_epoch *e = &p->state->epoch;
-    if (e->n == 0 || (e->n == p->epoch_said_n && e->random == p->epoch_said_random))
+    enum jr_recovery at = jr_pool_recovery(p);
+    if (!may_do_duty(p) || (at != JR_REC_READY && at != JR_REC_CATCH_UP) || e->n == 0 ||
+        (e->n == p->epoch_said_n && e->random == p->epoch_said_random))
         return;
     struct jr_action *a = jr_pool_act(p, JR_ACT_EPOCH);
     if (!a)
@@ -457,11 +464,11 @@ void jr_pool_duties_tick(struct jr_pool *p)
         ask_adopt(p);
     else if (p->reset_pending)
         repeat_reset(p, may_repeat);
+    say_epoch(p);
     if (!on_duty(p))
         return;
     if (may_repeat && !agree_on_params(p))
         agree_on_rules(p);
-    say_epoch(p);
     if (p->snap == JR_SNAP_AGREE)
         agree(p);
     const char *due =

@@ -220,6 +220,7 @@ struct jr_pool {
     bool purging;
     uint64_t control_at_ms; /* last Config or Reset */
     bool digest_mismatch;
+    uint64_t doubt_since_ms; /* no majority agrees with us; 0: one does */
     uint64_t mismatch_since_ms, reload_at_ms;
     uint32_t reloads; /* in a row without a time of agreement */
     bool untrusted;   /* our state is to be replaced: nobody else may have it */

@@ -40,16 +40,23 @@ enum jr_agreement jr_pool_ask_peers(const struct jr_pool *p, uint64_t seq)
 }
 
 /* Who is not of a majority, itself counted, cannot be told to be right: of two that disagree both
- * are in doubt. */
+ * are in doubt. Peers that cannot be compared yet may side with it: they are waited for, a lease's
+ * time. Meanwhile nothing is recorded or purged; jr_pool_ask_peers sees the one that disagrees. */
 static void judge_digest(struct jr_pool *p)
 {
-    uint32_t with = 1, against = 0;
+    uint32_t with = 1, against = 0, open = 0;
     for (uint32_t i = 0; i < p->replicas.n; i++) {
         enum jr_agreement a = compare_peer(p, p->replicas.v[i]);
         with += a == JR_AGREE_YES;
         against += a == JR_AGREE_NO;
+        open += a == JR_AGREE_WAIT;
     }
-    bool mismatch = against >= with;
+    if (against < with)
+        p->doubt_since_ms = 0;
+    else if (!p->doubt_since_ms)
+        p->doubt_since_ms = p->now_ms;
+    bool waits = against < with + open && p->now_ms - p->doubt_since_ms < p->config.lease_ttl_ms;
+    bool mismatch = against >= with && (p->digest_mismatch || !waits);
     if (mismatch && !p->digest_mismatch) {
         p->mismatch_since_ms = p->now_ms;
         jr_trace_emit(&p->trace, JR_TRACE_ERROR, "digest.mismatch",

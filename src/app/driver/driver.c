@@ -263,8 +263,7 @@ void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
     if (err < 0)
         jr_log(JR_LOG_ERROR, "pool.step_failed", "event_type=%d error=%s", (int)ev->type,
                jr_err_name(err));
-    else
-        run_actions(d, acts);
+    run_actions(d, acts); /* what was laid before the memory ended counts on being performed */
     d->step_err = err;
     d->depth--;
     jr_actions_deinit(&inner, d->pool);

@@ -346,6 +346,32 @@ static void test_out_of_memory_in_a_restore_is_no_rebuild(void **state)
     rig_deinit(&r);
 }
 
+/* No memory for what only decisions need: everything else that comes is taken, with what it owns. */
+static void test_out_of_memory_for_the_seats_loses_no_event(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    to_load(&r);
+    rig_members(&r, true, false);
+    jr_arr_free(&r.pool->mem, &r.pool->seats);
+    r.pool->workers.changes++;
+    r.pool->mem.fail_after = 0;
+    rig_loaded(&r, 0, image_at(4, RIG_CREATED), "snapshot-a");
+    assert_int_equal(rig_at(&r), JR_REC_VERIFY);
+    assert_non_null(rig_find(&r, JR_ACT_STREAM_INFO));
+    assert_int_equal(r.err, 0);
+    r.pool->mem.fail_after = 0;
+    rig_route(&r, 1, NULL, 0);
+    assert_int_equal(r.err, JR_ENOMEM);
+    r.pool->mem.fail_after = -1;
+    rig_info(&r, RIG_CREATED, 3, 4);
+    rig_slices(&r);
+    rig_route(&r, 2, NULL, 0);
+    assert_non_null(rig_find(&r, JR_ACT_DECIDE));
+    rig_deinit(&r);
+}
+
 static void test_replay_does_not_ask_for_announcements(void **state)
 {
     (void)state;
@@ -584,6 +610,7 @@ int main(void)
         cmocka_unit_test(test_an_old_index_answers_but_stands_for_nothing),
         cmocka_unit_test(test_newer_rules_in_a_snapshot_stop),
         cmocka_unit_test(test_out_of_memory_in_a_restore_is_no_rebuild),
+        cmocka_unit_test(test_out_of_memory_for_the_seats_loses_no_event),
         cmocka_unit_test(test_replay_does_not_ask_for_announcements),
         cmocka_unit_test(test_decision_books_and_finish_frees),
         cmocka_unit_test(test_oom_at_every_allocation),

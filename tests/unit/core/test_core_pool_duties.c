@@ -157,6 +157,54 @@ static void test_a_peer_that_disagrees_stops_it(void **state)
     rig_deinit(&r);
 }
 
+/* Ourselves, a peer that disagrees at 10, and a second one whose point is at `seq`. */
+static void members_of_three(struct rig *r, uint64_t seq)
+{
+    struct jr_replica_lease all[3];
+    struct jr_event ev = {.type = JR_EV_MEMBERS};
+    all[0] = r->replicas[0];
+    all[1] = all[2] = r->replicas[1];
+    (void)snprintf(all[2].id, sizeof all[2].id, "second");
+    all[2].incarnation = 8;
+    all[1].point = *jr_state_point(r->pool->state, 10);
+    all[1].point.blocks++;
+    all[2].point = *jr_state_point(r->pool->state, 10);
+    all[2].point.seq = seq;
+    ev.u.members.workers = &r->worker;
+    ev.u.members.n_workers = 1;
+    ev.u.members.replicas = all;
+    ev.u.members.n_replicas = 3;
+    rig_step(r, &ev);
+    rig_tick(r, 100);
+}
+
+/* The wrong one of three may be the first that can be compared: the right ones wait for each other
+ * before they alarm, but not for ever. */
+static void test_a_vote_waits_for_who_is_not_comparable_yet(void **state)
+{
+    (void)state;
+    struct rig r;
+    lead(&r, 30);
+    rig_log_noop(&r, 1, 10);
+    members_of_three(&r, 12); /* we are not there yet */
+    assert_false(r.pool->digest_mismatch);
+    assert_true(jr_pool_may_lead(r.pool));
+    members_of_three(&r, 10);
+    assert_false(r.pool->digest_mismatch);
+    members_of_three(&r, 12);
+    r.now_ms += RIG_TTL - 200;
+    members_of_three(&r, 12); /* since 900 ms */
+    assert_false(r.pool->digest_mismatch);
+    r.now_ms += 200;
+    members_of_three(&r, 12);
+    assert_true(r.pool->digest_mismatch);
+    members_of_three(&r, 10); /* it agrees after all */
+    assert_false(r.pool->digest_mismatch);
+    uint64_t seq;
+    (void)copy(&r, &seq);
+    rig_deinit(&r);
+}
+
 static void test_failures_back_off(void **state)
 {
     (void)state;
@@ -441,6 +489,31 @@ static void test_the_epoch_is_said_after_a_reset(void **state)
     rig_deinit(&r);
 }
 
+/* After a rebuild the leader waits for the workers, which learn by the hint that they are asked. */
+static void test_the_epoch_is_said_before_the_leader_is_ready(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct gen_msg g;
+    rig_init(&r);
+    rig_nats(&r, true);
+    rig_send(&r, JR_EV_LEASE_HELD);
+    rig_loaded(&r, JR_ENOTFOUND, NULL, "");
+    rig_info(&r, RIG_CREATED, 1, 1);
+    rig_send(&r, JR_EV_SYNC_OPENED);
+    rig_members(&r, true, false);
+    rig_leader(&r, true);
+    struct jr_control *c = gen_control(&g, 1, JR_CONTROL_RESET);
+    c->from.n = JR_EPOCH_ANY;
+    c->to = (struct jr_epoch){9, 1};
+    rig_log(&r, &g);
+    rig_tick(&r, 100);
+    assert_int_equal(rig_at(&r), JR_REC_CATCH_UP);
+    assert_int_equal(rig_find(&r, JR_ACT_EPOCH)->u.epoch.epoch.random, 9);
+    assert_false(jr_pool_copying(r.pool)); /* no other duty */
+    rig_deinit(&r);
+}
+
 static void test_worker_gone(void **state)
 {
     (void)state;
@@ -486,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_order_is_copy_write_agree_record_purge),
         cmocka_unit_test(test_the_log_goes_on_while_an_image_is_copied),
         cmocka_unit_test(test_a_peer_that_disagrees_stops_it),
+        cmocka_unit_test(test_a_vote_waits_for_who_is_not_comparable_yet),
         cmocka_unit_test(test_failures_back_off),
         cmocka_unit_test(test_an_answer_to_an_older_job_is_not_ours),
         cmocka_unit_test(test_a_record_that_went_through_late_counts),
@@ -498,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_config_once),
         cmocka_unit_test(test_a_reset_that_was_refused_is_sent_again),
         cmocka_unit_test(test_the_epoch_is_said_after_a_reset),
+        cmocka_unit_test(test_the_epoch_is_said_before_the_leader_is_ready),
         cmocka_unit_test(test_worker_gone),
     };
     return cmocka_run_group_tests_name("core_pool_duties", tests, NULL, NULL);
