@@ -228,13 +228,38 @@ static void event_of(const struct jr_bridge_event *e, const uint64_t *words,
         ret->hashes = words;
 }
 
+/* Does an event say no more than the one before it, whose words end at `end`, could have said, too? */
+static bool goes_on(const struct jr_kv_event *sum, const struct jr_bridge_event *next,
+                    const uint64_t *end)
+{
+    if (next->type != sum->type || sum->n + next->n > JR_BRIDGE_RUN_MAX)
+        return false;
+    if (sum->type == JR_KV_REMOVED)
+        return true;
+    return sum->type == JR_KV_STORED && sum->n > 0 && next->has_parent && next->parent == end[-2];
+}
+
+/* A message of JSON holds one event and waits for the acknowledgement of the one before it: what
+ * waits and is one run, or one list of removals, becomes one event. Its words are in a row already.
+ * Returns how many of the waiting events are in it. */
+static uint32_t join(const struct jr_bridge_rank *r, struct jr_kv_event *ret)
+{
+    const struct jr_bridge_event *e = &r->events[r->events_head];
+    const uint64_t *end = r->words + r->words_head + words_of(e);
+    uint32_t n = 1;
+    event_of(e, r->words + r->words_head, ret);
+    for (; n < waiting(r) && goes_on(ret, &e[n], end); n++) {
+        ret->n += e[n].n;
+        end += words_of(&e[n]);
+    }
+    return n;
+}
+
 /* How many of the waiting events go into the next batch. */
 static uint32_t fitting(const struct jr_bridge_rank *r)
 {
     size_t bytes = JR_EVENT_BATCH_OVERHEAD;
     uint32_t n = 0;
-    if (r->config.json)
-        return 1;
     for (; n < waiting(r) && n < JR_BATCH_EVENTS_MAX; n++) {
         struct jr_kv_event size;
         event_of(&r->events[r->events_head + n], NULL, &size);
@@ -247,7 +272,8 @@ static uint32_t fitting(const struct jr_bridge_rank *r)
 
 static void make_batch(struct jr_bridge_rank *r)
 {
-    uint32_t n = fitting(r);
+    struct jr_kv_event joined;
+    uint32_t n = r->config.json ? join(r, &joined) : fitting(r), ids = r->config.json ? 1 : n;
     struct jr_kv_event *events = jr_xalloc(n * sizeof *events);
     for (uint32_t i = 0; i < n; i++) {
         const struct jr_bridge_event *e = &r->events[r->events_head + i];
@@ -256,22 +282,24 @@ static void make_batch(struct jr_bridge_rank *r)
         if (i < r->listed)
             r->listed_words -= words_of(e);
     }
+    if (r->config.json)
+        events[0] = joined;
     struct jr_kv_batch batch = {.worker_id = r->config.worker_id,
                                 .dp_rank = r->config.dp_rank,
                                 .incarnation = r->incarnation,
                                 .first_id = r->next_id,
                                 .begin = r->mark_begin,
                                 .events = events,
-                                .n_events = n};
+                                .n_events = ids};
     int err = r->config.json ? jr_dynamo_json_encode(&batch, 0, &r->out)
                              : jr_event_encode_batch(&batch, &r->out);
     jr_xfree(events);
     JR_ASSERT(err == 0 && r->out.n > 0); /* sizes were checked, jr_x memory */
     r->out_first_id = r->next_id;
-    r->out_events = n;
+    r->out_events = ids;
     r->out_begin = r->mark_begin;
     r->mark_begin = false;
-    r->next_id += n;
+    r->next_id += ids;
     r->events_head += n;
     r->listed -= r->listed < n ? r->listed : n;
     if (waiting(r) == 0)

@@ -11,8 +11,9 @@
  * from 1, the mark `begin` and the whole mirror. Not even a begin overtakes a batch whose fate is
  * unknown: an old batch that arrived late behind it would undo it.
  *
- * With json each event is a message of its own, and a begin starts with a cleared: readers that know
- * nothing of incarnations forget what they had. */
+ * With json each event is a message of its own, of all that waits and is one run or one list of
+ * removals, and a begin starts with a cleared: readers that know nothing of incarnations forget what
+ * they had. */
 #ifndef JR_APP_BRIDGE_RANK_H
 #define JR_APP_BRIDGE_RANK_H
 
