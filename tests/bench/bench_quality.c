@@ -6,12 +6,14 @@
  *
  *   bench_quality --trace FILE [--json] [--quick] [--calibrate] [--seed N] [--workers 8,16]
  *                 [--seeds K] [--load 50,75,90] [--policy NAME,…] [--replicas 2,4,8]
- *                 [--sync-ms 0,2,50,never] [--cost KAPPA,DELTA,MU]
+ *                 [--sync-ms 0,2,50,never] [--faults 1,2,4] [--cost KAPPA,DELTA,MU]
+ *                 [--tie hash|tree-size|random]
  *
  * Load is how busy round-robin keeps the engines: the trace's clock is run faster or slower. The
  * speeds are those of the conversation trace; --calibrate finds the ones of another.
  * Bars: hits of `seconds` (B1), its 90th percentile of the time to the first token beside Dynamo's
- * default (B2) and tuned (B3) weights, and what replicas lose (B4). */
+ * default (B2) and tuned (B3) weights, what replicas lose (B4), and what the death (B5) and the
+ * restart (B6) of routers change. */
 #include "bench.h"
 #include "base/mem.h"
 #include "quality/sim.h"
@@ -34,7 +36,7 @@ struct options {
     bool json, quick, calibrate;
     const char *trace;
     uint64_t seed, seeds;
-    struct list workers, load, replicas, sync;
+    struct list workers, load, replicas, sync, faulty;
     bool policy[POLICIES];
 };
 
@@ -123,7 +125,8 @@ static void defaults(struct options *o)
                           .workers = {{8, 16}, 2},
                           .load = {{50, 75, 90}, 3},
                           .replicas = {{2, 4, 8}, 3},
-                          .sync = {{0, 2, 50, -1}, 4}};
+                          .sync = {{0, 2, 50, -1}, 4},
+                          .faulty = {{1, 4}, 2}};
     for (int i = 0; i < POLICIES; i++)
         o->policy[i] = true;
 }
@@ -134,6 +137,7 @@ static void quick(struct options *o)
     o->workers = (struct list){{8}, 1};
     o->replicas = (struct list){{4}, 1};
     o->sync = (struct list){{2}, 1};
+    o->faulty = (struct list){{4}, 1};
 }
 
 /* Other weights of `seconds`, and of the bound that decides by it. */
@@ -146,6 +150,19 @@ static void set_cost(struct quality *q, struct list l)
         q->policy[i].cost.delta = l.v[1];
         q->policy[i].cost.mu = l.v[2];
     }
+}
+
+/* Of all policies: what a router does with workers of the same cost. */
+static void set_tie(struct quality *q, const char *value)
+{
+    static const char *const names[] = {"hash", "tree-size", "random"};
+    for (int t = 0; t < 3; t++) {
+        for (int i = 0; strcmp(names[t], value) == 0 && i < POLICIES; i++)
+            q->policy[i].tie = (enum jr_tie)t;
+        if (strcmp(names[t], value) == 0)
+            return;
+    }
+    usage("--tie: hash, tree-size or random");
 }
 
 static void option(struct quality *q, const char *name, const char *value)
@@ -163,8 +180,12 @@ static void option(struct quality *q, const char *name, const char *value)
         o->load = numbers(name, value, 1, 200);
     else if (strcmp(name, "--replicas") == 0)
         o->replicas = numbers(name, value, 1, Q_REPLICAS_MAX);
+    else if (strcmp(name, "--faults") == 0)
+        o->faulty = numbers(name, value, 1, Q_REPLICAS_MAX);
     else if (strcmp(name, "--sync-ms") == 0)
         o->sync = numbers(name, value, -1, 100000);
+    else if (strcmp(name, "--tie") == 0)
+        set_tie(q, value);
     else if (strcmp(name, "--cost") == 0)
         set_cost(q, numbers(name, value, 0, 1000));
     else if (strcmp(name, "--policy") == 0)
@@ -373,6 +394,91 @@ static void run_replicas(struct quality *q, enum policy policy, double workers, 
     }
 }
 
+/* ---- routers that end ------------------------------------------------------------------------ */
+
+#define DOWN_S 3 /* from a router's end until it starts again */
+
+struct after {
+    double p90, hit;
+};
+
+static const char *const fault_names[] = {"", "death", "restart of one", "restart of all"};
+
+/* The mean over the seeds and the times of the fault; without a fault what was at these times. */
+static struct after after_fault(struct quality *q, const struct q_setup *setup)
+{
+    struct q_setup s = *setup;
+    struct after a = {0};
+    uint32_t runs = s.fault == Q_NO_FAULT ? 1 : s.n_then;
+    double k = 1 / (double)(s.n_then * q->o.seeds);
+    for (uint64_t run = 0; run < runs * q->o.seeds; run++) {
+        uint32_t i = (uint32_t)(run % runs);
+        struct q_result r;
+        s.seed = q->o.seed + run / runs;
+        s.fault_s = s.then_s[i];
+        q_run(&s, &q->trace, &r);
+        q->checked += r.checked;
+        q->wrong += r.wrong;
+        for (uint32_t at = 0; at < s.n_then; at++) {
+            if (s.fault != Q_NO_FAULT && at != i)
+                continue;
+            a.p90 += k * r.p90_then[at];
+            a.hit += k * r.hit_then[at];
+        }
+    }
+    return a;
+}
+
+static void print_after(const struct quality *q, const char *name, const struct after *a)
+{
+    if (!q->o.json)
+        printf("%-34s p90 of the next %d s %.3f s, hits of the next %d s %.2f %%\n", name,
+               Q_P90_THEN_S, a->p90, Q_HIT_THEN_S, 100 * a->hit);
+    (void)fflush(stdout);
+}
+
+static void run_fault(struct quality *q, const struct q_setup *s, const char *where,
+                      const struct after *base)
+{
+    char name[64];
+    struct after a = after_fault(q, s);
+    (void)snprintf(name, sizeof name, "%s, %s", where, fault_names[s->fault]);
+    print_after(q, name, &a);
+    if (s->fault == Q_KILL)
+        add_bar(q, name, &(struct compare){"B5 p90", "s", a.p90, base->p90, 1.03, true});
+    else
+        add_bar(q, name,
+                &(struct compare){"B6 hits", "%", 100 * a.hit, 100 * base->hit,
+                                  base->hit > 0 ? 1 - 0.01 / base->hit : 0, false});
+}
+
+/* With the sync that every router has, and 1 ms on the way. */
+static void run_faults(struct quality *q, uint32_t replicas, double workers, double load)
+{
+    struct q_setup s = {.policy = q->policy[SECONDS],
+                        .workers = (uint32_t)workers,
+                        .replicas = replicas,
+                        .seed = q->o.seed,
+                        .speed = speed_of(q, workers, load),
+                        .sync_ms = 1,
+                        .down_s = DOWN_S,
+                        .n_then = q->o.quick ? 1 : 3};
+    char where[48];
+    q_trace_prepare(&q->trace, s.speed, s.seed);
+    for (uint32_t i = 0; i < s.n_then;
+         i++) /* when the caches are full, and a while before the end */
+        s.then_s[i] = (0.4 + 0.2 * i) * q->trace.v[q->trace.n - 1].arrival_s;
+    struct after base = after_fault(q, &s);
+    (void)snprintf(where, sizeof where, "%.0fw %.0f%% N=%u", workers, load, replicas);
+    print_after(q, where, &base);
+    for (int fault = Q_KILL; fault <= Q_RESTART_ALL; fault++) {
+        if (replicas == 1 && fault != Q_RESTART_ALL)
+            continue;
+        s.fault = (enum q_fault)fault;
+        run_fault(q, &s, where, &base);
+    }
+}
+
 /* Of the loads asked for the highest: there the load of the others counts most. */
 static double highest(const struct list *l)
 {
@@ -395,6 +501,8 @@ int main(int argc, char **argv)
     for (int p = DYNAMO; p <= SECONDS; p++)
         if (q->o.policy[p] && (p == SECONDS || (p == DYNAMO_TUNED && !q->o.quick)))
             run_replicas(q, (enum policy)p, q->o.workers.v[0], highest(&q->o.load));
+    for (uint32_t n = 0; n < q->o.faulty.n && q->o.policy[SECONDS]; n++)
+        run_faults(q, (uint32_t)q->o.faulty.v[n], q->o.workers.v[0], highest(&q->o.load));
     for (uint32_t i = 0; i < q->n_bars; i++) {
         q->bars[i].row.name = q->bars[i].name;
         jr_bench_add(&q->bench, &q->bars[i].row);

@@ -2,11 +2,15 @@
 #include "sim.h"
 #include "base/rng.h"
 #include "engine.h"
+#include <math.h>
 #include <stdlib.h>
 
-#define NET_S 0.002 /* router to engine, and back */
+#define NET_S   0.002 /* router to engine, and back */
+#define LIST_S  0.5   /* leases are listed this often */
+#define RETRY_S 0.05  /* a client without a router asks again after this */
+#define AFTER_S 15    /* so long the routers live on when all requests have ended */
 
-enum what { ARRIVE, ENQUEUE, STEP_END, FIRST_TOKEN, FINISH, SYNC };
+enum what { ARRIVE, ASK, ENQUEUE, STEP_END, FIRST_TOKEN, FINISH, SYNC, WAKE, LIST, FAULT, BOOT };
 
 struct entry {
     double at_s;
@@ -29,7 +33,9 @@ struct sim {
     struct q_cache cache[Q_WORKERS_MAX];
     struct q_log log[Q_WORKERS_MAX];
     uint64_t refused;
-    bool started;
+    uint32_t open;                 /* requests without an end */
+    double wake_s[Q_REPLICAS_MAX]; /* what is planned for each */
+    bool started, faulty;
 };
 
 /* ---- what happens next ----------------------------------------------------------------------- */
@@ -74,14 +80,23 @@ static void publish(void *ctx, struct q_batch *batch)
 {
     struct sim *s = ctx;
     double delay_s = s->started ? s->setup->sync_ms / 1000 : 0;
-    batch->refs = s->routers.n - 1;
-    if (batch->refs == 0) {
-        q_batch_unref(batch);
-        return;
-    }
     for (uint32_t i = 0; i < s->routers.n; i++)
-        if (i != batch->from)
+        if (i != batch->from) {
+            batch->refs++;
             push(s, delay_s, SYNC, i, batch);
+        }
+}
+
+/* With sync a router acts when it wants to. */
+static void plan_wakes(struct sim *s)
+{
+    for (uint32_t i = 0; s->started && s->routers.sync && i < s->routers.n; i++) {
+        double at_s = s->routers.pool[i] ? q_routers_deadline_s(&s->routers, i) : INFINITY;
+        if (!s->routers.pool[i] || at_s >= s->wake_s[i])
+            continue;
+        s->wake_s[i] = at_s > s->now_s ? at_s : s->now_s;
+        push(s, s->wake_s[i] - s->now_s, WAKE, i, NULL);
+    }
 }
 
 static void engine_begin(struct sim *s, uint32_t w)
@@ -89,6 +104,26 @@ static void engine_begin(struct sim *s, uint32_t w)
     double step_s = q_engine_begin(&s->engine[w]);
     if (step_s > 0)
         push(s, step_s, STEP_END, w, NULL);
+}
+
+/* At the router that is its own, or the next one that is ready. */
+static void ask(struct sim *s, uint32_t i)
+{
+    struct q_request *r = &s->trace->v[i];
+    uint32_t tries = 0;
+    while (s->faulty && tries < s->routers.n && !q_routers_ready(&s->routers, r->replica)) {
+        r->replica = (r->replica + 1) % s->routers.n;
+        tries++;
+    }
+    if (tries == s->routers.n) {
+        push(s, RETRY_S, ASK, i, NULL);
+        return;
+    }
+    r->worker = q_routers_route(&s->routers, r->replica, i, s->now_s);
+    if (r->worker < s->setup->workers)
+        push(s, NET_S, ENQUEUE, i, NULL);
+    else
+        s->open--;
 }
 
 static void arrive(struct sim *s, uint32_t i)
@@ -99,11 +134,10 @@ static void arrive(struct sim *s, uint32_t i)
     r->replica = s->routers.n > 1 ? jr_rng_below(&s->rng, s->routers.n) : 0;
     if (!q_engine_fits(r)) {
         s->refused++;
+        s->open--;
         return;
     }
-    r->worker = q_routers_route(&s->routers, r->replica, i, s->now_s);
-    if (r->worker < s->setup->workers)
-        push(s, NET_S, ENQUEUE, i, NULL);
+    ask(s, i);
 }
 
 /* In the bound every worker holds what any of them computed. */
@@ -131,17 +165,32 @@ static void step_end(struct sim *s, uint32_t w)
     for (uint32_t i = 0; i < n_ended; i++) {
         s->trace->v[ended[i]].end_s = s->now_s;
         s->trace->v[ended[i]].times_answered++;
+        s->open--;
         push(s, NET_S, FINISH, ended[i], NULL);
     }
     engine_begin(s, w);
 }
 
+static void fault(struct sim *s)
+{
+    const struct q_setup *u = s->setup;
+    uint32_t n = u->fault == Q_RESTART_ALL ? u->replicas : 1;
+    for (uint32_t i = 0; i < n; i++) {
+        q_routers_kill(&s->routers, i, s->now_s);
+        if (u->fault != Q_KILL)
+            push(s, u->down_s, BOOT, i, NULL);
+    }
+}
+
 static void happen(struct sim *s, const struct entry *e)
 {
-    const struct q_request *r = e->what == SYNC ? NULL : &s->trace->v[e->n];
+    const struct q_request *r = e->what >= SYNC ? NULL : &s->trace->v[e->n];
     switch (e->what) {
     case ARRIVE:
         arrive(s, e->n);
+        break;
+    case ASK:
+        ask(s, e->n);
         break;
     case ENQUEUE:
         q_engine_enqueue(&s->engine[r->worker], e->n);
@@ -160,15 +209,44 @@ static void happen(struct sim *s, const struct entry *e)
         q_routers_sync(&s->routers, e->n, e->batch, s->now_s);
         q_batch_unref(e->batch);
         break;
+    case WAKE:
+        if (s->wake_s[e->n] <= s->now_s)
+            s->wake_s[e->n] = INFINITY;
+        if (s->routers.pool[e->n])
+            q_routers_wake(&s->routers, e->n, s->now_s);
+        break;
+    case LIST:
+        q_routers_list(&s->routers, s->now_s);
+        push(s, LIST_S, LIST, 0, NULL);
+        break;
+    case FAULT:
+        fault(s);
+        break;
+    case BOOT:
+        q_routers_boot(&s->routers, e->n, s->now_s);
+        break;
     }
 }
 
-static void run_all(struct sim *s)
+static void run_until(struct sim *s, double until_s, bool all_ended)
 {
-    while (s->n_heap > 0) {
+    while (s->n_heap > 0 && s->heap[0].at_s <= until_s && !(all_ended && s->open == 0)) {
         struct entry e = pop(s);
         s->now_s = e.at_s;
         happen(s, &e);
+        plan_wakes(s);
+    }
+}
+
+/* Routers that sync are never done: until all requests have ended, and then for a while. */
+static void run_all(struct sim *s)
+{
+    run_until(s, INFINITY, s->routers.sync);
+    run_until(s, s->routers.sync ? s->now_s + AFTER_S : INFINITY, false);
+    while (s->n_heap > 0) {
+        struct entry e = pop(s);
+        if (e.batch)
+            q_batch_unref(e.batch);
     }
 }
 
@@ -178,7 +256,7 @@ static void settle(void *ctx, double now_s)
 {
     struct sim *s = ctx;
     s->now_s = now_s;
-    run_all(s);
+    run_until(s, now_s, false);
 }
 
 static void start(struct sim *s)
@@ -197,13 +275,21 @@ static void start(struct sim *s)
     s->routers = (struct q_routers){.trace = s->trace,
                                     .n = u->replicas,
                                     .n_workers = u->workers,
-                                    .sync = u->replicas > 1 && u->sync_ms >= 0,
+                                    .sync = u->sync_ms >= 0 && (u->replicas > 1 || s->faulty),
+                                    .keep_log = s->faulty && u->fault != Q_KILL,
                                     .publish = publish,
                                     .settle = settle,
                                     .ctx = s};
     q_routers_start(&s->routers, &u->policy, u->seed);
     settle(s, 0);
     s->started = true;
+    for (uint32_t i = 0; i < u->replicas; i++)
+        s->wake_s[i] = INFINITY;
+    if (s->routers.sync)
+        push(s, 0, LIST, 0, NULL);
+    if (s->faulty)
+        push(s, u->fault_s, FAULT, 0, NULL);
+    s->open = s->trace->n;
     push(s, s->trace->v[0].arrival_s, ARRIVE, 0, NULL);
 }
 
@@ -230,6 +316,28 @@ static double quantile(double *v, uint32_t n, double q)
         return 0;
     qsort(v, n, sizeof *v, by_double);
     return v[(uint32_t)(q * (n - 1) + 0.5)];
+}
+
+/* Of requests that arrive soon after a time. */
+static void measure_then(const struct sim *s, double then_s, double *v, double *ret_p90,
+                         double *ret_hit)
+{
+    uint64_t hit = 0, tokens = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->trace->n; i++) {
+        const struct q_request *r = &s->trace->v[i];
+        double since_s = r->arrival_s - then_s;
+        if (r->times_answered == 0 || since_s < 0)
+            continue;
+        if (since_s < Q_P90_THEN_S)
+            v[n++] = r->first_s - r->arrival_s;
+        if (since_s < Q_HIT_THEN_S) {
+            hit += r->hit;
+            tokens += r->isl;
+        }
+    }
+    *ret_p90 = quantile(v, n, 0.9);
+    *ret_hit = tokens ? (double)hit / (double)tokens : 0;
 }
 
 static void measure(struct sim *s, struct q_result *ret)
@@ -259,6 +367,8 @@ static void measure(struct sim *s, struct q_result *ret)
     for (uint32_t w = 0; w < s->setup->workers; w++)
         work += s->engine[w].work_s;
     ret->busy = work / (s->setup->workers * t->v[t->n - 1].arrival_s);
+    for (uint32_t i = 0; i < s->setup->n_then; i++)
+        measure_then(s, s->setup->then_s[i], ttft, &ret->p90_then[i], &ret->hit_then[i]);
     jr_xfree(ttft);
     jr_xfree(e2e);
 }
@@ -267,6 +377,7 @@ void q_run(const struct q_setup *setup, struct q_trace *t, struct q_result *ret)
 {
     struct sim *s = jr_xalloc(sizeof *s);
     s->setup = setup;
+    s->faulty = setup->fault != Q_NO_FAULT;
     s->trace = t;
     q_trace_prepare(t, setup->speed, setup->seed);
     start(s);
