@@ -22,6 +22,7 @@ struct compat_job {
     struct jr_job job;
     struct jr_driver *d;
     struct jr_image *image;   /* owns */
+    bool forget;              /* it is not written */
     uint64_t seq;             /* its */
     int64_t created_ns;       /* of its stream */
     uint64_t from;            /* of the stream, what is to be learnt */
@@ -201,21 +202,27 @@ static int open_bucket(struct compat_job *c)
     return err < 0 ? err : jr_object_store_open(c->d->nats, &config, &c->store, &c->e);
 }
 
-static void run_compat(struct jr_job *job)
+static void write_all(struct compat_job *c)
 {
-    struct compat_job *c = (struct compat_job *)(void *)job;
     c->began_ns = jr_loop_now_ns();
     c->decoder = jr_event_decoder_create();
     jr_arena_init(&c->arena, JR_EVENT_ARENA_MAX);
-    job->err = check_stop(c);
-    if (job->err == 0)
-        job->err = open_bucket(c);
-    if (job->err == 0)
-        job->err = write_object(c);
+    c->job.err = check_stop(c);
+    if (c->job.err == 0)
+        c->job.err = open_bucket(c);
+    if (c->job.err == 0)
+        c->job.err = write_object(c);
     jr_dynamo_export_destroy(c->x);
     jr_object_store_destroy(c->store);
     jr_arena_deinit(&c->arena);
     jr_event_decoder_destroy(c->decoder);
+}
+
+static void run_compat(struct jr_job *job)
+{
+    struct compat_job *c = (struct compat_job *)(void *)job;
+    if (!c->forget)
+        write_all(c);
     jr_image_destroy(c->image); /* not on the loop: it is large */
     c->image = NULL;
 }
@@ -253,7 +260,7 @@ static void done_compat(struct jr_job *job)
 {
     struct compat_job *c = (struct compat_job *)(void *)job;
     struct jr_driver *d = c->d;
-    if (jr_driver_job_done(d)) {
+    if (jr_driver_job_done(d) && !c->forget) {
         if (job->err == 0)
             written(d, c);
         else
@@ -294,6 +301,21 @@ void jr_driver_compat_write(struct jr_driver *d, uint64_t seq)
         return; /* the image stays until the next one */
     }
     d->compat.image = NULL;
+}
+
+void jr_driver_compat_forget(struct jr_driver *d)
+{
+    if (!d->compat.image)
+        return;
+    struct compat_job *c = jr_xalloc(sizeof *c);
+    *c = (struct compat_job){.job = {.run = run_compat, .done = done_compat},
+                             .d = d,
+                             .image = d->compat.image,
+                             .forget = true};
+    if (jr_driver_submit(d, d->compat.lane, &c->job))
+        d->compat.image = NULL; /* else it stays until the next one */
+    else
+        jr_xfree(c);
 }
 
 int jr_driver_compat_start(struct jr_driver *d)

@@ -192,6 +192,8 @@ JR_MUST_CHECK int jr_driver_compat_start(struct jr_driver *d);
 struct jr_image *jr_driver_compat_keep(struct jr_driver *d, struct jr_image *image);
 /* The snapshot at that sequence is recorded: if its image is here, Dynamo's object is written. */
 void jr_driver_compat_write(struct jr_driver *d, uint64_t seq);
+/* It will not be recorded, as far as we know. */
+void jr_driver_compat_forget(struct jr_driver *d);
 void jr_driver_compat_stop(struct jr_driver *d); /* waits for the job under way to give up */
 
 /* driver_sync.c */

@@ -247,6 +247,7 @@ void jr_driver_not_leader(struct jr_driver *d)
     if (!d->leader_told)
         return;
     d->leader_told = false;
+    jr_driver_compat_forget(d);
     struct jr_event ev = {.type = JR_EV_LEADER};
     jr_driver_step(d, &ev);
 }
