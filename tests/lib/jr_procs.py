@@ -317,6 +317,20 @@ class Procs:
             raise Failed("nats-server has ended\n" + p.tail())
         return p
 
+    def nats_cluster(self, program, n=3):
+        """n servers that know each other, named n0, n1 ...; does not wait until they place streams."""
+        port, routes = free_port(n), free_port(n)
+        servers = []
+        for i in range(n):
+            p = self.start("nats-%d" % i, [
+                program, "-a", "127.0.0.1", "-p", str(port + i), "-n", "n%d" % i, "-js",
+                "-sd", os.path.join(self.folder, "nats-%d" % i), "--cluster_name", "cluster",
+                "--cluster", "nats://127.0.0.1:%d" % (routes + i),
+                "--routes", ",".join("nats://127.0.0.1:%d" % (routes + k) for k in range(n))])
+            p.port, p.url = port + i, "nats://127.0.0.1:%d" % (port + i)
+            servers.append(p)
+        return servers
+
     def mocker(self, name, n=1, bridge=False, nats=None, events=False, **kw):
         """n engines of one process; .urls are theirs. Waits until all are there."""
         port = free_port(n)

@@ -15,16 +15,7 @@ class Cluster(rig.LogTest):
     threshold = 30
 
     def start_server(self):
-        port, routes = jr.free_port(3), jr.free_port(3)
-        self.servers = []
-        for i in range(3):
-            p = self.procs.start("nats-%d" % i, [
-                SERVER, "-a", "127.0.0.1", "-p", str(port + i), "-n", "n%d" % i, "-js",
-                "-sd", os.path.join(self.procs.folder, "nats-%d" % i), "--cluster_name", "faults",
-                "--cluster", "nats://127.0.0.1:%d" % (routes + i),
-                "--routes", ",".join("nats://127.0.0.1:%d" % (routes + k) for k in range(3))])
-            p.port, p.url = port + i, "nats://127.0.0.1:%d" % (port + i)
-            self.servers.append(p)
+        self.servers = self.procs.nats_cluster(SERVER)
         self.nats = self.servers[0]  # the one that is looked through; it lives
 
         def placed():
