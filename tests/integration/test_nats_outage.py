@@ -57,7 +57,6 @@ class Traffic:
 
 
 class Outage(unittest.TestCase):
-    server = {}
     options = {}
 
     def setUp(self):

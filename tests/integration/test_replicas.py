@@ -8,7 +8,6 @@ import random
 import threading
 import time
 import unittest
-import unittest.mock
 
 import jr_log
 import jr_procs as jr
@@ -280,83 +279,6 @@ class Outage(Fleet):
         self.assertEqual(jr.get_json(self.replicas[0].url + "/state")["nats"]["reconnects"], 1)
         self.leader()
         self.known(1)
-
-
-class Refused(Fleet):
-    def setUp(self):
-        self.login("first")
-        super().setUp()
-
-    def login(self, password):
-        """What replicas that are started from now on say."""
-        env = unittest.mock.patch.dict(os.environ, NATS_AUTH_USERNAME="u",
-                                       NATS_AUTH_PASSWORD=password)
-        env.start()
-        self.addCleanup(env.stop)
-
-    def start_nats(self):
-        return self.secured("first")
-
-    def secured(self, password, port=None):
-        program = jr.find_program("nats-server", "nats-server")
-        port = port or jr.free_port()
-        p = self.procs.start("nats-" + password, [
-            program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd",
-            os.path.join(self.procs.folder, "store"), "--user", "u", "--pass", password])
-        p.port, p.url = port, "nats://127.0.0.1:%d" % port
-        jr.wait_for(lambda: jr.port_open(port), "nats-server")
-        return p
-
-    def test_credentials_that_end_and_come_back(self):
-        """Routing outlives NATS, also one that refuses; and goes on with it when it takes us again."""
-        w = self.worker()
-        pool = jr_log.Pool.__new__(jr_log.Pool)
-        pool.prefix, pool.nats = "namespace-test-component-backend", jr_log.Nats(
-            self.nats.url, "u", "first")
-        lease = {"worker_id": "1", "url": w.url, "model": "tiny", "block_size": 4, "ranks": []}
-        pool.put("worker.1", json.dumps(lease).encode())
-        self.known(1)
-        pool.nats.close()
-        self.nats.stop()
-        other = self.secured("second", self.nats.port)
-        for f in self.replicas:
-            def refused(f=f):
-                with open(f.log, errors="replace") as log:
-                    return "nats.refused" in log.read()
-            jr.wait_for(refused, "the library has given up")
-            self.assertTrue(f.running())
-            self.assertEqual(jr.get(f.url + "/ready")[0], 200)
-            self.assertEqual(jr.get_json(f.url + "/health")["status"], "degraded")
-            status, text = jr.post(f.url + "/v1/completions", {"model": "tiny", "prompt": "x"})
-            self.assertEqual(status, 200, text)
-
-        self.procs.stop(other)
-        self.secured("first", self.nats.port)
-        for f in self.replicas:
-            jr.wait_http(f.url + "/health",
-                         lambda status, text: json.loads(text)["status"] == "healthy", proc=f)
-            jr.wait_for(lambda f=f: jr.pool(f.url)["recovery_state"] == "ready", "ready again")
-        pool.nats = jr_log.Nats(self.nats.url, "u", "first")
-        self.addCleanup(pool.nats.close)
-        pool.put("worker.1", json.dumps(lease).encode())
-        seq = pool.nats.publish(pool.prefix + "-kv-events.batch",
-                                jr_log.batch(1, 5, 1, [jr_log.stored([7], [8], None)], True),
-                                {"Nats-Msg-Id": "1"})
-        self.same_at(seq)  # events are read again
-        a, b = self.replicas
-        jr.wait_for(lambda: [p["base_read"] for f in (a, b) for p in jr.pool(f.url)["peers"]
-                             if p["listed"]] == [True] * 2, "both send and read bases again")
-        self.leader()
-
-    def test_wrong_credentials_at_start(self):
-        self.login("wrong")
-        p = self.procs.start_jetrouter("c", "frontend", http_host="127.0.0.1", http_port=0,
-                                       nats_server=self.nats.url, log_level="error")
-        self.assertEqual(p.popen.wait(30), 77, p.tail())
-        with open(p.log) as log:
-            text = log.read()
-        self.assertEqual(text.count("\n"), 1, text)
-        self.assertIn("uthoriz", text)
 
 
 if __name__ == "__main__":
