@@ -398,7 +398,7 @@ void jr_http_conn_answered(struct jr_http_conn *c)
         return;
     }
     jr_http_body_release(c);
-    if (!c->req.keep_alive || c->server->draining) {
+    if (!c->req.keep_alive || c->server->retired) {
         const bool unread = c->in_end > c->in_start;
         if (!unread && jr_http_conn_queued(c) == 0)
             jr_http_conn_close(c);

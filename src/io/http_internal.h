@@ -127,6 +127,7 @@ struct jr_http_server {
     unsigned n_spare;
     struct jr_http_spare bodies;
     char trash[8 << 10]; /* what LINGER reads */
+    bool retired;        /* answers end their connections */
     bool draining, closing;
     void (*on_closed)(void *ctx);
     void *closed_ctx;

@@ -229,7 +229,7 @@ static void put_head(struct jr_http_conn *c, int status, const char *content_typ
         .extra_headers = extra_headers,
         .content_length = length,
         .http10 = req->http10,
-        .keep_alive = req->keep_alive && !c->server->draining,
+        .keep_alive = req->keep_alive && !c->server->retired,
     };
     jr_http1_write_reply(&c->out, &head);
 }

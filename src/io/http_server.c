@@ -136,9 +136,14 @@ static void close_listener(struct jr_http_server *s)
         uv_close((uv_handle_t *)&s->listener, on_handle_closed);
 }
 
+void jr_http_server_retire(struct jr_http_server *s)
+{
+    s->retired = true;
+}
+
 void jr_http_server_drain(struct jr_http_server *s)
 {
-    s->draining = true;
+    s->retired = s->draining = true;
     close_listener(s);
     JR_LIST_FOREACH_SAFE (it, &s->conns) {
         struct jr_http_conn *c = JR_CONTAINER_OF(it, struct jr_http_conn, node);

@@ -41,6 +41,9 @@ JR_MUST_CHECK int jr_http_server_listen(struct jr_loop *loop,
                                         struct jr_errmsg *e, struct jr_http_server **ret);
 uint16_t jr_http_server_port(const struct jr_http_server *s);
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s);
+/* Each answer from now on ends its connection, so that few are idle when the server drains; new ones
+ * are taken as before. */
+void jr_http_server_retire(struct jr_http_server *s);
 /* No new connections; kept-alive ones close after their present answer, idle ones now. One that was
  * accepted but sent nothing yet may still send its first request. */
 void jr_http_server_drain(struct jr_http_server *s);

@@ -596,7 +596,8 @@ class Ends(Case):
         jr.wait_http(f.url + "/ready", lambda status, text: status == 503, proc=f)
         self.assertEqual(json.loads(jr.get(f.url + "/ready")[1])["because"], "draining")
         self.assertEqual(jr.get(f.url + "/live")[0], 200)
-        self.assertEqual(self.ask(f)[0], 200)
+        status, head, _ = self.ask(f)
+        self.assertEqual((status, head["connection"]), (200, "close"))
         f.send(signal.SIGTERM)
         self.assertEqual(f.popen.wait(20), 0, f.tail())
 

@@ -213,6 +213,32 @@ class Paused(Outage):
                            4 * TTL)
 
 
+class StartedBlind(Outage):
+    def test_started_while_nats_is_away(self):
+        """Ready after a time, saying how; it knows no worker; and goes on with the others afterwards."""
+        a, _ = self.replicas
+        known = self.ask(a, 7)[0]
+        self.stop_nats()
+        began = time.time()
+        c = self.replica("c", ready_timeout_secs=1)
+        self.replicas.append(c)
+        body = jr.wait_http(c.url + "/ready", lambda status, text: status == 503, proc=c)
+        self.assertIn("NATS", json.loads(body)["because"])
+        ready = self.procs.wait_ready(c)
+        self.assertEqual([p["recovery_state"] for p in ready["pools"]], ["degraded"])
+        self.degraded(c, began)
+        self.assertEqual(jr.get_json(c.url + "/v1/models")["data"], [])
+        status, head, _ = jr.call("POST", c.url + "/v1/completions",
+                                  {"model": "mock-model", "prompt": prompt(1), "max_tokens": 2})
+        self.assertEqual((status, head["retry-after"]), (503, "1"))
+        self.start_again()
+        for f in self.replicas:
+            self.healthy(f)
+            self.assertEqual(jr.get(f.url + "/ready")[0], 200)
+            jr.wait_for(lambda f=f: self.ask(f, 7) == (known, True), "its index counts at " + f.name)
+        self.agree()
+
+
 class Slow(Outage):
     """Seconds each way, more than a lease lives: replicas cannot keep theirs, and know it."""
 

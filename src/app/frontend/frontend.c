@@ -296,6 +296,7 @@ void jr_frontend_drain(struct jr_frontend *f)
         return;
     f->draining = true;
     jr_log(JR_LOG_INFO, "frontend.drain", "inflight=%u", f->inflight);
+    jr_http_server_retire(f->server);
     for (uint32_t i = 0; i < f->n_drivers; i++)
         jr_driver_drain(f->drivers[i]);
     jr_timer_start(f->drain_timer, jr_config_ms(f->cfg, JR_CFG_DRAIN_DELAY_SECS), 0);
