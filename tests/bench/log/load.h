@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* load: the events that the benches of the log apply, made from their number alone.
  *
- * Sixteen workers, message i belongs to worker i % 16. A worker's blocks form chains that start at
- * the root: first one of some prompts that every worker has seen, then blocks of this chain alone. */
+ * Sixteen workers, message i belongs to worker i % 16. A worker stores some prompts that every worker
+ * sees, once each, then chains that go on from one of them: an engine names a block by its content
+ * and says nothing of a prompt that it holds. (A load that stores the same prompt again under other
+ * block hashes measures the index's table of duplicates, which no engine fills.) */
 #ifndef JR_BENCH_LOG_LOAD_H
 #define JR_BENCH_LOG_LOAD_H
 
