@@ -26,6 +26,22 @@ struct jr_js_consumer {
     uint64_t heard_ns; /* when anything came last */
 };
 
+/* Digits up to the end of a token. */
+static bool token_number(const char *p, uint64_t *ret)
+{
+    uint64_t v = 0;
+    const char *from = p;
+
+    for (; *p >= '0' && *p <= '9'; p++) {
+        uint64_t digit = (uint64_t)(*p - '0');
+        if (v > (UINT64_MAX - digit) / 10)
+            return false;
+        v = v * 10 + digit;
+    }
+    *ret = v;
+    return p > from && (*p == '.' || *p == '\0');
+}
+
 /* $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with
  * domain and account before the stream and perhaps a token behind (nats-architecture ADR-15). */
 int jr_js_meta_parse(const char *reply, struct jr_js_meta *ret)
@@ -36,21 +52,16 @@ int jr_js_meta_parse(const char *reply, struct jr_js_meta *ret)
 
     if (reply == NULL || strncmp(reply, "$JS.ACK.", 8) != 0)
         return JR_EPROTO;
-    for (const char *p = reply; p != NULL && n < 13; n++) {
-        token[n] = p;
-        p = strchr(p, '.');
-        if (p != NULL)
-            p++;
-    }
+    token[n++] = reply;
+    for (const char *p = reply; *p != '\0' && n < 13; p++)
+        if (*p == '.')
+            token[n++] = p + 1;
     if (n != 9 && n < 11)
         return JR_EPROTO;
     const char **number = &token[n == 9 ? 5 : 7];
-    for (unsigned i = 0; i < 4; i++) {
-        char *end;
-        v[i] = strtoull(number[i], &end, 10);
-        if (end == number[i] || (*end != '.' && *end != '\0'))
+    for (unsigned i = 0; i < 4; i++)
+        if (!token_number(number[i], &v[i]))
             return JR_EPROTO;
-    }
     *ret = (struct jr_js_meta){
         .seq = v[0], .consumer_seq = v[1], .time_ns = (int64_t)v[2], .pending = v[3]};
     return 0;
@@ -209,13 +220,12 @@ static int on_silence(struct jr_js_consumer *c, struct jr_errmsg *e)
 int jr_js_consumer_next(struct jr_js_consumer *c, uint32_t timeout_ms, natsMsg **ret,
                         struct jr_js_meta *ret_meta, struct jr_errmsg *e)
 {
-    const uint64_t until_ns = jr_loop_now_ns() + timeout_ms * NS_PER_MS;
+    const uint64_t until_ns = timeout_ms > 0 ? jr_loop_now_ns() + timeout_ms * NS_PER_MS : 0;
+    int64_t left_ms = timeout_ms;
     natsMsg *m;
     int rv;
 
     for (;;) {
-        uint64_t now_ns = jr_loop_now_ns();
-        int64_t left_ms = now_ns < until_ns ? (int64_t)((until_ns - now_ns) / NS_PER_MS) : 0;
         natsStatus s = natsSubscription_NextMsg(&m, c->sub, left_ms);
         if (s == NATS_TIMEOUT)
             return on_silence(c, e);
@@ -233,6 +243,7 @@ int jr_js_consumer_next(struct jr_js_consumer *c, uint32_t timeout_ms, natsMsg *
             return rv;
         if (c->heard_ns >= until_ns)
             return on_silence(c, e);
+        left_ms = (int64_t)((until_ns - c->heard_ns) / NS_PER_MS);
     }
 }
 

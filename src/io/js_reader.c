@@ -21,6 +21,9 @@
 #define BATCH_LITTLE         4 /* messages that the reader thread decodes itself, sooner than hand over */
 #define HEARTBEAT_MS_DEFAULT 1000
 #define HEARTBEAT_MS_MIN     100 /* the server's least */
+#define BACKLOG_MSGS         256 /* behind a message: the reader lets some gather */
+#define NAP_NS               500000
+#define NAPS_MAX             8 /* in a row; then the server gives no more, for now */
 #define POLL_MS              50
 #define RETRY_MS             250
 #define CREATE_SUBJECTS_MAX  4
@@ -357,6 +360,13 @@ static bool loop_is_behind(struct jr_js_reader *r)
     return behind;
 }
 
+/* In a backlog nobody waits for a single message, and to be woken for each costs more than to read
+ * it: the machine's time is the server's, too. */
+static void nap(void)
+{
+    (void)nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+}
+
 static uint32_t patience_ms(struct jr_js_reader *r)
 {
     if (r->open == NULL)
@@ -368,6 +378,7 @@ static uint32_t patience_ms(struct jr_js_reader *r)
 static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struct jr_errmsg *e)
 {
     bool live = false, waited = true;
+    uint32_t naps = 0; /* left until the next message */
     struct jr_js_meta meta;
 
     for (;;) {
@@ -378,6 +389,11 @@ static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struc
                 return JR_ECLOSED;
         }
         int rv = jr_js_consumer_next(c, waited ? patience_ms(r) : 0, &m, &meta, e);
+        if (rv == JR_EAGAIN && naps > 0) {
+            naps--;
+            nap();
+            continue;
+        }
         if (rv == JR_EAGAIN && r->open != NULL && !waited) {
             waited = true; /* none is there: look whether to wait */
             continue;
@@ -387,6 +403,7 @@ static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struc
         if (rv == 0 ? !take(r, m, &meta) : !flush(r))
             return JR_ECLOSED;
         waited = rv != 0;
+        naps = rv == 0 && meta.pending >= BACKLOG_MSGS ? NAPS_MAX : 0;
         if (rv != 0 && rv != JR_EAGAIN)
             return rv;
     }

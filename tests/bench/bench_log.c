@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The log of events: how fast it is decoded, read, restored and written.
  *
- *   bench_log [--json] [--runs N] [--scale X] [--part codecs|server]
+ *   bench_log [--json] [--runs N] [--scale X] [--part PART]
  *
- * codecs: in memory, CPU time, median of N runs (3). server: a replica in this process (the driver
- * that every router has) and a real nats-server with a new folder; wall time, once. --scale makes
+ * PART is one of codecs and snapshot (in memory, CPU time, median of N runs: 3), latency, events and
+ * entries (a replica in this process, the driver that every router has, and a real nats-server with a
+ * new folder; wall time, once). --scale makes
  * all sizes smaller (0.01: a smoke test); the goals are meant for 1. */
 #include "log.h"
 #include <stdio.h>
@@ -32,6 +33,14 @@ void log_bench_bound(struct log_bench *b, const char *name, const char *unit, do
 int main(int argc, char **argv)
 {
     struct log_bench b = {.runs = 3, .scale = 1};
+    static const struct {
+        const char *name;
+        void (*run)(struct log_bench *b);
+    } parts[] = {
+        {"codecs", log_bench_codecs},   {"snapshot", log_bench_snapshot},
+        {"latency", log_bench_latency}, {"events", log_bench_events},
+        {"entries", log_bench_entries},
+    };
     const char *part = "";
     bool json = false;
 
@@ -53,9 +62,8 @@ int main(int argc, char **argv)
     b.n_tail = (uint64_t)(18000 * b.scale);
     b.n_entries = (uint64_t)(10000000 * b.scale);
     jr_bench_init(&b.bench, json);
-    if (strcmp(part, "server") != 0)
-        log_bench_codecs(&b);
-    if (strcmp(part, "codecs") != 0)
-        log_bench_server(&b);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!part[0] || strcmp(part, parts[i].name) == 0)
+            parts[i].run(&b);
     return jr_bench_end(&b.bench);
 }

@@ -14,8 +14,11 @@ struct log_bench {
     uint64_t n_entries;
 };
 
-void log_bench_codecs(struct log_bench *b); /* in memory: events, snapshots */
-void log_bench_server(struct log_bench *b); /* a replica against a real nats-server */
+void log_bench_codecs(struct log_bench *b); /* in memory */
+void log_bench_snapshot(struct log_bench *b);
+void log_bench_latency(struct log_bench *b); /* a replica against a real nats-server */
+void log_bench_events(struct log_bench *b);
+void log_bench_entries(struct log_bench *b);
 
 void log_bench_die(const char *what, const char *words) __attribute__((noreturn));
 /* A row whose goal bounds the figure itself. */

@@ -125,6 +125,42 @@ static double bare_consumer(const char *url, const char *component, uint64_t n)
 
 /* ---- rows ---- */
 
+/* What reading takes, by whom, wherever the machine's cores were meanwhile: wall time is no less than
+ * all of it over the number of cores, and no less than the server's. */
+struct cpu {
+    double ours, servers; /* seconds */
+};
+
+static double clock_s(clockid_t id)
+{
+    struct timespec t = {0};
+
+    (void)clock_gettime(id, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct cpu cpu_since(pid_t server, const struct cpu *from)
+{
+    clockid_t id = CLOCK_MONOTONIC;
+
+    if (clock_getcpuclockid(server, &id) != 0)
+        log_bench_die("server", "no clock of its CPU time");
+    return (struct cpu){clock_s(CLOCK_PROCESS_CPUTIME_ID) - from->ours,
+                        clock_s(id) - from->servers};
+}
+
+static void cpu_rows(struct log_bench *b, const struct cpu *replica, const struct cpu *bare)
+{
+    jr_bench_add(&b->bench, &(struct jr_bench_row){.name = "  CPU of the replica, of the bare one",
+                                                   .unit = "s CPU",
+                                                   .measured = replica->ours,
+                                                   .peer = bare->ours});
+    jr_bench_add(&b->bench, &(struct jr_bench_row){.name = "  CPU of the server, the same",
+                                                   .unit = "s CPU",
+                                                   .measured = replica->servers,
+                                                   .peer = bare->servers});
+}
+
 struct digests {
     uint64_t blocks, entries;
 };
@@ -155,8 +191,9 @@ static void turn_row(struct log_bench *b, const char *name, const struct replica
                                             .measured = (double)r->longest_turn_ns / 1e6});
 }
 
-static void events_rows(struct log_bench *b, const char *url)
+static void events_rows(struct log_bench *b, const struct jr_test_nats *server)
 {
+    const char *url = server->url;
     static const char component[] = "events";
     struct jr_nats *nats = connect_to(url);
     const uint64_t head = b->n_events - b->n_tail;
@@ -178,8 +215,13 @@ static void events_rows(struct log_bench *b, const char *url)
 
     static const char whole[] = "whole";
     fill(nats, whole, 0, b->n_events, 1, true);
+    const struct cpu zero = {0};
+    struct cpu t0 = cpu_since(server->pid, &zero);
     double bare_s = bare_consumer(url, whole, b->n_events);
+    struct cpu bare = cpu_since(server->pid, &t0);
+    t0 = cpu_since(server->pid, &zero);
     replica_start(&r, url, whole);
+    struct cpu ours = cpu_since(server->pid, &t0);
     struct digests replayed = digests_of(&r);
     log_bench_bound(b, "start, 600 k JSON events", "s", r.ready_s, 2, true);
     jr_bench_add(&b->bench, &(struct jr_bench_row){.name = "  beside a bare consumer",
@@ -188,14 +230,16 @@ static void events_rows(struct log_bench *b, const char *url)
                                                    .peer = bare_s,
                                                    .goal = 1.3,
                                                    .less_is_better = true});
+    cpu_rows(b, &ours, &bare);
     turn_row(b, "  longest turn of the loop", &r, 2);
     replica_stop(&r);
     same_row(b, "  state equals the live one", &live, &replayed, b->n_events);
     jr_nats_close(nats);
 }
 
-static void entries_rows(struct log_bench *b, const char *url)
+static void entries_rows(struct log_bench *b, const struct jr_test_nats *server)
 {
+    const char *url = server->url;
     static const char component[] = "entries";
     struct jr_nats *nats = connect_to(url);
     const uint64_t n = b->n_entries / LOAD_RUN_MAX;
@@ -204,8 +248,13 @@ static void entries_rows(struct log_bench *b, const char *url)
 
     fill(nats, component, 0, n, LOAD_RUN_MAX, false);
     jr_nats_close(nats);
+    const struct cpu zero = {0};
+    struct cpu t0 = cpu_since(server->pid, &zero);
     double bare_s = bare_consumer(url, component, n);
+    struct cpu bare = cpu_since(server->pid, &t0);
+    t0 = cpu_since(server->pid, &zero);
     replica_start(&r, url, component);
+    struct cpu ours = cpu_since(server->pid, &t0);
     struct digests replayed = digests_of(&r);
     log_bench_bound(b, "start, 10 M entries in batches", "s", r.ready_s, 4, true);
     turn_row(b, "  longest turn of the loop", &r, 2);
@@ -216,6 +265,7 @@ static void entries_rows(struct log_bench *b, const char *url)
                                                    .measured = blocks / 1e6 / r.ready_s,
                                                    .peer = blocks / 1e6 / bare_s,
                                                    .goal = 0.8});
+    cpu_rows(b, &ours, &bare);
     r.longest_turn_ns = 0;
     uint64_t t = jr_bench_wall_ns();
     replica_snapshot(&r);
@@ -265,8 +315,9 @@ static bool trickled(struct replica *r, void *ctx)
     return v.applied_seq >= t->n && atomic_load(&t->done);
 }
 
-static void latency_rows(struct log_bench *b, const char *url)
+static void latency_rows(struct log_bench *b, const struct jr_test_nats *server)
 {
+    const char *url = server->url;
     static const char component[] = "latency";
     struct jr_nats *nats = connect_to(url);
     struct trickle t = {
@@ -302,13 +353,27 @@ static void latency_rows(struct log_bench *b, const char *url)
     jr_xfree(ms);
 }
 
-void log_bench_server(struct log_bench *b)
+static void on_server(struct log_bench *b,
+                      void (*rows)(struct log_bench *b, const struct jr_test_nats *server))
 {
     struct jr_test_nats server;
 
     jr_test_nats_start(&server, NULL);
-    latency_rows(b, server.url);
-    events_rows(b, server.url);
-    entries_rows(b, server.url);
+    rows(b, &server);
     jr_test_nats_end(&server);
+}
+
+void log_bench_latency(struct log_bench *b)
+{
+    on_server(b, latency_rows);
+}
+
+void log_bench_events(struct log_bench *b)
+{
+    on_server(b, events_rows);
+}
+
+void log_bench_entries(struct log_bench *b)
+{
+    on_server(b, entries_rows);
 }
