@@ -60,79 +60,90 @@ static uint32_t *order_rows(const uint32_t *links, uint64_t n)
     return order;
 }
 
-/* Counting sort by place >> shift, of n entries whose places are below `end`. */
-static void sort_pass(const struct jr_image_entry *from, struct jr_image_entry *to, uint64_t n,
-                      uint32_t base, uint32_t shift, uint64_t *count, uint64_t counts)
+/* Numbers of each kind to where each kind begins. */
+static void sum_up(uint64_t *count, uint64_t kinds)
 {
     uint64_t sum = 0;
 
-    memset(count, 0, counts * sizeof *count);
-    for (uint64_t i = 0; i < n; i++)
-        count[(from[i].place - base) >> shift]++;
-    for (uint64_t b = 0; b < counts; b++) {
-        uint64_t c = count[b];
-        count[b] = sum;
+    for (uint64_t k = 0; k < kinds; k++) {
+        uint64_t c = count[k];
+        count[k] = sum;
         sum += c;
     }
-    for (uint64_t i = 0; i < n; i++)
-        to[count[(from[i].place - base) >> shift]++] = from[i];
 }
 
-/* By place, in two passes: into bins, and within each. Leaves them where they were. */
-static void sort_entries(struct jr_image_entry *entries, uint64_t n, uint64_t places)
+/* Each to where its kind, place >> shift, is at. */
+static void scatter(const struct jr_image_entry *from, struct jr_image_entry *to, uint64_t n,
+                    uint32_t base, uint32_t shift, uint64_t *at)
 {
-    struct jr_image_entry *bins = jr_xalloc((n + 1) * sizeof *bins);
-    uint64_t *count, *end, from = 0, wide;
+    for (uint64_t i = 0; i < n; i++)
+        to[at[(from[i].place - base) >> shift]++] = from[i];
+}
+
+/* Counting sort of the few entries of one bin, whose places are from base on and below base + kinds. */
+static void sort_bin(const struct jr_image_entry *from, struct jr_image_entry *to, uint64_t n,
+                     uint32_t base, uint64_t *count, uint64_t kinds)
+{
+    memset(count, 0, kinds * sizeof *count);
+    for (uint64_t i = 0; i < n; i++)
+        count[from[i].place - base]++;
+    sum_up(count, kinds);
+    scatter(from, to, n, base, 0, count);
+}
+
+/* The index says of each place whether it is the child of the one before; that counts when that one
+ * has an entry. The places have served then. */
+static void set_flags(struct jr_image_entry *entries, uint64_t n, uint64_t *before)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t place = entries[i].place;
+        bool follows = place == *before + 1 && (entries[i].flags & JR_IMAGE_FOLLOWS);
+        entries[i].flags = place == *before ? JR_IMAGE_SAME : follows ? JR_IMAGE_CHILD : 0;
+        entries[i].place = 0;
+        *before = place;
+    }
+}
+
+/* Places in the order of the rows; and how many entries each bin has. */
+static void place_entries(struct jr_image *image, uint32_t shift, uint64_t *count)
+{
+    uint32_t *order = order_rows(image->links, image->n_links);
+
+    for (uint64_t i = 0; i < image->n_entries; i++) {
+        struct jr_image_entry *e = &image->entries[i];
+        e->place = order[e->place / ROW] * ROW + e->place % ROW;
+        count[e->place >> shift]++;
+    }
+    jr_xfree(order);
+}
+
+/* By place, in two passes over memory: into bins, and back, each bin sorted and marked while it is in
+ * the cache. */
+void jr_image_arrange(struct jr_image *image)
+{
+    uint64_t *count, end[BINS_MAX] = {0}, from = 0, before = UINT64_MAX - 1;
+    struct jr_image_entry *bins;
     uint32_t shift = 0;
 
-    while (places >> shift >= BINS_MAX)
+    if (!image->links)
+        return;
+    while (image->n_links * ROW >> shift >= BINS_MAX)
         shift++;
-    wide = (UINT64_C(1) << shift) > BINS_MAX ? UINT64_C(1) << shift : BINS_MAX;
-    count = jr_xalloc((wide + BINS_MAX) * sizeof *count);
-    end = count + wide;
-    sort_pass(entries, bins, n, 0, shift, end, BINS_MAX);
+    place_entries(image, shift, end);
+    sum_up(end, BINS_MAX);
+    bins = jr_xalloc((image->n_entries + 1) * sizeof *bins);
+    scatter(image->entries, bins, image->n_entries, 0, shift, end);
+    count = jr_xalloc((UINT64_C(1) << shift) * sizeof *count);
     for (uint32_t b = 0; b < BINS_MAX; b++) {
-        sort_pass(bins + from, entries + from, end[b] - from, b << shift, 0, count,
-                  UINT64_C(1) << shift);
+        uint64_t n = end[b] - from;
+        if (n > 0)
+            sort_bin(bins + from, image->entries + from, n, b << shift, count,
+                     UINT64_C(1) << shift);
+        set_flags(image->entries + from, n, &before);
         from = end[b];
     }
     jr_xfree(count);
     jr_xfree(bins);
-}
-
-/* The index says of each place whether it is the child of the one before; that counts when that one
- * has an entry. */
-static void set_flags(struct jr_image_entry *entries, uint64_t n)
-{
-    uint64_t before = UINT64_MAX - 1;
-
-    for (uint64_t i = 0; i < n; i++) {
-        uint32_t place = entries[i].place;
-        if (place == before)
-            entries[i].flags = JR_IMAGE_SAME;
-        else
-            entries[i].flags =
-                place == before + 1 && (entries[i].flags & JR_IMAGE_FOLLOWS) ? JR_IMAGE_CHILD : 0;
-        before = place;
-    }
-    for (uint64_t i = 0; i < n; i++)
-        entries[i].place = 0;
-}
-
-void jr_image_arrange(struct jr_image *image)
-{
-    uint32_t *order;
-
-    if (!image->links)
-        return;
-    order = order_rows(image->links, image->n_links);
-    for (uint64_t i = 0; i < image->n_entries; i++) {
-        struct jr_image_entry *e = &image->entries[i];
-        e->place = order[e->place / ROW] * ROW + e->place % ROW;
-    }
-    sort_entries(image->entries, image->n_entries, image->n_links * ROW);
-    set_flags(image->entries, image->n_entries);
-    jr_xfree(order);
     jr_xfree(image->links);
     image->links = NULL;
     image->n_links = 0;

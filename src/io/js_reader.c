@@ -172,7 +172,7 @@ static void pump_drop(struct jr_msg *msg)
 static void pump_deliver(struct jr_msg *msg)
 {
     struct jr_js_reader *r = JR_CONTAINER_OF(msg, struct jr_js_reader, pump);
-    const uint64_t until = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000;
+    const uint64_t until = jr_loop_slice_end_ns(r->loop);
     struct jr_js_msg *m;
 
     while (!r->closing) {

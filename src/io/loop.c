@@ -19,9 +19,10 @@ struct queue {
 struct jr_loop {
     uv_loop_t uv;
     uv_async_t wake;
-    pthread_mutex_t mu;  /* guards posted, and that wake is not sent once it is closing */
-    struct queue posted; /* any thread appends */
-    struct queue ready;  /* loop thread: taken from posted, not delivered yet */
+    pthread_mutex_t mu;    /* guards posted, and that wake is not sent once it is closing */
+    struct queue posted;   /* any thread appends */
+    struct queue ready;    /* loop thread: taken from posted, not delivered yet */
+    uint64_t slice_end_ns; /* of the batch that is being delivered */
     bool closing;
     bool in_timer; /* a timer's callback runs */
     struct jr_list timers, idlers;
@@ -90,13 +91,13 @@ static void collect(struct jr_loop *loop)
 static void on_wake(uv_async_t *handle)
 {
     struct jr_loop *loop = handle->data;
-    const uint64_t until = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000;
     struct jr_msg *msg;
 
+    loop->slice_end_ns = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000;
     collect(loop);
     while ((msg = queue_pop(&loop->ready)) != NULL) {
         msg->deliver(msg);
-        if (loop->ready.head != NULL && jr_loop_now_ns() >= until) {
+        if (loop->ready.head != NULL && jr_loop_now_ns() >= loop->slice_end_ns) {
             uv_async_send(&loop->wake);
             return;
         }
@@ -212,6 +213,11 @@ int64_t jr_unix_ns(void)
 
     clock_gettime(CLOCK_REALTIME, &ts);
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+uint64_t jr_loop_slice_end_ns(const struct jr_loop *loop)
+{
+    return loop->slice_end_ns;
 }
 
 bool jr_loop_here(const struct jr_loop *loop)

@@ -44,6 +44,9 @@ bool jr_loop_here(const struct jr_loop *loop); /* is this the loop's thread */
 /* Takes msg. Any thread. Never blocks; order per posting thread is kept. Unbounded by itself: a
  * producer that can flood bounds itself (jr_gate below). */
 void jr_loop_post(struct jr_loop *loop, struct jr_msg *msg);
+/* In deliver: when this turn's messages give way to sockets, by jr_loop_now_ns. A message that stands
+ * for many keeps to it, so that what came before it in the turn counts, too. */
+uint64_t jr_loop_slice_end_ns(const struct jr_loop *loop);
 /* Loop thread: takes the waiting messages that match back out of the mailbox, in order, linked by
  * next; they are the caller's again. For an owner that goes away with messages under way. */
 struct jr_msg *jr_loop_revoke(struct jr_loop *loop,

@@ -285,13 +285,18 @@ static void on_tick(void *ctx)
     jr_driver_step(d, &ev);
 }
 
+/* By time: how long so many entries take depends on where they lie in memory. Half a slice, as the
+ * mailbox has its own in the same turn. */
 static bool on_idle(void *ctx)
 {
     struct jr_driver *d = ctx;
-    if (jr_pool_has_slices(d->pool)) {
+    const uint64_t until = jr_loop_now_ns() + (uint64_t)JR_LOOP_SLICE_US * 1000 / 2;
+    while (jr_pool_has_slices(d->pool)) {
         struct jr_event ev = {.type = JR_EV_SLICE};
         ev.u.slice.max = JR_DRIVER_SLICE;
         jr_driver_step(d, &ev);
+        if (d->closing || jr_loop_now_ns() >= until)
+            break;
     }
     return jr_pool_has_slices(d->pool);
 }

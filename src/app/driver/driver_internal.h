@@ -23,7 +23,7 @@
 #include <stdatomic.h>
 
 #define JR_DRIVER_ROUND_MS   500  /* the lease bucket is listed this often */
-#define JR_DRIVER_SLICE      4096 /* entries of an image copied or restored in one go */
+#define JR_DRIVER_SLICE      1024 /* entries of an image copied or restored in one go */
 #define JR_DRIVER_LANE_DEPTH 1024
 #define JR_DRIVER_RETRY_MS   1000
 #define JR_DRIVER_LEAVE_MS   1000 /* the last base is waited for no longer */
