@@ -40,7 +40,7 @@ frontend clients
 backend replicas
     balance roundrobin
     option httpchk GET /ready
-    default-server check inter 150ms fastinter 100ms fall 1 rise 2 observe layer4 error-limit 1 on-error mark-down
+    default-server check inter 1s fastinter 200ms downinter 200ms fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down
 """
 
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams at a fixed rate, sent and checked by `jetrouter replay`: a program in C, so that hundreds a
 second leave the machine to those under test."""
+import collections
 import json
 import os
+import random
 import subprocess
 import threading
 import time
@@ -13,21 +15,35 @@ BLOCK = 512  # tokens that one hash id of a trace stands for
 
 
 class Replay:
-    """Traces of prompts that share prefixes by family and have a tail of their own."""
+    """Traces of conversations: a prompt is the head of a family and tails of its own, most go on with one
+    that was sent a moment ago. So what is found in caches depends on where requests are sent. All runs of
+    one length have the same shape, with tails of their own: they may be compared."""
 
-    def __init__(self, cluster, rng, rate=200, families=24, prefix_blocks=2, output=24):
-        self.cluster, self.rng, self.rate, self.output = cluster, rng, rate, output
-        self.heads = [[f * prefix_blocks + i for i in range(prefix_blocks)] for f in range(families)]
-        self.next_id = families * prefix_blocks
+    def __init__(self, cluster, seed, rate=200, families=24, recent=300, longest=5, output=24):
+        self.cluster, self.seed, self.rate, self.output = cluster, seed, rate, output
+        self.heads, self.next_id = [[f] for f in range(families)], families
+        self.recent, self.longest = collections.deque(maxlen=recent), longest
         self.runs = 0
 
+    def _prompt(self):
+        """Goes on with one of the older half of the recent ones: its answer is there."""
+        ids = []
+        if len(self.recent) == self.recent.maxlen and self.rng.random() < 0.75:
+            ids = self.recent[self.rng.randrange(len(self.recent) // 2)]
+        if len(ids) in (0, self.longest):
+            ids = self.rng.choice(self.heads)
+        self.next_id += 1
+        self.recent.append([*ids, self.next_id])
+        return self.recent[-1]
+
     def _trace(self, n):
+        self.rng = random.Random(self.seed)
         path = self.cluster.path("trace%d.jsonl" % self.runs)
         with open(path, "w") as f:
             for i in range(n):
-                head, self.next_id = self.rng.choice(self.heads), self.next_id + 1
-                row = {"timestamp": i * 1000 // self.rate, "output_length": self.output,
-                       "input_length": BLOCK * len(head) + self.rng.randint(64, BLOCK), "hash_ids": [*head, self.next_id]}
+                ids = self._prompt()
+                row = {"timestamp": i * 1000 // self.rate, "output_length": self.output, "hash_ids": ids,
+                       "input_length": BLOCK * len(ids)}
                 f.write(json.dumps(row) + "\n")
         return path
 
