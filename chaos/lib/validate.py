@@ -67,10 +67,14 @@ def Unique(history):
     return _some("Unique", bad)
 
 
-def NothingForgotten(history):
+def NothingForgotten(history, cut=()):
     """The stream's first message is never past the previous verified snapshot, nor past what a live,
-    ready replica has applied (both as known at or after the look at the stream)."""
+    ready replica has applied (both as known at or after the look at the stream). cut: (who, since,
+    until), while a replica was cut off and may be given up; "" is everybody."""
     bad = []
+
+    def live(name, at):
+        return not any(who in (name, "") and since <= at <= until for who, since, until in cut)
     for line in history:
         s = line["stream"]
         if "error" in s or s["first"] <= 1:
@@ -81,7 +85,7 @@ def NothingForgotten(history):
         for name, r in line["replicas"].items():
             p = r and r["pool"]
             if p and r["ready"] and r["nats"]["connected"] and p["recovery_state"] == "ready" and \
-                    s["first"] > p["applied_seq"] + 1:
+                    live(name, line["t"]) and s["first"] > p["applied_seq"] + 1:
                 bad.append("first message %d, but %s is at %d" % (s["first"], name, p["applied_seq"]))
     return _some("NothingForgotten", bad)
 
@@ -370,7 +374,8 @@ def _rests(record):
 def check(record):
     """All validators on what a run left."""
     out = Ordered(record.history) + Unique(record.history) + OneDigestPerSequence(record.history)
-    out += NothingForgotten(record.history) + SnapshotsOnlyGrow(record.history)
+    cut = [(e["who"], e["since"], e["until"]) for e in record.of("cut_off")]
+    out += NothingForgotten(record.history, cut) + SnapshotsOnlyGrow(record.history)
     for e in record.of("outlives"):
         out += StayedReady(record.history, e["since"], e["until"])
     if record.log:

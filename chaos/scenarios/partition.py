@@ -30,6 +30,7 @@ def part(r, c, f, way):
     c.await_healthy(90)
     wait_for(lambda: len(listed(c, f)) == len(c.frontends) - 1, "%s is listed again" % f.name)
     r.outlives(began)
+    c.timeline.note("cut_off", f.name, since=began, until=time.monotonic())
     own.stop()
     r.say("%s%s: %s for %.1f s" % (f.name, ", which led" if led else "", way, time.monotonic() - began))
 

@@ -23,7 +23,8 @@ def run(r):
     r.answers(traffic, 100)
     for _ in range(r.rounds(1, 1, 10)):
         c.await_healthy()
-        began, at = time.monotonic(), c.last_seq()
+        slow = began = time.monotonic()
+        at = c.last_seq()
         delay(c, 1.5)
         r.answers(traffic, 1000)
         wait_for(lambda: c.last_seq() > at, "messages, slowly", 60)
@@ -38,4 +39,5 @@ def run(r):
         r.answers(traffic, 100)
         delay(c, 0)
         c.await_healthy(90)
+        c.timeline.note("cut_off", since=slow, until=time.monotonic())
     r.settle(cold=[r.rng.choice(c.frontends)])

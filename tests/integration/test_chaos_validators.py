@@ -65,7 +65,10 @@ class Validators(unittest.TestCase):
     def test_nothing_forgotten(self):
         self.holds(validate.NothingForgotten(history(sample(9), first=4, previous=4)))
         self.breaks(validate.NothingForgotten(history(sample(9), first=5, previous=4)), "previous snapshot covers 4")
-        self.breaks(validate.NothingForgotten(history(sample(2), first=4, previous=4)), "f0 is at 2")
+        behind = history(sample(2), first=4, previous=4)
+        self.breaks(validate.NothingForgotten(behind), "f0 is at 2")
+        self.breaks(validate.NothingForgotten(behind, [("f1", 0, 9), ("f0", 0.1, 9)]), "f0 is at 2")
+        self.holds(validate.NothingForgotten(behind, [("f0", 0, 9)]))  # cut off: it may be given up
 
     def test_snapshots_only_grow(self):
         good, bad = history(sample(1), newest=(9, 2)), history(sample(1), newest=(8, 3))
