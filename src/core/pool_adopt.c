@@ -100,10 +100,12 @@ void jr_pool_adopt_origin(struct jr_pool *p, const struct jr_log_msg *msg)
     p->snap_wanted = true;
 }
 
-/* The state is that of the stream again, at this message; what follows is applied. */
+/* The state is that of the stream again, at this message; what follows is applied. However it once
+ * began, it yields to nobody: the log says what it is. */
 static void moor(struct jr_pool *p, const struct jr_log_msg *msg)
 {
-    p->index_is_old = p->waits_snapshot = false;
+    p->index_is_old = p->waits_snapshot = p->yields = false;
+    p->empty_since_ms = 0;
     p->need_seq = 0;
     p->bereft_looks = 0;
     jr_pool_adopt_origin(p, msg);

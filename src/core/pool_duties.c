@@ -6,6 +6,7 @@
  *    ▲                                │                            │                        │
  *    └────────── failed ──────────────┴────── a peer disagrees ────┘      recorded: purge ──┘ */
 #include "base/assert.h"
+#include "base/bug.h"
 #include "core/pool_internal.h"
 
 #include <string.h>
@@ -285,6 +286,8 @@ void jr_pool_on_recorded(struct jr_pool *p, int err)
 static uint64_t purge_floor(const struct jr_pool *p)
 {
     const struct jr_snapshot_ref *previous = &p->record.previous;
+    if (JR_BUG(PURGE_UNVERIFIED) && p->snap > JR_SNAP_COPY)
+        return p->snap_ref.seq;
     if (!jr_pool_ref_fits(p, previous) || newest_seq(p) == 0 || p->replicas.truncated)
         return 0;
     uint64_t floor = previous->seq < p->state->seq ? previous->seq : p->state->seq;

@@ -3,6 +3,7 @@
 #include "core/pool_internal.h"
 
 #include "base/assert.h"
+#include "base/bug.h"
 
 #include <string.h>
 
@@ -490,7 +491,7 @@ void jr_pool_on_effect(struct jr_pool *p, const struct jr_log_msg *msg, uint32_t
 
 void jr_pool_caught_up(struct jr_pool *p)
 {
-    if (p->state->seq < p->target_seq || p->rebuilding)
+    if ((p->state->seq < p->target_seq && !JR_BUG(READY_EARLY)) || p->rebuilding)
         return;
     enum jr_recovery at = jr_pool_recovery(p);
     if (at != JR_REC_REPLAY && at != JR_REC_REBUILD)
@@ -523,6 +524,8 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
         jr_pool_stop_applying(p, err);
         return 0;
     }
+    if (JR_BUG(CAP_OF_REPLICA))
+        jr_index_set_entries_max(p->state->index, p->config.index_entries_max);
     if (msg->on_control && p->rebuilding)
         p->control_seen = msg->seq;
     p->n.log_messages++;

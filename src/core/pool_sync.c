@@ -8,6 +8,7 @@
  *
  * Everything leaves in jr_pool_sync_tick, once a step: what an action names is not touched before
  * the next. */
+#include "base/bug.h"
 #include "core/pool_internal.h"
 
 #include <string.h>
@@ -214,7 +215,8 @@ static void send_part(struct jr_pool *p)
     b->base_number = p->base_number;
     b->part = p->base_part;
     b->parts = p->base_ends.n;
-    b->includes = b->number = p->base_includes;
+    b->number = p->base_includes;
+    b->includes = JR_BUG(BASE_NO_NUMBER) ? 0 : p->base_includes;
     b->speed_factor = p->speed.estimated_s > 0 ? jr_speed_factor(&p->speed) : 0;
     b->speed_weight_ms = (uint64_t)(p->speed.estimated_s * 1000);
     b->want_base = p->want_base;

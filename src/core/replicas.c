@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/replicas.h"
 
+#include "base/bug.h"
 #include "base/limits.h"
 #include "base/str.h"
 
@@ -74,7 +75,7 @@ static void become(struct jr_peer *p, uint64_t incarnation, uint64_t now_ms)
 static void judge_listed(struct jr_peer *p, uint64_t now_ms)
 {
     p->listed = p->has_lease && p->lease.incarnation == p->incarnation;
-    jr_bookings_count(&p->bookings, p->listed, now_ms);
+    jr_bookings_count(&p->bookings, p->listed || JR_BUG(BOOKING_NO_OWNER), now_ms);
 }
 
 static const struct jr_replica_lease *lease_of(const struct jr_replica_lease *leases, uint32_t n,

@@ -2,6 +2,7 @@
 #include "core/state.h"
 
 #include "base/assert.h"
+#include "base/bug.h"
 
 #include <string.h>
 
@@ -270,7 +271,7 @@ static void apply_worker_gone(struct jr_state *s, const struct jr_control *c, ui
 static void apply_reset(struct jr_state *s, const struct jr_control *c, uint32_t *ret_effect)
 {
     bool follows = c->from.n == s->epoch.n && c->from.random == s->epoch.random;
-    if (!follows && c->from.n != JR_EPOCH_ANY)
+    if (!follows && c->from.n != JR_EPOCH_ANY && !JR_BUG(RESET_ANY_EPOCH))
         return;
     drop_all_ranks(s);
     s->params = (struct jr_pool_params){0};

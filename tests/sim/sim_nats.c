@@ -105,6 +105,7 @@ static void cut_log(struct sim *sim, uint64_t last)
 {
     struct sim_nats *n = &sim->nats;
     n->branch++;
+    sim->by_hand = true;
     for (int k = 0; k < 2; k++)
         n->object_void[k] = n->object_void[k] || (n->object[k] && n->object[k]->seq > last);
     while (n->n_log > last)
@@ -112,8 +113,7 @@ static void cut_log(struct sim *sim, uint64_t last)
     if (n->last_control > last) /* the one before is now the last */
         for (n->last_control = last; n->last_control && !n->log[n->last_control - 1].m.on_control;)
             n->last_control--;
-    for (uint64_t i = last + 1; i < sim->cap_digests; i++)
-        sim->digests[i].known = false;
+    sim_model_cut(sim, last);
 }
 
 void sim_nats_recreate(struct sim *sim)
@@ -143,11 +143,29 @@ void sim_nats_wipe(struct sim *sim)
     n->leader = (struct sim_lease){0};
     n->record = (struct jr_snapshots_record){0};
     n->record_revision = 0;
+    n->has_epoch = false;
     n->epoch = (struct jr_epoch){0};
+    sim_nats_forget(sim);
     for (int k = 0; k < 2; k++) {
         jr_image_destroy(n->object[k]);
         n->object[k] = NULL;
+        n->object_damaged[k] = false;
     }
+}
+
+void sim_nats_forget(struct sim *sim)
+{
+    struct sim_nats *n = &sim->nats;
+    for (uint64_t i = 0; i < n->n_sync; i++)
+        sim_batch_free(&n->sync[i].b);
+    n->n_sync = 0;
+    n->sync_seq = 0;
+    n->boots++;
+}
+
+bool sim_nats_full(const struct sim *sim)
+{
+    return sim->now_ms < sim->nats.disk_full_until_ms;
 }
 
 /* ---------------------------------------------------------------- sync */
@@ -174,27 +192,35 @@ void sim_batch_free(struct jr_sync_batch *b)
     jr_xfree((void *)(uintptr_t)b->replica);
 }
 
-void sim_nats_publish_sync(struct sim *sim, const struct jr_sync_batch *b)
+/* A base takes the place of what its sender said before. */
+static void keep_sync(struct sim *sim, const char *sender, bool rollup)
 {
     struct sim_nats *n = &sim->nats;
-    bool rollup = b->is_base && b->part == 0;
     uint64_t kept = 0;
     for (uint64_t i = 0; i < n->n_sync; i++) {
         struct sim_sync_msg *m = &n->sync[i];
-        bool over = m->at_ms + 6000 < sim->now_ms;
-        if (over || (rollup && strcmp(m->b.replica, b->replica) == 0))
+        bool over = m->at_ms + SIM_SYNC_AGE < sim->now_ms;
+        if (over || (rollup && strcmp(m->b.replica, sender) == 0))
             sim_batch_free(&m->b);
         else
             n->sync[kept++] = *m;
     }
     n->n_sync = kept;
+}
+
+void sim_nats_publish_sync(struct sim *sim, const struct sim_sync_msg *m)
+{
+    struct sim_nats *n = &sim->nats;
+    keep_sync(sim, m->b.replica, m->b.is_base && m->b.part == 0);
     if (n->n_sync == n->cap_sync) {
         n->cap_sync = n->cap_sync ? 2 * n->cap_sync : 64;
         n->sync = jr_xrealloc(n->sync, n->cap_sync * sizeof *n->sync);
     }
-    struct sim_sync_msg *m = &n->sync[n->n_sync++];
-    *m = (struct sim_sync_msg){.seq = ++n->sync_seq, .at_ms = sim->now_ms, .rollup = rollup};
-    sim_batch_copy(&m->b, b);
+    struct sim_sync_msg *to = &n->sync[n->n_sync++];
+    *to = *m;
+    to->seq = ++n->sync_seq;
+    to->at_ms = sim->now_ms;
+    sim_batch_copy(&to->b, &m->b);
 }
 
 /* ---------------------------------------------------------------- the rest */

@@ -1,30 +1,121 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Engines and bridges: one unacknowledged batch a rank, repeated unchanged until it is
- * acknowledged; begin with the whole mirror whenever anything is in doubt. */
+/* Engines, and bridges around the real src/app/bridge/rank.c: what that says is to be published goes
+ * out here, is lost, comes late or comes twice; leases, polls and beginnings are as in bridge_nats.c. */
 #include "sim_world.h"
 
+#include "base/mem.h"
 #include "core/hash.h"
 #include <string.h>
+
+#define POLL_MS    150
+#define INFO_EVERY 3    /* polls */
+#define GRACE_MS   800  /* after a new incarnation reannounce.* is not about it */
+#define LATE_MS    3000 /* what a bridge that is gone had sent comes at most so late */
 
 static bool reaches(const struct sim *sim, const struct sim_worker *w)
 {
     return !sim->nats.down && !w->partitioned;
 }
 
-static void begin_due(struct sim_rank *r)
+bool sim_worker_answers(const struct sim *sim, uint32_t w, uint32_t replica)
 {
-    r->begin_due = true;
-    r->in_flight = false;
-    r->n_gathered = 0;
+    const struct sim_worker *wk = &sim->workers[w];
+    return wk->up && !(sim->now_ms < wk->cut_until_ms && (wk->cut_from >> replica & 1));
+}
+
+uint32_t sim_worker_find(const struct sim *sim, uint64_t id)
+{
+    for (uint32_t w = 0; w < sim->c.workers; w++)
+        if (sim->workers[w].id == id)
+            return w;
+    return SIM_WORKERS;
+}
+
+static void begin_all(struct sim *sim, uint32_t w, enum jr_begin_reason reason, bool forget)
+{
+    for (uint32_t k = 0; k < sim->c.ranks && !sim->mute; k++)
+        jr_bridge_rank_begin(&sim->workers[w].ranks[k].bridge, reason, forget);
 }
 
 void sim_worker_start(struct sim *sim, uint32_t w)
 {
     struct sim_worker *wk = &sim->workers[w];
+    uint64_t lives = wk->lives + 1;
+    /* Most come back under their name, some under another. */
+    uint64_t id = wk->id && !sim_chance(sim, 4) ? wk->id : w + 1 + 100 * lives;
     *wk = (struct sim_worker){
-        .up = true, .stream_created_ns = sim->nats.created_ns, .epoch = sim->nats.epoch};
-    for (uint32_t k = 0; k < SIM_RANKS; k++)
-        begin_due(&wk->ranks[k]);
+        .up = true, .id = id, .lives = lives, .stream_created_ns = sim->nats.created_ns};
+    for (uint32_t k = 0; k < sim->c.ranks; k++) {
+        struct jr_bridge_rank_config c = {.worker_id = id,
+                                          .dp_rank = k,
+                                          .seed = {jr_rng_u64(&sim->rng), w},
+                                          .events_max = sim->c.events_max,
+                                          .batch_bytes = sim->c.batch_bytes,
+                                          .retry_min_ms = 20,
+                                          .retry_max_ms = 400};
+        jr_bridge_rank_init(&wk->ranks[k].bridge, &c);
+        wk->ranks[k].running = true;
+    }
+    begin_all(sim, w, JR_BEGIN_START, false);
+    sim_say(sim, "worker %llu starts", (unsigned long long)id);
+}
+
+static void land(struct sim *sim, struct sim_publish *p, bool dedupe)
+{
+    struct jr_log_msg m = {0};
+    jr_arena_reset(&sim->arena);
+    int err = jr_event_decode(sim->decoder, jr_str_of(JR_SUBJECT_BATCH, strlen(JR_SUBJECT_BATCH)),
+                              p->bytes, p->n, NULL, &sim->arena, &m);
+    SIM_CHECK(sim, err == 0 && m.kind == JR_LOG_KIND_BATCH, "a bridge's batch decodes to %d, %d",
+              err, (int)m.kind);
+    p->seq = sim_nats_publish(sim, &m, p->id, dedupe);
+    p->landed = true;
+    sim->n.begins += m.u.batch.begin;
+}
+
+static void drop_publish(struct sim_publish *p)
+{
+    jr_xfree(p->bytes);
+    *p = (struct sim_publish){0};
+}
+
+/* It may be on its way still, and its bridge is gone. */
+static void leave_behind(struct sim *sim, struct sim_publish *p)
+{
+    uint32_t n = sizeof sim->late / sizeof *sim->late;
+    for (uint32_t i = 0; i < n && p->there && !p->landed && sim->faults && sim_chance(sim, 2); i++)
+        if (!sim->late[i].there) {
+            sim->late[i] = *p;
+            sim->late[i].land_ms = sim->now_ms + sim_delay(sim, LATE_MS);
+            *p = (struct sim_publish){0};
+            return;
+        }
+    drop_publish(p);
+}
+
+void sim_late_step(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sizeof sim->late / sizeof *sim->late; i++) {
+        struct sim_publish *p = &sim->late[i];
+        if (!p->there || sim->now_ms < p->land_ms)
+            continue;
+        if (!sim->nats.down && !sim_nats_full(sim)) {
+            sim_say(sim, "a batch of a bridge that is gone comes late");
+            land(sim, p, true);
+        }
+        drop_publish(p);
+    }
+}
+
+static void stop_rank(struct sim *sim, struct sim_rank *r)
+{
+    if (!r->running)
+        return;
+    leave_behind(sim, &r->publish);
+    drop_publish(&r->refused);
+    jr_bridge_rank_deinit(&r->bridge);
+    r->running = false;
+    r->n = 0;
 }
 
 void sim_worker_stop(struct sim *sim, uint32_t w, bool removed)
@@ -32,30 +123,32 @@ void sim_worker_stop(struct sim *sim, uint32_t w, bool removed)
     struct sim_worker *wk = &sim->workers[w];
     wk->up = false;
     for (uint32_t k = 0; k < SIM_RANKS; k++)
-        wk->ranks[k].n = 0;
-    if (removed && reaches(sim, wk)) {
+        stop_rank(sim, &wk->ranks[k]);
+    if (removed && reaches(sim, wk) && wk->lease_revision) {
         sim->nats.worker[w].present = false;
         sim->nats.worker_removed[w] = true;
     }
 }
 
-/* ---------------------------------------------------------------- the engine */
-
-static void gather(struct sim_rank *r, enum jr_kv_type type, const struct sim_block *b)
+void sim_workers_deinit(struct sim *sim)
 {
-    if (r->begin_due)
-        return; /* the mirror will say it */
-    uint32_t i = r->n_gathered;
-    if (i == 8) { /* too much at once: say all anew */
-        begin_due(r);
-        return;
-    }
-    r->ga_blocks[i] = (struct jr_kv_block){b->hash, b->local};
-    r->ga_hashes[i] = b->hash;
-    r->gathered[i] = (struct jr_kv_event){
-        .type = type, .has_parent = b->parent != 0, .parent_hash = b->parent, .n = 1};
-    r->n_gathered++;
+    sim->faults = false; /* nothing comes late any more */
+    for (uint32_t w = 0; w < sim->c.workers; w++)
+        sim_worker_stop(sim, w, false);
+    for (uint32_t i = 0; i < sizeof sim->late / sizeof *sim->late; i++)
+        drop_publish(&sim->late[i]);
 }
+
+/* Its sequence goes backwards: the bridge begins anew, with nothing. */
+void sim_worker_restart_engine(struct sim *sim, uint32_t w)
+{
+    for (uint32_t k = 0; k < sim->c.ranks; k++) {
+        sim->workers[w].ranks[k].n = 0;
+        jr_bridge_rank_begin(&sim->workers[w].ranks[k].bridge, JR_BEGIN_RESTART, true);
+    }
+}
+
+/* ---------------------------------------------------------------- the engine */
 
 static bool has_child(const struct sim_rank *r, uint64_t hash)
 {
@@ -77,137 +170,206 @@ static void engine_store(struct sim *sim, struct sim_rank *r)
     }
     b.prefix = b.parent ? jr_hash_chain(prefix, b.local) : b.local;
     r->blocks[r->n++] = b;
-    gather(r, JR_KV_STORED, &b);
+    struct jr_kv_block block = {b.hash, b.local};
+    struct jr_kv_event e = {.type = JR_KV_STORED,
+                            .has_parent = b.parent != 0,
+                            .parent_hash = b.parent,
+                            .blocks = &block,
+                            .n = 1};
+    jr_bridge_rank_store(&r->bridge, &e, 0);
 }
 
 static void engine_step(struct sim *sim, struct sim_rank *r)
 {
-    if (r->n < SIM_BLOCKS && !sim_chance(sim, 3)) {
+    if (r->n < sim->c.blocks && !sim_chance(sim, 3)) {
         engine_store(sim, r);
     } else if (r->n && sim_chance(sim, 200)) {
         r->n = 0;
-        gather(r, JR_KV_CLEARED, &(struct sim_block){0});
+        jr_bridge_rank_clear(&r->bridge);
     } else if (r->n) {
         uint32_t i = jr_rng_below(&sim->rng, r->n);
         if (has_child(r, r->blocks[i].hash))
             return;
-        gather(r, JR_KV_REMOVED, &r->blocks[i]);
+        jr_bridge_rank_remove(&r->bridge, &r->blocks[i].hash, 1);
         memmove(&r->blocks[i], &r->blocks[i + 1], (r->n - i - 1) * sizeof *r->blocks);
         r->n--;
     }
 }
 
-/* ---------------------------------------------------------------- the bridge */
+/* ---------------------------------------------------------------- the bridge: publishing */
 
-static void fix_event(struct sim_rank *r, uint32_t i, const struct jr_kv_event *e,
-                      struct jr_kv_block block, uint64_t hash)
+static uint64_t hash_text(const char *text)
 {
-    r->ev_blocks[i] = block;
-    r->ev_hashes[i] = hash;
-    r->events[i] = *e;
-    r->events[i].blocks = &r->ev_blocks[i];
-    r->events[i].hashes = &r->ev_hashes[i];
+    uint64_t h = 0;
+    for (; *text; text++)
+        h = jr_mix64(h + (unsigned char)*text);
+    return h | 1;
 }
 
-static void make_batch(struct sim *sim, uint32_t w, uint32_t k, struct sim_rank *r)
+static void send(struct sim *sim, struct sim_publish *p)
 {
-    uint32_t n = 0;
-    if (r->begin_due) {
-        r->incarnation = jr_rng_u64(&sim->rng) | 1;
-        r->next_id = 1;
-        r->acked_id = r->acked_seq = 0;
-        for (; n < r->n; n++) {
-            const struct sim_block *b = &r->blocks[n];
-            struct jr_kv_event e = {.type = JR_KV_STORED,
-                                    .has_parent = b->parent != 0,
-                                    .parent_hash = b->parent,
-                                    .n = 1};
-            fix_event(r, n, &e, (struct jr_kv_block){b->hash, b->local}, b->hash);
-        }
-    } else {
-        for (; n < r->n_gathered; n++)
-            fix_event(r, n, &r->gathered[n], r->ga_blocks[n], r->ga_hashes[n]);
+    p->there = true;
+    p->landed = false;
+    p->land_ms = sim->now_ms + sim_delay(sim, 30);
+    p->done_ms = p->land_ms + sim_delay(sim, 30);
+    p->lost = sim_fault(sim, SIM_F_LOSS);
+    p->ack_lost = sim_fault(sim, SIM_F_LOSS);
+}
+
+static void next_batch(struct sim *sim, struct sim_rank *r)
+{
+    struct jr_bridge_out out;
+    if (!jr_bridge_rank_next(&r->bridge, sim->now_ms, &out))
+        return;
+    r->publish = (struct sim_publish){
+        .bytes = jr_xmemdup(out.p, out.n), .n = out.n, .id = hash_text(out.msg_id)};
+    send(sim, &r->publish);
+}
+
+/* The mistake: the next goes out, and only then what was refused. */
+static bool set_aside(struct sim_rank *r)
+{
+    if (!JR_BUG(LATER_BATCH_FIRST) || r->refused.bytes || r->publish.landed)
+        return false;
+    r->refused = r->publish;
+    r->publish = (struct sim_publish){0};
+    jr_bridge_rank_acked(&r->bridge, r->bridge.acked_seq + 1);
+    return true;
+}
+
+static void repeat_refused(struct sim *sim, const struct sim_worker *w, struct sim_rank *r)
+{
+    if (!r->refused.bytes || !reaches(sim, w) || sim_nats_full(sim))
+        return;
+    land(sim, &r->refused, false);
+    drop_publish(&r->refused);
+}
+
+static void answered(struct sim *sim, const struct sim_worker *w, struct sim_rank *r)
+{
+    struct sim_publish *p = &r->publish;
+    if (p->landed && !p->ack_lost && reaches(sim, w)) {
+        jr_bridge_rank_acked(&r->bridge, p->seq);
+        repeat_refused(sim, w, r);
+    } else if (!set_aside(r)) {
+        jr_bridge_rank_failed(&r->bridge, sim->now_ms);
     }
-    r->batch = (struct jr_log_msg){.kind = JR_LOG_KIND_BATCH};
-    r->batch.u.batch = (struct jr_kv_batch){.worker_id = w + 1,
-                                            .dp_rank = k,
-                                            .incarnation = r->incarnation,
-                                            .first_id = r->next_id,
-                                            .begin = r->begin_due,
-                                            .events = r->events,
-                                            .n_events = n};
-    if (r->begin_due)
-        sim->n.begins++;
-    r->begin_due = false;
-    r->n_gathered = 0;
-    r->next_id += n;
-    r->in_flight = true;
-    r->retry_ms = sim->now_ms;
+    drop_publish(&r->publish);
 }
 
-static void bridge_send(struct sim *sim, uint32_t w, struct sim_rank *r)
+static void pump(struct sim *sim, const struct sim_worker *w, struct sim_rank *r)
 {
-    struct sim_worker *wk = &sim->workers[w];
-    if (sim->now_ms < r->retry_ms)
-        return;
-    r->retry_ms = sim->now_ms + 200;
-    if (!reaches(sim, wk) || (sim->faults && sim_chance(sim, 20)))
-        return;
-    /* Now and then the repetition comes when the window of deduplication is over. */
-    const struct jr_kv_batch *b = &r->batch.u.batch;
-    /* An empty begin has the first id of what follows: its message id must be another. */
-    uint64_t id = jr_mix64(b->incarnation ^ (b->first_id << 1) ^ b->begin);
-    uint64_t seq = sim_nats_publish(sim, &r->batch, id, !sim->faults || !sim_chance(sim, 4));
-    if (sim->faults && sim_chance(sim, 15))
-        return; /* the acknowledgement is lost */
-    bool back = r->acked_seq != 0 && seq <= r->acked_seq;
-    r->in_flight = false;
-    r->acked_id = r->next_id - 1;
-    r->acked_seq = seq;
-    if (back && !b->begin)
-        begin_due(r);
+    struct sim_publish *p = &r->publish;
+    if (p->there && !p->landed && sim->now_ms >= p->land_ms && !p->lost && reaches(sim, w) &&
+        !sim_nats_full(sim))
+        /* Now and then the repetition comes when the window of deduplication is over. */
+        land(sim, p, !sim_fault(sim, SIM_F_TWICE));
+    if (p->there && sim->now_ms >= p->done_ms)
+        answered(sim, w, r);
+    if (!p->there)
+        next_batch(sim, r);
 }
 
-static void bridge_lease(struct sim *sim, uint32_t w)
+/* ---------------------------------------------------------------- the bridge: its lease */
+
+static bool all_announced(const struct sim *sim, const struct sim_worker *wk, bool whole)
+{
+    for (uint32_t k = 0; k < sim->c.ranks; k++) {
+        const struct jr_bridge_rank *b = &wk->ranks[k].bridge;
+        if (b->announced == 0 || (whole && jr_bridge_rank_beginning(b)))
+            return false;
+    }
+    return true;
+}
+
+static void write_lease(struct sim *sim, uint32_t w)
 {
     struct sim_worker *wk = &sim->workers[w];
     struct sim_lease *l = &sim->nats.worker[w];
-    if (sim->now_ms < wk->lease_at_ms || !reaches(sim, wk))
-        return;
-    wk->lease_at_ms = sim->now_ms + SIM_TTL_MS / 3;
-    if (wk->lease_revision && !sim->mute &&
-        (!sim_lease_live(sim, l) || l->revision != wk->lease_revision))
-        for (uint32_t k = 0; k < SIM_RANKS; k++)
-            begin_due(&wk->ranks[k]); /* a new life */
     struct jr_worker_lease *v = &sim->nats.worker_value[w];
-    *v = (struct jr_worker_lease){.worker_id = w + 1, .block_size = 16, .n_ranks = SIM_RANKS};
+    uint64_t before = v->ranks[0].incarnation;
+    *v = (struct jr_worker_lease){
+        .worker_id = wk->id, .block_size = 16, .n_ranks = sim->c.ranks, .max_batched_tokens = 64};
     snprintf(v->url, sizeof v->url, "http://w%u", w);
-    for (uint32_t k = 0; k < SIM_RANKS; k++) {
-        const struct sim_rank *r = &wk->ranks[k];
-        v->ranks[k] = (struct jr_rank_lease){k, r->incarnation, r->acked_id, r->acked_seq};
-    }
+    for (uint32_t k = 0; k < sim->c.ranks; k++)
+        jr_bridge_rank_lease(&wk->ranks[k].bridge, &v->ranks[k]);
     *l = (struct sim_lease){.present = true,
                             .revision = ++sim->nats.revision,
                             .written_ms = sim->now_ms,
                             .created_ms = l->created_ms};
+    if (before != v->ranks[0].incarnation)
+        wk->lease_new_at_ms = sim->now_ms;
     wk->lease_revision = l->revision;
+    wk->lease_at_ms = sim->now_ms + SIM_TTL_MS / 3;
     sim->nats.worker_removed[w] = false;
 }
 
-/* Another stream or another epoch: nothing that was said counts any more. */
-static void bridge_watch(struct sim *sim, uint32_t w)
+/* By revision; one that is gone, or another's, is a new life. */
+static void bridge_lease(struct sim *sim, uint32_t w)
 {
     struct sim_worker *wk = &sim->workers[w];
-    const struct sim_nats *n = &sim->nats;
-    bool other = wk->stream_created_ns != n->created_ns || wk->epoch.n != n->epoch.n ||
-                 wk->epoch.random != n->epoch.random;
-    wk->stream_created_ns = n->created_ns;
-    wk->epoch = n->epoch;
-    for (uint32_t k = 0; k < SIM_RANKS; k++) {
-        if (!sim->mute && (other || sim->nats.reannounce[w][k]))
-            begin_due(&wk->ranks[k]);
-        sim->nats.reannounce[w][k] = false;
+    const struct sim_lease *l = &sim->nats.worker[w];
+    if (sim->now_ms < wk->lease_at_ms || !reaches(sim, wk) || sim_nats_full(sim) ||
+        !all_announced(sim, wk, wk->lease_revision == 0))
+        return;
+    if (!wk->lease_revision || (sim_lease_live(sim, l) && l->revision == wk->lease_revision)) {
+        write_lease(sim, w);
+        return;
     }
+    wk->lease_revision = 0;
+    begin_all(sim, w, JR_BEGIN_LEASE, false);
+    if (sim->mute)
+        write_lease(sim, w);
+}
+
+/* ---------------------------------------------------------------- the bridge: what it looks at */
+
+static void see_stream(struct sim *sim, uint32_t w)
+{
+    struct sim_worker *wk = &sim->workers[w];
+    if (wk->stream_created_ns == sim->nats.created_ns)
+        return;
+    wk->stream_created_ns = sim->nats.created_ns;
+    for (uint32_t k = 0; k < sim->c.ranks; k++)
+        wk->ranks[k].bridge.acked_seq = 0; /* of the old one */
+    begin_all(sim, w, JR_BEGIN_STREAM, false);
+}
+
+static void see_epoch(struct sim *sim, uint32_t w)
+{
+    struct sim_worker *wk = &sim->workers[w];
+    const struct jr_epoch *e = &sim->nats.epoch;
+    bool differs = wk->has_epoch && (wk->epoch.n != e->n || wk->epoch.random != e->random);
+    wk->has_epoch = true;
+    wk->epoch = *e;
+    if (differs)
+        begin_all(sim, w, JR_BEGIN_EPOCH, false);
+}
+
+static void see_reannounce(struct sim *sim, uint32_t w, uint32_t k)
+{
+    struct sim_worker *wk = &sim->workers[w];
+    if (!sim->nats.reannounce[w][k])
+        return;
+    sim->nats.reannounce[w][k] = false;
+    if (sim->mute || jr_bridge_rank_beginning(&wk->ranks[k].bridge) ||
+        sim->now_ms - wk->lease_new_at_ms < GRACE_MS)
+        return;
+    jr_bridge_rank_begin(&wk->ranks[k].bridge, JR_BEGIN_REANNOUNCE, false);
+}
+
+static void bridge_poll(struct sim *sim, uint32_t w)
+{
+    struct sim_worker *wk = &sim->workers[w];
+    if (sim->now_ms < wk->poll_at_ms || !reaches(sim, wk))
+        return;
+    wk->poll_at_ms = sim->now_ms + POLL_MS;
+    if (sim->nats.has_epoch)
+        see_epoch(sim, w);
+    if (wk->polls++ % INFO_EVERY == 0)
+        see_stream(sim, w);
+    for (uint32_t k = 0; k < sim->c.ranks; k++)
+        see_reannounce(sim, w, k);
 }
 
 void sim_worker_step(struct sim *sim, uint32_t w)
@@ -215,28 +377,21 @@ void sim_worker_step(struct sim *sim, uint32_t w)
     struct sim_worker *wk = &sim->workers[w];
     if (!wk->up)
         return;
-    if (reaches(sim, wk))
-        bridge_watch(sim, w);
-    for (uint32_t k = 0; k < SIM_RANKS; k++) {
+    bridge_poll(sim, w);
+    for (uint32_t k = 0; k < sim->c.ranks; k++) {
         struct sim_rank *r = &wk->ranks[k];
         if (!sim->quiet && sim_chance(sim, 3))
             engine_step(sim, r);
-        if (sim->faults && sim_chance(sim, 1500))
-            r->next_id++; /* an event is lost between engine and bridge: a hole */
-        if (!r->in_flight && (r->begin_due || r->n_gathered))
-            make_batch(sim, w, k, r);
-        if (r->in_flight)
-            bridge_send(sim, w, r);
+        pump(sim, wk, r);
     }
     bridge_lease(sim, w);
 }
 
 bool sim_worker_settled(const struct sim *sim, uint32_t w)
 {
-    for (uint32_t k = 0; k < SIM_RANKS; k++) {
-        const struct sim_rank *r = &sim->workers[w].ranks[k];
-        if (r->begin_due || r->in_flight || r->n_gathered)
+    const struct sim_worker *wk = &sim->workers[w];
+    for (uint32_t k = 0; k < sim->c.ranks; k++)
+        if (!jr_bridge_rank_idle(&wk->ranks[k].bridge))
             return false;
-    }
-    return true;
+    return wk->lease_revision != 0;
 }

@@ -5,26 +5,84 @@
  *   engines + bridges ──► sim_nats (event stream, sync stream, leases, state, snapshots)
  *                            ▲  │
  *                            │  ▼
- *                         replicas: a jr_pool each, and a small driver that performs its actions
+ *   clients ──────────► replicas: a jr_pool each, and a small driver that performs its actions
  *                         with random delays, losses and lost acknowledgements
  *
- * sim_nats.c the servers · sim_worker.c engines and bridges · sim_replica.c replicas and their
- * driver · sim_world.c time, faults, invariants. */
+ * sim_config.c what a seed draws: sizes, and which faults there are · sim_nats.c the servers ·
+ * sim_worker.c engines and bridges (the real src/app/bridge/rank.c) · sim_replica.c replicas ·
+ * sim_driver.c what their drivers do · sim_client.c requests · sim_faults.c what goes wrong ·
+ * sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
+ * seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
 #define JR_SIM_WORLD_H
 
+#include "app/bridge/rank.h"
+#include "base/bug.h"
 #include "base/rng.h"
 #include "core/pool_internal.h"
+#include "wire/event_codec.h"
 #include <stdio.h>
 
-#define SIM_REPLICAS 3
-#define SIM_WORKERS  3
+#define SIM_REPLICAS 6 /* at most; so are all of these */
+#define SIM_WORKERS  4
 #define SIM_RANKS    2
 #define SIM_BLOCKS   24 /* of one engine rank */
 #define SIM_REQUESTS 12 /* of one replica at once */
+#define SIM_ATTEMPTS 3
+#define SIM_SEATS    (2 * SIM_REPLICAS) /* leases: a replica with a new name takes its other one */
+#define SIM_ROWS     64                 /* of the model's rank table */
 #define SIM_TTL_MS   1000
 #define SIM_ROUND_MS 200
+#define SIM_SYNC_AGE 6000 /* ms that the sync stream keeps a message */
 #define SIM_UNIX_NS  INT64_C(1700000000000000000)
+
+struct sim;
+
+/* ---------------------------------------------------------------- what a seed draws */
+
+enum sim_fault {
+    SIM_F_KILL,       /* of a replica, which comes back later, and as whom */
+    SIM_F_CRASH,      /* between two actions of one step */
+    SIM_F_PAUSE,      /* of a replica, often longer than its lease */
+    SIM_F_CUT,        /* replica from NATS */
+    SIM_F_WORKER,     /* engine and bridge end, or start again */
+    SIM_F_ENGINE,     /* the engine restarts with an empty cache, its bridge lives */
+    SIM_F_WORKER_CUT, /* bridge from NATS */
+    SIM_F_HTTP,       /* replica from worker */
+    SIM_F_CLOCK,      /* a replica's wall clock jumps */
+    SIM_F_NATS,       /* gone and back with its data, but what is in memory */
+    SIM_F_HAND,       /* the stream deleted, rolled back, purged, or NATS back with nothing */
+    SIM_F_DISK,       /* no room: nothing can be stored */
+    SIM_F_RESET,      /* asked for at one replica, or at two at once */
+    SIM_F_SNAPSHOT,   /* asked for by somebody */
+    SIM_F_DAMAGE,     /* bytes of a stored snapshot */
+    SIM_F_UPGRADE,    /* a replica is started again with newer rules, or older ones */
+    SIM_F_LOSS,       /* of a bridge's publish, or of its acknowledgement */
+    SIM_F_ANSWER,     /* what a driver asked for is done, and its answer is lost */
+    SIM_F_TWICE,      /* a repeated publish is past the window of deduplication */
+    SIM_F_SLOW,       /* NATS takes seconds for an answer */
+    SIM_F_GARBAGE,    /* a message that nobody can decode */
+    SIM_FAULTS,
+};
+
+struct sim_config {
+    uint32_t replicas, workers, ranks, blocks, requests;
+    uint32_t step_ms;            /* at most, of one step */
+    uint32_t one_in[SIM_FAULTS]; /* chance of a fault each time it could happen; 0: never */
+    uint32_t snapshot_threshold, snapshot_max_age_ms, base_interval_ms;
+    uint32_t batch_bytes, events_max; /* of bridges; 0: theirs */
+    uint32_t prompt_blocks;           /* of a request, at most */
+    uint32_t steps;
+    uint64_t entries_max[SIM_REPLICAS]; /* each replica's --index-max-entries */
+    uint32_t rules[SIM_REPLICAS];       /* newest apply rules it knows at its first start; 0: all */
+};
+const char *sim_fault_name(enum sim_fault f);
+/* Three replicas that nothing happens to. */
+void sim_config_quiet(struct sim_config *c);
+/* What this seed draws. */
+void sim_config_swarm(struct sim_config *c, uint64_t seed);
+/* Without the faults whose bits are set. */
+void sim_config_without(struct sim_config *c, uint64_t mask);
 
 /* ---------------------------------------------------------------- servers */
 
@@ -37,8 +95,9 @@ struct sim_stored {
 struct sim_sync_msg {
     uint64_t seq, at_ms;
     struct jr_sync_batch b; /* arrays owned */
-    char replica[JR_NAME_MAX];
-    bool rollup;
+    uint64_t live;          /* digest of the sender's live requests when it sent this */
+    uint32_t n_live;
+    bool says_all; /* no part of a base that another follows */
 };
 
 struct sim_lease {
@@ -48,6 +107,8 @@ struct sim_lease {
 
 struct sim_nats {
     bool down;
+    uint64_t boots; /* connections of before it are over */
+    uint64_t disk_full_until_ms, slow_until_ms;
     uint64_t revision; /* one counter for all buckets */
     /* event stream */
     int64_t created_ns;
@@ -58,28 +119,29 @@ struct sim_nats {
     struct sim_sync_msg *sync;
     uint64_t n_sync, cap_sync, sync_seq;
     /* leases */
-    struct sim_lease worker[SIM_WORKERS], replica[SIM_REPLICAS], leader;
+    struct sim_lease worker[SIM_WORKERS], replica[SIM_SEATS], leader;
     struct jr_worker_lease worker_value[SIM_WORKERS];
-    struct jr_replica_lease replica_value[SIM_REPLICAS];
+    struct jr_replica_lease replica_value[SIM_SEATS];
     bool worker_removed[SIM_WORKERS];
     uint32_t leader_replica;
     uint64_t leader_incarnation;
     /* state */
     struct jr_snapshots_record record;
     uint64_t record_revision;
+    bool has_epoch;
     struct jr_epoch epoch;
     bool reannounce[SIM_WORKERS][SIM_RANKS];
     /* snapshots: 0 is snapshot-a */
     struct jr_image *object[2];
     struct jr_snapshot_ref object_ref[2];
     uint64_t object_revision[2];
-    bool object_void[2]; /* its sequence is of a branch that is gone */
+    bool object_void[2];    /* its sequence is of a branch that is gone */
+    bool object_damaged[2]; /* it cannot be read */
 };
 
-struct sim;
 void sim_nats_init(struct sim *sim);
 void sim_nats_deinit(struct sim *sim);
-/* Appends a copy; the sequence, or 0 when sent_id is the last one of its sender (deduplicated). */
+/* Appends a copy; its sequence, or that of the message with the same sent_id (deduplicated). */
 uint64_t sim_nats_publish(struct sim *sim, const struct jr_log_msg *m, uint64_t sent_id,
                           bool dedupe);
 void sim_nats_purge(struct sim *sim, uint64_t floor);
@@ -89,9 +151,12 @@ void sim_nats_recreate(struct sim *sim);
 void sim_nats_rollback(struct sim *sim, uint64_t last);
 /* And the buckets with it: leases, state, snapshots. */
 void sim_nats_wipe(struct sim *sim);
+/* What was in memory is gone. */
+void sim_nats_forget(struct sim *sim);
+bool sim_nats_full(const struct sim *sim);
 uint64_t sim_nats_last(const struct sim *sim);
 uint64_t sim_nats_last_control(const struct sim *sim);
-void sim_nats_publish_sync(struct sim *sim, const struct jr_sync_batch *b);
+void sim_nats_publish_sync(struct sim *sim, const struct sim_sync_msg *m);
 void sim_batch_copy(struct jr_sync_batch *to, const struct jr_sync_batch *from);
 void sim_batch_free(struct jr_sync_batch *b);
 bool sim_lease_live(const struct sim *sim, const struct sim_lease *l);
@@ -103,26 +168,32 @@ struct sim_block {
     uint64_t hash, parent, local, prefix; /* parent 0: the root */
 };
 
+/* A publish on its way: decoded when it is handed out, so it outlives its bridge. */
+struct sim_publish {
+    bool there, landed;
+    uint64_t land_ms, done_ms, id, seq;
+    bool lost, ack_lost;
+    uint8_t *bytes; /* owned */
+    size_t n;
+};
+
 struct sim_rank {
     struct sim_block blocks[SIM_BLOCKS]; /* parents before children */
     uint32_t n;
-    uint64_t incarnation, next_id, acked_id, acked_seq;
-    bool begin_due, in_flight, stored;
-    uint64_t retry_ms;
-    struct jr_kv_event events[SIM_BLOCKS + 8]; /* of the batch in flight */
-    struct jr_kv_block ev_blocks[SIM_BLOCKS + 8];
-    uint64_t ev_hashes[SIM_BLOCKS + 8];
-    struct jr_log_msg batch;
-    struct jr_kv_event gathered[8];
-    struct jr_kv_block ga_blocks[8];
-    uint64_t ga_hashes[8];
-    uint32_t n_gathered;
+    struct jr_bridge_rank bridge;
+    bool running;
+    struct sim_publish publish;
+    struct sim_publish refused; /* of JR_BUG_LATER_BATCH_FIRST: still to be repeated */
 };
 
 struct sim_worker {
     bool up, partitioned;
-    uint64_t until_ms, lease_at_ms, lease_revision;
+    uint64_t id, lives;
+    uint64_t lease_at_ms, lease_new_at_ms, lease_revision, poll_at_ms, polls;
+    uint64_t cut_from; /* bits of replicas whose HTTP does not reach it */
+    uint64_t cut_until_ms;
     int64_t stream_created_ns;
+    bool has_epoch;
     struct jr_epoch epoch;
     struct sim_rank ranks[SIM_RANKS];
 };
@@ -130,8 +201,14 @@ struct sim_worker {
 void sim_worker_start(struct sim *sim, uint32_t w);
 /* removed: it takes its lease back. */
 void sim_worker_stop(struct sim *sim, uint32_t w, bool removed);
+void sim_worker_restart_engine(struct sim *sim, uint32_t w);
 void sim_worker_step(struct sim *sim, uint32_t w);
+/* What bridges that are gone had sent. */
+void sim_late_step(struct sim *sim);
 bool sim_worker_settled(const struct sim *sim, uint32_t w);
+bool sim_worker_answers(const struct sim *sim, uint32_t w, uint32_t replica);
+void sim_workers_deinit(struct sim *sim);
+uint32_t sim_worker_find(const struct sim *sim, uint64_t id); /* SIM_WORKERS: nobody */
 
 /* ---------------------------------------------------------------- replicas */
 
@@ -145,14 +222,13 @@ enum sim_op_type {
     SIM_OP_PURGE,
     SIM_OP_CONTROL,
     SIM_OP_SYNC,
-    SIM_OP_SYNC_FAILED,
     SIM_OP_PROBE,
 };
 
 /* Something a driver does: its effect at the server at at_ms, its answer at done_ms. */
 struct sim_op {
     enum sim_op_type type;
-    uint64_t at_ms, done_ms, seq, expected, connection;
+    uint64_t at_ms, done_ms, seq, expected, connection, asked_at_ms;
     bool executed;
     int err;
     struct jr_stream_facts facts;
@@ -160,45 +236,69 @@ struct sim_op {
     struct jr_snapshot_ref ref;
     struct jr_snapshots_record record;
     struct jr_log_msg control; /* arrays owned */
-    struct jr_sync_batch batch;
+    struct sim_sync_msg sync;
     struct jr_replica_lease lease;
     char object[32];
-    bool may_lead, lost, led;
+    bool may_lead, lost, led, looked;
     bool healthy;
     struct jr_worker_lease workers[SIM_WORKERS];
-    struct jr_replica_lease replicas[SIM_REPLICAS];
+    struct jr_replica_lease replicas[SIM_SEATS];
     uint64_t removed[SIM_WORKERS];
     uint32_t n_workers, n_replicas, n_removed;
 };
 
+enum sim_stage { SIM_NONE, SIM_ASKED, SIM_RUNS };
+
+/* A client's request: some attempts, each with an id of its own. */
 struct sim_request {
-    uint64_t id, next_ms;
-    uint32_t stage;
+    enum sim_stage stage;
+    uint64_t id, next_ms, worker_id;
+    uint32_t attempt, tokens;
+    uint64_t excluded[SIM_ATTEMPTS];
+};
+
+/* What a replica was told of a peer since it opened the sync stream. */
+struct sim_heard {
+    char id[JR_NAME_MAX];
+    uint64_t incarnation, number;
+    bool base; /* a whole one */
+    uint32_t next_part;
 };
 
 struct sim_replica {
-    uint32_t index;
+    uint32_t index, seat;
     struct jr_pool *pool; /* NULL: dead */
     struct jr_actions actions;
+    char id[JR_NAME_MAX];
+    uint64_t lives; /* under other names */
     uint64_t incarnation, dead_incarnation, died_ms, started_ms, paused_until_ms;
-    uint64_t cut_until_ms, tick_ms, round_ms, renew_ms, sync_at_ms, connection;
-    int64_t skew_ns;
+    char dead_id[JR_NAME_MAX];
+    bool crashing; /* nothing more is performed; it ends with this step */
+    uint64_t cut_until_ms, tick_ms, round_ms, renew_ms, sync_at_ms, connection, boots;
+    int64_t skew_ns;  /* of its wall clock */
+    uint64_t mono_ms; /* its monotonic clock is ahead of ours by this */
     bool connected, held, take_lease, leader_key, leader_told, leading_up, round_running;
-    uint64_t lease_revision, leader_revision, leader_renewed_ms;
+    uint64_t lease_revision, leader_renewed_ms, rounds;
     uint64_t object_revision[2], record_revision;
     bool reading;
     uint64_t read_next;
     int64_t read_created_ns;
     uint64_t read_branch;
-    uint64_t sync_next;
+    uint64_t sync_next, sync_wait_ms;
     bool sync_reading;
     uint64_t start_last; /* the stream's last when the reader began */
     bool was_ready;
+    struct sim_heard heard[4 * SIM_SEATS];
+    char listed[SIM_SEATS][JR_NAME_MAX]; /* in the last list, but itself */
+    uint64_t listed_incarnation[SIM_SEATS];
+    uint32_t n_heard, n_listed;
     const struct jr_state *diverged; /* this state is not what the log says */
     struct sim_op **ops;
     uint32_t n_ops, cap_ops;
     struct sim_request requests[SIM_REQUESTS];
     uint64_t next_request;
+    uint32_t rules; /* newest apply rules it knows; 0: all */
+    FILE *trace;
 };
 
 /* Can snapshot k (0: a) be loaded? */
@@ -208,32 +308,101 @@ void sim_replica_kill(struct sim *sim, uint32_t i);
 void sim_replica_step(struct sim *sim, uint32_t i);
 void sim_replica_event(struct sim *sim, struct sim_replica *r, struct jr_event *ev);
 bool sim_replica_reaches(const struct sim *sim, const struct sim_replica *r);
+uint64_t sim_replica_now(const struct sim *sim, const struct sim_replica *r);
 
-/* ---------------------------------------------------------------- world */
+/* sim_driver.c */
+void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_action *a);
+void sim_driver_not_leader(struct sim *sim, struct sim_replica *r);
+void sim_driver_round(struct sim *sim, struct sim_replica *r);
+/* Effects happen also while the replica sleeps; answers wait for it. */
+void sim_driver_run(struct sim *sim, struct sim_replica *r, bool asleep);
+/* It is dead: what is on its way arrives, or not. */
+void sim_driver_end(struct sim *sim, struct sim_replica *r, bool at_all);
+
+/* sim_client.c */
+void sim_client_step(struct sim *sim, struct sim_replica *r, struct sim_request *q);
+void sim_client_decided(struct sim *sim, struct sim_replica *r, const struct jr_decision *d);
+void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id);
+/* The replica is gone, and the connections with it. */
+void sim_client_lost(struct sim *sim, struct sim_replica *r);
+
+/* ---------------------------------------------------------------- the naive model */
+
+struct sim_entry {
+    uint64_t hash, prefix;
+};
+
+struct sim_row {
+    uint64_t worker_id, incarnation, newest_id;
+    uint32_t dp_rank;
+    bool waiting, has_id;
+    struct sim_entry *entries;
+    uint32_t n, cap;
+};
 
 struct sim_digest {
     bool known;
     uint64_t blocks, table;
 };
 
-struct sim {
-    uint64_t seed, now_ms, steps;
-    struct jr_rng rng;
-    struct sim_nats nats;
-    struct sim_worker workers[SIM_WORKERS];
-    struct sim_replica replicas[SIM_REPLICAS];
+/* What the log says up to seq, by the words of docs/protocol.md, in the simplest way. Not known
+ * after an Adopt of an index that was another history's, until a replica shows it. */
+struct sim_model {
+    bool known;
+    uint64_t seq;
+    struct sim_row rows[SIM_ROWS];
+    uint32_t n_rows;
+    uint64_t n_entries;
+    struct jr_epoch epoch;
+    struct jr_pool_params params;
+    uint32_t rules;
+    char token[64];
+    struct jr_state_counters counters;
     struct sim_digest *digests; /* by sequence */
     uint64_t cap_digests;
-    bool faults;                  /* may happen */
-    bool rare;                    /* hand purge and stream recreation, too */
-    bool by_hand;                 /* somebody purged by hand: a cold replica may have to rebuild */
-    bool quiet;                   /* engines and requests stand still */
-    uint32_t rules[SIM_REPLICAS]; /* newest apply rules it knows when it starts; 0: all */
-    bool mute;                    /* bridges say nothing, whatever happens to the stream */
-    bool verbose;
+    uint64_t *ever; /* all digests there ever were, hashed; 0 empty */
+    uint32_t n_ever, cap_ever;
+    bool holes_may_be; /* the history was changed by hand: ids may have holes */
+};
+void sim_model_deinit(struct sim_model *m);
+void sim_model_step(struct sim *sim);
+/* The log was cut to `last` messages, or is another one: what the model knows goes back, too. */
+void sim_model_cut(struct sim *sim, uint64_t last);
+/* What it says at a sequence; NULL when it does not know. */
+const struct sim_digest *sim_model_at(const struct sim *sim, uint64_t seq);
+/* A replica shows the index that the log adopted. */
+void sim_model_learn(struct sim *sim, const struct sim_replica *r);
+uint32_t sim_model_score(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank,
+                         const uint64_t *prefix, uint32_t n);
+
+/* ---------------------------------------------------------------- world */
+
+struct sim_failure {
+    uint64_t seed, step, now_ms;
+    char text[600]; /* what did not hold; "" while all does */
+};
+
+struct sim {
+    uint64_t seed, now_ms, steps;
+    struct sim_config c;
+    struct jr_rng rng, fault_rng[SIM_FAULTS];
+    struct sim_nats nats;
+    struct sim_model model;
+    struct sim_worker workers[SIM_WORKERS];
+    struct sim_replica replicas[SIM_REPLICAS];
+    struct sim_publish late[SIM_WORKERS * SIM_RANKS * 2];
+    struct jr_event_decoder *decoder;
+    struct jr_arena arena;
+    bool faults;  /* may happen */
+    bool by_hand; /* somebody purged by hand, or damaged: a cold replica may have to rebuild */
+    bool quiet;   /* engines and requests stand still */
+    bool mute;    /* bridges say nothing, whatever happens to the stream */
+    FILE *trace;  /* NULL: silent */
+    struct sim_failure *failure; /* where to say what does not hold; NULL: on stderr */
+    uint32_t happened[SIM_FAULTS];
     struct sim_count {
         uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,
-            waited, adopts, any_resets;
+            waited, adopts, any_resets, dispatched, compared, scored, synced;
     } n;
 };
 
@@ -248,14 +417,44 @@ sim_fail(const struct sim *sim, const char *cond, const char *file, int line, co
 __attribute__((format(printf, 2, 3))) void sim_say(const struct sim *sim, const char *fmt, ...);
 bool sim_chance(struct sim *sim, uint32_t one_in);
 uint64_t sim_delay(struct sim *sim, uint32_t max_ms);
+/* Does it happen now? Each fault has its own dice, so that leaving one out changes no other. */
+bool sim_fault(struct sim *sim, enum sim_fault f);
+uint32_t sim_fault_below(struct sim *sim, enum sim_fault f, uint32_t n);
 
-/* What the replica holds is the state of the stream as it is now, at its sequence. */
-bool sim_comparable(const struct sim *sim, const struct sim_replica *r);
-struct sim *sim_create(uint64_t seed);
+struct sim *sim_create(uint64_t seed, const struct sim_config *config);
 void sim_destroy(struct sim *sim);
 void sim_step(struct sim *sim);
+void sim_faults_step(struct sim *sim);
+void sim_check_step(struct sim *sim);
+/* A batch of a peer is about to be fed: true when it follows what was heard before, so that the
+ * replica can miss nothing before it. */
+bool sim_check_hear(struct sim_replica *r, const struct sim_sync_msg *m);
+/* And it was. */
+void sim_check_sync(struct sim *sim, const struct sim_replica *r, const struct sim_sync_msg *m);
+void sim_check_listed(struct sim_replica *r, const struct sim_op *round);
+void sim_check_ready(struct sim *sim, struct sim_replica *r);
+void sim_check_purge(const struct sim *sim, uint64_t floor);
+void sim_check_record(const struct sim *sim, const struct jr_snapshots_record *record);
 /* Ends all faults and waits (in virtual time) until the fleet is whole; fails when it does not
  * come. */
 void sim_heal(struct sim *sim);
+
+/* ---------------------------------------------------------------- runs: sim_run.c */
+
+/* One seed from its start to its end, in this process. */
+void sim_run(uint64_t seed, uint64_t without, FILE *trace, struct sim_failure *failure,
+             struct sim_count *total);
+
+struct sim_batch {
+    uint64_t first, n, without;
+    uint32_t jobs;      /* processes */
+    bool stop_at_first; /* failing seed */
+};
+/* In processes of their own: true when all seeds held. total may be NULL. */
+bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim_count *total);
+/* The fewest faults with which the seed still fails: the bits of the others. */
+uint64_t sim_shrink(uint64_t seed, struct sim_failure *ret);
+/* The end of what happens, on out. */
+void sim_print_trace(uint64_t seed, uint64_t without, uint32_t lines, FILE *out);
 
 #endif

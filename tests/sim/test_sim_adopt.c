@@ -39,7 +39,7 @@ static void change_history(struct sim *sim)
 
 static void disturb(struct sim *sim, uint32_t survivor)
 {
-    uint32_t i = jr_rng_below(&sim->rng, SIM_REPLICAS);
+    uint32_t i = jr_rng_below(&sim->rng, sim->c.replicas);
     struct sim_replica *r = &sim->replicas[i];
     if (i == survivor || !sim_chance(sim, 12))
         return;
@@ -55,7 +55,9 @@ static void disturb(struct sim *sim, uint32_t survivor)
 
 static void run(uint64_t seed, uint64_t *adopts)
 {
-    struct sim *sim = sim_create(seed);
+    struct sim_config c;
+    sim_config_quiet(&c);
+    struct sim *sim = sim_create(seed, &c);
     sim->faults = false;
     for (int i = 0; i < STEPS / 2; i++)
         sim_step(sim);
@@ -63,7 +65,7 @@ static void run(uint64_t seed, uint64_t *adopts)
     sim->mute = true;
     uint64_t entries = jr_index_entries(sim->replicas[0].pool->state->index);
     change_history(sim);
-    uint32_t survivor = jr_rng_below(&sim->rng, SIM_REPLICAS);
+    uint32_t survivor = jr_rng_below(&sim->rng, sim->c.replicas);
     for (int i = 0; i < STEPS; i++) {
         disturb(sim, survivor);
         sim_step(sim);

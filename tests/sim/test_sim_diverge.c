@@ -13,6 +13,13 @@ static uint64_t env(const char *name, uint64_t otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
+static struct sim *quiet(uint64_t seed)
+{
+    struct sim_config c;
+    sim_config_quiet(&c);
+    return sim_create(seed, &c);
+}
+
 static void settle(struct sim *sim)
 {
     sim->faults = false;
@@ -37,7 +44,7 @@ static void corrupt(struct sim *sim, uint32_t i)
 
 static void diverge(uint64_t seed)
 {
-    struct sim *sim = sim_create(seed);
+    struct sim *sim = quiet(seed);
     settle(sim);
     /* Every second time there are only two. */
     if (seed % 2) {
@@ -71,7 +78,7 @@ static void test_divergence(void **state)
 static void restart(struct sim *sim, uint32_t i, uint32_t rules)
 {
     sim_replica_kill(sim, i);
-    sim->rules[i] = rules;
+    sim->replicas[i].rules = rules;
     sim_replica_start(sim, i);
 }
 
@@ -84,15 +91,15 @@ static uint32_t rules_of(const struct sim *sim, uint32_t i)
  * at the message that says so. */
 static void mix_versions(uint64_t seed)
 {
-    struct sim *sim = sim_create(seed);
-    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
-        restart(sim, i, i == 2 ? 1 : 2);
+    struct sim *sim = quiet(seed);
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
+        sim->c.rules[i] = i == 2 ? 1 : 2;
     settle(sim);
-    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
         SIM_CHECK(sim, rules_of(sim, i) == 1, "raised too early");
     restart(sim, 2, 2);
     settle(sim);
-    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
         SIM_CHECK(sim, rules_of(sim, i) == 2, "not raised");
     restart(sim, 1, 1);
     for (int i = 0; i < 400; i++) {

@@ -83,10 +83,33 @@ static void collect_orphans(struct jr_driver *d)
         jr_log(JR_LOG_INFO, "snapshot.orphans_collected", "objects=%u", n);
 }
 
+/* By compare-and-set; revision 0: there is none yet. */
+static int write_record(struct jr_driver *d, const struct jr_snapshots_record *record,
+                        uint64_t *revision, struct jr_errmsg *e)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, JR_LEASE_BYTES_MAX);
+    int err = jr_lease_encode_snapshots(record, &b);
+    if (err == 0 && *revision)
+        err = jr_js_kv_update(d->state, RECORD_KEY, b.p, b.n, *revision, revision, e);
+    else if (err == 0)
+        err = jr_js_kv_create(d->state, RECORD_KEY, b.p, b.n, revision, e);
+    jr_buf_deinit(&b);
+    return err;
+}
+
+/* The same for the record: one that an older leader still means to write would name an object that
+ * we are about to write. */
+static int fence_record(struct lead_job *l)
+{
+    int err = jr_driver_read_record(l->d, &l->record, &l->record_revision, &l->e);
+    return err < 0 ? err : write_record(l->d, &l->record, &l->record_revision, &l->e);
+}
+
 static void run_lead(struct jr_job *job)
 {
     struct lead_job *l = (struct lead_job *)(void *)job;
-    job->err = jr_driver_read_record(l->d, &l->record, &l->record_revision, &l->e);
+    job->err = fence_record(l);
     for (int i = 0; job->err == 0 && i < 2; i++)
         job->err = fence(l, i);
     if (job->err == 0)
@@ -445,14 +468,7 @@ struct record_job {
 static void run_record(struct jr_job *job)
 {
     struct record_job *r = (struct record_job *)(void *)job;
-    struct jr_buf b;
-    jr_buf_init(&b, JR_LEASE_BYTES_MAX);
-    int err = jr_lease_encode_snapshots(&r->record, &b);
-    if (err == 0 && r->revision)
-        err = jr_js_kv_update(r->d->state, RECORD_KEY, b.p, b.n, r->revision, &r->revision, &r->e);
-    else if (err == 0)
-        err = jr_js_kv_create(r->d->state, RECORD_KEY, b.p, b.n, &r->revision, &r->e);
-    jr_buf_deinit(&b);
+    int err = write_record(r->d, &r->record, &r->revision, &r->e);
     job->err = err < 0 ? err : JR_FAILPOINT("snapshot.after_record");
 }
 

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/bug.h"
+
+#ifdef JR_FAILPOINTS
+enum jr_bug jr_bug_seeded;
+
+const char *jr_bug_name(enum jr_bug bug)
+{
+    static const char *const names[JR_BUGS] = {
+        "none",
+        "purge before verify",
+        "a later batch before a refused one",
+        "missing owner on a booking",
+        "snapshot without its worker table",
+        "leader without the CAS fence",
+        "base without the batch number it includes",
+        "ready before replay",
+        "consumer re-created without the history check",
+        "a cap of the replica that refuses stores",
+        "reset applied without its epoch check",
+    };
+    return names[bug];
+}
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bug: named mistakes that a test may make the program make, to see that the simulator finds them.
+ * Like failpoints they are compiled to nothing unless JR_FAILPOINTS is defined, so that no release
+ * has them. `./dev sim --bugs` makes each; chaos/README.md has the table of what found it.
+ *
+ * One process has one of them at most, set before anything runs. */
+#ifndef JR_BASE_BUG_H
+#define JR_BASE_BUG_H
+
+#include <stdbool.h>
+
+enum jr_bug {
+    JR_BUG_NONE,
+    JR_BUG_PURGE_UNVERIFIED,  /* the floor is that of a snapshot which nobody verified yet */
+    JR_BUG_LATER_BATCH_FIRST, /* a refused batch is repeated behind the next one */
+    JR_BUG_BOOKING_NO_OWNER,  /* a peer's bookings count whoever's lease is over */
+    JR_BUG_SNAPSHOT_NO_TABLE, /* its rows know no incarnation and no event id */
+    JR_BUG_LEADER_NO_FENCE,   /* an object is written whatever its revision */
+    JR_BUG_BASE_NO_NUMBER,    /* a base does not say which batches it includes */
+    JR_BUG_READY_EARLY,       /* without what the stream held at start */
+    JR_BUG_READER_NO_CHECK,   /* a consumer made anew reads on, whatever the history */
+    JR_BUG_CAP_OF_REPLICA,    /* each replica refuses stores by its own --index-max-entries */
+    JR_BUG_RESET_ANY_EPOCH,   /* a Reset counts in whatever epoch */
+    JR_BUGS,
+};
+
+#ifdef JR_FAILPOINTS
+extern enum jr_bug jr_bug_seeded;
+const char *jr_bug_name(enum jr_bug bug);
+#define JR_BUG(name) (jr_bug_seeded == JR_BUG_##name)
+#else
+#define JR_BUG(name) (false)
+#endif
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* simulator: seeds of the simulator, and what it is worth. ./dev sim runs it. */
+#include "sim_world.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRACE_LINES 60
+
+struct options {
+    struct sim_batch batch;
+    uint64_t bugs; /* bits; 0: none */
+    uint32_t lines;
+    bool trace;
+};
+
+static const char usage[] =
+    "usage: simulator [--seeds N] [--from S] [--jobs J] [--without FAULT,…] [--trace [--lines N]]\n"
+    "       simulator --bugs [--bug N] [--seeds N] [--from S] [--jobs J]\n"
+    "--bugs makes each of the known mistakes, one at a time, and says what finds it\n";
+
+static __attribute__((noreturn)) void die(const char *what)
+{
+    (void)fprintf(stderr, "simulator: %s\n%s", what, usage);
+    exit(2);
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t v = text ? strtoull(text, &end, 10) : 0;
+    if (!text || *end || end == text)
+        die("a number is missing");
+    return v;
+}
+
+static uint64_t fault_bits(const char *names)
+{
+    uint64_t bits = 0;
+    for (const char *at = names; at && *at;) {
+        size_t n = strcspn(at, ",");
+        int f = 0;
+        while (f < SIM_FAULTS && (strlen(sim_fault_name((enum sim_fault)f)) != n ||
+                                  strncmp(sim_fault_name((enum sim_fault)f), at, n) != 0))
+            f++;
+        if (f == SIM_FAULTS)
+            die("no such fault");
+        bits |= UINT64_C(1) << f;
+        at += n + (at[n] == ',');
+    }
+    return bits;
+}
+
+static void parse(int argc, char **argv, struct options *o)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    *o = (struct options){
+        .batch = {.first = 1, .n = 2000, .jobs = cores > 64 ? 64 : (uint32_t)cores},
+        .lines = TRACE_LINES};
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i], *next = i + 1 < argc ? argv[i + 1] : NULL;
+        bool takes = true;
+        if (strcmp(a, "--seeds") == 0)
+            o->batch.n = number(next);
+        else if (strcmp(a, "--from") == 0)
+            o->batch.first = number(next);
+        else if (strcmp(a, "--jobs") == 0)
+            o->batch.jobs = (uint32_t)number(next);
+        else if (strcmp(a, "--lines") == 0)
+            o->lines = (uint32_t)number(next);
+        else if (strcmp(a, "--without") == 0)
+            o->batch.without = fault_bits(next);
+        else if (strcmp(a, "--bug") == 0)
+            o->bugs = UINT64_C(1) << number(next);
+        else
+            takes = false;
+        i += takes;
+        if (strcmp(a, "--bugs") == 0)
+            o->bugs = o->bugs ? o->bugs : (UINT64_C(1) << JR_BUGS) - 2;
+        else if (strcmp(a, "--trace") == 0)
+            o->trace = true;
+        else if (!takes)
+            die(a);
+    }
+    if (o->batch.jobs == 0 || o->batch.jobs > 64 || o->batch.n == 0 || o->lines == 0)
+        die("--jobs is 1 to 64, --seeds and --lines at least 1");
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void print_faults(uint64_t seed, uint64_t without)
+{
+    struct sim_config c;
+    sim_config_swarm(&c, seed);
+    sim_config_without(&c, without);
+    (void)printf("%u replicas, %u workers of %u ranks; faults:", c.replicas, c.workers, c.ranks);
+    for (int f = 0; f < SIM_FAULTS; f++)
+        if (c.one_in[f])
+            (void)printf(" %s 1/%u", sim_fault_name((enum sim_fault)f), c.one_in[f]);
+    (void)printf("\n");
+}
+
+static void print_without(uint64_t without)
+{
+    const char *comma = "";
+    for (int f = 0; f < SIM_FAULTS; f++)
+        if (without >> f & 1) {
+            (void)printf("%s%s", comma, sim_fault_name((enum sim_fault)f));
+            comma = ",";
+        }
+}
+
+/* What failed, with as few faults as it takes, how it came to that, and how to see it again. */
+static void explain(struct sim_failure f, uint32_t lines)
+{
+    uint64_t seed = f.seed;
+    (void)printf("seed %llu, step %llu: %s\nwith fewer faults…\n", (unsigned long long)seed,
+                 (unsigned long long)f.step, f.text);
+    (void)fflush(stdout);
+    uint64_t without = sim_shrink(seed, &f);
+    print_faults(seed, without);
+    sim_print_trace(seed, without, lines, stdout);
+    (void)printf("seed %llu: %s\nagain: ./dev sim --seeds 1 --from %llu\n",
+                 (unsigned long long)seed, f.text, (unsigned long long)seed);
+    (void)printf("the least of it, with all that happens: ./dev sim --seeds 1 --from %llu --trace "
+                 "--without ",
+                 (unsigned long long)seed);
+    print_without(without);
+    (void)printf("\n");
+}
+
+static int run_seeds(const struct options *o)
+{
+    struct sim_failure f;
+    struct sim_count c = {0};
+    double began = now_s();
+    bool held = sim_run_many(&o->batch, &f, &c);
+    double took = now_s() - began;
+    if (!held) {
+        explain(f, o->lines);
+        return 1;
+    }
+    (void)printf("%llu seeds from %llu held: %.1f a second on %u processes (%.0f s)\n",
+                 (unsigned long long)o->batch.n, (unsigned long long)o->batch.first,
+                 (double)o->batch.n / took, o->batch.jobs, took);
+    (void)printf("%llu messages, %llu states compared, %llu loads compared, %llu queries compared, "
+                 "%llu requests (%llu dispatched, %llu waited), %llu kills, %llu leaders, "
+                 "%llu snapshots, %llu purges, %llu resets, %llu begins, %llu adopted, "
+                 "%llu steps of a rebuild, %llu reset from any\n",
+                 (unsigned long long)c.messages, (unsigned long long)c.compared,
+                 (unsigned long long)c.synced, (unsigned long long)c.scored,
+                 (unsigned long long)c.requests, (unsigned long long)c.dispatched,
+                 (unsigned long long)c.waited, (unsigned long long)c.kills,
+                 (unsigned long long)c.leaders, (unsigned long long)c.snapshots,
+                 (unsigned long long)c.purges, (unsigned long long)c.resets,
+                 (unsigned long long)c.begins, (unsigned long long)c.adopts,
+                 (unsigned long long)c.rebuilds, (unsigned long long)c.any_resets);
+    return 0;
+}
+
+static int run_trace(const struct options *o)
+{
+    sim_run(o->batch.first, o->batch.without, stdout, NULL, NULL);
+    return 0;
+}
+
+/* The first seed that finds it, whatever the number of processes. */
+static bool find_bug(const struct options *o, struct sim_failure *ret)
+{
+    struct sim_batch b = o->batch;
+    for (uint64_t at = b.first; at < b.first + o->batch.n; at += b.n) {
+        b.n = 20;
+        struct sim_batch some = {.first = at, .n = b.n, .jobs = b.jobs, .without = b.without};
+        if (!sim_run_many(&some, ret, NULL))
+            return true;
+    }
+    return false;
+}
+
+#ifdef JR_FAILPOINTS
+static int run_bugs(const struct options *o)
+{
+    int missed = 0;
+    (void)printf("| bug | found by | seed |\n|---|---|---|\n");
+    for (int bug = 1; bug < JR_BUGS; bug++) {
+        struct sim_failure f;
+        if (!(o->bugs >> bug & 1))
+            continue;
+        jr_bug_seeded = (enum jr_bug)bug;
+        bool found = find_bug(o, &f);
+        char *detail = found ? strstr(f.text, " [") : NULL;
+        if (detail)
+            *detail = '\0';
+        missed += !found;
+        if (found)
+            (void)printf("| %s | %s | %llu |\n", jr_bug_name((enum jr_bug)bug), f.text,
+                         (unsigned long long)f.seed);
+        else
+            (void)printf("| %s | **nothing** | |\n", jr_bug_name((enum jr_bug)bug));
+        (void)fflush(stdout);
+    }
+    return missed ? 1 : 0;
+}
+#else
+static int run_bugs(const struct options *o)
+{
+    (void)o;
+    die("this build has no bugs to make: it needs JR_FAILPOINTS");
+}
+#endif
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    parse(argc, argv, &o);
+    if (o.bugs)
+        return run_bugs(&o);
+    return o.trace ? run_trace(&o) : run_seeds(&o);
+}

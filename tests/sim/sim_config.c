@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim_world.h"
+
+#include <string.h>
+
+/* How often it happens where it is on: one in so many of its occasions, most of them steps. */
+static const struct {
+    const char *name;
+    uint32_t one_in;
+    uint32_t seeds; /* it is on in one of so many seeds */
+} faults[SIM_FAULTS] = {
+    [SIM_F_KILL] = {"kill", 150, 2},
+    [SIM_F_CRASH] = {"crash", 1500, 2},
+    [SIM_F_PAUSE] = {"pause", 300, 2},
+    [SIM_F_CUT] = {"cut", 300, 2},
+    [SIM_F_WORKER] = {"worker", 200, 2},
+    [SIM_F_ENGINE] = {"engine", 300, 3},
+    [SIM_F_WORKER_CUT] = {"worker-cut", 300, 2},
+    [SIM_F_HTTP] = {"http", 300, 3},
+    [SIM_F_CLOCK] = {"clock", 300, 3},
+    [SIM_F_NATS] = {"nats", 500, 2},
+    [SIM_F_HAND] = {"hand", 800, 4},
+    [SIM_F_DISK] = {"disk", 500, 4},
+    [SIM_F_RESET] = {"reset", 600, 3},
+    [SIM_F_SNAPSHOT] = {"snapshot", 300, 3},
+    [SIM_F_DAMAGE] = {"damage", 600, 5},
+    [SIM_F_UPGRADE] = {"upgrade", 300, 4},
+    [SIM_F_LOSS] = {"loss", 18, 2},
+    [SIM_F_ANSWER] = {"answer", 40, 2},
+    [SIM_F_TWICE] = {"twice", 4, 2},
+    [SIM_F_SLOW] = {"slow", 500, 4},
+    [SIM_F_GARBAGE] = {"garbage", 200, 4},
+};
+
+const char *sim_fault_name(enum sim_fault f)
+{
+    return faults[f].name;
+}
+
+void sim_config_quiet(struct sim_config *c)
+{
+    *c = (struct sim_config){
+        .replicas = 3,
+        .workers = 3,
+        .ranks = SIM_RANKS,
+        .blocks = SIM_BLOCKS,
+        .requests = SIM_REQUESTS,
+        .step_ms = 41,
+        .snapshot_threshold = 40,
+        .snapshot_max_age_ms = 20000,
+        .base_interval_ms = 2000,
+        .prompt_blocks = 2,
+        .steps = 1000,
+    };
+}
+
+static uint32_t between(struct jr_rng *rng, uint32_t from, uint32_t to)
+{
+    return from + jr_rng_below(rng, to - from + 1);
+}
+
+/* A few seeds have everything, most have some of it, at a third or thrice the usual rate. */
+static void draw_faults(struct sim_config *c, struct jr_rng *rng)
+{
+    bool all = jr_rng_below(rng, 16) == 0;
+    for (int f = 0; f < SIM_FAULTS; f++) {
+        bool on = jr_rng_below(rng, faults[f].seeds) == 0;
+        uint32_t one_in = faults[f].one_in, strength = jr_rng_below(rng, 3);
+        c->one_in[f] = strength == 0 ? (one_in + 2) / 3 : strength == 1 ? one_in : 3 * one_in;
+        if (!on && !all)
+            c->one_in[f] = 0;
+    }
+}
+
+/* A cap is a number that enters the log once; what another replica was started with is nothing. */
+static void draw_caps(struct sim_config *c, struct jr_rng *rng)
+{
+    if (jr_rng_below(rng, 5) == 0)
+        for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+            c->entries_max[i] = jr_rng_below(rng, 3) ? between(rng, 8, 80) : 0;
+}
+
+void sim_config_swarm(struct sim_config *c, uint64_t seed)
+{
+    static const uint32_t replicas[8] = {2, 2, 3, 3, 3, 4, 5, 6};
+    struct jr_rng rng;
+    jr_rng_init(&rng, seed, 5);
+    sim_config_quiet(c);
+    c->replicas = replicas[jr_rng_below(&rng, 8)];
+    c->workers = between(&rng, 1, SIM_WORKERS);
+    c->ranks = between(&rng, 1, SIM_RANKS);
+    c->blocks = between(&rng, 4, SIM_BLOCKS);
+    c->requests = between(&rng, 2, SIM_REQUESTS);
+    c->step_ms = between(&rng, 10, 60);
+    c->snapshot_threshold = between(&rng, 8, 100);
+    c->snapshot_max_age_ms = between(&rng, 2000, 30000);
+    c->base_interval_ms = between(&rng, 1000, 2000);
+    c->batch_bytes = jr_rng_below(&rng, 3) ? 0 : between(&rng, 64, 400);
+    c->events_max = jr_rng_below(&rng, 4) ? 0 : between(&rng, 3, 12);
+    if (jr_rng_below(&rng, 24) == 0) { /* bases come in several parts */
+        c->prompt_blocks = 6000;
+        c->requests = 6;
+    }
+    draw_faults(c, &rng);
+    draw_caps(c, &rng);
+    for (uint32_t i = 0; c->one_in[SIM_F_UPGRADE] && i < SIM_REPLICAS; i++)
+        c->rules[i] = 1;
+}
+
+void sim_config_without(struct sim_config *c, uint64_t mask)
+{
+    for (int f = 0; f < SIM_FAULTS; f++)
+        if (mask >> f & 1)
+            c->one_in[f] = 0;
+}

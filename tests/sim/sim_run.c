@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Seeds in processes of their own: one that fails ends its process, and leaves what it found in
+ * memory that is shared with the parent. */
+#include "sim_world.h"
+
+#include "base/mem.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void add(struct sim_count *total, const struct sim_count *c)
+{
+    const uint64_t *from = (const uint64_t *)(const void *)c;
+    uint64_t *to = (uint64_t *)(void *)total;
+    for (size_t i = 0; i < sizeof *c / sizeof *to; i++)
+        to[i] += from[i];
+}
+
+void sim_run(uint64_t seed, uint64_t without, FILE *trace, struct sim_failure *failure,
+             struct sim_count *total)
+{
+    struct sim_config c;
+    sim_config_swarm(&c, seed);
+    sim_config_without(&c, without);
+    struct sim *sim = sim_create(seed, &c);
+    sim->trace = trace ? trace : sim->trace;
+    sim->failure = failure;
+    for (uint32_t i = 0; i < c.steps; i++)
+        sim_step(sim);
+    sim_heal(sim);
+    if (total)
+        add(total, &sim->n);
+    sim_destroy(sim);
+}
+
+/* ---------------------------------------------------------------- many */
+
+struct job {
+    uint64_t next, end; /* of its seeds */
+    struct sim_failure failure;
+    struct sim_count count;
+};
+
+static void run_job(const struct sim_batch *b, struct job *j)
+{
+    for (; j->next < j->end; j->next += b->jobs)
+        sim_run(j->next, b->without, NULL, &j->failure, &j->count);
+    _exit(0);
+}
+
+static pid_t start(const struct sim_batch *b, struct job *j)
+{
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_job(b, j);
+    return pid;
+}
+
+/* The end of a job's process: true when all its seeds held. */
+static bool wait_for(pid_t pid, struct job *j, struct sim_failure *ret)
+{
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        status = -1;
+    if (status == 0)
+        return true;
+    if (!j->failure.text[0]) { /* an assertion of the product, or a sanitizer */
+        j->failure.seed = j->next;
+        snprintf(j->failure.text, sizeof j->failure.text, "the process ended with status %x",
+                 (unsigned)status);
+    }
+    if (!ret->text[0] || j->failure.seed < ret->seed)
+        *ret = j->failure;
+    return false;
+}
+
+bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim_count *total)
+{
+    size_t size = b->jobs * sizeof(struct job);
+    struct job *jobs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pids[64];
+    *ret = (struct sim_failure){0};
+    if (jobs == MAP_FAILED || b->jobs > 64) {
+        snprintf(ret->text, sizeof ret->text, "no memory for %u jobs", b->jobs);
+        return false;
+    }
+    for (uint32_t i = 0; i < b->jobs; i++) {
+        jobs[i] = (struct job){.next = b->first + i, .end = b->first + b->n};
+        pids[i] = start(b, &jobs[i]);
+    }
+    for (uint32_t i = 0; i < b->jobs; i++) {
+        (void)wait_for(pids[i], &jobs[i], ret);
+        if (total)
+            add(total, &jobs[i].count);
+    }
+    (void)munmap(jobs, size);
+    return ret->text[0] == '\0';
+}
+
+/* ---------------------------------------------------------------- one that failed */
+
+static bool fails(uint64_t seed, uint64_t without, struct sim_failure *ret)
+{
+    struct sim_batch b = {.first = seed, .n = 1, .without = without, .jobs = 1};
+    return !sim_run_many(&b, ret, NULL);
+}
+
+/* By the same check: what else fails without a fault is another story. */
+static bool is_same(const struct sim_failure *a, const struct sim_failure *b)
+{
+    const char *x = strrchr(a->text, '['), *y = strrchr(b->text, '[');
+    return x && y && strcmp(x, y) == 0;
+}
+
+uint64_t sim_shrink(uint64_t seed, struct sim_failure *ret)
+{
+    uint64_t without = 0;
+    struct sim_config c;
+    sim_config_swarm(&c, seed);
+    for (int f = 0; f < SIM_FAULTS; f++) {
+        struct sim_failure other;
+        uint64_t fewer = without | UINT64_C(1) << f;
+        if (c.one_in[f] == 0) {
+            without = fewer;
+        } else if (fails(seed, fewer, &other) && is_same(&other, ret)) {
+            without = fewer;
+            *ret = other;
+        }
+    }
+    return without;
+}
+
+void sim_print_trace(uint64_t seed, uint64_t without, uint32_t lines, FILE *out)
+{
+    char **tail = jr_xalloc(lines * sizeof *tail), *line = NULL;
+    size_t cap = 0;
+    uint64_t n = 0;
+    FILE *trace = tmpfile();
+    if (!trace)
+        return;
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sim_failure f;
+        sim_run(seed, without, trace, &f, NULL);
+        (void)fflush(trace);
+        _exit(0);
+    }
+    (void)waitpid(pid, NULL, 0);
+    rewind(trace);
+    while (getline(&line, &cap, trace) >= 0) {
+        free(tail[n % lines]);
+        tail[n++ % lines] = strdup(line);
+    }
+    free(line);
+    (void)fclose(trace);
+    for (uint64_t i = n > lines ? n - lines : 0; i < n; i++)
+        (void)fputs(tail[i % lines], out);
+    for (uint32_t i = 0; i < lines; i++)
+        free(tail[i]);
+    jr_xfree(tail);
+}
