@@ -61,8 +61,10 @@ static void do_sync(struct sim *sim, struct sim_replica *r, const struct jr_sync
     sim_batch_copy(&op->sync.b, b);
     /* The last batch of a step says all that there is, but for who waits for a base. So does the end
      * of a base, unless something happened while its parts were told. */
-    bool last = b->is_base ? b->part + 1 == b->parts : b->number == r->pool->batch_number;
-    op->sync.says_all = last && r->pool->pending.n == 0 && !r->pool->sync_lost;
+    const struct jr_pool *p = r->pool;
+    bool last = b->is_base ? b->part + 1 == b->parts
+                           : b->number == p->batch_number && p->base_at_ms != p->now_ms;
+    op->sync.says_all = last && p->pending.n == 0 && !p->sync_lost;
     JR_LIST_FOREACH (it, &r->pool->own.list) {
         op->sync.live += jr_mix64(JR_CONTAINER_OF(it, struct jr_booked, node)->b.request);
         op->sync.n_live++;
