@@ -179,6 +179,9 @@ static int begin_base(struct jr_pool *p)
         p->base_ids.v[p->base_ids.n++] = d.b.request;
     }
     p->base_ends.v[p->base_ends.n++] = p->base_ids.n;
+    /* What no delta told is only in this base: who misses it, too, sees a hole before the next. */
+    if (p->sync_lost && p->batch_number > 0)
+        p->batch_number++;
     p->base_number++;
     p->base_part = 0;
     p->base_includes = p->batch_number;
