@@ -171,19 +171,6 @@ static int run_trace(const struct options *o)
     return 0;
 }
 
-/* The first seed that finds it, whatever the number of processes. */
-static bool find_bug(const struct options *o, struct sim_failure *ret)
-{
-    struct sim_batch b = o->batch;
-    for (uint64_t at = b.first; at < b.first + o->batch.n; at += b.n) {
-        b.n = 20;
-        struct sim_batch some = {.first = at, .n = b.n, .jobs = b.jobs, .without = b.without};
-        if (!sim_run_many(&some, ret, NULL))
-            return true;
-    }
-    return false;
-}
-
 #ifdef JR_FAILPOINTS
 static int run_bugs(const struct options *o)
 {
@@ -194,7 +181,7 @@ static int run_bugs(const struct options *o)
         if (!(o->bugs >> bug & 1))
             continue;
         jr_bug_seeded = (enum jr_bug)bug;
-        bool found = find_bug(o, &f);
+        bool found = !sim_run_many(&o->batch, &f, NULL);
         char *detail = found ? strstr(f.text, " [") : NULL;
         if (detail)
             *detail = '\0';

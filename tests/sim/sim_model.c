@@ -317,8 +317,10 @@ static void apply_control(struct sim *sim, const struct jr_control *c)
     case JR_CONTROL_ADOPT:
         SIM_CHECK(sim, was_ever(m, c->digest_blocks, c->digest_table),
                   "an index is adopted that the log never said");
-        if (c->digest_blocks != digest_blocks(m) || c->digest_table != digest_table(m))
+        if (c->digest_blocks != digest_blocks(m) || c->digest_table != digest_table(m)) {
             m->known = false;
+            m->holes_may_be = true; /* it is an older one */
+        }
         return;
     }
 }

@@ -43,19 +43,28 @@ struct job {
     struct sim_count count;
 };
 
-static void run_job(const struct sim_batch *b, struct job *j)
+/* One before has failed: of those behind it nobody asks. */
+static bool is_settled(const struct sim_batch *b, const struct job *jobs, uint64_t seed)
 {
-    for (; j->next < j->end; j->next += b->jobs)
+    for (uint32_t i = 0; i < b->jobs; i++)
+        if (jobs[i].failure.text[0] && jobs[i].failure.seed < seed)
+            return true;
+    return false;
+}
+
+static void run_job(const struct sim_batch *b, struct job *jobs, struct job *j)
+{
+    for (; j->next < j->end && !is_settled(b, jobs, j->next); j->next += b->jobs)
         sim_run(j->next, b->without, NULL, &j->failure, &j->count);
     _exit(0);
 }
 
-static pid_t start(const struct sim_batch *b, struct job *j)
+static pid_t start(const struct sim_batch *b, struct job *jobs, struct job *j)
 {
     (void)fflush(NULL);
     pid_t pid = fork();
     if (pid == 0)
-        run_job(b, j);
+        run_job(b, jobs, j);
     return pid;
 }
 
@@ -87,10 +96,10 @@ bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim
         snprintf(ret->text, sizeof ret->text, "no memory for %u jobs", b->jobs);
         return false;
     }
-    for (uint32_t i = 0; i < b->jobs; i++) {
+    for (uint32_t i = 0; i < b->jobs; i++)
         jobs[i] = (struct job){.next = b->first + i, .end = b->first + b->n};
-        pids[i] = start(b, &jobs[i]);
-    }
+    for (uint32_t i = 0; i < b->jobs; i++)
+        pids[i] = start(b, jobs, &jobs[i]);
     for (uint32_t i = 0; i < b->jobs; i++) {
         (void)wait_for(pids[i], &jobs[i], ret);
         if (total)

@@ -447,8 +447,7 @@ void sim_run(uint64_t seed, uint64_t without, FILE *trace, struct sim_failure *f
 
 struct sim_batch {
     uint64_t first, n, without;
-    uint32_t jobs;      /* processes */
-    bool stop_at_first; /* failing seed */
+    uint32_t jobs; /* processes */
 };
 /* In processes of their own: true when all seeds held. total may be NULL. */
 bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim_count *total);
