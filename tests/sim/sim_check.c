@@ -7,7 +7,7 @@
 
 /* ---------------------------------------------------------------- one log, one order */
 
-static bool comparable(const struct sim *sim, const struct sim_replica *r)
+bool sim_comparable(const struct sim *sim, const struct sim_replica *r)
 {
     const struct jr_pool *p = r->pool;
     return p && !r->crashing && p->has_position && !p->index_is_old && !p->rebuilding &&
@@ -276,7 +276,7 @@ static void check_replica(struct sim *sim, struct sim_replica *r)
 {
     if (r->pool && r->diverged != r->pool->state)
         r->diverged = NULL;
-    if (comparable(sim, r) && !r->diverged) {
+    if (sim_comparable(sim, r) && !r->diverged) {
         check_digest(sim, r);
         check_scores(sim, r);
     }

@@ -424,6 +424,8 @@ uint32_t sim_fault_below(struct sim *sim, enum sim_fault f, uint32_t n);
 struct sim *sim_create(uint64_t seed, const struct sim_config *config);
 void sim_destroy(struct sim *sim);
 void sim_step(struct sim *sim);
+/* What the replica holds is the state of the stream as it is now, at its sequence. */
+bool sim_comparable(const struct sim *sim, const struct sim_replica *r);
 void sim_faults_step(struct sim *sim);
 void sim_check_step(struct sim *sim);
 /* A batch of a peer is about to be fed: true when it follows what was heard before, so that the

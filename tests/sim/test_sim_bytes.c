@@ -202,7 +202,7 @@ static void look_at_all(struct sim *sim, struct memory *m)
         forget(m);
         m->branch = sim->nats.branch;
     }
-    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
         look(sim, m, i);
 }
 
@@ -214,13 +214,15 @@ static uint64_t env(const char *name, uint64_t otherwise)
 
 static void run_fleet(uint64_t seed, struct memory *m)
 {
-    struct sim *sim = sim_create(seed);
+    struct sim_config c;
+    sim_config_swarm(&c, seed);
+    struct sim *sim = sim_create(seed, &c);
     for (int i = 0; i < STEPS; i++) {
         sim_step(sim);
         look_at_all(sim, m);
     }
     sim_heal(sim);
-    for (uint32_t i = 1; i < SIM_REPLICAS; i++)
+    for (uint32_t i = 1; i < sim->c.replicas; i++)
         SIM_CHECK(sim, same_state(sim->replicas[0].pool->state, sim->replicas[i].pool->state),
                   "replicas 0 and %u differ at the end", i);
     sim_destroy(sim);
