@@ -258,7 +258,7 @@ void sim_check_record(const struct sim *sim, const struct jr_snapshots_record *r
     const struct jr_snapshot_ref *ref = &record->newest, *was = &n->record.newest;
     int k = strcmp(ref->object, "snapshot-b") == 0;
     SIM_CHECK(sim, sim->by_hand || (n->object[k] && n->object[k]->seq == ref->seq),
-              "NothingForgotten: a snapshot is recorded at %llu that is not there",
+              "LeaderIsFenced: a snapshot is recorded at %llu that is not there",
               (unsigned long long)ref->seq);
     SIM_CHECK(sim, sim->by_hand || !was->object[0] || ref->seq >= was->seq,
               "LeaderIsFenced: the record of snapshots goes back from %llu to %llu",

@@ -336,7 +336,7 @@ static void execute_write(struct sim *sim, struct sim_op *op)
     SIM_CHECK(sim,
               strcmp(n->record.newest.object, op->object) != 0 || !sim_snapshot_fits(sim, k) ||
                   n->object[k]->seq != n->record.newest.seq,
-              "the newest verified snapshot is overwritten");
+              "LeaderIsFenced: the newest verified snapshot is overwritten");
     jr_image_destroy(n->object[k]);
     n->object[k] = sim_image_copy(op->image);
     n->object_revision[k] = ++n->revision;

@@ -134,6 +134,19 @@ static void damage(struct sim *sim)
     sim_say(sim, "snapshot %u is damaged", k);
 }
 
+/* All but `keep`. Not what alone shows that a snapshot is of a branch that is gone: somebody who rolls
+ * the stream back, and then purges that away, too, leaves nothing that could tell. */
+static void purge_by_hand(struct sim *sim, uint64_t keep)
+{
+    struct sim_nats *n = &sim->nats;
+    uint64_t floor = n->n_log + 1 - (keep < n->n_log ? keep : n->n_log);
+    for (int k = 0; k < 2; k++)
+        if (n->object[k] && n->object_void[k] && n->object[k]->seq < floor)
+            return;
+    sim_say(sim, "somebody purges all but %llu", (unsigned long long)keep);
+    sim_nats_purge(sim, floor);
+}
+
 static void hand(struct sim *sim)
 {
     uint64_t last = sim_nats_last(sim);
@@ -155,12 +168,9 @@ static void hand(struct sim *sim)
         sim_say(sim, "NATS has lost everything");
         sim_nats_wipe(sim);
         return;
-    default: {
-        uint64_t keep =
-            sim_fault_below(sim, SIM_F_HAND, 2) ? 0 : sim_fault_below(sim, SIM_F_HAND, 21);
-        sim_say(sim, "somebody purges all but %llu", (unsigned long long)keep);
-        sim_nats_purge(sim, last + 1 - (keep < last ? keep : last));
-    }
+    default:
+        purge_by_hand(
+            sim, sim_fault_below(sim, SIM_F_HAND, 2) ? 0 : sim_fault_below(sim, SIM_F_HAND, 21));
     }
 }
 

@@ -216,6 +216,7 @@ static void run_fleet(uint64_t seed, struct memory *m)
 {
     struct sim_config c;
     sim_config_swarm(&c, seed);
+    sim_config_without(&c, UINT64_C(1) << SIM_F_UPGRADE); /* rules that no snapshot here may have */
     struct sim *sim = sim_create(seed, &c);
     for (int i = 0; i < STEPS; i++) {
         sim_step(sim);
