@@ -231,6 +231,26 @@ static void test_failures(void **state)
     rig_deinit(&r);
 }
 
+/* What no delta told is in the base alone. Should that be lost, too, a later delta shows a hole. */
+static void test_a_lost_base_leaves_a_hole(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    sync_settle(&r);
+    rig_route(&r, 1, NULL, 0);
+    uint64_t told = batch_at(&r, 0)->number;
+    rig_send(&r, JR_EV_SYNC_FAILED);
+    rig_request(&r, JR_EV_FINISH, 1, 0);
+    assert_null(batch_at(&r, 0));
+    const struct jr_sync_batch *b = after_ms(&r, 200);
+    assert_true(b->is_base);
+    assert_int_equal(b->includes, told + 1);
+    rig_route(&r, 2, NULL, 0);
+    assert_int_equal(batch_at(&r, 0)->number, told + 2);
+    rig_deinit(&r);
+}
+
 /* More than may wait is dropped: the base that comes says it all. */
 static void test_what_waits_is_bounded(void **state)
 {
@@ -464,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_a_base_in_parts),
         cmocka_unit_test(test_a_question_holds_no_delta_up),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_a_lost_base_leaves_a_hole),
         cmocka_unit_test(test_what_waits_is_bounded),
         cmocka_unit_test(test_asked_until_it_comes),
         cmocka_unit_test(test_nobody_waits_for_a_peer_that_does_not_sync),
