@@ -241,11 +241,10 @@ static void test_a_lost_base_leaves_a_hole(void **state)
     rig_route(&r, 1, NULL, 0);
     uint64_t told = batch_at(&r, 0)->number;
     rig_send(&r, JR_EV_SYNC_FAILED);
-    rig_request(&r, JR_EV_FINISH, 1, 0);
-    assert_null(batch_at(&r, 0));
-    const struct jr_sync_batch *b = after_ms(&r, 200);
+    const struct jr_sync_batch *b = batch_at(&r, 0);
     assert_true(b->is_base);
     assert_int_equal(b->includes, told + 1);
+    r.now_ms += 5;
     rig_route(&r, 2, NULL, 0);
     assert_int_equal(batch_at(&r, 0)->number, told + 2);
     rig_deinit(&r);
