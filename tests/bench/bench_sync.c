@@ -143,14 +143,18 @@ static bool no_loads(struct sync_bench *b)
 /* utime and stime of another process, µs. */
 static uint64_t cpu_of(pid_t pid)
 {
-    char path[64];
-    unsigned long user = 0, system = 0;
+    char path[64], line[512];
     (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *f = fopen(path, "re");
-    if (!f || fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                     &system) != 2)
+    if (!f || !fgets(line, sizeof line, f))
         sync_bench_die(path, "cannot be read");
     (void)fclose(f);
+    char *at = strrchr(line, ')'); /* behind the name */
+    for (int field = 2; at && field < 14; field++)
+        at = strchr(at + 1, ' ');
+    if (!at)
+        sync_bench_die(path, "has not the fields it should");
+    unsigned long user = strtoul(at, &at, 10), system = strtoul(at, NULL, 10);
     return (user + system) * 1000000 / (uint64_t)sysconf(_SC_CLK_TCK);
 }
 

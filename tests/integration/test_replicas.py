@@ -227,6 +227,46 @@ class Load(Fleet):
         self.assertEqual(self.active(b), 1)
         go.set()
 
+    def test_nobody_waits_for_a_replica_that_does_not_sync(self):
+        w, go = self.held()
+        pool = self.pool()
+        pool.add_worker(1, w.url)
+        self.known(1)
+        a, b = self.replicas
+        mute = self.replica("mute", no_router_replica_sync=True)
+        self.replicas.append(mute)
+        self.procs.wait_ready(mute)
+        jr.wait_for(lambda: [p["id"] for p in jr.pool(a.url)["peers"] if p["listed"]] == ["b", "mute"],
+                    "the replica that says nothing is listed")
+        # One that starts while it is there does not wait for its base, and knows the load of the others.
+        self.stream(b)
+        self.stream(mute)
+        self.assertEqual(a.stop(), 0, a.tail())
+        a = self.replicas[0] = self.procs.restart(a)
+        self.procs.wait_ready(a)
+        self.assertEqual(self.active(a), 1)
+        go.set()
+
+    def test_a_sync_stream_that_is_lost_is_made_anew(self):
+        w, go = self.held()
+        pool = self.pool()
+        pool.add_worker(1, w.url)
+        self.known(1)
+        a, b = self.replicas
+        self.stream(a)
+        jr.wait_for(lambda: self.active(b) == 1, "a's request at b")
+        stream = "namespace-test-component-backend-active-sequences"
+        pool.nats.api("STREAM.DELETE." + stream)
+        # What happens meanwhile nobody hears; a base says it when the stream is there again.
+        self.stream(a)
+        self.stream(b)
+        jr.wait_for(lambda: self.active(a) == 3 and self.active(b) == 3, "both know all of both")
+        self.assertEqual(pool.nats.api("STREAM.INFO." + stream)["config"]["storage"], "memory")
+        for f in (a, b):
+            self.assertEqual(jr.try_get(f.url + "/ready")[0], 200)
+        go.set()
+        jr.wait_for(lambda: self.active(a) == 0 and self.active(b) == 0, "all have ended")
+
     def test_an_orderly_end_gives_leases_back(self):
         pool = self.pool()
         pool.add_worker(1, self.worker().url)
