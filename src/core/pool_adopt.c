@@ -85,6 +85,7 @@ void jr_pool_adopt_begin(struct jr_pool *p, const struct jr_stream_facts *f)
     p->seek_seq = f->first_seq ? f->first_seq - 1 : 0;
     p->control_seen = 0;
     p->target_seq = f->last_seq;
+    p->short_looks = 0;
     struct jr_action *a = jr_pool_act(p, JR_ACT_START_READER);
     if (a) {
         a->u.start.applied = p->seek_seq;

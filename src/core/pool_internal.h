@@ -127,6 +127,7 @@ struct jr_pool {
     struct jr_stream_facts facts; /* the newest of our stream */
     const char *may_forget;       /* said last; see jr_pool_may_forget */
     uint64_t target_seq;          /* ready at or past it */
+    uint32_t short_looks;         /* in a row: the stream ends before it */
     bool index_is_old;            /* its position has left the stream; being replaced */
     struct jr_image *image;       /* candidate being verified and installed */
     struct jr_snapshot_ref image_ref;

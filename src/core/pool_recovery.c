@@ -198,6 +198,7 @@ static void start_reading(struct jr_pool *p, const struct jr_stream_facts *f, co
     p->need_seq = 0;
     set_stream(p, f->created_ns);
     p->target_seq = f->last_seq;
+    p->short_looks = 0;
     struct jr_action *a = jr_pool_act(p, JR_ACT_START_READER);
     if (a) {
         a->u.start.applied = p->state->seq;
@@ -542,6 +543,17 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
 
 /* ---------------------------------------------------------------- the clock */
 
+/* The stream was rolled back before the reader came: what it held is not to be waited for. One look may
+ * be older than the target is; the second was begun when the first was answered. */
+static void watch_target(struct jr_pool *p, uint64_t last_seq)
+{
+    p->short_looks = last_seq < p->target_seq ? p->short_looks + 1 : 0;
+    if (p->short_looks < 2)
+        return;
+    p->target_seq = last_seq;
+    p->short_looks = 0;
+}
+
 /* What everybody wants to know of the stream and its snapshots, and only the leader acts on. */
 void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
 {
@@ -549,6 +561,7 @@ void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
     if (!p->has_position || f->created_ns != p->stream_created_ns)
         return;
     p->facts = *f;
+    watch_target(p, f->last_seq);
     p->stream_first = f->first_seq;
     if (f->last_seq > p->stream_last)
         p->stream_last = f->last_seq;

@@ -101,8 +101,8 @@ static void check_dead(const struct sim *sim, const struct sim_replica *dead)
         const struct sim_replica *r = &sim->replicas[i];
         if (!r->pool || r->crashing || !r->connected || sim->now_ms < r->paused_until_ms + 600 ||
             !r->pool->listed_at_ms ||
-            sim_replica_now(sim, r) - r->pool->listed_at_ms > 2 * SIM_ROUND_MS ||
-            sim_replica_now(sim, r) < r->pool->judge_at_ms + 2 * SIM_ROUND_MS)
+            sim_replica_now(sim, r) - r->pool->listed_at_ms > UINT64_C(2) * SIM_ROUND_MS ||
+            sim_replica_now(sim, r) < r->pool->judge_at_ms + UINT64_C(2) * SIM_ROUND_MS)
             continue;
         const struct jr_peer *p = jr_replicas_find(&r->pool->replicas, dead->dead_id);
         SIM_CHECK(sim, !p || p->incarnation != dead->dead_incarnation || !p->bookings.counted,
@@ -199,12 +199,12 @@ void sim_check_ready(struct sim *sim, struct sim_replica *r)
         return;
     }
     r->was_ready = true;
-    SIM_CHECK(sim,
-              jr_pool_recovery(r->pool) == JR_REC_READY && r->pool->state->seq >= r->start_last,
+    uint64_t held = r->start_last < sim->nats.n_log ? r->start_last : sim->nats.n_log;
+    SIM_CHECK(sim, jr_pool_recovery(r->pool) == JR_REC_READY && r->pool->state->seq >= held,
               "ReadyMeansCaughtUp: replica %u is ready at %llu of %llu", r->index,
               (unsigned long long)r->pool->state->seq, (unsigned long long)r->start_last);
     /* While NATS is slow a lease may be over by our clock before its renewal is seen. */
-    bool slow = sim->now_ms < sim->nats.slow_until_ms + 4 * SIM_TTL_MS;
+    bool slow = sim->now_ms < sim->nats.slow_until_ms + UINT64_C(4) * SIM_TTL_MS;
     for (uint32_t i = 0; i < r->n_listed && !slow; i++) {
         const struct sim_heard *h = heard_of(r, r->listed[i]);
         SIM_CHECK(sim, !h || (h->base && h->incarnation == r->listed_incarnation[i]),
@@ -236,9 +236,10 @@ void sim_check_purge(const struct sim *sim, uint64_t floor)
     for (uint32_t i = 0; i < sim->c.replicas; i++) {
         const struct sim_replica *r = &sim->replicas[i];
         const struct sim_lease *l = &n->replica[r->seat];
-        if (!r->pool || !sim_lease_live(sim, l) || sim->now_ms - l->created_ms < 2 * SIM_TTL_MS ||
-            !r->reading || r->pool->index_is_old || r->pool->stream_created_ns != n->created_ns ||
-            sim->now_ms < n->slow_until_ms + 4 * SIM_TTL_MS)
+        if (!r->pool || !sim_lease_live(sim, l) ||
+            sim->now_ms - l->created_ms < UINT64_C(2) * SIM_TTL_MS || !r->reading ||
+            r->pool->index_is_old || r->pool->stream_created_ns != n->created_ns ||
+            sim->now_ms < n->slow_until_ms + UINT64_C(4) * SIM_TTL_MS)
             continue;
         SIM_CHECK(sim, r->pool->state->seq + 1 >= floor,
                   "NothingForgotten: purge to %llu passes replica %u at %llu",

@@ -171,6 +171,27 @@ static void test_probes_while_cut_off(void **state)
     rig_deinit(&r);
 }
 
+/* The stream is rolled back between the question how long it is and the reader's start: what it held
+ * is not waited for, once a look that is younger than the answer says so. */
+static void test_a_target_that_is_no_more(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    rig_nats(&r, true);
+    rig_send(&r, JR_EV_LEASE_HELD);
+    rig_loaded(&r, JR_ENOTFOUND, NULL, "");
+    rig_info(&r, RIG_CREATED, 1, 9);
+    rig_send(&r, JR_EV_SYNC_OPENED);
+    rig_members(&r, true, false);
+    rig_log_noop(&r, 1, 4);
+    facts(&r, &(struct jr_stream_facts){.first_seq = 1, .last_seq = 4});
+    assert_int_equal(rig_at(&r), JR_REC_REPLAY); /* it may be older than the answer */
+    facts(&r, &(struct jr_stream_facts){.first_seq = 1, .last_seq = 4});
+    assert_int_equal(rig_at(&r), JR_REC_READY);
+    rig_deinit(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_a_full_stream_is_no_dead_end),
         cmocka_unit_test(test_foreign_consumers_bound_the_purge),
         cmocka_unit_test(test_probes_while_cut_off),
+        cmocka_unit_test(test_a_target_that_is_no_more),
     };
     return cmocka_run_group_tests_name("core_pool_watch", tests, NULL, NULL);
 }
