@@ -33,11 +33,11 @@ def _lines(path):
 
 
 class Log:
-    """One part of the event stream: messages = [(sequence, Batch or Control)]. whole: from its first
-    message without a gap."""
+    """One part of the event stream: messages = [(sequence, Batch or Control)]; gone = sequences that
+    were purged before they were read. whole: from its first message without a gap."""
 
     def __init__(self):
-        self.messages, self.whole = [], True
+        self.messages, self.gone, self.whole = [], [], True
 
     def up_to(self, seq):
         return [m for m in self.messages if m[0] <= seq]
@@ -52,6 +52,7 @@ def read_log(lines):
             log.whole = line["seq"] == 1
         if "data" not in line:
             log.whole = False
+            log.gone.append(line["seq"])
             continue
         data = base64.b64decode(line["data"])
         log.messages.append((line["seq"], nats.Batch(data) if line["subject"].endswith(".batch") else nats.Control(data)))

@@ -123,24 +123,25 @@ def ReadyOnlyWhenCaughtUp(readies):
 
 # ---------------------------------------------------------------- the stream, as a follower read it
 
-def NoGap(log):
+def NoGap(log, gone=()):
     """Event ids of a rank's current incarnation follow each other without a hole.
 
     A batch of an incarnation that never began on this stream is ignored by rule: a bridge repeats what
-    was not acknowledged, also on a stream that was made anew."""
-    bad, newest = [], {}  # (worker, rank) -> (incarnation, newest id)
+    was not acknowledged, also on a stream that was made anew. gone: sequences that a purge took before
+    they were read; what they held nobody knows, so each rank is taken up anew behind them."""
+    bad, newest = [], {}  # (worker, rank) -> (incarnation, newest id, sequence)
     for seq, b in log:
         if isinstance(b, nats.Control):
             continue
         key = (b.worker, b.rank)
-        incarnation, last = newest.get(key, (None, 0))
+        incarnation, last, at = newest.get(key, (None, 0, 0))
         end = b.first_id + len(b.events) - 1
-        if b.begin and incarnation != b.incarnation:
-            newest[key] = (b.incarnation, end)
+        if (b.begin and incarnation != b.incarnation) or any(at < g < seq for g in gone):
+            newest[key] = (b.incarnation, end, seq)
         elif incarnation == b.incarnation:
             if b.first_id > last + 1:
                 bad.append("message %d (%s) follows id %d" % (seq, b, last))
-            newest[key] = (incarnation, max(last, end))
+            newest[key] = (incarnation, max(last, end), seq)
     return _some("NoGap", bad)
 
 
@@ -379,7 +380,7 @@ def check(record):
     for e in record.of("outlives"):
         out += StayedReady(record.history, e["since"], e["until"])
     if record.log:
-        out += NoGap(record.log.messages)
+        out += NoGap(record.log.messages, record.log.gone)
     out += ReadyOnlyWhenCaughtUp(record.of("ready")) + NeverOverMatches(record.of("probe"))
     out += _rests(record) + _clients(record)
     return out + [e["words"] for e in record.of("violation")]

@@ -84,7 +84,10 @@ class Validators(unittest.TestCase):
     def test_no_gap(self):
         good = [(1, batch(1, [stored(1)], begin=True)), (2, batch(2, [stored(2), stored(3)])), (3, batch(4, [stored(4)]))]
         self.holds(validate.NoGap(good))
-        self.breaks(validate.NoGap(good[:2] + [(3, batch(5, [stored(4)]))]), "follows id 3")
+        hole = good[:2] + [(4, batch(5, [stored(4)]))]
+        self.breaks(validate.NoGap(hole), "follows id 3")
+        self.holds(validate.NoGap(hole, gone=[3]))
+        self.breaks(validate.NoGap(hole + [(5, batch(7, [stored(5)]))], gone=[3]), "follows id 5")
         self.holds(validate.NoGap(good + [(4, batch(90, [stored(4)], incarnation=8))]))
 
     def test_witness(self):

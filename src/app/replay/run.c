@@ -19,6 +19,7 @@
 #define TOTAL_TIMEOUT_MS   1800000 /* of one request */
 #define ERROR_BYTES_MAX    4096    /* of an answer that is not 200 */
 #define PROGRESS_EVERY_MS  200
+#define SEND_AT_ONCE       16
 #define BODY_BYTES_MAX     ((size_t)64 << 20)
 #define WORKER_HEADER      "x-jetrouter-worker"
 
@@ -218,13 +219,15 @@ static void launch(struct run *r, const struct jr_trace_row *row)
     }
 }
 
-/* Sends what is due, then waits for the next one; ends the run behind the last answer. */
+/* Sends what is due, then waits for the next one; ends the run behind the last answer. When it is
+ * late it sends a few at a time: answers are looked at in between. */
 static void send_due(struct run *r)
 {
     const struct jr_trace *t = r->plan->trace;
     uint64_t due = 0, since = jr_loop_now_ns() - r->start_ns;
+    uint32_t sent = 0;
     r->sending = true;
-    while (r->next < t->n && (due = r->due_ns[r->next]) <= since) {
+    while (sent++ < SEND_AT_ONCE && r->next < t->n && (due = r->due_ns[r->next]) <= since) {
         if (r->in_flight >= JR_REPLAY_IN_FLIGHT_MAX) {
             r->held_back = r->plan->speed > 0;
             break;
@@ -237,6 +240,8 @@ static void send_due(struct run *r)
     r->sending = false;
     if (r->next < t->n && due > since)
         jr_timer_start(r->send_timer, (due - since) / 1000000 + 1, 0);
+    else if (sent > SEND_AT_ONCE && r->next < t->n)
+        jr_timer_start(r->send_timer, 0, 0);
     else if (r->next == t->n && r->in_flight == 0)
         jr_loop_stop(r->loop);
 }
