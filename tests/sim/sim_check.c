@@ -199,8 +199,8 @@ void sim_check_ready(struct sim *sim, struct sim_replica *r)
         return;
     }
     r->was_ready = true;
-    uint64_t held = r->start_last < sim->nats.n_log ? r->start_last : sim->nats.n_log;
-    SIM_CHECK(sim, jr_pool_recovery(r->pool) == JR_REC_READY && r->pool->state->seq >= held,
+    SIM_CHECK(sim,
+              jr_pool_recovery(r->pool) == JR_REC_READY && r->pool->state->seq >= r->start_last,
               "ReadyMeansCaughtUp: replica %u is ready at %llu of %llu", r->index,
               (unsigned long long)r->pool->state->seq, (unsigned long long)r->start_last);
     /* While NATS is slow a lease may be over by our clock before its renewal is seen. */

@@ -446,6 +446,7 @@ static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         break;
     case SIM_OP_INFO:
         execute_info(sim, op, op->seq);
+        op->expected = sim->nats.branch;
         break;
     case SIM_OP_LOAD:
         execute_load(sim, op);
@@ -551,7 +552,8 @@ static void info_done(struct sim *sim, struct sim_replica *r, const struct sim_o
     struct jr_event ev = {.type = JR_EV_STREAM_INFO};
     ev.u.stream.err = op->err;
     ev.u.stream.facts = op->facts;
-    r->start_last = op->facts.last_seq;
+    /* What was cut off since it was looked at is not waited for. */
+    r->start_last = op->expected == sim->nats.branch ? op->facts.last_seq : 0;
     sim_replica_event(sim, r, &ev);
 }
 

@@ -113,6 +113,9 @@ static void cut_log(struct sim *sim, uint64_t last)
     if (n->last_control > last) /* the one before is now the last */
         for (n->last_control = last; n->last_control && !n->log[n->last_control - 1].m.on_control;)
             n->last_control--;
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
+        if (sim->replicas[i].start_last > last)
+            sim->replicas[i].start_last = last;
     sim_model_cut(sim, last);
 }
 
