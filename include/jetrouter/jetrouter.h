@@ -23,6 +23,7 @@ extern "C" {
 #define JETROUTER_API __attribute__((visibility("default")))
 
 struct jetrouter;
+struct jetrouter_region;
 
 enum jetrouter_cost {
     JETROUTER_COST_SECONDS = 0,    /* estimated seconds, the default */
@@ -35,6 +36,11 @@ struct jetrouter_options {
     enum jetrouter_cost cost;
     uint64_t index_entries_max; /* 0: no cap */
     size_t bytes_max;           /* of memory; 0: no cap */
+    /* A large index is faster in huge pages, whose first touch would stall its thread. With this set
+     * memory is reserved ahead, some of it beside bytes_max. It is called within calls of the library:
+     * hand the region to another thread, which calls jetrouter_region_touch. NULL: small pages. */
+    void (*warm)(void *ctx, struct jetrouter_region *region);
+    void *warm_ctx;
 };
 
 struct jetrouter_worker {
@@ -69,6 +75,9 @@ JETROUTER_API const char *jetrouter_error_text(int error);
 /* *ret is the caller's, to be given to jetrouter_destroy (which takes NULL). */
 JETROUTER_API int jetrouter_create(const struct jetrouter_options *options, struct jetrouter **ret);
 JETROUTER_API void jetrouter_destroy(struct jetrouter *r);
+/* Any thread, soon, and once for each region that `warm` was given; takes it. It may come after
+ * jetrouter_destroy. */
+JETROUTER_API void jetrouter_region_touch(struct jetrouter_region *region);
 
 /* Local hashes of the prompt's full blocks into ret[n_tokens / block_size]; returns their number. */
 JETROUTER_API uint32_t jetrouter_hash_tokens(const struct jetrouter *r,

@@ -140,6 +140,8 @@ X(INDEX_BYTES, GAUGE, "jetrouter_index_bytes", "bytes", "namespace component", J
   "Memory of the index")                                                                           \
 X(POOL_BYTES, GAUGE, "jetrouter_pool_bytes", "bytes", "namespace component", JR_SETS_POOL, NONE,   \
   "Memory of the whole pool")                                                                      \
+X(POOL_RESERVE_BYTES, GAUGE, "jetrouter_pool_reserve_bytes", "bytes", "namespace component",       \
+  JR_SETS_POOL, NONE, "Warm memory that is held ready for the pool's tables, beside its own")      \
 X(INDEX_OLD, GAUGE, "jetrouter_index_old", "", "namespace component", JR_SETS_POOL, NONE,          \
   "1 while an index older than the stream's first message answers")                                \
 X(INDEX_TRUNCATED, GAUGE, "jetrouter_index_truncated", "", "namespace component", JR_SETS_POOL,    \

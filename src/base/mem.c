@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/mem.h"
 #include "base/assert.h"
+#include "base/pages.h"
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,23 @@ void jr_mem_init(struct jr_mem *m)
 
 void jr_mem_deinit(struct jr_mem *m)
 {
-    if (m)
-        JR_ASSERT(m->bytes == 0);
+    if (!m)
+        return;
+    JR_ASSERT(m->bytes == 0);
+    jr_pages_destroy(m->pages);
+    m->pages = NULL;
+}
+
+void jr_mem_warm(struct jr_mem *m, const struct jr_pages_warmer *warmer, size_t from)
+{
+    JR_ASSERT(!m->pages);
+    m->pages = jr_pages_create(warmer);
+    m->warm_from = from;
+}
+
+size_t jr_mem_slack(const struct jr_mem *m)
+{
+    return m->pages ? jr_pages_slack(m->pages) : 0;
 }
 
 /* malloc(0) may answer NULL, which would read as a failure. */
@@ -127,45 +142,42 @@ static void *lines_alloc(size_t size)
     return p;
 }
 
-void *jr_mem_pages_alloc(struct jr_mem *m, size_t size)
+static struct jr_pages *pages_of(const struct jr_mem *m, size_t size)
 {
-    void *p;
+    return is_paged(size) && m->bytes >= m->warm_from ? m->pages : NULL;
+}
+
+static void *pages_take(struct jr_mem *m, bool lasts, size_t size)
+{
+    void *p = NULL;
 
     if (!admit(m, 0, size))
         return NULL;
-    p = is_paged(size) ? pages_map(size) : lines_alloc(size);
+    if (pages_of(m, size) && (size < JR_PAGES_HUGE || !lasts))
+        p = jr_pages_take(m->pages, lasts, size);
+    if (!p)
+        p = is_paged(size) ? pages_map(size) : lines_alloc(size);
     if (p)
         count(m, 0, size);
     return p;
 }
 
-void jr_mem_pages_free(struct jr_mem *m, void *ptr, size_t size)
+void *jr_mem_pages_begin(struct jr_mem *m, size_t size)
 {
-    if (!ptr)
-        return;
-    JR_ASSERT(m->bytes >= size);
-    m->bytes -= size;
-    if (is_paged(size))
-        (void)munmap(ptr, size);
-    else
-        free(ptr);
+    return pages_take(m, false, size);
 }
 
-size_t jr_mem_pages_free_some(struct jr_mem *m, void *ptr, size_t size, size_t piece)
+bool jr_mem_pages_is_coming(const struct jr_mem *m, size_t size)
 {
-    size_t left = size > piece ? (size - piece) & ~(PAGE - 1) : 0;
-
-    if (left < PAGED_MIN || !is_paged(size)) {
-        jr_mem_pages_free(m, ptr, size);
-        return 0;
-    }
-    JR_ASSERT(m->bytes >= size);
-    m->bytes -= size - left;
-    (void)munmap((char *)ptr + left, size - left);
-    return left;
+    return pages_of(m, size) && jr_pages_is_coming(m->pages, size);
 }
 
-void jr_mem_pages_touch(void *ptr, size_t size)
+static bool is_warmed(const struct jr_mem *m, const void *ptr, size_t size)
+{
+    return m->pages && is_paged(size) && jr_pages_has(m->pages, ptr);
+}
+
+static void touch(char *ptr, size_t size)
 {
 #if defined(MADV_POPULATE_WRITE)
     uintptr_t from = ((uintptr_t)ptr + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
@@ -179,6 +191,69 @@ void jr_mem_pages_touch(void *ptr, size_t size)
     (void)ptr;
     (void)size;
 #endif
+}
+
+size_t jr_mem_pages_ready(struct jr_mem *m, void *ptr, size_t size, size_t from, size_t piece)
+{
+    size_t n = size - from < piece ? size - from : piece;
+
+    if (is_warmed(m, ptr, size))
+        return jr_pages_ready(m->pages, ptr, size, from, piece);
+    touch((char *)ptr + from, n);
+    return from + n;
+}
+
+void *jr_mem_pages_finish(struct jr_mem *m, void *ptr, size_t size, size_t from)
+{
+    void *small;
+
+    if (from >= size || !is_warmed(m, ptr, size))
+        return ptr;
+    small = jr_pages_is_cold(m->pages, ptr) ? pages_map(size) : NULL;
+    if (small) {
+        jr_pages_give(m->pages, ptr, size, 0);
+        return small;
+    }
+    jr_pages_zero(m->pages, ptr, size, from);
+    return ptr;
+}
+
+/* What needs a region of its own would wait for the warmer: small pages then. */
+void *jr_mem_pages_alloc(struct jr_mem *m, size_t size)
+{
+    void *p = pages_take(m, true, size);
+
+    return p ? jr_mem_pages_finish(m, p, size, 0) : NULL;
+}
+
+/* Gives back all but `left` bytes. */
+static void give(struct jr_mem *m, void *ptr, size_t size, size_t left)
+{
+    JR_ASSERT(m->bytes >= size - left);
+    m->bytes -= size - left;
+    if (is_warmed(m, ptr, size))
+        jr_pages_give(m->pages, ptr, size, left);
+    else if (is_paged(size))
+        (void)munmap((char *)ptr + left, size - left);
+    else
+        free(ptr);
+}
+
+void jr_mem_pages_free(struct jr_mem *m, void *ptr, size_t size)
+{
+    if (ptr)
+        give(m, ptr, size, 0);
+}
+
+size_t jr_mem_pages_free_some(struct jr_mem *m, void *ptr, size_t size, size_t piece)
+{
+    size_t left = size > piece ? (size - piece) & ~(PAGE - 1) : 0;
+
+    if (left < PAGED_MIN || !is_paged(size))
+        left = 0;
+    if (ptr)
+        give(m, ptr, size, left);
+    return left;
 }
 
 static void *or_die(void *p)

@@ -4,6 +4,7 @@
 #include "base/arr.h"
 #include "base/image.h"
 #include "base/limits.h"
+#include "base/pages.h"
 #include "core/active.h"
 #include "core/cost.h"
 #include "core/hash.h"
@@ -15,6 +16,8 @@
 
 struct jetrouter {
     struct jr_mem mem;
+    void (*warm)(void *ctx, struct jetrouter_region *region); /* NULL: small pages */
+    void *warm_ctx;
     uint32_t block_size;
     uint64_t entries_max;
     struct jr_cost_config cost;
@@ -81,6 +84,19 @@ void jetrouter_destroy(struct jetrouter *r)
     jr_mem_deinit(&mem);
 }
 
+/* A region is a job of base/pages by another name. */
+static void post_region(void *ctx, struct jr_pages_job *job)
+{
+    struct jetrouter *r = ctx;
+
+    r->warm(r->warm_ctx, (struct jetrouter_region *)(void *)job);
+}
+
+void jetrouter_region_touch(struct jetrouter_region *region)
+{
+    jr_pages_job_run((struct jr_pages_job *)(void *)region);
+}
+
 int jetrouter_create(const struct jetrouter_options *options, struct jetrouter **ret)
 {
     struct jr_mem mem;
@@ -95,6 +111,10 @@ int jetrouter_create(const struct jetrouter_options *options, struct jetrouter *
     if (!r)
         return JR_ENOMEM;
     r->mem = mem;
+    r->warm = options->warm;
+    r->warm_ctx = options->warm_ctx;
+    if (r->warm)
+        jr_mem_warm(&r->mem, &(struct jr_pages_warmer){post_region, r}, JR_MEM_WARM_FROM);
     r->block_size = options->block_size;
     r->entries_max = options->index_entries_max;
     jr_cost_config_init(&r->cost, model_of(options->cost));

@@ -5,7 +5,6 @@
 
 #define BUCKETS_MIN   5
 #define STEPS_FROM    64 /* buckets: below it a table doubles, above it grows by two fifths */
-#define FREE_SOME     ((size_t)256 << 10) /* bytes */
 #define TAKEN_AT_ONCE 4
 #define SHRINK_AT     6 /* a table filled to less than one part in so many is made smaller */
 
@@ -31,35 +30,20 @@ static uint64_t full(const struct jr_blockmap *m)
     return m->cur.n * JR_BLOCKMAP_WAYS * 13 / 16;
 }
 
-static void table_free(struct jr_blockmap_table *t, struct jr_mem *mem)
-{
-    jr_mem_pages_free(mem, t->v, t->n * sizeof *t->v);
-    *t = (struct jr_blockmap_table){0};
-}
-
 void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem)
 {
-    table_free(&m->cur, mem);
-    table_free(&m->old, mem);
+    jr_mem_pages_free(mem, m->cur.v, m->cur.n * sizeof *m->cur.v);
+    jr_mem_pages_free(mem, m->old.v, m->old.n * sizeof *m->old.v);
     jr_tablemem_free(&m->memory, mem);
     memset(m, 0, sizeof *m);
 }
 
-static bool table_free_some(struct jr_blockmap_table *t, struct jr_mem *mem)
-{
-    size_t left;
-
-    if (t->n == 0)
-        return true;
-    left = jr_mem_pages_free_some(mem, t->v, t->n * sizeof *t->v, FREE_SOME);
-    t->n = left / sizeof *t->v;
-    return t->n == 0;
-}
-
 bool jr_blockmap_free_some(struct jr_blockmap *m, struct jr_mem *mem)
 {
-    if (!table_free_some(&m->cur, mem) || !table_free_some(&m->old, mem) ||
-        !jr_tablemem_free_some(&m->memory, mem))
+    struct jr_blockmap_table *t = m->cur.n > 0 ? &m->cur : &m->old;
+
+    t->n = jr_tablemem_shorten(mem, t->v, t->n * sizeof *t->v) / sizeof *t->v;
+    if (m->cur.n > 0 || m->old.n > 0 || !jr_tablemem_free_some(&m->memory, mem))
         return false;
     memset(m, 0, sizeof *m);
     return true;
@@ -190,18 +174,18 @@ void jr_blockmap_save(const struct jr_blockmap *m, struct jr_blockmap_bucket *b)
 /* A step towards a table of so many buckets. */
 static int resize(struct jr_blockmap *m, struct jr_mem *mem, uint64_t buckets)
 {
-    bool ready;
-    int rv = jr_tablemem_prepare(&m->memory, mem, buckets * sizeof *m->cur.v, &ready);
+    bool ready, now = m->n >= full(m) && m->n > 0;
+    int rv = jr_tablemem_prepare(&m->memory, mem, buckets * sizeof *m->cur.v, now, &ready);
 
     if (rv < 0)
         return rv;
-    if ((!ready || m->old.n > 0) && (m->n < full(m) || m->n == 0))
+    if ((!ready || m->old.n > 0) && !now)
         return 0;
     if (m->old.n > 0)
         take_over(m, mem, m->old.n);
     m->old = m->cur;
     m->cur = (struct jr_blockmap_table){
-        .v = jr_tablemem_take(&m->memory), .n = buckets, .swept = buckets};
+        .v = jr_tablemem_take(&m->memory, mem), .n = buckets, .swept = buckets};
     m->room = room(buckets);
     m->taken = m->n == 0 ? m->old.n : 0;
     take_over(m, mem, 0);

@@ -5,7 +5,6 @@
 
 #define BUCKETS_MIN   8
 #define STEPS_FROM    64
-#define FREE_SOME     ((size_t)256 << 10) /* bytes */
 #define TAKEN_AT_ONCE 4
 
 static uint64_t room(uint64_t buckets)
@@ -22,35 +21,20 @@ static uint64_t larger(uint64_t buckets)
     return (buckets & (buckets - 1)) == 0 ? buckets / 2 * 3 : buckets / 3 * 4;
 }
 
-static void table_free(struct jr_heads_table *t, struct jr_mem *mem)
-{
-    jr_mem_pages_free(mem, t->v, t->n * sizeof *t->v);
-    *t = (struct jr_heads_table){0};
-}
-
 void jr_heads_free(struct jr_heads *h, struct jr_mem *mem)
 {
-    table_free(&h->cur, mem);
-    table_free(&h->old, mem);
+    jr_mem_pages_free(mem, h->cur.v, h->cur.n * sizeof *h->cur.v);
+    jr_mem_pages_free(mem, h->old.v, h->old.n * sizeof *h->old.v);
     jr_tablemem_free(&h->memory, mem);
     memset(h, 0, sizeof *h);
 }
 
-static bool table_free_some(struct jr_heads_table *t, struct jr_mem *mem)
-{
-    size_t left;
-
-    if (t->n == 0)
-        return true;
-    left = jr_mem_pages_free_some(mem, t->v, t->n * sizeof *t->v, FREE_SOME);
-    t->n = left / sizeof *t->v;
-    return t->n == 0;
-}
-
 bool jr_heads_free_some(struct jr_heads *h, struct jr_mem *mem)
 {
-    if (!table_free_some(&h->cur, mem) || !table_free_some(&h->old, mem) ||
-        !jr_tablemem_free_some(&h->memory, mem))
+    struct jr_heads_table *t = h->cur.n > 0 ? &h->cur : &h->old;
+
+    t->n = jr_tablemem_shorten(mem, t->v, t->n * sizeof *t->v) / sizeof *t->v;
+    if (h->cur.n > 0 || h->old.n > 0 || !jr_tablemem_free_some(&h->memory, mem))
         return false;
     memset(h, 0, sizeof *h);
     return true;
@@ -124,17 +108,17 @@ static void take_over(struct jr_heads *h, struct jr_mem *mem, uint64_t buckets)
 static int grow(struct jr_heads *h, struct jr_mem *mem)
 {
     uint64_t buckets = larger(h->cur.n);
-    bool ready;
-    int rv = jr_tablemem_prepare(&h->memory, mem, buckets * sizeof *h->cur.v, &ready);
+    bool ready, now = h->n >= h->cur.n * JR_HEADS_WAYS * 13 / 16;
+    int rv = jr_tablemem_prepare(&h->memory, mem, buckets * sizeof *h->cur.v, now, &ready);
 
     if (rv < 0)
         return rv;
-    if ((!ready || h->old.n > 0) && h->n < h->cur.n * JR_HEADS_WAYS * 13 / 16)
+    if ((!ready || h->old.n > 0) && !now)
         return 0;
     if (h->old.n > 0)
         take_over(h, mem, h->old.n);
     h->old = h->cur;
-    h->cur = (struct jr_heads_table){jr_tablemem_take(&h->memory), buckets};
+    h->cur = (struct jr_heads_table){jr_tablemem_take(&h->memory, mem), buckets};
     h->taken = h->n == 0 ? h->old.n : 0;
     take_over(h, mem, 0);
     return 0;

@@ -32,6 +32,8 @@ int jr_pool_create(const struct jr_pool_config *config, const struct jr_trace *t
     if (trace)
         p->trace = *trace;
     jr_mem_init(&p->mem);
+    if (config->warmer.post)
+        jr_mem_warm(&p->mem, &config->warmer, JR_MEM_WARM_FROM);
     int err = init_parts(p);
     if (err < 0) {
         jr_pool_destroy(p);

@@ -17,6 +17,7 @@
 #include "base/image.h"
 #include "base/member.h"
 #include "base/sync.h"
+#include "base/pages.h"
 #include "base/trace.h"
 #include "core/approx.h"
 #include "core/cost.h"
@@ -87,8 +88,9 @@ struct jr_pool_config {
     uint64_t ready_timeout_ms;
     uint64_t base_interval_ms;
     uint64_t sync_flush_ms;
-    bool reset_at_start;  /* --router-reset-states without a token */
-    char reset_token[64]; /* with one; "" none */
+    bool reset_at_start;           /* --router-reset-states without a token */
+    char reset_token[64];          /* with one; "" none */
+    struct jr_pages_warmer warmer; /* touches the index's tables; post NULL: small pages */
 };
 
 /* ---------------------------------------------------------------- events */
@@ -359,7 +361,8 @@ struct jr_pool_view {
     int64_t stream_created_ns;
     uint64_t digest_blocks, digest_table;
     uint64_t blocks, entries, index_bytes, bytes;
-    uint64_t believed; /* entries that decisions made, not events */
+    uint64_t reserve_bytes; /* beside `bytes`: warm, for tables to come */
+    uint64_t believed;      /* entries that decisions made, not events */
     uint32_t block_size;
     struct jr_epoch epoch;
     struct jr_snapshots_record snapshots;

@@ -48,6 +48,7 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .index_bytes = jr_index_bytes(index),
         .believed = p->approx ? jr_approx_entries(p->approx) : 0,
         .bytes = p->mem.bytes,
+        .reserve_bytes = jr_mem_slack(&p->mem),
         .block_size = jr_pool_block_size(p),
         .epoch = s->epoch,
         .snapshots = p->record,

@@ -20,6 +20,11 @@ static void shorten(char **v, size_t *bytes, struct jr_mem *mem, size_t piece)
         *v = NULL;
 }
 
+size_t jr_tablemem_shorten(struct jr_mem *mem, void *v, size_t bytes)
+{
+    return bytes > 0 ? jr_mem_pages_free_some(mem, v, bytes, FREE_SOME) : 0;
+}
+
 bool jr_tablemem_free_some(struct jr_tablemem *t, struct jr_mem *mem)
 {
     if (t->next)
@@ -35,32 +40,34 @@ size_t jr_tablemem_bytes(const struct jr_tablemem *t)
     return t->next_bytes + t->dead_bytes;
 }
 
-int jr_tablemem_prepare(struct jr_tablemem *t, struct jr_mem *mem, size_t bytes, bool *ret_ready)
+int jr_tablemem_prepare(struct jr_tablemem *t, struct jr_mem *mem, size_t bytes, bool now,
+                        bool *ret_ready)
 {
-    size_t was = t->next_bytes;
-
-    if (t->next && t->next_bytes != bytes) /* it was to grow, and shrinks */
-        jr_tablemem_bury(t, mem, jr_tablemem_take(t), was);
+    *ret_ready = false;
+    if (t->next && t->next_bytes != bytes) { /* it was to grow, and shrinks */
+        char *next = t->next;
+        t->next = NULL;
+        jr_tablemem_bury(t, mem, next, t->next_bytes);
+    }
     if (!t->next) {
-        t->next = jr_mem_pages_alloc(mem, bytes);
+        if (!now && jr_mem_pages_is_coming(mem, bytes))
+            return 0;
+        t->next = jr_mem_pages_begin(mem, bytes);
         if (!t->next)
             return JR_ENOMEM;
         t->next_bytes = bytes;
-        t->touched = bytes <= AT_ONCE ? bytes : 0;
+        t->touched = 0;
         t->calls = 0;
     }
-    if (t->touched < bytes && t->calls++ % EVERY == 0) {
-        size_t n = bytes - t->touched < PIECE ? bytes - t->touched : PIECE;
-        jr_mem_pages_touch(t->next + t->touched, n);
-        t->touched += n;
-    }
-    *ret_ready = t->touched >= bytes;
+    if (bytes > AT_ONCE && !now && t->touched < bytes && t->calls++ % EVERY == 0)
+        t->touched = jr_mem_pages_ready(mem, t->next, bytes, t->touched, PIECE);
+    *ret_ready = now || bytes <= AT_ONCE || t->touched >= bytes;
     return 0;
 }
 
-void *jr_tablemem_take(struct jr_tablemem *t)
+void *jr_tablemem_take(struct jr_tablemem *t, struct jr_mem *mem)
 {
-    void *v = t->next;
+    void *v = jr_mem_pages_finish(mem, t->next, t->next_bytes, t->touched);
 
     t->next = NULL;
     t->next_bytes = t->touched = 0;

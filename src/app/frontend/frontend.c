@@ -4,6 +4,7 @@
 #include "app/nats_options.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "io/warmer.h"
 #include "jetrouter/version.h"
 
 #include <jansson.h>
@@ -75,12 +76,20 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
     memcpy(config.pool.replica_id, f->replica_id, sizeof config.pool.replica_id);
     snprintf(config.pool.address, sizeof config.pool.address, "http://%s:%u",
              jr_config_str(f->cfg, JR_CFG_HTTP_HOST), jr_http_server_port(f->server));
+    if (f->warmer)
+        config.pool.warmer = jr_warmer_pages(f->warmer);
     err = jr_driver_create(&config, &f->drivers[f->n_drivers], e);
     if (err < 0)
         return err;
     (void)jr_str_copy(f->components[f->n_drivers], JR_NAME_MAX, component);
     f->n_drivers++;
     return 0;
+}
+
+static void start_warmer(struct jr_frontend *f)
+{
+    if (jr_config_bool(f->cfg, JR_CFG_HUGE_PAGES) && jr_warmer_create(&f->warmer) < 0)
+        jr_log(JR_LOG_WARN, "warmer.absent", "words=\"no thread; the index uses small pages\"");
 }
 
 static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
@@ -90,6 +99,7 @@ static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
     if (n > JR_POOLS_MAX)
         return jr_errmsg_set(e, JR_ECONFIG, "%u components are named, the most is %u", n,
                              JR_POOLS_MAX);
+    start_warmer(f);
     for (uint32_t i = 0; i < n; i++) {
         int err = add_driver(f, components[i], e);
         if (err < 0)
@@ -512,6 +522,7 @@ static void free_parts(struct jr_frontend *f)
     free_static_workers(f);
     if (f->loop)
         jr_loop_destroy(f->loop);
+    jr_warmer_destroy(f->warmer); /* after the pools */
     jr_tokens_deinit(&f->tokens);
     jr_openai_parser_destroy(f->parser);
     jr_metrics_destroy(f->metrics);

@@ -22,6 +22,7 @@
 #include "io/signal.h"
 #include "wire/openai.h"
 
+struct jr_warmer;
 struct static_worker;
 
 struct jr_frontend {
@@ -33,6 +34,7 @@ struct jr_frontend {
     struct jr_metrics *metrics;
     struct jr_nats *nats; /* NULL without */
     struct jr_embedded_nats *embedded;
+    struct jr_warmer *warmer; /* of the pools' tables; NULL: small pages */
     struct jr_driver *drivers[JR_POOLS_MAX];
     char components[JR_POOLS_MAX][JR_NAME_MAX];
     uint32_t n_drivers;

@@ -19,6 +19,7 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_INDEX_ENTRIES, (double)v->entries},
         {JR_METRIC_INDEX_BYTES, (double)v->index_bytes},
         {JR_METRIC_POOL_BYTES, (double)v->bytes},
+        {JR_METRIC_POOL_RESERVE_BYTES, (double)v->reserve_bytes},
         {JR_METRIC_INDEX_OLD, v->index_is_old},
         {JR_METRIC_INDEX_TRUNCATED, v->truncated},
         {JR_METRIC_APPLIED_SEQ, (double)v->applied_seq},

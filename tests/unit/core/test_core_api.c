@@ -199,13 +199,55 @@ static void test_limits(void **state)
     jetrouter_destroy(r);
 }
 
+struct regions {
+    struct jetrouter_region *last;
+    unsigned n;
+};
+
+/* Always one behind: the last is touched when the pool is gone. */
+static void warm(void *ctx, struct jetrouter_region *region)
+{
+    struct regions *regions = ctx;
+
+    if (regions->last)
+        jetrouter_region_touch(regions->last);
+    regions->last = region;
+    regions->n++;
+}
+
+static void test_warm(void **state)
+{
+    enum { RUN = 1000, RUNS = 600 };
+    static struct jetrouter_block blocks[RUN];
+    struct regions regions = {0};
+    struct jetrouter_options options = {.block_size = BLOCK, .warm = warm, .warm_ctx = &regions};
+    struct jetrouter_stats stats;
+    struct jetrouter *r;
+
+    (void)state;
+    assert_int_equal(0, jetrouter_create(&options, &r));
+    assert_int_equal(0, jetrouter_worker_add(r, one));
+    for (uint64_t i = 0; i < (uint64_t)RUN * RUNS; i++) {
+        blocks[i % RUN] = (struct jetrouter_block){i * 977, i * 1013 + 5};
+        if (i % RUN == RUN - 1)
+            assert_int_equal(0, jetrouter_stored(r, one, NULL, blocks, RUN));
+    }
+    jetrouter_stats(r, &stats);
+    assert_int_equal(RUN * RUNS, stats.entries);
+    jetrouter_destroy(r);
+    if (regions.last)
+        jetrouter_region_touch(regions.last);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__clang__) /* all memory is malloc's there */
+    assert_true(regions.n > 0);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_way),
-        cmocka_unit_test(test_load),
-        cmocka_unit_test(test_export_import),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_whole_way),     cmocka_unit_test(test_load),
+        cmocka_unit_test(test_export_import), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_warm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
