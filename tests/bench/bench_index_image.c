@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a large index costs the loop in one piece, and what a snapshot of it costs.
  *
- *   bench_index_image [--json] [--entries N] [--runs N]
+ *   bench_index_image [--json] [--entries N] [--runs N] [--small-pages]
  *
  * Thirteen workers are filled with conversations that share their beginnings and are churned until
  * runs lie as they do after a while. Then an image is copied out while events go on, arranged,
- * restored, and the index cleared and reset. All is CPU time of the thread: on a shared machine a
+ * restored, and the index cleared and reset. A warmer touches memory for the tables, unless it is told
+ * to use small pages. All is CPU time of the thread, the warmer's is a row of its own: on a shared machine a
  * step that was interrupted is no step that is long. --runs is taken for the sake of the other
  * benchmarks: steps are many, and their longest is what is asked for. */
 #include "base/image.h"
@@ -15,6 +16,7 @@
 #include "bench.h"
 #include "core/hash.h"
 #include "core/index.h"
+#include "io/warmer.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,7 @@ struct talk {
 struct world {
     struct jr_rng rng;
     struct jr_mem mem;
+    struct jr_warmer *warmer; /* NULL: small pages */
     struct jr_index *index;
     struct talk *talks[WORKERS];
     uint32_t n_talks[WORKERS], cap;
@@ -162,6 +165,7 @@ static void fill(struct world *w)
 struct figures {
     double store, remove, store_open, remove_open, copy, copy_total, arrange, restore,
         restore_total, work, bytes, bytes_restored;
+    double warmer, reserve;
     uint64_t entries, wrong;
 };
 
@@ -270,6 +274,15 @@ static void clear_all(struct jr_index *index, struct figures *f)
     work_off(index, f);
 }
 
+static void mem_init(const struct world *w, struct jr_mem *mem)
+{
+    jr_mem_init(mem);
+    if (w->warmer) {
+        struct jr_pages_warmer pages = jr_warmer_pages(w->warmer);
+        jr_mem_warm(mem, &pages, JR_MEM_WARM_FROM);
+    }
+}
+
 static void measure(struct world *w, struct figures *f)
 {
     struct jr_image *image;
@@ -282,7 +295,8 @@ static void measure(struct world *w, struct figures *f)
     f->entries = jr_index_entries(w->index);
     f->bytes = (double)jr_index_bytes(w->index) / (double)f->entries;
     image = copy_out(w, f);
-    jr_mem_init(&mem);
+    f->reserve = (double)jr_mem_slack(&w->mem) / (double)f->entries;
+    mem_init(w, &mem);
     copy = restore(&mem, image, f);
     f->wrong += jr_index_entries(copy) != image->n_entries;
     jr_image_destroy(image);
@@ -290,6 +304,7 @@ static void measure(struct world *w, struct figures *f)
     clear_all(copy, f);
     jr_index_destroy(copy);
     jr_mem_deinit(&mem);
+    f->warmer = (double)jr_bench_cpu_ns() / 1e9 - now_us() / 1e6;
 }
 
 static void row(struct jr_bench *b, const char *name, const char *unit, double measured,
@@ -316,6 +331,8 @@ static void report(struct jr_bench *b, const struct figures *f)
     row(b, "image: copy of 10 M entries, loop", "s", f->copy_total * ten_million, 0);
     row(b, "image: arrange 10 M entries, another thread", "s", f->arrange * ten_million, 0);
     row(b, "image: restore of 10 M entries", "s", f->restore_total * ten_million, 0.6);
+    row(b, "image: the warmer, of everything", "s", f->warmer, 0);
+    row(b, "image: bytes an entry, in reserve", "bytes", f->reserve, 0);
     row(b, "image: bytes an entry, live", "bytes", f->bytes, 40);
     row(b, "image: bytes an entry, restored", "bytes", f->bytes_restored, 40);
     jr_bench_answers(b, "image: entries", f->entries, f->wrong);
@@ -326,7 +343,7 @@ int main(int argc, char **argv)
     struct world w = {.goal = 13000000};
     struct figures f = {0};
     struct jr_bench b;
-    bool json = false;
+    bool json = false, is_warm = true;
 
     for (int at = 1; at < argc; at++) {
         if (strcmp(argv[at], "--json") == 0)
@@ -335,12 +352,16 @@ int main(int argc, char **argv)
             w.goal = strtoull(argv[++at], NULL, 10);
         else if (strcmp(argv[at], "--runs") == 0 && at + 1 < argc)
             at++;
+        else if (strcmp(argv[at], "--small-pages") == 0)
+            is_warm = false;
         else
-            die("usage: [--json] [--entries N] [--runs N]");
+            die("usage: [--json] [--entries N] [--runs N] [--small-pages]");
     }
     w.cap = (uint32_t)(w.goal / WORKERS / 50 + 64);
     jr_rng_init(&w.rng, 1, 1);
-    jr_mem_init(&w.mem);
+    if (is_warm && jr_warmer_create(&w.warmer) < 0)
+        die("no thread for the warmer");
+    mem_init(&w, &w.mem);
     if (jr_index_create(&w.mem, 0, &w.index) < 0)
         die("out of memory");
     add_members(w.index);
@@ -351,6 +372,7 @@ int main(int argc, char **argv)
     report(&b, &f);
     jr_index_destroy(w.index);
     jr_mem_deinit(&w.mem);
+    jr_warmer_destroy(w.warmer);
     for (uint32_t i = 0; i < WORKERS; i++)
         jr_xfree(w.talks[i]);
     return jr_bench_end(&b);
