@@ -617,11 +617,14 @@ class Ends(Case):
         self.procs.wait_ready(f)
         nats.send(signal.SIGSTOP)
         self.addCleanup(nats.send, signal.SIGCONT)
-        f.send(signal.SIGTERM)
-        jr.wait_for(lambda: self.refused(f), "draining")
-        f.send(signal.SIGTERM)
+        with socket.create_connection(("127.0.0.1", f.port)) as s:
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            jr.wait_for(lambda: jr.metric(f.url, "jetrouter_http_connections") >= 2, "one is under way")
+            f.send(signal.SIGTERM)
+            jr.wait_for(lambda: self.refused(f), "draining, and waiting for it")
+            f.send(signal.SIGTERM)
+            self.assertEqual(f.popen.wait(30), 0, f.tail())
         self.wait_log(f, "frontend.second_signal")
-        self.assertEqual(f.popen.wait(8), 0, f.tail())
 
     def test_drain_timeout(self):
         w, _ = self.held()
