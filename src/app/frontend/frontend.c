@@ -99,7 +99,6 @@ static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
     if (n > JR_POOLS_MAX)
         return jr_errmsg_set(e, JR_ECONFIG, "%u components are named, the most is %u", n,
                              JR_POOLS_MAX);
-    start_warmer(f);
     for (uint32_t i = 0; i < n; i++) {
         int err = add_driver(f, components[i], e);
         if (err < 0)
@@ -425,6 +424,7 @@ static int start_pools(struct jr_frontend *f, struct jr_errmsg *e)
 {
     uint32_t n_static;
     (void)jr_config_list(f->cfg, JR_CFG_WORKER, &n_static);
+    start_warmer(f);
     if (n_static > 0 && !f->nats_url[0]) {
         int err = add_driver(f, "static", e);
         return err < 0 ? err : add_static_workers(f);
