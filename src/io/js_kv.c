@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TTL_MS_MIN   100 /* the server's least max age of a bucket that also de-duplicates */
-#define LIST_TRIES   3
-#define LIST_WAIT_MS 5000
-#define KEY_MAX      256
+#define TTL_MS_MIN      100 /* the server's least max age of a bucket that also de-duplicates */
+#define LIST_TRIES      3
+#define LIST_WAIT_MS    5000
+#define LIST_LOOKS      50 /* at how many keys the bucket holds */
+#define LIST_RENEWED_MS 200
+#define KEY_MAX         256
 
 struct jr_js_kv {
     struct jr_nats *nats;
@@ -232,32 +234,6 @@ static void list_add(const struct jr_js_kv *kv, struct jr_js_kv_list *list, nats
     };
 }
 
-static int list_once(struct jr_js_kv *kv, struct jr_js_kv_list *list, struct jr_errmsg *e)
-{
-    struct jr_js_consumer_config config = {
-        .nats = kv->nats,
-        .stream = kv->stream,
-        .filter = kv->subject, /* the server wants one with last per subject */
-        .last_per_subject = true,
-    };
-    struct jr_js_consumer *c = NULL;
-    struct jr_js_meta meta;
-    int rv = jr_js_consumer_create(&config, &c, e);
-
-    while (rv == 0 && !jr_js_consumer_drained(c)) {
-        natsMsg *m = NULL;
-        rv = jr_js_consumer_next(c, LIST_WAIT_MS, &m, &meta, e);
-        if (rv == 0 && strncmp(natsMsg_GetSubject(m), kv->prefix, strlen(kv->prefix)) == 0)
-            list_add(kv, list, m, &meta);
-        natsMsg_Destroy(m);
-        /* Nothing came, but the heartbeats did: a late idle one says "drained". */
-        if (rv == JR_EAGAIN)
-            rv = jr_js_consumer_drained(c) ? 0 : jr_errmsg_set(e, JR_ETIMEOUT, "list: no answer");
-    }
-    jr_js_consumer_destroy(c);
-    return rv;
-}
-
 /* A key written while the list is read may come twice: the newer, later one stays. */
 static void remove_older(struct jr_js_kv_list *list)
 {
@@ -275,6 +251,83 @@ static void remove_older(struct jr_js_kv_list *list)
     list->n = kept;
 }
 
+/* A list that is being read. */
+struct listing {
+    struct jr_js_kv *kv;
+    struct jr_js_consumer *consumer;
+    struct jr_js_kv_list *list;
+    uint64_t seen; /* the newest revision that came */
+};
+
+/* JR_EAGAIN: nothing within timeout_ms. */
+static int list_next(struct listing *l, uint32_t timeout_ms, struct jr_errmsg *e)
+{
+    struct jr_js_meta meta;
+    natsMsg *m = NULL;
+    int rv = jr_js_consumer_next(l->consumer, timeout_ms, &m, &meta, e);
+
+    if (rv == 0) {
+        l->seen = meta.seq;
+        if (strncmp(natsMsg_GetSubject(m), l->kv->prefix, strlen(l->kv->prefix)) == 0)
+            list_add(l->kv, l->list, m, &meta);
+    }
+    natsMsg_Destroy(m);
+    return rv;
+}
+
+/* What was there when the consumer was made. */
+static int list_stored(struct listing *l, struct jr_errmsg *e)
+{
+    int rv = 0;
+
+    while (rv == 0 && !jr_js_consumer_drained(l->consumer)) {
+        rv = list_next(l, LIST_WAIT_MS, e);
+        /* Nothing came, but the heartbeats did: a late idle one says "drained". */
+        if (rv == JR_EAGAIN)
+            rv = jr_js_consumer_drained(l->consumer)
+                     ? 0
+                     : jr_errmsg_set(e, JR_ETIMEOUT, "list: no answer");
+    }
+    return rv;
+}
+
+/* A key that was renewed before its turn came is not among what was stored: its old message is gone,
+ * the new one follows behind the last. So it is read on until as many keys are known as the bucket
+ * holds (one message each), up to its last message. 0; JR_EAGAIN: not yet. */
+static int list_renewed(struct listing *l, struct jr_errmsg *e)
+{
+    struct jr_stream_info info;
+    int rv = jr_stream_info(l->kv->nats, l->kv->stream, &info, e);
+
+    while (rv == 0 && info.msgs > 0 && l->seen < info.last_seq)
+        rv = list_next(l, LIST_RENEWED_MS, e);
+    if (rv < 0 && rv != JR_EAGAIN) /* EAGAIN: the last message is gone, with its age */
+        return rv;
+    remove_older(l->list);
+    return l->list->n >= info.msgs ? 0 : JR_EAGAIN;
+}
+
+static int list_once(struct jr_js_kv *kv, struct jr_js_kv_list *list, struct jr_errmsg *e)
+{
+    const struct jr_js_consumer_config config = {
+        .nats = kv->nats,
+        .stream = kv->stream,
+        .filter = kv->subject, /* the server wants one with last per subject */
+        .last_per_subject = true,
+    };
+    struct listing l = {.kv = kv, .list = list};
+    int rv = jr_js_consumer_create(&config, &l.consumer, e);
+
+    if (rv == 0)
+        rv = list_stored(&l, e);
+    if (rv == 0)
+        rv = JR_EAGAIN;
+    for (int i = 0; i < LIST_LOOKS && rv == JR_EAGAIN; i++)
+        rv = list_renewed(&l, e);
+    jr_js_consumer_destroy(l.consumer);
+    return rv == JR_EAGAIN ? JR_EGAP : rv;
+}
+
 int jr_js_kv_list(struct jr_js_kv *kv, struct jr_js_kv_list *ret, struct jr_errmsg *e)
 {
     struct jr_js_kv_list list = {0};
@@ -288,7 +341,6 @@ int jr_js_kv_list(struct jr_js_kv *kv, struct jr_js_kv_list *ret, struct jr_errm
         jr_js_kv_list_deinit(&list);
         return rv == JR_EGAP ? JR_ETIMEOUT : rv;
     }
-    remove_older(&list);
     *ret = list;
     return 0;
 }

@@ -3,6 +3,8 @@
 #include "io/js_kv.h"
 #include "io_fixture.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -144,6 +146,44 @@ static void test_list(void **state)
     jr_js_kv_list_deinit(&list);
 }
 
+static atomic_bool renewing;
+
+static void *renew(void *arg)
+{
+    char key[32];
+
+    for (unsigned i = 0; atomic_load(&renewing); i++) {
+        snprintf(key, sizeof key, "worker.%u", i % 4);
+        assert_int_equal(jr_js_kv_put(kv, key, "x", 1, NULL, NULL), 0);
+    }
+    return arg;
+}
+
+/* A key that is written while a list is read is in it all the same. */
+static void test_list_while_written(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "worker.%u", i);
+        assert_int_equal(jr_js_kv_put(kv, key, "x", 1, NULL, NULL), 0);
+    }
+    atomic_store(&renewing, true);
+    assert_int_equal(pthread_create(&thread, NULL, renew, NULL), 0);
+    uint32_t least = 4;
+    for (int i = 0; i < 200; i++) {
+        struct jr_js_kv_list list;
+        assert_int_equal(jr_js_kv_list(kv, &list, NULL), 0);
+        least = list.n < least ? list.n : least;
+        jr_js_kv_list_deinit(&list);
+    }
+    atomic_store(&renewing, false);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(least, 4);
+}
+
 struct seen {
     unsigned relists, listed, lost, puts, deletes;
     char last_key[32];
@@ -191,8 +231,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_open_checks), T(test_compare_and_set), T(test_values_expire_unless_renewed),
-        T(test_list),        T(test_watch),
+        T(test_open_checks), T(test_compare_and_set),    T(test_values_expire_unless_renewed),
+        T(test_list),        T(test_list_while_written), T(test_watch),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
