@@ -41,11 +41,11 @@ def run(r):
     r.answers(traffic, 100)
     for _ in range(r.rounds(1, 2, 10)):
         c.await_healthy()
-        began = time.monotonic()
+        began, leader = time.monotonic(), c.await_leader()  # while there is no room nobody can become one
         fill(c)
         at = c.last_seq()
         # A snapshot is asked for where it cannot be stored.
-        get_json(c.await_leader().port, "/admin/snapshot", "POST")
+        get_json(leader.port, "/admin/snapshot", "POST")
         r.answers(traffic, 200)
         time.sleep(r.rng.uniform(1, 2) * c.ttl)
         r.say("full for %.1f s: the stream went from %d to %d" % (time.monotonic() - began, at, c.last_seq()))
