@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The prefix index on one op stream of index/README.md: one measurement in one process.
  *
- *   bench_index [--private-hashes] [--floor] [--small-pages] OPS apply|lookup|mixed|waits
+ *   bench_index [--private-hashes] [--floor] [--huge-pages] OPS apply|lookup|mixed|waits
  *
  * Prints a line of JSON: CPU time of the index's thread and, beside it, of the warmer that touches
- * memory for it (none with --small-pages), million block operations a second, whether the answers are those
+ * memory for it (with --huge-pages), million block operations a second, whether the answers are those
  * of the stream's header, bytes an entry; for `waits` (mixed) percentiles of a lookup in µs. The
  * floor is what a page of code gets: one hash map of block hashes a worker, asked block by block.
  * --private-hashes gives every worker its own block hashes, as engines do. index/run.py runs this in
@@ -383,7 +383,7 @@ static bool measure(struct subject *x, const struct stream *s, const struct mode
 
 int main(int argc, char **argv)
 {
-    bool private_hashes = false, is_floor = false, is_warm = true, ok;
+    bool private_hashes = false, is_floor = false, is_warm = false, ok;
     struct stream s = {0};
     struct subject x;
     int at = 1;
@@ -393,13 +393,13 @@ int main(int argc, char **argv)
             private_hashes = true;
         else if (strcmp(argv[at], "--floor") == 0)
             is_floor = true;
-        else if (strcmp(argv[at], "--small-pages") == 0)
-            is_warm = false;
+        else if (strcmp(argv[at], "--huge-pages") == 0)
+            is_warm = true;
         else
             die("unknown option", argv[at]);
     }
     if (at + 2 != argc)
-        die("[--private-hashes] [--floor] [--small-pages] OPS apply|lookup|mixed|waits", "usage");
+        die("[--private-hashes] [--floor] [--huge-pages] OPS apply|lookup|mixed|waits", "usage");
     stream_read(&s, argv[at]);
     if (private_hashes)
         stream_make_private(&s);

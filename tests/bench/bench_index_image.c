@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a large index costs the loop in one piece, and what a snapshot of it costs.
  *
- *   bench_index_image [--json] [--entries N] [--runs N] [--small-pages]
+ *   bench_index_image [--json] [--entries N] [--runs N] [--huge-pages]
  *
  * Thirteen workers are filled with conversations that share their beginnings and are churned until
  * runs lie as they do after a while. Then an image is copied out while events go on, arranged,
- * restored, and the index cleared and reset. A warmer touches memory for the tables, unless it is told
- * to use small pages. All is CPU time of the thread, the warmer's is a row of its own: on a shared machine a
+ * restored, and the index cleared and reset. With --huge-pages a warmer touches memory for the
+ * tables. All is CPU time of the thread, the warmer's is a row of its own: on a shared machine a
  * step that was interrupted is no step that is long. --runs is taken for the sake of the other
  * benchmarks: steps are many, and their longest is what is asked for. */
 #include "base/image.h"
@@ -343,7 +343,7 @@ int main(int argc, char **argv)
     struct world w = {.goal = 13000000};
     struct figures f = {0};
     struct jr_bench b;
-    bool json = false, is_warm = true;
+    bool json = false, is_warm = false;
 
     for (int at = 1; at < argc; at++) {
         if (strcmp(argv[at], "--json") == 0)
@@ -352,10 +352,10 @@ int main(int argc, char **argv)
             w.goal = strtoull(argv[++at], NULL, 10);
         else if (strcmp(argv[at], "--runs") == 0 && at + 1 < argc)
             at++;
-        else if (strcmp(argv[at], "--small-pages") == 0)
-            is_warm = false;
+        else if (strcmp(argv[at], "--huge-pages") == 0)
+            is_warm = true;
         else
-            die("usage: [--json] [--entries N] [--runs N] [--small-pages]");
+            die("usage: [--json] [--entries N] [--runs N] [--huge-pages]");
     }
     w.cap = (uint32_t)(w.goal / WORKERS / 50 + 64);
     jr_rng_init(&w.rng, 1, 1);

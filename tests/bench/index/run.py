@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The prefix index on the streams of README.md, in turn with the peer's best index.
 
-    run.py BUILD_DIR [--trace FILE] [--ops FILE...] [--json] [--runs N] [--small-pages]
+    run.py BUILD_DIR [--trace FILE] [--ops FILE...] [--json] [--runs N] [--huge-pages]
 
 Every measurement is a process of its own; ours and the peer's two best indexes alternate, CPU time,
 medians of N (5). The peer is built once where cargo is; without it the rows have none and the program
 says so. Without --ops the streams are made of the trace; one of less than 4,000 requests is repeated
 four times under other ids, which is said at the start.
 
-Ours is the time of the index's thread, in huge pages as with --huge-pages (small ones with --small-pages). What the warmer's thread took meanwhile to touch memory for it
-(none below 16 MiB) is a row of its own, and the memory row counts what is held in reserve.
+Ours is the time of the index's thread, in small pages as the program has it unless told otherwise. With
+--huge-pages what the warmer's thread took meanwhile to touch memory for it (none below 16 MiB) is a row
+of its own, and the memory row counts what is held in reserve.
 """
 import argparse
 import json
@@ -115,7 +116,7 @@ def median(runs, field):
 class Table:
     def __init__(self, args, tools, peer):
         self.bench, self.runs, self.tools, self.peer = Bench(args.json), args.runs, tools, peer
-        self.options = ["--small-pages"] if args.small_pages else []
+        self.options = ["--huge-pages"] if args.huge_pages else []
         self.checked = self.wrong = 0
 
     def ours(self, ops, mode, private):
@@ -170,7 +171,7 @@ def main():
     parser.add_argument("--ops", action="append", default=[])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--small-pages", action="store_true")
+    parser.add_argument("--huge-pages", action="store_true")
     args = parser.parse_args()
     binaries = os.path.join(args.build, "tests", "bench")
     tools = {"index": os.path.join(binaries, "bench_index"), "gen": os.path.join(binaries, "gen_index_ops"),
