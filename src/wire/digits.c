@@ -28,23 +28,23 @@ struct masks {
 };
 
 #ifdef __SSE2__
-static uint64_t bits(__m128i x, int i)
+static uint64_t bits(__m128i x, size_t at)
 {
-    return (uint64_t)(uint32_t)_mm_movemask_epi8(x) << (16 * i);
+    return (uint64_t)(uint32_t)_mm_movemask_epi8(x) << at;
 }
 
 static struct masks masks_of(const char *p)
 {
     struct masks m = {0};
-    for (int i = 0; i < BLOCK / 16; i++) {
-        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
+    for (size_t at = 0; at < BLOCK; at += sizeof(__m128i)) {
+        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + at));
         const __m128i v = _mm_sub_epi8(x, _mm_set1_epi8('0'));
-        m.digit |= bits(_mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v), i);
-        m.zero |= bits(_mm_cmpeq_epi8(x, _mm_set1_epi8('0')), i);
-        m.comma |= bits(_mm_cmpeq_epi8(x, _mm_set1_epi8(',')), i);
+        m.digit |= bits(_mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v), at);
+        m.zero |= bits(_mm_cmpeq_epi8(x, _mm_set1_epi8('0')), at);
+        m.comma |= bits(_mm_cmpeq_epi8(x, _mm_set1_epi8(',')), at);
         m.space |= bits(_mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8(' ')),
                                      _mm_cmpeq_epi8(x, _mm_set1_epi8('\n'))),
-                        i);
+                        at);
     }
     return m;
 }
