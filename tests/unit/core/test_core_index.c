@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The prefix index against a model that is a plain array: every number it gives after every step. */
+#include "base/image.h"
 #include "base/map.h"
 #include "base/rng.h"
 #include "core/hash.h"
@@ -378,6 +379,64 @@ static void test_cap(void **state)
     jr_mem_deinit(&mem);
 }
 
+enum { LARGE = 40000 }; /* blocks: the table is given back in several pieces */
+
+static void store_chain(struct jr_index *idx, uint32_t member, uint64_t first, uint32_t n)
+{
+    struct jr_kv_block run[500];
+
+    for (uint32_t i = 0; i < n; i += 500) {
+        for (uint32_t k = 0; k < 500; k++)
+            run[k] = (struct jr_kv_block){jr_hash_chain(first, i + k), first + i + k};
+        assert_int_equal(0,
+                         jr_index_store(idx, member, i > 0, jr_hash_chain(first, i - 1), run, 500));
+    }
+}
+
+/* The image is whole at some moment of the giving back of a cleared member's table: after so many
+ * slices of it, for every number. False when nothing was left to give back by then. */
+static bool image_amid_clear(uint32_t slices)
+{
+    const uint32_t number[2] = {0, 1};
+    struct jr_image *image = jr_image_create();
+    struct jr_index *idx;
+    struct jr_mem mem;
+    bool left = true;
+    int rv;
+
+    jr_mem_init(&mem);
+    assert_int_equal(0, jr_index_create(&mem, 0, &idx));
+    add_members(idx, 2);
+    store_chain(idx, 0, 1, LARGE);
+    store_chain(idx, 1, 1000000, 1000);
+    assert_int_equal(0, jr_index_image_open(idx, image, number));
+    jr_index_clear(idx, 0);
+    for (uint32_t i = 0; i < slices && left; i++)
+        left = jr_index_work(idx, 4096);
+    rv = JR_EAGAIN;
+    for (uint32_t i = 0; i < LARGE && rv == JR_EAGAIN; i++)
+        rv = jr_index_image_step(idx, 1000, image);
+    assert_int_equal(0, rv);
+    assert_int_equal(LARGE + 1000, image->n_entries);
+    while (jr_index_work(idx, 4096))
+        ;
+    jr_index_check(idx);
+    jr_index_destroy(idx);
+    jr_image_destroy(image);
+    jr_mem_deinit(&mem);
+    return left;
+}
+
+static void test_image_amid_clear(void **state)
+{
+    uint32_t slices = 0;
+
+    (void)state;
+    while (image_amid_clear(slices))
+        slices++;
+    assert_true(slices > 10);
+}
+
 /* The n-th allocation fails, for every n: the index stays whole and all memory comes back. */
 static int oom_run(struct jr_mem *mem, bool *ret_failed)
 {
@@ -435,9 +494,10 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model),        cmocka_unit_test(test_export_restore),
-        cmocka_unit_test(test_many_members), cmocka_unit_test(test_copies_and_holes),
-        cmocka_unit_test(test_cap),          cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_model),         cmocka_unit_test(test_export_restore),
+        cmocka_unit_test(test_many_members),  cmocka_unit_test(test_copies_and_holes),
+        cmocka_unit_test(test_cap),           cmocka_unit_test(test_image_amid_clear),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
