@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,8 +162,14 @@ void jr_test_nats_wipe(struct jr_test_nats *n)
 
 void jr_test_nats_pause(struct jr_test_nats *n)
 {
-    if (n->pid > 0)
-        (void)kill(n->pid, SIGSTOP);
+    int status;
+
+    if (n->pid <= 0)
+        return;
+    (void)kill(n->pid, SIGSTOP);
+    /* The signal comes to each thread in its time: one may still answer. */
+    while (waitpid(n->pid, &status, WUNTRACED) < 0 && errno == EINTR)
+        ;
 }
 
 void jr_test_nats_resume(struct jr_test_nats *n)
