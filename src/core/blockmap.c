@@ -41,8 +41,10 @@ void jr_blockmap_free(struct jr_blockmap *m, struct jr_mem *mem)
 bool jr_blockmap_free_some(struct jr_blockmap *m, struct jr_mem *mem)
 {
     struct jr_blockmap_table *t = m->cur.n > 0 ? &m->cur : &m->old;
+    size_t left = t->n * sizeof *t->v;
 
-    t->n = jr_tablemem_shorten(mem, t->v, t->n * sizeof *t->v) / sizeof *t->v;
+    t->v = jr_tablemem_shorten(mem, t->v, &left);
+    t->n = left / sizeof *t->v;
     t->swept = t->n; /* an image that is open has had all of it */
     if (m->cur.n > 0 || m->old.n > 0 || !jr_tablemem_free_some(&m->memory, mem))
         return false;

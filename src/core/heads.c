@@ -32,8 +32,10 @@ void jr_heads_free(struct jr_heads *h, struct jr_mem *mem)
 bool jr_heads_free_some(struct jr_heads *h, struct jr_mem *mem)
 {
     struct jr_heads_table *t = h->cur.n > 0 ? &h->cur : &h->old;
+    size_t left = t->n * sizeof *t->v;
 
-    t->n = jr_tablemem_shorten(mem, t->v, t->n * sizeof *t->v) / sizeof *t->v;
+    t->v = jr_tablemem_shorten(mem, t->v, &left);
+    t->n = left / sizeof *t->v;
     if (h->cur.n > 0 || h->old.n > 0 || !jr_tablemem_free_some(&h->memory, mem))
         return false;
     memset(h, 0, sizeof *h);

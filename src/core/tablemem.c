@@ -20,9 +20,11 @@ static void shorten(char **v, size_t *bytes, struct jr_mem *mem, size_t piece)
         *v = NULL;
 }
 
-size_t jr_tablemem_shorten(struct jr_mem *mem, void *v, size_t bytes)
+void *jr_tablemem_shorten(struct jr_mem *mem, void *v, size_t *bytes)
 {
-    return bytes > 0 ? jr_mem_pages_free_some(mem, v, bytes, FREE_SOME) : 0;
+    if (*bytes > 0)
+        *bytes = jr_mem_pages_free_some(mem, v, *bytes, FREE_SOME);
+    return *bytes > 0 ? v : NULL;
 }
 
 bool jr_tablemem_free_some(struct jr_tablemem *t, struct jr_mem *mem)

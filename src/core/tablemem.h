@@ -34,8 +34,9 @@ void *jr_tablemem_take(struct jr_tablemem *t, struct jr_mem *mem);
 void jr_tablemem_bury(struct jr_tablemem *t, struct jr_mem *mem, void *v, size_t bytes);
 /* A step of giving back. */
 void jr_tablemem_step(struct jr_tablemem *t, struct jr_mem *mem);
-/* A piece of a table that nobody uses any more; returns the bytes that are left of it. */
-size_t jr_tablemem_shorten(struct jr_mem *mem, void *v, size_t bytes);
+/* Gives back a piece of a table that nobody uses any more; *bytes is what is left of it. Returns the
+ * table, NULL once it is gone. */
+void *jr_tablemem_shorten(struct jr_mem *mem, void *v, size_t *bytes);
 
 static inline bool jr_tablemem_is_busy(const struct jr_tablemem *t)
 {
