@@ -3,7 +3,8 @@
  *
  *     frontend.c    the process: parts, NATS, signals, drain
  *     service.c     what each path answers
- *     proxy.c       one request to a worker and its answer back
+ *     proxy.c       one request: understood, routed, ended
+ *     proxy_tokens.c, proxy_relay.c   its tokens; to the worker and back
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
  *     busy.c        /busy_threshold

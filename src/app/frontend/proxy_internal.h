@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
+ * proxy_tokens.c (the prompt's tokens and hashes) and proxy_relay.c (to the worker, and the answer
+ * back). Loop thread only.
+ *
+ *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
+ *      │ none            │ refused         │ failed           │ failed
+ *      └──► ROUTE        └──► error        ├──► ROUTE again   └──► SSE error, connection cut
+ *                                          └──► error         (worker left out, up to the limit)
+ *
+ * The client going away ends it from any state: the upstream is cancelled at once, the booking
+ * freed. One that only asks where it would go is answered in ROUTE. */
+#ifndef JR_APP_FRONTEND_PROXY_INTERNAL_H
+#define JR_APP_FRONTEND_PROXY_INTERNAL_H
+
+#include "app/frontend/frontend_internal.h"
+
+#include "base/sm.h"
+#include "core/hash.h"
+#include "wire/openai_reply.h"
+#include "wire/sse.h"
+
+#define JR_PROXY_EXCLUDE_MAX 16
+
+enum jr_proxy_state {
+    JR_PROXY_START,
+    JR_PROXY_TOKENIZE,
+    JR_PROXY_ROUTE,
+    JR_PROXY_UPSTREAM,
+    JR_PROXY_RELAY,
+    JR_PROXY_STATES,
+};
+
+struct jr_proxied {
+    struct jr_list node;
+    struct jr_frontend *f;
+    struct jr_http_request *req;
+    struct jr_sm sm;
+    struct jr_driver *driver;
+    const char *component; /* of the driver */
+    enum jr_openai_kind kind;
+    bool stream, query_only;
+    char model[JR_MODEL_MAX];
+    uint64_t started_ns, first_token_ns;
+
+    char *lora, *cache_salt; /* owned; NULL when the prompt came as ids */
+    char *text;              /* owned; in approximate mode, should no tokenizer answer */
+    size_t n_text;
+    uint32_t n_tokens;
+    uint64_t *prefix; /* owned */
+    uint32_t n_prefix;
+    bool has_pin;
+    uint64_t pin;
+    double priority_jump_s;
+    uint32_t strict_priority, expected_output_tokens;
+
+    uint64_t id; /* of the booking; 0: none */
+    uint64_t worker_id;
+    uint32_t dp_rank, overlap_blocks;
+    uint64_t exclude[JR_PROXY_EXCLUDE_MAX];
+    uint32_t n_exclude, attempts;
+    struct jr_http_exchange *exchange; /* with the tokenizer, then with the worker */
+
+    int status;
+    bool is_sse;
+    struct jr_sse sse;
+    bool sse_broken;
+    uint8_t last[2]; /* bytes relayed */
+    struct jr_buf kept;
+    struct jr_openai_progress progress;
+    uint32_t output_told;
+};
+
+/* proxy.c */
+void jr_proxy_route(struct jr_proxied *x);
+void jr_proxy_unbook(struct jr_proxied *x);
+void jr_proxy_free(struct jr_proxied *x);
+/* In the metrics: status "success" or "error", and of which type. */
+void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *error_type);
+/* Before anything was relayed: an error of ours. Takes x. */
+void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, const char *code,
+                        const char *message);
+
+/* proxy_tokens.c */
+/* Hashes what f->tokens holds. */
+void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt);
+/* Asks a worker for the ids, then routes. */
+void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r);
+
+/* proxy_relay.c */
+/* To the worker that was chosen. 0, or the exchange never began. */
+JR_MUST_CHECK int jr_proxy_send(struct jr_proxied *x, const char *worker_url);
+/* Dead before the first byte: another worker gets it, or the client an error. Takes x. */
+void jr_proxy_retry(struct jr_proxied *x, int err);
+/* --request-timeout-secs is for the whole request, however many workers had it. UINT32_MAX: no end. */
+uint64_t jr_proxy_time_left_ms(const struct jr_proxied *x);
+void jr_proxy_on_writable(void *ctx);
+
+#endif

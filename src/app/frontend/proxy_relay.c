@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* proxy: the request on its way to the worker, the answer back, byte for byte. */
+#include "app/frontend/proxy_internal.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+#define OUTPUT_EVERY  16 /* tokens between two reports of progress */
+#define TIME_LEFT_MIN 50 /* ms: a worker is not asked for less */
+
+static void count_usage(struct jr_proxied *x)
+{
+    struct jr_metrics *m = x->f->metrics;
+    const struct jr_openai_progress *p = &x->progress;
+    const char *const *pool = JR_LABELS(x->f->namespace_, x->component);
+    uint64_t out = p->has_usage ? p->completion_tokens : p->n_content;
+    jr_metric_add(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS_TOTAL, JR_LABELS(x->model), out);
+    jr_metric_observe(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS, JR_LABELS(x->model), (double)out);
+    if (!p->has_usage)
+        return;
+    jr_metric_observe(m, JR_METRIC_FRONTEND_CACHED_TOKENS, JR_LABELS(x->model),
+                      (double)p->cached_tokens);
+    jr_metric_add(m, JR_METRIC_REPORTED_CACHED_TOKENS_TOTAL, pool, p->cached_tokens);
+    uint32_t block_size = 0;
+    struct jr_pool_view v;
+    jr_pool_view(jr_driver_pool(x->driver), &v);
+    block_size = v.block_size;
+    jr_metric_add(m, JR_METRIC_PREDICTED_CACHED_TOKENS_TOTAL, pool,
+                  (uint64_t)x->overlap_blocks * block_size);
+}
+
+static void end_relayed(struct jr_proxied *x)
+{
+    if (!x->is_sse && x->kept.n && x->status == 200)
+        (void)jr_openai_progress_body(&x->progress, x->kept.p, x->kept.n);
+    jr_proxy_unbook(x);
+    if (x->status == 200)
+        count_usage(x);
+    jr_proxy_count_end(x, x->status < 400 ? "success" : "error",
+                       x->status < 400 ? "" : "validation");
+    jr_http_respond_end(x->req, false);
+    jr_proxy_free(x);
+}
+
+/* After bytes were relayed nothing can be sent again: the client is told in the stream. */
+static void end_cut(struct jr_proxied *x, int err)
+{
+    jr_proxy_unbook(x);
+    jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("mid_stream"), 1);
+    jr_proxy_count_end(x, "error", "internal");
+    jr_log(JR_LOG_WARN, "proxy.cut", "worker=%llu error=%s", (unsigned long long)x->worker_id,
+           jr_err_name(err));
+    if (x->is_sse) {
+        struct jr_buf b;
+        jr_buf_init(&b, 64 << 10);
+        struct jr_openai_failure failure = {
+            .status = 502, .message = "the worker ended its answer before it was whole"};
+        /* An event that was cut is ended first: ours must not become its last line. */
+        bool between = x->last[1] == '\n' && x->last[0] == '\n';
+        jr_buf_puts(&b, between ? "event: error\ndata: " : "\n\nevent: error\ndata: ");
+        jr_openai_error_write(&b, &failure);
+        jr_buf_puts(&b, "\n\n");
+        (void)!jr_http_respond_write(x->req, b.p, b.n);
+        jr_buf_deinit(&b);
+    }
+    jr_http_respond_end(x->req, true);
+    jr_proxy_free(x);
+}
+
+/* ---------------------------------------------------------------- relay */
+
+static void on_first_token(struct jr_proxied *x)
+{
+    if (x->first_token_ns)
+        return;
+    x->first_token_ns = jr_loop_now_ns();
+    jr_driver_first_token(x->driver, x->id);
+    jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS(x->model),
+                      (double)(x->first_token_ns - x->started_ns) / 1e9);
+}
+
+static int on_sse(void *ctx, const struct jr_sse_event *ev)
+{
+    struct jr_proxied *x = ctx;
+    if (jr_openai_progress_event(&x->progress, ev))
+        on_first_token(x);
+    uint32_t out = (uint32_t)x->progress.n_content;
+    if (out >= x->output_told + OUTPUT_EVERY) {
+        x->output_told = out;
+        jr_driver_output(x->driver, x->id, out);
+    }
+    return 0;
+}
+
+/* What passes by is read, never changed; an answer that cannot be read is relayed all the same. */
+static void observe(struct jr_proxied *x, const void *p, size_t n)
+{
+    if (x->is_sse) {
+        if (!x->sse_broken)
+            x->sse_broken = jr_sse_feed(&x->sse, p, n, on_sse, x) < 0;
+        return;
+    }
+    on_first_token(x);
+    if (x->kept.n + n <= x->kept.max)
+        jr_buf_put(&x->kept, p, n);
+}
+
+static bool is_event_stream(const struct jr_http_reply *reply)
+{
+    for (uint32_t i = 0; i < reply->n_headers; i++) {
+        const struct jr_http_header *h = &reply->headers[i];
+        if (jr_str_ieq(h->name, "content-type"))
+            return h->value.n >= 17 && strncmp(h->value.p, "text/event-stream", 17) == 0;
+    }
+    return false;
+}
+
+static struct jr_str header_of(const struct jr_http_reply *reply, const char *name)
+{
+    for (uint32_t i = 0; i < reply->n_headers; i++)
+        if (jr_str_ieq(reply->headers[i].name, name))
+            return reply->headers[i].value;
+    return jr_str_of(NULL, 0);
+}
+
+static void on_head(void *ctx, const struct jr_http_reply *reply)
+{
+    struct jr_proxied *x = ctx;
+    jr_sm_move(&x->sm, JR_PROXY_RELAY, "head");
+    x->status = reply->status;
+    x->is_sse = is_event_stream(reply);
+    char type[128] = "application/json";
+    struct jr_str t = header_of(reply, "content-type");
+    if (t.n > 0 && t.n < sizeof type) {
+        memcpy(type, t.p, t.n);
+        type[t.n] = '\0';
+    }
+    char extra[256];
+    int n = snprintf(extra, sizeof extra, "X-Jetrouter-Worker: %llu\r\n",
+                     (unsigned long long)x->worker_id);
+    struct jr_str id = header_of(reply, "x-request-id");
+    if (id.n > 0 && id.n < 128)
+        snprintf(extra + n, sizeof extra - (size_t)n, "X-Request-Id: %.*s\r\n", (int)id.n, id.p);
+    jr_http_respond_start(x->req, reply->status, type, extra, reply->content_length);
+}
+
+static void on_data(void *ctx, const void *p, size_t n)
+{
+    struct jr_proxied *x = ctx;
+    const uint8_t *bytes = p;
+    if (n > 0) {
+        x->last[0] = n > 1 ? bytes[n - 2] : x->last[1];
+        x->last[1] = bytes[n - 1];
+    }
+    observe(x, p, n);
+    if (jr_http_respond_write(x->req, p, n) == JR_EAGAIN)
+        jr_http_exchange_pause(x->exchange);
+}
+
+void jr_proxy_on_writable(void *ctx)
+{
+    struct jr_proxied *x = ctx;
+    if (x->exchange)
+        jr_http_exchange_resume(x->exchange);
+}
+
+/* ---------------------------------------------------------------- upstream */
+
+/* --request-timeout-secs is for the whole request, however many workers had it. */
+uint64_t jr_proxy_time_left_ms(const struct jr_proxied *x)
+{
+    uint64_t limit = jr_config_ms(x->f->cfg, JR_CFG_REQUEST_TIMEOUT_SECS);
+    uint64_t spent = (jr_loop_now_ns() - x->started_ns) / 1000000;
+    if (limit == 0)
+        return UINT32_MAX;
+    return spent + TIME_LEFT_MIN < limit ? limit - spent : 0;
+}
+
+/* Dead before the first byte: another worker gets it, with a new booking. */
+void jr_proxy_retry(struct jr_proxied *x, int err)
+{
+    jr_proxy_unbook(x);
+    if (jr_proxy_time_left_ms(x) == 0) {
+        jr_proxy_end_error(x, 504, NULL, "timeout",
+                           "no worker answered within --request-timeout-secs: retry later");
+        return;
+    }
+    jr_metric_add(x->f->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
+    if (x->n_exclude < JR_PROXY_EXCLUDE_MAX)
+        x->exclude[x->n_exclude++] = x->worker_id;
+    if (x->has_pin || x->attempts > x->f->migration_limit) {
+        char words[160];
+        snprintf(words, sizeof words,
+                 "worker %llu did not answer (%s) and the request may not go to another one",
+                 (unsigned long long)x->worker_id, jr_err_text(err));
+        jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("no_answer"), 1);
+        jr_proxy_end_error(x, 502, NULL, "worker_failed", words);
+        return;
+    }
+    jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
+                  JR_LABELS(x->model, "new_request"), 1);
+    jr_proxy_route(x);
+}
+
+static void on_end(void *ctx, int err)
+{
+    struct jr_proxied *x = ctx;
+    x->exchange = NULL;
+    if (x->sm.state == JR_PROXY_UPSTREAM)
+        jr_proxy_retry(x, err == 0 ? JR_EPROTO : err);
+    else if (err == 0)
+        end_relayed(x);
+    else
+        end_cut(x, err);
+}
+
+static void add_header(struct jr_buf *b, const struct jr_http_request *req, const char *name)
+{
+    struct jr_str v = jr_http_request_header(req, name);
+    if (v.n)
+        jr_buf_printf(b, "%s: %.*s\r\n", name, (int)v.n, v.p);
+}
+
+/* The body goes on as it came; of the headers only what a worker has use for. */
+int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
+{
+    struct jr_buf headers;
+    jr_buf_init(&headers, 16 << 10);
+    static const char *const passed[] = {"Authorization", "X-Request-Id", "Traceparent",
+                                         "Tracestate", "Accept"};
+    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
+        add_header(&headers, x->req, passed[i]);
+    jr_buf_printf(&headers, "X-Data-Parallel-Rank: %u\r\n", x->dp_rank);
+    char url[JR_URL_MAX + 64];
+    struct jr_str path = jr_http_request_path(x->req), body = jr_http_request_body(x->req);
+    uint64_t left_ms = jr_proxy_time_left_ms(x);
+    uint32_t left = left_ms >= UINT32_MAX ? 0 : left_ms > 0 ? (uint32_t)left_ms : 1;
+    snprintf(url, sizeof url, "%s%.*s", worker_url, (int)path.n, path.p);
+    struct jr_http_fetch fetch = {
+        .url = url,
+        .method = "POST",
+        .content_type = "application/json",
+        .extra_headers = jr_buf_str(&headers),
+        .body = body.p,
+        .n_body = body.n,
+        .body_stays = true,
+        .total_timeout_ms = left,
+        .on_head = on_head,
+        .on_data = on_data,
+        .on_end = on_end,
+        .ctx = x,
+    };
+    int err = jr_http_client_fetch(x->f->client, &fetch, &x->exchange);
+    jr_buf_deinit(&headers);
+    return err;
+}
