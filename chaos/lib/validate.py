@@ -33,6 +33,14 @@ def _lives(history):
     return lives
 
 
+def _same_state(before, now):
+    """Whether a replica stayed on what it had: no snapshot took its place between two samples, no
+    other stream. One that was away past the purge floor loads one, and is ready all the same."""
+    return before["recovery_state"] == now["recovery_state"] == "ready" and \
+        before["stream_created"] == now["stream_created"] and \
+        before["counters"]["recoveries"] == now["counters"]["recoveries"]
+
+
 def Ordered(history):
     """A replica's position on one stream only grows, unless it starts again or loads a snapshot."""
     bad = []
@@ -40,9 +48,7 @@ def Ordered(history):
         before = None
         for t, s in samples:
             p = s["pool"]
-            if before and p["stream_created"] == before["stream_created"] and \
-                    p["recovery_state"] == before["recovery_state"] == "ready" and \
-                    p["applied_seq"] < before["applied_seq"]:
+            if before and _same_state(before, p) and p["applied_seq"] < before["applied_seq"]:
                 bad.append("%s went from %d back to %d at %.1f" % (name, before["applied_seq"], p["applied_seq"], t))
             before = p
     return _some("Ordered", bad)
@@ -55,9 +61,7 @@ def Unique(history):
         before = None
         for t, s in samples:
             p = s["pool"]
-            if before and p["recovery_state"] == before["recovery_state"] == "ready" and \
-                    p["stream_created"] == before["stream_created"] and \
-                    p["restored_entries"] == before["restored_entries"]:
+            if before and _same_state(before, p):
                 applied = p["counters"]["log_messages"] - before["counters"]["log_messages"]
                 moved = p["applied_seq"] - before["applied_seq"]
                 if applied != moved:

@@ -21,9 +21,10 @@ from jr_log import batch as encoded, stored as encoded_store  # noqa: E402
 RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "chaos", "run.py")
 
 
-def sample(seq, messages=None, start=1, **kw):
-    pool = {"applied_seq": seq, "counters": {"log_messages": seq if messages is None else messages},
-            "stream_created": "1", "recovery_state": "ready", "restored_entries": 0, "index_is_old": False,
+def sample(seq, messages=None, start=1, recoveries=1, **kw):
+    counters = {"log_messages": seq if messages is None else messages, "recoveries": recoveries}
+    pool = {"applied_seq": seq, "counters": counters,
+            "stream_created": "1", "recovery_state": "ready", "index_is_old": False,
             "digest": "d%d" % seq}
     pool.update(kw)
     return {"start": start, "ready": True, "because": "", "nats": {"connected": True}, "pool": pool}
@@ -55,10 +56,12 @@ class Validators(unittest.TestCase):
     def test_ordered(self):
         self.holds(validate.Ordered(history(sample(5), sample(9))))
         self.holds(validate.Ordered(history(sample(9), sample(5, start=2))))
+        self.holds(validate.Ordered(history(sample(9), sample(5, recoveries=2))))
         self.breaks(validate.Ordered(history(sample(9), sample(5))), "back to 5")
 
     def test_unique(self):
         self.holds(validate.Unique(history(sample(5), sample(9))))
+        self.holds(validate.Unique(history(sample(5), sample(9, messages=6, recoveries=2))))
         self.breaks(validate.Unique(history(sample(5), sample(9, messages=10))), "applied 5 messages but moved by 4")
         self.breaks(validate.Unique(history(sample(5), sample(9, messages=8))), "applied 3 messages")
 

@@ -151,6 +151,7 @@ static void counters(const struct jr_pool_counters *c, struct jr_buf *b)
     put_u64(b, "snapshot_failures", c->snapshot_failures);
     put_u64(b, "adoptions", c->adoptions);
     put_u64(b, "reloads", c->reloads);
+    put_u64(b, "recoveries", c->recoveries);
     put_u64(b, "purged_to", c->purged_to);
     put_u64(b, "reannounce", c->reannounce);
     put_u64(b, "sync_gaps", c->sync_gaps);
