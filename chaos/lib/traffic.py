@@ -143,7 +143,8 @@ class Traffic:
         conn = conns.pop(port, None) or http.client.HTTPConnection("127.0.0.1", port, timeout=self.timeout)
         try:
             conn.request("POST", "/v1/completions", json.dumps(body),
-                         {"Content-Type": "application/json", "X-Request-Id": r.id})
+                         {"Content-Type": "application/json", "X-Request-Id": r.id,
+                          "X-Jetrouter-Explain": "1"})
             reply = conn.getresponse()
             r.first = time.monotonic()
             r.status, r.replica = reply.status, reply.getheader("X-Replica", "")

@@ -34,6 +34,7 @@
 
 #define JR_HTTP_HEADER_BYTES_MAX (64 << 10)
 #define JR_HTTP_HEADERS_MAX      128
+#define JR_HTTP_TARGET_MAX       4096 /* path and query of a request that goes on to a worker */
 #define JR_HTTP_FRAMING_MAX      (128 << 10) /* of a chunked answer, between two pieces of its body */
 #define JR_HTTP_CONNS_MAX        16384
 #define JR_HTTP_WRITE_HIGH       (256 << 10) /* a writer is told to wait above this */

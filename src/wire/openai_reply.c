@@ -260,6 +260,7 @@ static const struct status_row {
     {408, "Request Timeout", "timeout_error"},
     {411, "Length Required", "invalid_request_error"},
     {413, "Payload Too Large", "invalid_request_error"},
+    {414, "URI Too Long", "invalid_request_error"},
     {415, "Unsupported Media Type", "invalid_request_error"},
     {422, "Unprocessable Entity", "invalid_request_error"},
     {429, "Too Many Requests", "rate_limit_error"},

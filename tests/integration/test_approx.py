@@ -40,7 +40,8 @@ class Approximate(unittest.TestCase):
 
     def ask(self, f, prompt):
         status, head, text = jr.call("POST", f.url + "/v1/completions",
-                                     {"model": "tiny", "prompt": prompt, "max_tokens": 1})
+                                     {"model": "tiny", "prompt": prompt, "max_tokens": 1},
+                                     jr.EXPLAIN)
         self.assertEqual(status, 200, text)
         return head["x-jetrouter-worker"]
 

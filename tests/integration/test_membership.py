@@ -61,7 +61,8 @@ class Members(unittest.TestCase):
                             worker, f.name, want, self.state(f, worker)), 60)
 
     def ask(self, f):
-        return jr.call("POST", f.url + "/v1/completions", {"model": "tiny", "prompt": [3] * 40})
+        return jr.call("POST", f.url + "/v1/completions", {"model": "tiny", "prompt": [3] * 40},
+                       jr.EXPLAIN)
 
     def same(self):
         """Both have the same state."""

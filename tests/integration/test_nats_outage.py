@@ -102,7 +102,7 @@ class Outage(unittest.TestCase):
     def ask(self, f, n):
         """Asks long prompt n: (worker, did it hold most of it)."""
         status, head, text = jr.call("POST", f.url + "/v1/completions", {
-            "model": "mock-model", "prompt": prompt(n, 200), "max_tokens": 2})
+            "model": "mock-model", "prompt": prompt(n, 200), "max_tokens": 2}, jr.EXPLAIN)
         self.assertEqual(status, 200, text)
         usage = json.loads(text)["usage"]
         return head["x-jetrouter-worker"], usage["prompt_tokens_details"]["cached_tokens"] >= 100 * BLOCK

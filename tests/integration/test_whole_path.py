@@ -24,7 +24,7 @@ def prompt(n, tokens=8 * BLOCK + 1):
 class Reply:
     def __init__(self, url, ids, max_tokens=4):
         status, headers, text = jr.call("POST", url + "/v1/completions", {
-            "model": "mock-model", "prompt": ids, "max_tokens": max_tokens})
+            "model": "mock-model", "prompt": ids, "max_tokens": max_tokens}, jr.EXPLAIN)
         if status != 200:
             raise AssertionError("%d %r" % (status, text))
         usage = json.loads(text)["usage"]

@@ -27,6 +27,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FIXTURES = os.path.join(ROOT, "tests", "fixtures")
 JETROUTER = os.environ.get("JETROUTER", os.path.join(ROOT, "build", "release", "jetrouter"))
 
+EXPLAIN = {"X-Jetrouter-Explain": "1"}  # the answer says which worker it is of
+
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -416,6 +416,9 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
     f->metrics = jr_metrics_create();
     f->drain_timer = f->loop ? jr_timer_create(f->loop, on_drain_timer, f) : NULL;
     jr_tokens_init(&f->tokens, &f->tokens_mem);
+    uint64_t seed[2];
+    randombytes_buf(seed, sizeof seed);
+    jr_rng_init(&f->rng, seed[0], seed[1]);
     return err;
 }
 
@@ -524,6 +527,7 @@ static void free_parts(struct jr_frontend *f)
         jr_loop_destroy(f->loop);
     jr_warmer_destroy(f->warmer); /* after the pools */
     jr_tokens_deinit(&f->tokens);
+    jr_buf_deinit(&f->head);
     jr_openai_parser_destroy(f->parser);
     jr_metrics_destroy(f->metrics);
     jr_xfree(f->scraped);

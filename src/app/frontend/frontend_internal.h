@@ -4,7 +4,7 @@
  *     frontend.c    the process: parts, NATS, signals, drain
  *     service.c     what each path answers
  *     proxy.c       one request: understood, routed, ended
- *     proxy_tokens.c, proxy_relay.c   its tokens; to the worker and back
+ *     proxy_tokens.c, proxy_headers.c, proxy_relay.c   its tokens; to the worker and back
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
  *     busy.c        /busy_threshold
@@ -16,6 +16,7 @@
 #include "app/frontend/frontend.h"
 #include "app/metrics.h"
 #include "base/list.h"
+#include "base/rng.h"
 #include "io/embedded_nats.h"
 #include "io/http_client.h"
 #include "io/http_server.h"
@@ -50,6 +51,8 @@ struct jr_frontend {
     struct jr_openai_parser *parser;
     struct jr_mem tokens_mem;
     struct jr_tokens tokens; /* of the request being read */
+    struct jr_buf head;      /* lines of the head being written */
+    struct jr_rng rng;       /* of request ids */
     struct jr_list proxied;  /* requests under way */
     uint32_t inflight;
     struct jr_list tails; /* /admin/tail streams */
@@ -75,6 +78,10 @@ void jr_service_close_tails(struct jr_frontend *f);
 /* Both error shapes; takes the request. */
 void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
                       const char *param, const char *code, const char *message);
+/* The same, with further "Name: value\r\n" lines in its head (NULL: none). */
+void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, int status,
+                           const char *param, const char *code, const char *message,
+                           const char *lines);
 
 /* proxy.c */
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);

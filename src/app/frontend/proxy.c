@@ -72,7 +72,7 @@ void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, con
                        status == 404  ? "not_found"
                        : status < 500 ? "validation"
                                       : "internal");
-    jr_service_error(x->f, x->req, status, param, code, message);
+    jr_service_error_with(x->f, x->req, status, param, code, message, jr_proxy_own_lines(x));
     jr_proxy_free(x);
 }
 
@@ -126,8 +126,8 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
         jr_proxy_end_error(x, 503, NULL, "overloaded", "no room for the answer: retry later");
     } else {
         jr_proxy_count_end(x, "success", "");
-        jr_http_respond(x->req, 200, x->stream ? "text/event-stream" : "application/json", NULL,
-                        b.p, b.n);
+        jr_http_respond(x->req, 200, x->stream ? "text/event-stream" : "application/json",
+                        jr_proxy_own_lines(x), b.p, b.n);
         jr_proxy_free(x);
     }
     jr_buf_deinit(&b);
@@ -259,6 +259,7 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     jr_buf_init(&x->kept, REPLY_KEPT_MAX);
     jr_list_push_back(&f->proxied, &x->node);
     f->inflight++;
+    jr_proxy_read_headers(x, r->user);
     read_pin(x, r);
     read_hints(x, r);
     jr_http_request_watch(req, on_gone, jr_proxy_on_writable, x);
@@ -281,6 +282,10 @@ static void begin(struct jr_proxied *x, const struct jr_openai_request *r)
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind)
 {
     struct jr_str body = jr_http_request_body(req);
+    if (jr_http_request_path(req).n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
+        jr_service_error(f, req, 414, NULL, NULL, "the path and query are longer than 4096 bytes");
+        return;
+    }
     struct jr_openai_request r;
     struct jr_openai_error bad = {0};
     int err = jr_openai_parse(f->parser, kind, body.p, body.n, &f->tokens, &r, &bad);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
- * proxy_tokens.c (the prompt's tokens and hashes) and proxy_relay.c (to the worker, and the answer
- * back). Loop thread only.
+ * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way) and
+ * proxy_relay.c (to the worker, and the answer back). Loop thread only.
  *
  *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
  *      │ none            │ refused         │ failed           │ failed
@@ -40,7 +40,10 @@ struct jr_proxied {
     const char *component; /* of the driver */
     enum jr_openai_kind kind;
     bool stream, query_only;
+    bool explain; /* the client asks which worker answers */
     char model[JR_MODEL_MAX];
+    struct jr_str request_id; /* of the request's head, or own_id */
+    char own_id[36];
     uint64_t started_ns, first_token_ns;
 
     char *lora, *cache_salt; /* owned; NULL when the prompt came as ids */
@@ -63,6 +66,7 @@ struct jr_proxied {
 
     int status;
     bool is_sse;
+    bool opaque; /* the answer is compressed: relayed, not read */
     struct jr_sse sse;
     bool sse_broken;
     uint8_t last[2]; /* bytes relayed */
@@ -86,6 +90,15 @@ void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, con
 void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt);
 /* Asks a worker for the ids, then routes. */
 void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r);
+
+/* proxy_headers.c */
+/* The request's id, and what the client wants told. user: of the body, or n == 0. */
+void jr_proxy_read_headers(struct jr_proxied *x, struct jr_str user);
+/* Lines of the head for the worker, of the answer's head for the client, and of an answer of ours.
+ * They live until the next call of any of the three; NULL: too long. */
+const char *jr_proxy_request_lines(struct jr_proxied *x);
+const char *jr_proxy_reply_lines(struct jr_proxied *x, const struct jr_http_reply *reply);
+const char *jr_proxy_own_lines(struct jr_proxied *x);
 
 /* proxy_relay.c */
 /* To the worker that was chosen. 0, or the exchange never began. */

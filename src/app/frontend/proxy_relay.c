@@ -2,9 +2,11 @@
 /* proxy: the request on its way to the worker, the answer back, byte for byte. */
 #include "app/frontend/proxy_internal.h"
 
+#include "base/assert.h"
 #include "base/log.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define OUTPUT_EVERY  16 /* tokens between two reports of progress */
 #define TIME_LEFT_MIN 50 /* ms: a worker is not asked for less */
@@ -102,26 +104,20 @@ static void observe(struct jr_proxied *x, const void *p, size_t n)
         return;
     }
     on_first_token(x);
-    if (x->kept.n + n <= x->kept.max)
+    if (!x->opaque && x->kept.n + n <= x->kept.max)
         jr_buf_put(&x->kept, p, n);
 }
 
-static bool is_event_stream(const struct jr_http_reply *reply)
+static void read_kind(struct jr_proxied *x, const struct jr_http_reply *reply)
 {
     for (uint32_t i = 0; i < reply->n_headers; i++) {
         const struct jr_http_header *h = &reply->headers[i];
         if (jr_str_ieq(h->name, "content-type"))
-            return h->value.n >= 17 && strncmp(h->value.p, "text/event-stream", 17) == 0;
+            x->is_sse = h->value.n >= 17 && strncasecmp(h->value.p, "text/event-stream", 17) == 0;
+        else if (jr_str_ieq(h->name, "content-encoding"))
+            x->opaque = !jr_str_ieq(h->value, "identity");
     }
-    return false;
-}
-
-static struct jr_str header_of(const struct jr_http_reply *reply, const char *name)
-{
-    for (uint32_t i = 0; i < reply->n_headers; i++)
-        if (jr_str_ieq(reply->headers[i].name, name))
-            return reply->headers[i].value;
-    return jr_str_of(NULL, 0);
+    x->is_sse = x->is_sse && !x->opaque;
 }
 
 static void on_head(void *ctx, const struct jr_http_reply *reply)
@@ -129,20 +125,9 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
     struct jr_proxied *x = ctx;
     jr_sm_move(&x->sm, JR_PROXY_RELAY, "head");
     x->status = reply->status;
-    x->is_sse = is_event_stream(reply);
-    char type[128] = "application/json";
-    struct jr_str t = header_of(reply, "content-type");
-    if (t.n > 0 && t.n < sizeof type) {
-        memcpy(type, t.p, t.n);
-        type[t.n] = '\0';
-    }
-    char extra[256];
-    int n = snprintf(extra, sizeof extra, "X-Jetrouter-Worker: %llu\r\n",
-                     (unsigned long long)x->worker_id);
-    struct jr_str id = header_of(reply, "x-request-id");
-    if (id.n > 0 && id.n < 128)
-        snprintf(extra + n, sizeof extra - (size_t)n, "X-Request-Id: %.*s\r\n", (int)id.n, id.p);
-    jr_http_respond_start(x->req, reply->status, type, extra, reply->content_length);
+    read_kind(x, reply);
+    jr_http_respond_start(x->req, reply->status, NULL, jr_proxy_reply_lines(x, reply),
+                          reply->content_length);
 }
 
 static void on_data(void *ctx, const void *p, size_t n)
@@ -215,33 +200,38 @@ static void on_end(void *ctx, int err)
         end_cut(x, err);
 }
 
-static void add_header(struct jr_buf *b, const struct jr_http_request *req, const char *name)
+/* ret has room for JR_URL_MAX + JR_HTTP_TARGET_MAX + 2. */
+static void write_url(const struct jr_http_request *req, const char *worker_url, char *ret)
 {
-    struct jr_str v = jr_http_request_header(req, name);
-    if (v.n)
-        jr_buf_printf(b, "%s: %.*s\r\n", name, (int)v.n, v.p);
+    struct jr_str path = jr_http_request_path(req), query = jr_http_request_query(req);
+    size_t n = strlen(worker_url);
+    JR_ASSERT(n <= JR_URL_MAX && path.n + query.n <= JR_HTTP_TARGET_MAX);
+    memcpy(ret, worker_url, n);
+    memcpy(ret + n, path.p, path.n);
+    n += path.n;
+    if (query.n) {
+        ret[n++] = '?';
+        memcpy(ret + n, query.p, query.n);
+        n += query.n;
+    }
+    ret[n] = '\0';
 }
 
-/* The body goes on as it came; of the headers only what a worker has use for. */
+/* The body goes on as it came, and so do the headers. */
 int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
 {
-    struct jr_buf headers;
-    jr_buf_init(&headers, 16 << 10);
-    static const char *const passed[] = {"Authorization", "X-Request-Id", "Traceparent",
-                                         "Tracestate", "Accept"};
-    for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
-        add_header(&headers, x->req, passed[i]);
-    jr_buf_printf(&headers, "X-Data-Parallel-Rank: %u\r\n", x->dp_rank);
-    char url[JR_URL_MAX + 64];
-    struct jr_str path = jr_http_request_path(x->req), body = jr_http_request_body(x->req);
+    char url[JR_URL_MAX + JR_HTTP_TARGET_MAX + 2];
+    const char *lines = jr_proxy_request_lines(x);
+    if (!lines)
+        return JR_ELIMIT;
+    write_url(x->req, worker_url, url);
+    struct jr_str body = jr_http_request_body(x->req);
     uint64_t left_ms = jr_proxy_time_left_ms(x);
     uint32_t left = left_ms >= UINT32_MAX ? 0 : left_ms > 0 ? (uint32_t)left_ms : 1;
-    snprintf(url, sizeof url, "%s%.*s", worker_url, (int)path.n, path.p);
     struct jr_http_fetch fetch = {
         .url = url,
         .method = "POST",
-        .content_type = "application/json",
-        .extra_headers = jr_buf_str(&headers),
+        .extra_headers = lines,
         .body = body.p,
         .n_body = body.n,
         .body_stays = true,
@@ -251,7 +241,5 @@ int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
         .on_end = on_end,
         .ctx = x,
     };
-    int err = jr_http_client_fetch(x->f->client, &fetch, &x->exchange);
-    jr_buf_deinit(&headers);
-    return err;
+    return jr_http_client_fetch(x->f->client, &fetch, &x->exchange);
 }

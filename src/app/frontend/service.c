@@ -28,11 +28,23 @@ static void error_with(struct jr_frontend *f, struct jr_http_request *req, int s
     jr_buf_deinit(&b);
 }
 
+void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, int status,
+                           const char *param, const char *code, const char *message,
+                           const char *lines)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, 2 * JR_HTTP_HEADER_BYTES_MAX);
+    jr_buf_puts(&b, lines ? lines : "");
+    if (status == 503 || status == 529)
+        jr_buf_puts(&b, "Retry-After: 1\r\n");
+    error_with(f, req, status, param, code, message, jr_buf_str(&b));
+    jr_buf_deinit(&b);
+}
+
 void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
                       const char *param, const char *code, const char *message)
 {
-    const char *extra = status == 503 || status == 529 ? "Retry-After: 1\r\n" : NULL;
-    error_with(f, req, status, param, code, message, extra);
+    jr_service_error_with(f, req, status, param, code, message, NULL);
 }
 
 static void answer_json(struct jr_http_request *req, int status, struct jr_buf *b)

@@ -197,14 +197,14 @@ static void launch(struct run *r, const struct jr_trace_row *row)
     jr_list_push_back(&r->flights, &f->node);
     r->in_flight++;
     write_body(r, row);
-    char id[64];
-    (void)snprintf(id, sizeof id, "X-Request-Id: replay-%d-%u\r\n", (int)getpid(),
-                   (unsigned)(row - r->plan->trace->rows));
+    char lines[96];
+    (void)snprintf(lines, sizeof lines, "X-Request-Id: replay-%d-%u\r\nX-Jetrouter-Explain: 1\r\n",
+                   (int)getpid(), (unsigned)(row - r->plan->trace->rows));
     f->sent_ns = jr_loop_now_ns();
     struct jr_http_fetch fetch = {.url = r->completions,
                                   .method = "POST",
                                   .content_type = "application/json",
-                                  .extra_headers = id,
+                                  .extra_headers = lines,
                                   .body = r->body.p,
                                   .n_body = r->body.n,
                                   .total_timeout_ms = TOTAL_TIMEOUT_MS,

@@ -5,6 +5,7 @@
 #include "jr_test_http1.h"
 
 #include "base/rng.h"
+#include "wire/http1_pass.h"
 
 #include <stdio.h>
 
@@ -653,6 +654,46 @@ static void test_write(void **state)
     jr_buf_deinit(&b);
 }
 
+static void test_pass(void **state)
+{
+    static const struct {
+        const char *raw, *want;
+    } cases[] = {
+        {"Host: x\r\nAuthorization: Bearer k\r\nX-Odd:\r\n",
+         "Authorization: Bearer k\r\nX-Odd: \r\n"},
+        {"keep-alive: timeout=5\r\nte: trailers\r\nTRAILER: a\r\nUpgrade: h2c\r\nExpect: "
+         "100-continue\r\n"
+         "Transfer-Encoding: chunked\r\nContent-Length: 4\r\nProxy-Authorization: b\r\nproxy-x: "
+         "y\r\n"
+         "Proxy: kept\r\n",
+         "Proxy: kept\r\n"},
+        {"Connection: keep-alive\r\nA: 1\r\nA: 2\r\n", "A: 1\r\nA: 2\r\n"},
+        {"A: 1\r\nConnection: close, b ,\t A\r\nB: 2\r\nAB: 3\r\n", "AB: 3\r\n"},
+        {"Connection: close\r\nConnection: a,\r\na: 1\r\nclose: 2\r\n", ""},
+        {"x-ours: theirs\r\nX-Ours-Too: 1\r\n", "X-Ours-Too: 1\r\n"},
+        {"", ""},
+    };
+    const struct jr_str but[] = {jr_str_of("X-Ours", 6)};
+    struct jr_buf b;
+
+    (void)state;
+    jr_buf_init(&b, 4096);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct jr_http1_fields f = {0};
+        for (const char *p = cases[i].raw; *p != '\0'; p = strstr(p, "\r\n") + 2) {
+            const char *colon = strchr(p, ':'), *end = strstr(p, "\r\n");
+            const char *value = colon + 1 + strspn(colon + 1, " ");
+            assert_int_equal(jr_http1_fields_name(&f, p, (size_t)(colon - p)), 0);
+            jr_http1_fields_value(&f, value, (size_t)(end - value));
+        }
+        jr_buf_clear(&b);
+        jr_http1_pass(&b, f.v, f.n, but, 1);
+        assert_string_equal(jr_buf_str(&b), cases[i].want);
+        jr_http1_fields_deinit(&f);
+    }
+    jr_buf_deinit(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -661,7 +702,7 @@ int main(void)
         cmocka_unit_test(test_scan),           cmocka_unit_test(test_fields),
         cmocka_unit_test(test_replies),        cmocka_unit_test(test_reply_limits),
         cmocka_unit_test(test_reply_stopped),  cmocka_unit_test(test_random_cuts),
-        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_write),          cmocka_unit_test(test_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
