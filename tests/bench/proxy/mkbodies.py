@@ -54,17 +54,23 @@ def main():
         obj["messages"][0]["content"] = text(size - len(json.dumps(obj)), a.at, rng)
         return obj
 
-    ids = [rng.randrange(128000) for _ in range(a.ints)]
-    ids[min(int(a.ints * a.at), a.ints - 1)] = 10000000
+    def tokens(n, **kw):
+        ids = [rng.randrange(128000) for _ in range(n)]
+        ids[min(int(n * a.at), n - 1)] = 10000000
+        return dict(model=a.model, prompt=ids, max_tokens=a.max_tokens, temperature=0.0, **kw)
+
+    ints = tokens(a.ints)
     put("c1k.json", completion(1024))
     put("c16k.json", completion(16384))
-    ints = dict(model=a.model, prompt=ids, max_tokens=a.max_tokens, temperature=0.0)
+    put("ids1k.json", tokens(132))
+    put("ids16k.json", tokens(2286))
     put("ints32k.json", ints)
     put("text235k.json", completion(len(json.dumps(ints))))
     put("chat1k.json", chat(1024))
     put("chat16k.json", chat(16384))
     a.max_tokens = a.chunks
     put("s1k.json", completion(1024, stream=True))
+    put("sids1k.json", tokens(128, stream=True))
     put("schat1k.json", chat(1024, stream=True))
 
 
