@@ -48,6 +48,10 @@ X(ADMIN_PORT, PORT, "admin-port", "JETROUTER_ADMIN_PORT", NULL, JR_CMD_ROUTING, 
     .nullable = true)                                                                              \
 X(ADMIN_TOKEN_FILE, STR, "admin-token-file", "JETROUTER_ADMIN_TOKEN_FILE", NULL,                   \
     JR_CMD_ROUTING | JR_CMD_CTL, HTTP, "FILE", "file that holds the bearer token of /admin")       \
+X(TLS_CERT_PATH, STR, "tls-cert-path", "DYN_TLS_CERT_PATH", NULL, JR_CMD_ROUTING, HTTP, "FILE",     \
+    "certificate (PEM, the chain behind it) to serve HTTPS with; read again on SIGHUP")            \
+X(TLS_KEY_PATH, STR, "tls-key-path", "DYN_TLS_KEY_PATH", NULL, JR_CMD_ROUTING, HTTP, "FILE",        \
+    "its private key (PEM)")                                                                       \
 X(WORKER, LIST, "worker", "JETROUTER_WORKER", NULL, JR_CMD_FRONTEND, HTTP, "URL",                  \
     "a static worker; NATS is not needed for the modes that need no events (repeatable)",          \
     .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \

@@ -294,6 +294,12 @@ X(HTTP_CONNECTIONS_REFUSED_TOTAL, COUNTER, "jetrouter_http_connections_refused_t
   "connections", "", 1, NONE, "Connections closed at once because there were too many")            \
 X(HTTP_BAD_REQUESTS_TOTAL, COUNTER, "jetrouter_http_bad_requests_total", "requests", "reason", 8,  \
   NONE, "Requests that were no HTTP, by reason (malformed, body_too_large, header_timeout)")       \
+X(TLS_HANDSHAKES_TOTAL, COUNTER, "jetrouter_tls_handshakes_total", "handshakes", "result", 2, NONE,\
+  "TLS handshakes of clients, by result (ok, failed)")                                             \
+X(TLS_RELOADS_TOTAL, COUNTER, "jetrouter_tls_reloads_total", "reloads", "result", 2, NONE,         \
+  "Times the certificate was read again, by result (ok, failed: the one before stays)")            \
+X(TLS_CERTIFICATE_EXPIRY, GAUGE, "jetrouter_tls_certificate_expiry_timestamp_seconds", "seconds",  \
+  "", 1, NONE, "When the certificate ends, in seconds of the epoch")                               \
 X(PROXY_RETRIES_TOTAL, COUNTER, "jetrouter_proxy_retries_total", "requests", "reason", 16, NONE,   \
   "Requests sent to another worker before a byte of an answer, by reason")                         \
 X(PROXY_FAILURES_TOTAL, COUNTER, "jetrouter_proxy_failures_total", "requests", "reason", 16, NONE, \

@@ -39,6 +39,10 @@
 #define JR_HTTP_CONNS_MAX        16384
 #define JR_HTTP_WRITE_HIGH       (256 << 10) /* a writer is told to wait above this */
 
+#define JR_TLS_IN_MAX            (128 << 10) /* ciphertext that a session holds unread: two reads */
+#define JR_TLS_OUT_KEEP          (4 << 10)   /* of its buffer, between two writes */
+#define JR_TLS_PIECE             (128 << 10) /* of a request's body, encrypted at a time */
+
 #define JR_MSGPACK_DEPTH_MAX     32 /* engines' batches nest 6 deep */
 #define JR_OPENAI_DEPTH_MAX      64 /* nesting of a request body */
 

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "io/tls.h"
 
 #include <string.h>
 
@@ -100,8 +101,10 @@ static void on_timer(uv_timer_t *timer)
             jr_http_conn_close(c);
         break;
     case JR_HTTP_IDLE:
+        c->server->stats.header_timeouts += c->tls != NULL && !c->handshaken;
+        jr_http_conn_end(c);
+        break;
     case JR_HTTP_CLOSED:
-        jr_http_conn_close(c);
         break;
     }
 }
@@ -142,6 +145,7 @@ void jr_http_conn_maybe_free(struct jr_http_conn *c)
     jr_http_body_release(c);
     jr_buf_deinit(&c->out);
     jr_http1_request_deinit(&c->h1);
+    jr_tls_destroy(c->tls);
     jr_xfree(c);
     jr_http_server_conn_gone(s);
 }
@@ -183,6 +187,13 @@ void jr_http_conn_close(struct jr_http_conn *c)
 {
     if (enter_closed(c))
         uv_close((uv_handle_t *)&c->tcp, on_tcp_closed);
+}
+
+void jr_http_conn_end(struct jr_http_conn *c)
+{
+    if (c->tls != NULL)
+        jr_http_tls_bye(c);
+    jr_http_conn_close(c);
 }
 
 void jr_http_conn_reset(struct jr_http_conn *c)
@@ -241,7 +252,10 @@ void jr_http_conn_accept(struct jr_http_server *s)
     }
     s->stats.conns_total++;
     uv_tcp_nodelay(&c->tcp, 1);
-    jr_http_conn_deadline(c, s->config.idle_timeout_ms);
+    if (s->tls != NULL)
+        jr_http_tls_begin(c);
+    jr_http_conn_deadline(c,
+                          s->tls != NULL ? s->config.header_timeout_ms : s->config.idle_timeout_ms);
     start_reading(c);
 }
 
@@ -272,18 +286,13 @@ static size_t body_end(const struct jr_http_conn *c)
     return end - c->body_n > INT32_MAX ? c->body_n + INT32_MAX : end;
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+uv_buf_t jr_http_conn_room(struct jr_http_conn *c)
 {
-    struct jr_http_conn *c = handle->data;
-
-    (void)suggested;
     switch (jr_http_state(c)) {
     case JR_HTTP_LINGER:
-        *buf = uv_buf_init(c->server->trash, sizeof c->server->trash);
-        return;
+        return uv_buf_init(c->server->trash, sizeof c->server->trash);
     case JR_HTTP_BODY:
-        *buf = uv_buf_init(c->body + c->body_n, (unsigned)(body_end(c) - c->body_n));
-        return;
+        return uv_buf_init(c->body + c->body_n, (unsigned)(body_end(c) - c->body_n));
     case JR_HTTP_IDLE:
     case JR_HTTP_HEAD:
         if (c->in == NULL)
@@ -296,12 +305,20 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     case JR_HTTP_CLOSED:
         break;
     }
-    *buf = uv_buf_init(c->in + c->in_end, (unsigned)(c->in_cap - c->in_end));
+    return uv_buf_init(c->in + c->in_end, (unsigned)(c->in_cap - c->in_end));
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct jr_http_conn *c = handle->data;
+
+    (void)suggested;
+    *buf = c->tls == NULL ? jr_http_conn_room(c) : uv_buf_init(c->server->wire, JR_HTTP_WIRE_SIZE);
 }
 
 /* A client that half-closes after its last request still gets the rest of an answer that is
  * complete on our side; one whose answer is not is taken to have gone away. */
-static void on_eof(struct jr_http_conn *c, bool clean)
+void jr_http_conn_eof(struct jr_http_conn *c, bool clean)
 {
     const enum jr_http_state state = jr_http_state(c);
 
@@ -318,23 +335,16 @@ static void on_eof(struct jr_http_conn *c, bool clean)
     }
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+void jr_http_conn_got(struct jr_http_conn *c, size_t n)
 {
-    struct jr_http_conn *c = stream->data;
-
-    (void)buf;
-    if (n < 0) {
-        on_eof(c, n == UV_EOF);
-        return;
-    }
     switch (jr_http_state(c)) {
     case JR_HTTP_LINGER:
         return;
     case JR_HTTP_BODY:
-        c->body_n += (size_t)n;
+        c->body_n += n;
         break;
     default:
-        c->in_end += (size_t)n;
+        c->in_end += n;
         break;
     }
     if (n > 0 && (jr_http_state(c) == JR_HTTP_BODY || jr_http_state(c) == JR_HTTP_CHUNKED))
@@ -347,6 +357,18 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     jr_http_conn_advance(c);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct jr_http_conn *c = stream->data;
+
+    if (n < 0)
+        jr_http_conn_eof(c, n == UV_EOF);
+    else if (c->tls == NULL)
+        jr_http_conn_got(c, (size_t)n);
+    else
+        jr_http_tls_got(c, buf->base, (size_t)n);
 }
 
 /* ---- after the answer ---- */
@@ -366,6 +388,10 @@ void jr_http_conn_linger(struct jr_http_conn *c, bool for_input)
 {
     jr_sm_move(&c->sm, JR_HTTP_LINGER, "last");
     c->linger_for_input = for_input;
+    if (c->tls != NULL)
+        jr_http_tls_bye(c);
+    if (jr_http_state(c) == JR_HTTP_CLOSED)
+        return;
     c->shutdown.data = c;
     if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, on_shutdown) != 0) {
         jr_http_conn_close(c);
@@ -382,6 +408,8 @@ static void next_request(struct jr_http_conn *c)
     jr_http_conn_deadline(c, c->server->config.idle_timeout_ms);
     start_reading(c);
     jr_http_conn_advance(c);
+    if (c->tls != NULL)
+        jr_http_tls_resume(c);
 }
 
 void jr_http_conn_written(struct jr_http_conn *c)
@@ -400,7 +428,7 @@ void jr_http_conn_answered(struct jr_http_conn *c)
     jr_http_body_release(c);
     if (!c->req.keep_alive || c->server->retired) {
         const bool unread = c->in_end > c->in_start;
-        if (!unread && jr_http_conn_queued(c) == 0)
+        if (!unread && jr_http_conn_queued(c) == 0 && c->tls == NULL)
             jr_http_conn_close(c);
         else
             jr_http_conn_linger(c, unread);

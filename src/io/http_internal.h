@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* http_internal: the server's connection, shared by http_server.c (listening, closing),
- * http_conn.c (its life), http_parse.c (reading requests) and http_respond.c (writing answers). What the bytes
+ * http_conn.c (its life), http_parse.c (reading requests), http_respond.c (writing answers) and http_tls.c. What the bytes
  * mean is wire/http1. Loop thread only.
  *
  *              first byte        head whole          body whole        answered
@@ -19,6 +19,8 @@
  *      in  [ head ¦ body, if it came along ¦ pipelined, next request ]     reads go here, or
  *      body[ body that did not fit ]                                       straight here
  *      out [ answer bytes not yet handed to the kernel, small writes gather ]
+ *
+ * With TLS (http_tls.c) the wire's bytes go through the session, and its plaintext to the same places.
  *
  * Views of the request point into `in` and `body`; so neither moves before the answer ended. */
 #ifndef JR_IO_HTTP_INTERNAL_H
@@ -40,6 +42,7 @@
 #define JR_HTTP_OUT_MAX          (16 << 10) /* gathered bytes are sent at this size */
 #define JR_HTTP_OUT_KEEP         (32 << 10)
 #define JR_HTTP_LINGER_MS        1000
+#define JR_HTTP_WIRE_SIZE        (64 << 10) /* of the server's one read buffer of ciphertext */
 
 enum jr_http_state {
     JR_HTTP_IDLE,
@@ -87,6 +90,9 @@ struct jr_http_conn {
     uint64_t stall_sent; /* and bytes_sent */
     uint64_t bytes_sent;
 
+    struct jr_tls *tls; /* NULL: plain */
+    bool handshaken, pumping;
+
     struct jr_http1_request h1;
     char *in;
     size_t in_cap, in_start, in_end;
@@ -126,6 +132,8 @@ struct jr_http_server {
     char *spare[JR_HTTP_IN_SPARE];
     unsigned n_spare;
     struct jr_http_spare bodies;
+    struct jr_tls_context *tls; /* of the next connections; NULL: plain */
+    char *wire;
     char trash[8 << 10]; /* what LINGER reads */
     bool retired;        /* answers end their connections */
     bool draining, closing;
@@ -163,6 +171,11 @@ void jr_http_conn_on_body(void *ctx, const char *p, size_t n);
 void jr_http_conn_make_room(struct jr_http_conn *c);
 void jr_http_conn_release_in(struct jr_http_conn *c); /* between requests, when it is empty */
 void jr_http_conn_stop_reading(struct jr_http_conn *c);
+/* Where the next bytes of the request go, and that n of them are there. */
+uv_buf_t jr_http_conn_room(struct jr_http_conn *c);
+void jr_http_conn_got(struct jr_http_conn *c, size_t n);
+/* The client said that it is done; not clean: it is just gone. */
+void jr_http_conn_eof(struct jr_http_conn *c, bool clean);
 /* Takes a connection from the listener. */
 void jr_http_conn_accept(struct jr_http_server *s);
 /* The handler gave the request back: next request, or the end of the connection. */
@@ -174,6 +187,8 @@ void jr_http_conn_written(struct jr_http_conn *c);
 void jr_http_conn_linger(struct jr_http_conn *c, bool for_input);
 /* Closes the handles; on_gone fires from the close callback when a request is under way. */
 void jr_http_conn_close(struct jr_http_conn *c);
+/* The same for one that nothing is owed to; with TLS it is told. */
+void jr_http_conn_end(struct jr_http_conn *c);
 void jr_http_conn_reset(struct jr_http_conn *c); /* the same, and the peer sees a reset */
 void jr_http_conn_maybe_free(struct jr_http_conn *c);
 void jr_http_conn_deadline(struct jr_http_conn *c, uint64_t delay_ms);
@@ -182,9 +197,17 @@ void jr_http_conn_deadline(struct jr_http_conn *c, uint64_t delay_ms);
 /* Sends what is gathered and then bufs; what the kernel does not take is copied. On a write error
  * the connection is closed. */
 void jr_http_conn_send(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n_bufs);
+void jr_http_conn_send_raw(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n, size_t total);
 void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words);
 void jr_http_flush_all(uv_prepare_t *flusher);
 size_t jr_http_conn_queued(const struct jr_http_conn *c);
+
+/* http_tls.c: of connections with TLS only */
+void jr_http_tls_begin(struct jr_http_conn *c);
+void jr_http_tls_got(struct jr_http_conn *c, const char *p, size_t n); /* from the wire */
+void jr_http_tls_resume(struct jr_http_conn *c); /* reads on, after reading had been stopped */
+void jr_http_tls_send(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n, size_t total);
+void jr_http_tls_bye(struct jr_http_conn *c); /* tells the client that nothing follows */
 
 /* 127.0.0.0/8, ::1, and the first in the clothes of the second. Pure. */
 bool jr_http_is_loopback(const struct sockaddr_storage *addr);

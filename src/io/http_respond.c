@@ -152,11 +152,28 @@ static void forget_out(struct jr_http_conn *c)
     jr_list_remove(&c->flush_node);
 }
 
+void jr_http_conn_send_raw(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n, size_t total)
+{
+    size_t sent = 0;
+
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp) == 0) {
+        const int rv = uv_try_write((uv_stream_t *)&c->tcp, bufs, n);
+        if (rv < 0 && rv != UV_EAGAIN) {
+            jr_http_conn_close(c);
+            return;
+        }
+        sent = rv < 0 ? 0 : (size_t)rv;
+    }
+    c->bytes_sent += sent;
+    if (sent < total)
+        queue_rest(c, bufs, n, total, sent);
+}
+
 void jr_http_conn_send(struct jr_http_conn *c, const uv_buf_t *more, unsigned n_more)
 {
     uv_buf_t bufs[5];
     unsigned n = 0;
-    size_t total = 0, sent = 0;
+    size_t total = 0;
 
     if (jr_http_state(c) == JR_HTTP_CLOSED)
         return;
@@ -171,17 +188,10 @@ void jr_http_conn_send(struct jr_http_conn *c, const uv_buf_t *more, unsigned n_
         total += bufs[i].len;
     if (total == 0)
         return;
-    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->tcp) == 0) {
-        const int rv = uv_try_write((uv_stream_t *)&c->tcp, bufs, n);
-        if (rv < 0 && rv != UV_EAGAIN) {
-            jr_http_conn_close(c);
-            return;
-        }
-        sent = rv < 0 ? 0 : (size_t)rv;
-    }
-    c->bytes_sent += sent;
-    if (sent < total)
-        queue_rest(c, bufs, n, total, sent);
+    if (c->tls == NULL)
+        jr_http_conn_send_raw(c, bufs, n, total);
+    else
+        jr_http_tls_send(c, bufs, n, total);
     forget_out(c);
 }
 

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "io/tls.h"
 
 #include <string.h>
 
@@ -17,6 +18,8 @@ static void maybe_free(struct jr_http_server *s)
     while (s->n_spare > 0)
         jr_xfree(s->spare[--s->n_spare]);
     jr_http_body_free_spares(s);
+    jr_tls_context_destroy(s->tls);
+    jr_xfree(s->wire);
     jr_xfree((void *)(uintptr_t)s->config.host);
     jr_xfree(s);
     if (cb != NULL)
@@ -150,7 +153,7 @@ void jr_http_server_drain(struct jr_http_server *s)
         if (jr_http_state(c) != JR_HTTP_IDLE)
             continue;
         if (c->served > 0)
-            jr_http_conn_close(c);
+            jr_http_conn_end(c);
         else /* its first request may be on the wire */
             jr_http_conn_deadline(c, s->config.header_timeout_ms);
     }

@@ -17,6 +17,7 @@
 
 struct jr_http_server;
 struct jr_http_request;
+struct jr_tls_context;
 
 struct jr_http_server_config {
     const char *host; /* "0.0.0.0" */
@@ -32,7 +33,8 @@ struct jr_http_server_config {
 
 struct jr_http_server_stats {
     uint64_t conns, conns_total, requests_total, refused_conns, bad_requests, body_too_large,
-        header_timeouts;
+        header_timeouts;                   /* of requests, and of TLS handshakes */
+    uint64_t tls_handshakes, tls_failures; /* broken off: not valid, or nothing in common */
 };
 
 /* Copies the config. JR_EADDRINUSE, JR_EINVAL, with words in e. */
@@ -41,6 +43,9 @@ JR_MUST_CHECK int jr_http_server_listen(struct jr_loop *loop,
                                         struct jr_errmsg *e, struct jr_http_server **ret);
 uint16_t jr_http_server_port(const struct jr_http_server *s);
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s);
+/* Takes ctx (io/tls.h, a server's): connections from now on speak TLS by it; those there are go on as
+ * they began. */
+void jr_http_server_set_tls(struct jr_http_server *s, struct jr_tls_context *ctx);
 /* Each answer from now on ends its connection, so that few are idle when the server drains; new ones
  * are taken as before. */
 void jr_http_server_retire(struct jr_http_server *s);

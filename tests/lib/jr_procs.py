@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -51,10 +52,22 @@ def wait_for(cond, what, timeout=30, every=0.02):
         time.sleep(every)
 
 
+def tls_file(name):
+    return os.path.join(FIXTURES, "tls", name)
+
+
+def connection(parts, timeout):
+    """To the host of a split URL; of https the certificate must be of the fixtures' authority."""
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    trust = ssl.create_default_context(cafile=tls_file("ca.pem"))
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=trust)
+
+
 def call(method, url, body=None, headers=None, timeout=30):
     """(status, headers in lower case, bytes)."""
     parts = urllib.parse.urlsplit(url)
-    conn = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    conn = connection(parts, timeout)
     try:
         data = json.dumps(body) if isinstance(body, (dict, list)) else body
         kind = {} if data is None else {"Content-Type": "application/json"}
@@ -352,7 +365,8 @@ class Procs:
         port = port or free_port()
         p = self.start_jetrouter(name, "frontend", http_host="127.0.0.1", http_port=port,
                                  nats_server=nats, replica_id=name, **kw)
-        p.port, p.url = port, "http://127.0.0.1:%d" % port
+        scheme = "https" if kw.get("tls_cert_path") else "http"
+        p.port, p.url = port, "%s://127.0.0.1:%d" % (scheme, port)
         return p
 
     def restart(self, proc, env=None):

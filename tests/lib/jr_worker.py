@@ -4,16 +4,20 @@ library only."""
 import http.client
 import json
 import socket
+import ssl
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import jr_procs as jr
 
 
 class Worker:
     """answer(request) is called in a thread of the connection for each POST; the request has .path,
     .headers, .body (bytes), .wfile, and .gone, which is set when the client has closed."""
 
-    def __init__(self, answer=None, model="tiny", port=0):
+    def __init__(self, answer=None, model="tiny", port=0, tls=None):
+        """tls: the name of a certificate of the fixtures."""
         worker = self
         self.answer, self.model, self.healthy = answer or plain, model, True
         self.requests, self.hang_health = [], None
@@ -50,7 +54,13 @@ class Worker:
 
         self.server = Server(("127.0.0.1", port), Handler)
         self.port = self.server.server_port
-        self.url = "http://127.0.0.1:%d" % self.port
+        self.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", self.port)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(jr.tls_file(tls + ".pem"), jr.tls_file(tls + ".key"))
+            # The handshake is the connection's thread's, not the listener's.
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
+                                                     do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
@@ -126,7 +136,7 @@ class Stream:
 
     def __init__(self, url, body, headers=None, timeout=30):
         parts = urllib.parse.urlsplit(url)
-        self.conn = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        self.conn = jr.connection(parts, timeout)
         data = body if isinstance(body, bytes) else json.dumps(body)
         self.conn.request("POST", parts.path, data,
                           {"Content-Type": "application/json", **(headers or {})})

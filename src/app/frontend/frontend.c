@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/frontend_internal.h"
 
+#include "app/frontend/certificate.h"
 #include "app/nats_options.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -74,8 +75,9 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
     config.pool.incarnation = f->incarnation;
     randombytes_buf(&config.pool.seed, sizeof config.pool.seed);
     memcpy(config.pool.replica_id, f->replica_id, sizeof config.pool.replica_id);
-    snprintf(config.pool.address, sizeof config.pool.address, "http://%s:%u",
-             jr_config_str(f->cfg, JR_CFG_HTTP_HOST), jr_http_server_port(f->server));
+    snprintf(config.pool.address, sizeof config.pool.address, "%s://%s:%u",
+             jr_certificate_wanted(f) ? "https" : "http", jr_config_str(f->cfg, JR_CFG_HTTP_HOST),
+             jr_http_server_port(f->server));
     if (f->warmer)
         config.pool.warmer = jr_warmer_pages(f->warmer);
     err = jr_driver_create(&config, &f->drivers[f->n_drivers], e);
@@ -329,6 +331,10 @@ static void end_within(unsigned seconds)
 static void on_signal(void *ctx, int signum)
 {
     struct jr_frontend *f = ctx;
+    if (signum == SIGHUP && jr_certificate_wanted(f)) {
+        jr_certificate_reload(f);
+        return;
+    }
     if (f->stopping) {
         jr_log(JR_LOG_WARN, "frontend.third_signal", "signal=%d", signum);
         _exit(128 + signum);
@@ -414,6 +420,8 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
     if (err == 0)
         err = listen_http(f, e);
     f->metrics = jr_metrics_create();
+    if (err == 0)
+        err = jr_certificate_load(f, e);
     f->drain_timer = f->loop ? jr_timer_create(f->loop, on_drain_timer, f) : NULL;
     jr_tokens_init(&f->tokens, &f->tokens_mem);
     uint64_t seed[2];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /metrics: most counters live in the pools and the server; they are copied when asked for. */
+#include "app/frontend/certificate.h"
 #include "app/frontend/frontend_internal.h"
 
 #include "core/recovery.h"
@@ -188,6 +189,12 @@ static void process(struct jr_frontend *f)
                   (double)s->body_too_large);
     jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("header_timeout"),
                   (double)s->header_timeouts);
+    if (jr_certificate_wanted(f)) {
+        jr_metric_set(m, JR_METRIC_TLS_HANDSHAKES_TOTAL, JR_LABELS("ok"),
+                      (double)s->tls_handshakes);
+        jr_metric_set(m, JR_METRIC_TLS_HANDSHAKES_TOTAL, JR_LABELS("failed"),
+                      (double)s->tls_failures);
+    }
 }
 
 static uint32_t all_workers(struct jr_frontend *f, uint64_t **ret)

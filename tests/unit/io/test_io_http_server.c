@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The server runs on a loop of its own thread; the test is a raw client that says each byte. */
+/* The server runs on a loop of its own thread; the test is a raw client that says each byte. All of
+ * it runs twice: plain, and through TLS. */
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -7,6 +8,7 @@
 #include "io/http_server.h"
 #include "jr_test.h"
 #include "jr_test_net.h"
+#include "tls_pump.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -41,6 +43,15 @@ struct fixture {
     struct stream *held; /* loop thread */
     atomic_uint requests, gone, waits, written_kb, ended;
 };
+
+static struct jr_tls_context *believes; /* the client's; NULL: plain */
+
+static int dial(const struct fixture *f)
+{
+    const int fd = jr_test_connect(f->port);
+
+    return believes == NULL ? fd : tls_pump_begin(believes, "127.0.0.1", fd);
+}
 
 struct note {
     struct jr_msg msg;
@@ -228,6 +239,13 @@ static struct fixture *start(uint32_t header_timeout_ms, uint32_t idle_timeout_m
     };
     assert_int_equal(jr_http_server_listen(f->loop, &config, &e, &f->server), 0);
     f->port = jr_http_server_port(f->server);
+    if (believes != NULL) {
+        struct jr_tls_context *ctx;
+        assert_int_equal(
+            jr_tls_server_context(TLS_FIXTURE("server.pem"), TLS_FIXTURE("server.key"), &e, &ctx),
+            0);
+        jr_http_server_set_tls(f->server, ctx);
+    }
     pthread_create(&f->thread, NULL, run_loop, f);
     return f;
 }
@@ -251,6 +269,7 @@ static int teardown(void **state)
 
     if (f->server != NULL)
         stop(f);
+    tls_pump_wait();
     jr_xfree(f);
     return 0;
 }
@@ -277,7 +296,7 @@ static void test_keep_alive(void **state)
 {
     struct fixture *f = *state;
     char text[512];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     for (int i = 0; i < 3; i++) {
         jr_test_puts(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello");
@@ -304,7 +323,7 @@ static void test_slow_bytes(void **state)
     struct fixture *f = *state;
     const char *request = "\r\nPOST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc";
     char text[64];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     for (int round = 0; round < 2; round++) {
         for (const char *p = request; *p != '\0'; p++)
@@ -319,7 +338,7 @@ static void test_pipelining(void **state)
 {
     struct fixture *f = *state;
     char text[64];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     /* The first is answered late; the others wait their turn in order. */
     jr_test_puts(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n"
@@ -345,7 +364,7 @@ static void test_pipelined_flood(void **state)
     struct fixture *f = *state;
     char *all = malloc(N * sizeof one), text[64];
     size_t n = 0;
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     for (int i = 0; i < N; i++, n += sizeof one - 1)
         memcpy(all + n, one, sizeof one - 1);
@@ -366,7 +385,7 @@ static void test_continue(void **state)
 {
     struct fixture *f = *state;
     char text[256];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     jr_test_puts(fd, "POST /echo HTTP/1.1\r\n" HOST
                      "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
@@ -386,7 +405,7 @@ static void test_chunked_both_ways(void **state)
 {
     struct fixture *f = *state;
     char text[512];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     jr_test_puts(fd, "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
                      "5;ext=1\r\nhello\r\n");
@@ -405,7 +424,7 @@ static void test_head_and_http10(void **state)
 {
     struct fixture *f = *state;
     char text[512];
-    int fd = jr_test_connect(f->port);
+    int fd = dial(f);
 
     jr_test_puts(fd, "HEAD /parts HTTP/1.1\r\n" HOST "\r\nHEAD /head HTTP/1.1\r\n" HOST
                      "Connection: close\r\n\r\n");
@@ -416,13 +435,13 @@ static void test_head_and_http10(void **state)
                         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 18\r\n"
                         "Connection: close\r\nX-Extra: 1\r\n\r\n");
     close(fd);
-    fd = jr_test_connect(f->port);
+    fd = dial(f);
     jr_test_puts(fd, "GET /parts HTTP/1.0\r\n\r\n");
     jr_test_read_all(fd, text, sizeof text);
     assert_string_equal(text, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                               "Connection: close\r\n\r\npart\npart\npart\n");
     close(fd);
-    fd = jr_test_connect(f->port);
+    fd = dial(f);
     jr_test_puts(fd, "GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
                      "GET /echo HTTP/1.0\r\n\r\n");
     jr_test_read_all(fd, text, sizeof text);
@@ -438,7 +457,7 @@ static void test_big_bodies(void **state)
     enum { N = 8 << 20 };
     struct fixture *f = *state;
     char *body = malloc(N + 1), *back = malloc(N + 1), head[128];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     for (size_t i = 0; i < N; i++)
         body[i] = (char)('a' + i % 23);
@@ -553,7 +572,7 @@ static void test_refused(void **state)
     unsigned wrong = 0;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const int fd = jr_test_connect(f->port);
+        const int fd = dial(f);
         jr_test_puts(fd, cases[i].raw);
         jr_test_puts(fd, "GET /echo HTTP/1.1\r\n" HOST "\r\n"); /* what might be smuggled */
         shutdown(fd, SHUT_WR);
@@ -606,13 +625,13 @@ static void test_mutated(void **state)
                 break;
             }
         }
-        const int fd = jr_test_connect(f->port);
+        const int fd = dial(f);
         jr_test_send(fd, raw, n);
         shutdown(fd, SHUT_WR);
         jr_test_read_all(fd, text, sizeof text);
         close(fd);
     }
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
     jr_test_puts(fd, seeds[0]);
     assert_int_equal(read_answer(fd, text, sizeof text), 200);
     assert_string_equal(text, "hello");
@@ -625,7 +644,7 @@ static void test_header_limits(void **state)
     char text[2048], line[1200];
 
     for (int many = 0; many < 2; many++) {
-        const int fd = jr_test_connect(f->port);
+        const int fd = dial(f);
         jr_test_puts(fd, "GET /echo HTTP/1.1\r\n" HOST);
         memset(line, 'v', sizeof line);
         for (unsigned i = 0; i < (many ? JR_HTTP_HEADERS_MAX : 70); i++) {
@@ -640,7 +659,7 @@ static void test_header_limits(void **state)
         close(fd);
     }
     /* A long head below the limit is fine. */
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
     jr_test_puts(fd, "GET /head HTTP/1.1\r\n" HOST "X-Test: t\r\n");
     for (unsigned i = 0; i < 60; i++) {
         memset(line, 'v', sizeof line);
@@ -658,7 +677,7 @@ static void test_chunk_limits(void **state)
 {
     struct fixture *f = *state;
     char text[1024], *chunk = malloc(BODY_MAX + 2);
-    int fd = jr_test_connect(f->port);
+    int fd = dial(f);
 
     memset(chunk, 'x', BODY_MAX + 1);
     chunk[BODY_MAX + 1] = '\0';
@@ -670,7 +689,7 @@ static void test_chunk_limits(void **state)
     assert_int_equal(read_answer(fd, text, sizeof text), 413);
     close(fd);
     /* An endless chunk extension. */
-    fd = jr_test_connect(f->port);
+    fd = dial(f);
     jr_test_puts(fd, "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1;");
     jr_test_send(fd, chunk, 100000);
     assert_int_equal(read_answer(fd, text, sizeof text), 400);
@@ -681,7 +700,7 @@ static void test_chunk_limits(void **state)
 static void test_gone_while_held(void **state)
 {
     struct fixture *f = *state;
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     jr_test_puts(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     wait_for(&f->requests, 1);
@@ -694,7 +713,7 @@ static void test_gone_mid_stream(void **state)
 {
     struct fixture *f = *state;
     char text[1024];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     jr_test_puts(fd, "GET /stream?50000000 HTTP/1.1\r\n" HOST "\r\n");
     assert_int_equal(jr_test_read_n(fd, text, sizeof text), sizeof text);
@@ -709,7 +728,7 @@ static void test_backpressure(void **state)
     enum { N = 30000000 };
     struct fixture *f = *state;
     char *all = malloc(N + 1000);
-    int fd = jr_test_connect(f->port);
+    int fd = dial(f);
 
     for (int raw = 0; raw < 2; raw++) {
         char head[512];
@@ -736,7 +755,7 @@ static void test_backpressure(void **state)
         close(fd);
         atomic_store(&f->waits, 0);
         atomic_store(&f->written_kb, 0);
-        fd = jr_test_connect(f->port);
+        fd = dial(f);
     }
     close(fd);
     free(all);
@@ -748,7 +767,7 @@ static void test_abort_is_seen(void **state)
 {
     struct fixture *f = *state;
     char text[512];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     jr_test_puts(fd, "GET /abort HTTP/1.1\r\n" HOST "\r\n");
     jr_test_read_all(fd, text, sizeof text);
@@ -759,12 +778,12 @@ static void test_abort_is_seen(void **state)
 
 static void test_timeouts(void **state)
 {
-    struct fixture *f = start(60, 120, 100);
+    /* A handshake counts, too. */
+    struct fixture *f = believes == NULL ? start(60, 120, 100) : start(1500, 2500, 100);
     char text[512];
 
     *state = f;
-    const int slow = jr_test_connect(f->port), idle = jr_test_connect(f->port),
-              body = jr_test_connect(f->port);
+    const int slow = dial(f), idle = dial(f), body = dial(f);
     jr_test_puts(slow, "GET /echo HTTP/1.1\r\nHos");
     jr_test_puts(body, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhe");
     assert_int_equal(read_answer(slow, text, sizeof text), 408);
@@ -775,7 +794,7 @@ static void test_timeouts(void **state)
     close(idle);
     close(body);
     /* A client that reads nothing for an idle timeout is cut. */
-    const int deaf = jr_test_connect(f->port);
+    const int deaf = dial(f);
     jr_test_puts(deaf, "GET /stream?50000000 HTTP/1.1\r\n" HOST "\r\n");
     wait_for(&f->gone, 1);
     close(deaf);
@@ -790,12 +809,12 @@ static void test_conns_max(void **state)
     char text[512];
 
     *state = f;
-    const int a = jr_test_connect(f->port), b = jr_test_connect(f->port);
+    const int a = dial(f), b = dial(f);
     jr_test_puts(a, "GET /echo HTTP/1.1\r\n" HOST "\r\n");
     assert_int_equal(read_answer(a, text, sizeof text), 200);
     jr_test_puts(b, "GET /echo HTTP/1.1\r\n" HOST "\r\n");
     assert_int_equal(read_answer(b, text, sizeof text), 200);
-    const int c = jr_test_connect(f->port);
+    const int c = dial(f);
     assert_int_equal(jr_test_read_all(c, text, sizeof text), 0);
     close(a);
     close(b);
@@ -809,8 +828,7 @@ static void test_drain(void **state)
 {
     struct fixture *f = *state;
     char text[512];
-    const int idle = jr_test_connect(f->port), busy = jr_test_connect(f->port),
-              fresh = jr_test_connect(f->port);
+    const int idle = dial(f), busy = dial(f), fresh = dial(f);
 
     jr_test_puts(idle, "GET /echo HTTP/1.1\r\n" HOST "\r\n");
     assert_int_equal(read_answer(idle, text, sizeof text), 200);
@@ -834,7 +852,7 @@ static void test_close_tells_gone(void **state)
 {
     struct fixture *f = *state;
     char text[64];
-    const int fd = jr_test_connect(f->port);
+    const int fd = dial(f);
 
     jr_test_puts(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     wait_for(&f->requests, 1);
@@ -925,5 +943,10 @@ int main(void)
         TEST(test_close_tells_gone),
         TEST(test_port_in_use),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int plain = cmocka_run_group_tests_name("plain", tests, NULL, NULL);
+    if (jr_tls_client_context(TLS_FIXTURE("ca.pem"), false, NULL, &believes) < 0)
+        return 1;
+    const int tls = cmocka_run_group_tests_name("TLS", tests, NULL, NULL);
+    jr_tls_context_destroy(believes);
+    return plain + tls;
 }
