@@ -31,7 +31,8 @@ X(REQUEST_TIMEOUT_SECS, F64, "request-timeout-secs", "JETROUTER_REQUEST_TIMEOUT_
     JR_CMD_ROUTING, HTTP, "SECS", "most time a whole request may take; 0: no limit",               \
     .max = 604800)                                                                                 \
 X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_ROUTING, HTTP, "N",  \
-    "attempts on other workers when one fails before the first byte of its answer",                \
+    "attempts on other workers when one fails before its answer or, where the rest can be had "     \
+    "elsewhere, within it",                \
     .max = 4294967295.0)                                                                           \
 X(FORWARD_TOKEN_IDS, BOOL, "forward-token-ids", "JETROUTER_FORWARD_TOKEN_IDS", "false",            \
     JR_CMD_ROUTING, HTTP, NULL, "send the token ids used for routing on to the worker")            \

@@ -62,6 +62,7 @@ struct jr_openai_request {
     bool include_usage; /* stream_options.include_usage */
     bool ignore_eos;
     bool echo;
+    bool return_token_ids; /* vLLM's: the answer names them */
     bool has_max_tokens;
     uint32_t max_tokens; /* max_completion_tokens, else max_tokens */
     uint32_t min_tokens;

@@ -451,6 +451,7 @@ const struct known_field {
     {"priority", read_priority},
     {"ignore_eos", flag_at<&request::ignore_eos>},
     {"echo", flag_at<&request::echo>},
+    {"return_token_ids", flag_at<&request::return_token_ids>},
     {"tools", span_at<&request::tools>},
     {"chat_template", span_at<&request::chat_template>},
     {"chat_template_kwargs", span_at<&request::chat_template_kwargs>},

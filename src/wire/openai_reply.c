@@ -59,6 +59,18 @@ static int read_length(struct jr_json *j, uint32_t *ret)
     return rv;
 }
 
+static int read_ids(struct jr_json *j, struct jr_openai_reply *r, uint32_t *ret_n)
+{
+    (void)jr_json_peek(j); /* to its first byte */
+    const char *from = j->p;
+    int rv = read_length(j, ret_n);
+    r->n_token_ids += *ret_n;
+    if (*ret_n > 0) {
+        r->token_ids = jr_str_of(from, (size_t)(j->p - from));
+    }
+    return rv;
+}
+
 static int read_finish(struct jr_json *j, struct jr_openai_reply *r)
 {
     if (jr_json_peek(j) != JR_JSON_STR) {
@@ -79,13 +91,13 @@ static int read_choice(struct jr_json *j, struct jr_openai_reply *r)
         uint32_t n = 0;
         if (jr_str_eq(key, "text")) {
             rv = read_filled(j, &filled);
+            r->has_text = r->has_text || filled;
         } else if ((jr_str_eq(key, "delta") || jr_str_eq(key, "message")) &&
                    jr_json_peek(j) == JR_JSON_OBJECT) {
             rv = read_delta(j, &filled);
         } else if (jr_str_eq(key, "token_ids")) {
-            rv = read_length(j, &n);
+            rv = read_ids(j, r, &n);
             filled = n > 0;
-            r->n_token_ids += n;
         } else if (jr_str_eq(key, "finish_reason")) {
             rv = read_finish(j, r);
         } else {
@@ -216,6 +228,9 @@ static bool take_reply(struct jr_openai_progress *pr, const struct jr_openai_rep
     pr->n_content += r->n_token_ids > r->n_content ? r->n_token_ids : r->n_content;
     pr->finished = pr->finished || r->n_finished > 0;
     pr->failed = pr->failed || r->is_error;
+    pr->token_ids = r->token_ids;
+    pr->n_token_ids = r->n_token_ids;
+    pr->has_text = r->has_text;
     if (r->has_usage) {
         pr->has_usage = true;
         pr->prompt_tokens = r->prompt_tokens;
@@ -227,6 +242,7 @@ static bool take_reply(struct jr_openai_progress *pr, const struct jr_openai_rep
 
 bool jr_openai_progress_event(struct jr_openai_progress *pr, const struct jr_sse_event *ev)
 {
+    pr->n_token_ids = 0;
     if (ev->done) {
         pr->done = true;
         return false;

@@ -12,8 +12,10 @@ struct jr_openai_reply {
     uint32_t n_content;   /* choices that carry something generated: text, content, reasoning, tool
                              calls or token ids, not empty */
     uint32_t n_token_ids; /* generated ids listed, when the worker returns them */
-    uint32_t n_finished;  /* choices with a finish_reason */
-    struct jr_str id;     /* raw */
+    struct jr_str token_ids;     /* the last list of them that is not empty, raw */
+    bool has_text;               /* some choice has text that is not empty */
+    uint32_t n_finished;         /* choices with a finish_reason */
+    struct jr_str id;            /* raw */
     struct jr_str finish_reason; /* the last one, raw; n == 0: none */
     bool is_error;               /* has a top-level "error" that is not null */
     struct jr_str error_message; /* raw */
@@ -32,6 +34,10 @@ struct jr_openai_progress {
     bool has_usage;
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
     uint64_t bad_chunks; /* that were no JSON; relayed all the same */
+    /* Of the last chunk alone, until the next one; a view into it. */
+    struct jr_str token_ids;
+    uint32_t n_token_ids;
+    bool has_text;
 };
 
 struct jr_sse_event;

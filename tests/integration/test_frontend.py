@@ -436,14 +436,16 @@ class Failures(Case):
 
     def test_worker_dies_between_events(self):
         rest = self.die_mid_stream(b'data: {"choices":[{"text":"a"}]}\n\n')
-        self.assertTrue(rest.startswith(b"event: error\ndata: "), rest)
-        error = json.loads(rest[len(b"event: error\ndata: "):])
+        head, comment, data = rest.decode().split("\n")[:3]
+        self.assertEqual(head, "event: error")
+        error = json.loads(data[len("data: "):])
+        self.assertEqual(comment, ": " + error["message"])
         self.assertEqual((error["code"], error["error"]["message"]), (502, error["message"]))
         self.assertTrue(rest.endswith(b"\n\n"))
 
     def test_worker_dies_within_an_event(self):
         rest = self.die_mid_stream(b'data: {"choices":[{"te')
-        self.assertTrue(rest.startswith(b"\n\nevent: error\ndata: {"), rest)
+        self.assertTrue(rest.startswith(b"\n\nevent: error\n: the worker"), rest)
 
     def test_worker_dies_within_a_whole_answer(self):
         def answer(request):

@@ -18,7 +18,7 @@ static const struct jr_sm_row rows[JR_PROXY_STATES] = {
     [JR_PROXY_TOKENIZE] = {"tokenize", JR_SM_TO(JR_PROXY_ROUTE), 0},
     [JR_PROXY_ROUTE] = {"route", JR_SM_TO(JR_PROXY_UPSTREAM), 0},
     [JR_PROXY_UPSTREAM] = {"upstream", JR_SM_TO(JR_PROXY_RELAY) | JR_SM_TO(JR_PROXY_ROUTE), 0},
-    [JR_PROXY_RELAY] = {"relay", 0, JR_SM_FINAL},
+    [JR_PROXY_RELAY] = {"relay", JR_SM_TO(JR_PROXY_ROUTE), 0},
 };
 static const struct jr_sm_table table = {"proxy", rows, JR_PROXY_STATES, NULL};
 
@@ -32,6 +32,8 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_xfree(x->prefix);
     jr_sse_deinit(&x->sse);
     jr_buf_deinit(&x->kept);
+    jr_buf_deinit(&x->own_body);
+    jr_proxy_resume_free(x);
     jr_xfree(x->lora);
     jr_xfree(x->cache_salt);
     jr_xfree(x->text);
@@ -63,10 +65,14 @@ void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *er
     jr_metric_observe(m, JR_METRIC_FRONTEND_REQUEST_DURATION_SECONDS, JR_LABELS(model), secs);
 }
 
-/* Before anything was relayed: an error of ours. */
+/* An error of ours: the answer, or the last event of one that was relayed so far. */
 void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, const char *code,
                         const char *message)
 {
+    if (x->status) {
+        jr_proxy_end_cut(x, message);
+        return;
+    }
     jr_proxy_unbook(x);
     jr_proxy_count_end(x, "error",
                        status == 404  ? "not_found"
@@ -259,6 +265,7 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     jr_buf_init(&x->kept, REPLY_KEPT_MAX);
     jr_list_push_back(&f->proxied, &x->node);
     f->inflight++;
+    x->body = jr_http_request_body(req);
     jr_proxy_read_headers(x, r->user);
     read_pin(x, r);
     read_hints(x, r);
@@ -269,6 +276,9 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
 static void begin(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
+    x->may_resume = r->kind == JR_OPENAI_COMPLETION && r->stream && r->n == 1 &&
+                    r->prompt == JR_PROMPT_TOKENS && r->has_max_tokens && !x->has_pin &&
+                    x->f->migration_limit > 0;
     bool has_ids = r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS;
     x->n_tokens = has_ids ? x->f->tokens.n : 0;
     if (has_ids && x->f->mode == JR_MODE_KV) /* the other modes have no use for hashes */

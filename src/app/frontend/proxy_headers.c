@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define HEAD_MAX (2 * JR_HTTP_HEADER_BYTES_MAX) /* what was read, and what is added here */
+#define HEAD_MAX ((size_t)2 * JR_HTTP_HEADER_BYTES_MAX) /* what was read, and what is added here */
 #define UUID_LEN (sizeof "01234567-89ab-cdef-0123-456789abcdef" - 1)
 
 #define NAME(text)                                                                                 \

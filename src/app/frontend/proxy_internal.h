@@ -5,8 +5,9 @@
  *
  *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
  *      │ none            │ refused         │ failed           │ failed
- *      └──► ROUTE        └──► error        ├──► ROUTE again   └──► SSE error, connection cut
- *                                          └──► error         (worker left out, up to the limit)
+ *      └──► ROUTE        └──► error        ├──► ROUTE again   ├──► ROUTE again, for the rest
+ *                                          └──► error         └──► SSE error, connection cut
+ *                                                             (worker left out, up to the limit)
  *
  * The client going away ends it from any state: the upstream is cancelled at once, the booking
  * freed. One that only asks where it would go is answered in ROUTE. */
@@ -63,6 +64,8 @@ struct jr_proxied {
     uint64_t exclude[JR_PROXY_EXCLUDE_MAX];
     uint32_t n_exclude, attempts;
     struct jr_http_exchange *exchange; /* with the tokenizer, then with the worker */
+    struct jr_str body;                /* that a worker gets: the request's, or own_body */
+    struct jr_buf own_body;            /* when something of it was changed */
 
     int status;
     bool is_sse;
@@ -73,6 +76,8 @@ struct jr_proxied {
     struct jr_buf kept;
     struct jr_openai_progress progress;
     uint32_t output_told;
+    bool may_resume;                /* should its worker die within the stream */
+    struct jr_proxy_resume *resume; /* owned; NULL until the stream has named an id */
 };
 
 /* proxy.c */
@@ -100,11 +105,32 @@ const char *jr_proxy_request_lines(struct jr_proxied *x);
 const char *jr_proxy_reply_lines(struct jr_proxied *x, const struct jr_http_reply *reply);
 const char *jr_proxy_own_lines(struct jr_proxied *x);
 
+/* proxy_resume.c */
+/* An event of the answer passed by, and is taken into account in x->progress. JR_E… only in a later
+ * part, which is written from here: it cannot be gone on with. */
+JR_MUST_CHECK int jr_proxy_resume_event(struct jr_proxied *x, const struct jr_sse_event *ev);
+/* Whether this is a later part of a stream: written event by event, not as bytes. */
+bool jr_proxy_resumes(const struct jr_proxied *x);
+/* Relays p of a stream that may be gone on with: whole events only. As jr_http_respond_write. */
+JR_MUST_CHECK int jr_proxy_resume_relay(struct jr_proxied *x, const void *p, size_t n);
+/* The worker died within the stream. True: another one gets the rest, x is taken; false: it cannot
+ * be, and nothing was done. */
+bool jr_proxy_resume(struct jr_proxied *x);
+/* Tokens that workers before the present one produced. */
+uint64_t jr_proxy_resume_produced(const struct jr_proxied *x);
+void jr_proxy_resume_free(struct jr_proxied *x);
+
 /* proxy_relay.c */
 /* To the worker that was chosen. 0, or the exchange never began. */
 JR_MUST_CHECK int jr_proxy_send(struct jr_proxied *x, const char *worker_url);
 /* Dead before the first byte: another worker gets it, or the client an error. Takes x. */
 void jr_proxy_retry(struct jr_proxied *x, int err);
+/* Something was relayed already: an event that says why there is no more, and the end. Takes x. */
+void jr_proxy_end_cut(struct jr_proxied *x, const char *message);
+/* The present worker gets this request no more. */
+void jr_proxy_leave_out(struct jr_proxied *x);
+/* jr_http_respond_write, minding how what was relayed ends. */
+JR_MUST_CHECK int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n);
 /* --request-timeout-secs is for the whole request, however many workers had it. UINT32_MAX: no end. */
 uint64_t jr_proxy_time_left_ms(const struct jr_proxied *x);
 void jr_proxy_on_writable(void *ctx);

@@ -14,7 +14,8 @@
 static void count_usage(struct jr_proxied *x)
 {
     struct jr_metrics *m = x->f->metrics;
-    const struct jr_openai_progress *p = &x->progress;
+    struct jr_openai_progress *p = &x->progress;
+    p->completion_tokens += p->has_usage ? jr_proxy_resume_produced(x) : 0;
     const char *const *pool = JR_LABELS(x->f->namespace_, x->component);
     uint64_t out = p->has_usage ? p->completion_tokens : p->n_content;
     jr_metric_add(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS_TOTAL, JR_LABELS(x->model), out);
@@ -45,27 +46,33 @@ static void end_relayed(struct jr_proxied *x)
     jr_proxy_free(x);
 }
 
+/* Dynamo's clients read the comment, OpenAI's the data. */
+static void write_error_event(struct jr_proxied *x, const char *message)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, 64 << 10);
+    struct jr_openai_failure failure = {.status = 502, .message = message};
+    /* An event that was cut is ended first: ours must not become its last line. */
+    bool between = x->last[1] == '\n' && x->last[0] == '\n';
+    jr_buf_puts(&b, between ? "event: error\n: " : "\n\nevent: error\n: ");
+    jr_buf_puts(&b, message);
+    jr_buf_puts(&b, "\ndata: ");
+    jr_openai_error_write(&b, &failure);
+    jr_buf_puts(&b, "\n\n");
+    (void)!jr_http_respond_write(x->req, b.p, b.n);
+    jr_buf_deinit(&b);
+}
+
 /* After bytes were relayed nothing can be sent again: the client is told in the stream. */
-static void end_cut(struct jr_proxied *x, int err)
+void jr_proxy_end_cut(struct jr_proxied *x, const char *message)
 {
     jr_proxy_unbook(x);
     jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("mid_stream"), 1);
     jr_proxy_count_end(x, "error", "internal");
-    jr_log(JR_LOG_WARN, "proxy.cut", "worker=%llu error=%s", (unsigned long long)x->worker_id,
-           jr_err_name(err));
-    if (x->is_sse) {
-        struct jr_buf b;
-        jr_buf_init(&b, 64 << 10);
-        struct jr_openai_failure failure = {
-            .status = 502, .message = "the worker ended its answer before it was whole"};
-        /* An event that was cut is ended first: ours must not become its last line. */
-        bool between = x->last[1] == '\n' && x->last[0] == '\n';
-        jr_buf_puts(&b, between ? "event: error\ndata: " : "\n\nevent: error\ndata: ");
-        jr_openai_error_write(&b, &failure);
-        jr_buf_puts(&b, "\n\n");
-        (void)!jr_http_respond_write(x->req, b.p, b.n);
-        jr_buf_deinit(&b);
-    }
+    jr_log(JR_LOG_WARN, "proxy.cut", "worker=%llu words=\"%s\"", (unsigned long long)x->worker_id,
+           message);
+    if (x->is_sse)
+        write_error_event(x, message);
     jr_http_respond_end(x->req, true);
     jr_proxy_free(x);
 }
@@ -74,10 +81,10 @@ static void end_cut(struct jr_proxied *x, int err)
 
 static void on_first_token(struct jr_proxied *x)
 {
+    jr_driver_first_token(x->driver, x->id);
     if (x->first_token_ns)
         return;
     x->first_token_ns = jr_loop_now_ns();
-    jr_driver_first_token(x->driver, x->id);
     jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS(x->model),
                       (double)(x->first_token_ns - x->started_ns) / 1e9);
 }
@@ -87,12 +94,12 @@ static int on_sse(void *ctx, const struct jr_sse_event *ev)
     struct jr_proxied *x = ctx;
     if (jr_openai_progress_event(&x->progress, ev))
         on_first_token(x);
-    uint32_t out = (uint32_t)x->progress.n_content;
+    uint32_t out = (uint32_t)(x->progress.n_content - jr_proxy_resume_produced(x));
     if (out >= x->output_told + OUTPUT_EVERY) {
         x->output_told = out;
         jr_driver_output(x->driver, x->id, out);
     }
-    return 0;
+    return x->may_resume ? jr_proxy_resume_event(x, ev) : 0;
 }
 
 /* What passes by is read, never changed; an answer that cannot be read is relayed all the same. */
@@ -103,7 +110,8 @@ static void observe(struct jr_proxied *x, const void *p, size_t n)
             x->sse_broken = jr_sse_feed(&x->sse, p, n, on_sse, x) < 0;
         return;
     }
-    on_first_token(x);
+    if (!x->first_token_ns)
+        on_first_token(x);
     if (!x->opaque && x->kept.n + n <= x->kept.max)
         jr_buf_put(&x->kept, p, n);
 }
@@ -120,9 +128,27 @@ static void read_kind(struct jr_proxied *x, const struct jr_http_reply *reply)
     x->is_sse = x->is_sse && !x->opaque;
 }
 
+/* The client has the head of the whole; of a part it needs none. */
+static void on_later_head(struct jr_proxied *x, const struct jr_http_reply *reply)
+{
+    read_kind(x, reply);
+    if (reply->status == 200 && x->is_sse) {
+        jr_sm_move(&x->sm, JR_PROXY_RELAY, "rest");
+        return;
+    }
+    x->is_sse = true; /* the whole is */
+    jr_http_exchange_cancel(x->exchange);
+    x->exchange = NULL;
+    jr_proxy_retry(x, JR_EPROTO);
+}
+
 static void on_head(void *ctx, const struct jr_http_reply *reply)
 {
     struct jr_proxied *x = ctx;
+    if (x->status) {
+        on_later_head(x, reply);
+        return;
+    }
     jr_sm_move(&x->sm, JR_PROXY_RELAY, "head");
     x->status = reply->status;
     read_kind(x, reply);
@@ -130,16 +156,29 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
                           reply->content_length);
 }
 
-static void on_data(void *ctx, const void *p, size_t n)
+int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n)
 {
-    struct jr_proxied *x = ctx;
     const uint8_t *bytes = p;
     if (n > 0) {
         x->last[0] = n > 1 ? bytes[n - 2] : x->last[1];
         x->last[1] = bytes[n - 1];
     }
+    return jr_http_respond_write(x->req, p, n);
+}
+
+static void on_data(void *ctx, const void *p, size_t n)
+{
+    struct jr_proxied *x = ctx;
     observe(x, p, n);
-    if (jr_http_respond_write(x->req, p, n) == JR_EAGAIN)
+    if (jr_proxy_resumes(x) && x->sse_broken) {
+        jr_http_exchange_cancel(x->exchange);
+        x->exchange = NULL;
+        jr_proxy_end_cut(
+            x, "the worker that went on with the answer sent what does not fit its beginning");
+        return;
+    }
+    int err = x->resume ? jr_proxy_resume_relay(x, p, n) : jr_proxy_write(x, p, n);
+    if (err == JR_EAGAIN)
         jr_http_exchange_pause(x->exchange);
 }
 
@@ -162,6 +201,12 @@ uint64_t jr_proxy_time_left_ms(const struct jr_proxied *x)
     return spent + TIME_LEFT_MIN < limit ? limit - spent : 0;
 }
 
+void jr_proxy_leave_out(struct jr_proxied *x)
+{
+    if (x->n_exclude < JR_PROXY_EXCLUDE_MAX)
+        x->exclude[x->n_exclude++] = x->worker_id;
+}
+
 /* Dead before the first byte: another worker gets it, with a new booking. */
 void jr_proxy_retry(struct jr_proxied *x, int err)
 {
@@ -172,8 +217,7 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
         return;
     }
     jr_metric_add(x->f->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
-    if (x->n_exclude < JR_PROXY_EXCLUDE_MAX)
-        x->exclude[x->n_exclude++] = x->worker_id;
+    jr_proxy_leave_out(x);
     if (x->has_pin || x->attempts > x->f->migration_limit) {
         char words[160];
         snprintf(words, sizeof words,
@@ -184,8 +228,14 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
         return;
     }
     jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
-                  JR_LABELS(x->model, "new_request"), 1);
+                  JR_LABELS(x->model, x->status ? "ongoing_request" : "new_request"), 1);
     jr_proxy_route(x);
+}
+
+/* A later part that cannot be made one with the first. */
+static bool broke_off(const struct jr_proxied *x)
+{
+    return jr_proxy_resumes(x) && !x->progress.done;
 }
 
 static void on_end(void *ctx, int err)
@@ -194,10 +244,10 @@ static void on_end(void *ctx, int err)
     x->exchange = NULL;
     if (x->sm.state == JR_PROXY_UPSTREAM)
         jr_proxy_retry(x, err == 0 ? JR_EPROTO : err);
-    else if (err == 0)
+    else if (err == 0 && !broke_off(x))
         end_relayed(x);
-    else
-        end_cut(x, err);
+    else if (!jr_proxy_resume(x))
+        jr_proxy_end_cut(x, "the worker ended its answer before it was whole");
 }
 
 /* ret has room for JR_URL_MAX + JR_HTTP_TARGET_MAX + 2. */
@@ -225,7 +275,7 @@ int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
     if (!lines)
         return JR_ELIMIT;
     write_url(x->req, worker_url, url);
-    struct jr_str body = jr_http_request_body(x->req);
+    const struct jr_str body = x->body;
     uint64_t left_ms = jr_proxy_time_left_ms(x);
     uint32_t left = left_ms >= UINT32_MAX ? 0 : left_ms > 0 ? (uint32_t)left_ms : 1;
     struct jr_http_fetch fetch = {

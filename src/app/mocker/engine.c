@@ -26,7 +26,7 @@ struct jr_engine_seq {
     bool running;
     bool scheduled; /* in the step under way */
     bool cancelled; /* to be dropped at the end of the step */
-    uint64_t output_seed;
+    uint64_t seen;  /* of all tokens; makes the next one */
     char *salt;
     uint32_t n_salt;
 };
@@ -156,6 +156,14 @@ static void seq_hash(const struct jr_engine *e, struct jr_engine_seq *s)
     s->n_hashes = full;
 }
 
+/* As of a model's, a token depends on all before it: who goes on with what another engine began gets
+ * the same answer. */
+static uint64_t see(uint64_t seen, uint32_t token)
+{
+    seen = (seen ^ token) * UINT64_C(0x9e3779b97f4a7c15);
+    return seen ^ seen >> 29;
+}
+
 static struct jr_engine_seq *seq_create(const struct jr_engine *e,
                                         const struct jr_engine_request *req)
 {
@@ -168,7 +176,8 @@ static struct jr_engine_seq *seq_create(const struct jr_engine *e,
     s->max_tokens = req->max_tokens;
     s->tokens = grown(NULL, &s->cap_tokens, s->n_tokens + 1, sizeof *s->tokens);
     memcpy(s->tokens, req->tokens, s->n_tokens * sizeof *s->tokens);
-    s->output_seed = XXH3_64bits(s->tokens, s->n_tokens * sizeof *s->tokens);
+    for (uint32_t i = 0; i < s->n_tokens; i++)
+        s->seen = see(s->seen, s->tokens[i]);
     seq_hash(e, s);
     return s;
 }
@@ -392,10 +401,11 @@ static void start_step(struct jr_engine *e)
 static bool produce(struct jr_engine *e, struct jr_engine_seq *s)
 {
     uint32_t index = s->n_output++;
-    uint64_t r = jr_mix64(s->output_seed + index) % e->config.output_tokens;
+    uint64_t r = jr_mix64(s->seen) % e->config.output_tokens;
     uint32_t token = e->config.output_token_first + (uint32_t)r;
     s->tokens = grown(s->tokens, &s->cap_tokens, s->n_tokens + 1, sizeof *s->tokens);
     s->tokens[s->n_tokens++] = token;
+    s->seen = see(s->seen, token);
     seq_hash(e, s);
     bool finished = s->n_output == s->max_tokens;
     e->outputs[e->step.n_outputs++] = (struct jr_engine_output){.user = s->user,

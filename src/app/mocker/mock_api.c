@@ -211,6 +211,7 @@ static struct mock_request *request_create(struct jr_mock_worker *w, struct jr_h
                                     .created = jr_unix_ns() / 1000000000};
     r->stream = req->stream;
     r->include_usage = req->include_usage;
+    r->return_token_ids = req->stream && req->return_token_ids;
     r->finish_reason = r->head.chat && !req->has_max_tokens ? "stop" : "length";
     r->n_seqs = n_seqs;
     set_id(r);

@@ -55,6 +55,16 @@ void jr_mock_reply_whole(struct jr_buf *b, const struct jr_mock_head *head,
     jr_buf_puts(b, ",\"kv_transfer_params\":null}");
 }
 
+static void put_ids(struct jr_buf *b, const char *name, const uint32_t *ids, uint32_t n)
+{
+    if (ids == NULL)
+        return;
+    jr_buf_printf(b, ",\"%s\":[", name);
+    for (uint32_t i = 0; i < n; i++)
+        jr_buf_printf(b, i > 0 ? ",%u" : "%u", ids[i]);
+    jr_buf_u8(b, ']');
+}
+
 static void put_chunk_head(struct jr_buf *b, const struct jr_mock_head *head)
 {
     jr_buf_puts(b, "data: ");
@@ -80,7 +90,10 @@ void jr_mock_reply_chunk(struct jr_buf *b, const struct jr_mock_head *head,
     jr_buf_puts(b, head->chat ? "}" : "");
     jr_buf_puts(b, ",\"logprobs\":null,\"finish_reason\":");
     jr_buf_json_str(b, choice->finish_reason);
-    jr_buf_puts(b, ",\"stop_reason\":null}]}\n\n");
+    jr_buf_puts(b, ",\"stop_reason\":null");
+    put_ids(b, "prompt_token_ids", choice->prompt_ids, choice->n_prompt_ids);
+    put_ids(b, "token_ids", choice->ids, choice->n_ids);
+    jr_buf_puts(b, "}]}\n\n");
 }
 
 void jr_mock_reply_usage(struct jr_buf *b, const struct jr_mock_head *head,

@@ -24,6 +24,9 @@ struct jr_mock_choice {
     uint32_t index;
     struct jr_str text;
     const char *finish_reason; /* NULL: goes on */
+    /* With return_token_ids; NULL: not listed. */
+    const uint32_t *prompt_ids, *ids;
+    uint32_t n_prompt_ids, n_ids;
 };
 
 void jr_mock_reply_whole(struct jr_buf *b, const struct jr_mock_head *head,

@@ -11,10 +11,16 @@
 
 /* ---- requests ------------------------------------------------------------------ */
 
+static void seq_deinit(struct mock_seq *s)
+{
+    jr_buf_deinit(&s->text);
+    jr_xfree(s->prompt);
+}
+
 static void request_free(struct mock_request *r)
 {
     for (uint32_t i = 0; i < r->n_seqs; i++)
-        jr_buf_deinit(&r->seqs[i].text);
+        seq_deinit(&r->seqs[i]);
     jr_list_remove(&r->node);
     r->worker->n_requests--;
     jr_xfree(r);
@@ -104,6 +110,12 @@ static void send_token(struct mock_seq *s, const struct jr_engine_output *o)
     struct jr_mock_choice choice = {.index = s->index,
                                     .text = jr_str_of(jr_buf_str(&s->text), s->text.n),
                                     .finish_reason = o->finished ? r->finish_reason : NULL};
+    if (r->return_token_ids) {
+        choice.ids = &o->token;
+        choice.n_ids = 1;
+        choice.prompt_ids = o->index == 0 ? s->prompt : NULL;
+        choice.n_prompt_ids = s->n_prompt;
+    }
     jr_mock_reply_chunk(b, &r->head, &choice);
     send_out(r);
 }
@@ -155,6 +167,10 @@ void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t
                                         .salt = salt.p,
                                         .n_salt = (uint32_t)salt.n,
                                         .user = s};
+        if (r->return_token_ids) {
+            s->prompt = jr_xmemdup(req.tokens, req.n_tokens * sizeof *req.tokens);
+            s->n_prompt = req.n_tokens;
+        }
         r->usage.prompt += s->counts_prompt ? req.n_tokens : 0;
         int err = jr_engine_submit(w->engine, now, &req, &s->seq);
         JR_ASSERT(err == 0); /* the length was checked, and fits the cache */

@@ -17,6 +17,8 @@ struct mock_seq {
     uint32_t index;
     bool counts_prompt; /* the first of the n answers carries the prompt's usage */
     struct jr_buf text; /* not streamed: what came so far */
+    uint32_t *prompt;   /* its ids, for the first chunk that lists ids; NULL: none does */
+    uint32_t n_prompt;
 };
 
 struct mock_request {
@@ -28,7 +30,8 @@ struct mock_request {
     struct jr_mock_usage usage;
     const char *finish_reason;
     bool stream, include_usage;
-    bool gone; /* the client left; to be reaped */
+    bool return_token_ids; /* in a stream */
+    bool gone;             /* the client left; to be reaped */
     uint32_t n_seqs, n_live;
     struct mock_seq seqs[];
 };
