@@ -52,11 +52,18 @@ struct jr_openai_request {
     struct jr_str text; /* TEXT, TEXT_LIST: the (first) prompt, unescaped */
                         /* TOKENS, TOKEN_LISTS: the (first) prompt's ids are in the tokens array */
     struct jr_openai_span prompt_span;
+    size_t text_bytes;    /* TEXT, TEXT_LIST: of all prompts, unescaped */
+    uint64_t tokens_told; /* TOKENS, TOKEN_LISTS: ids of all prompts */
+    /* The answer is bound to the prompt being text, not ids: echo, suffix, logprobs and the like. */
+    bool text_bound;
 
-    /* Chat: raw JSON, copied into tokenization requests. */
-    struct jr_openai_span messages, tools, chat_template, chat_template_kwargs,
+    /* Raw JSON, copied into tokenization requests; all but the first are of chats. */
+    struct jr_openai_span add_special_tokens, messages, tools, chat_template, chat_template_kwargs,
         add_generation_prompt, continue_final_message, mm_processor_kwargs;
     uint32_t n_messages;
+    /* Where the last messages end, in the body: the last n_ends of them, in their order. */
+    size_t ends[JR_OPENAI_ENDS_MAX];
+    uint32_t n_ends;
 
     bool stream;
     bool include_usage; /* stream_options.include_usage */

@@ -49,7 +49,7 @@ int get_token(context &c, od::value &v, const char *name, uint32_t i, struct jr_
     return t == nullptr ? 0 : put_token(c, t, name, (uint32_t)id);
 }
 
-int get_token_list(context &c, od::value &v, const char *name, struct jr_tokens *t)
+int get_token_list(context &c, od::value &v, const char *name, struct jr_tokens *t, uint64_t *ret_n)
 {
     od::array a;
     if (v.get_array().get(a)) {
@@ -67,6 +67,7 @@ int get_token_list(context &c, od::value &v, const char *name, struct jr_tokens 
             return rv;
         }
     }
+    *ret_n += i;
     return i > 0 ? 0 : fail(c, JR_EINVAL, name, "'%s' has an empty list of tokens", name);
 }
 
@@ -107,10 +108,11 @@ int prompt_item(context &c, od::value &v, uint32_t i)
         return r->prompt == JR_PROMPT_TOKENS ? bad_token(c, "prompt", i) : bad_prompt(c);
     }
     if (kind == JR_PROMPT_TOKENS) {
+        r->tokens_told++;
         return get_token(c, v, "prompt", i, c.tokens);
     }
     if (kind == JR_PROMPT_TOKEN_LISTS) {
-        return get_token_list(c, v, "prompt", i == 0 ? c.tokens : nullptr);
+        return get_token_list(c, v, "prompt", i == 0 ? c.tokens : nullptr, &r->tokens_told);
     }
     struct jr_str s = {nullptr, 0};
     int rv = get_text(c, v, "prompt", &s);
@@ -120,6 +122,7 @@ int prompt_item(context &c, od::value &v, uint32_t i)
     if (i == 0) {
         r->text = s;
     }
+    r->text_bytes += s.n;
     return rv;
 }
 
@@ -154,6 +157,7 @@ int read_prompt(context &c, od::value &v, const char *)
         c.req->prompt = JR_PROMPT_TOKENS;
         c.req->n_prompts = 1;
         c.req->prompt_span = {c.cut.at, c.cut.n};
+        c.req->tokens_told = c.tokens->n;
         return walk(c, v, 1);
     }
     od::json_type t;
@@ -169,6 +173,7 @@ int read_prompt(context &c, od::value &v, const char *)
         c.req->prompt = JR_PROMPT_TEXT;
         c.req->n_prompts = 1;
         rv = get_text(c, v, "prompt", &c.req->text);
+        c.req->text_bytes = c.req->text.n;
         if (rv == 0 && c.req->text.n == 0) {
             rv = empty_prompt(c);
         }
@@ -183,12 +188,23 @@ int read_prompt(context &c, od::value &v, const char *)
     return rv;
 }
 
+/* From the ring in which they were noted. */
+void put_ends(struct jr_openai_request *r, const size_t *ring)
+{
+    uint32_t n = r->n_messages;
+    r->n_ends = n < JR_OPENAI_ENDS_MAX ? n : JR_OPENAI_ENDS_MAX;
+    for (uint32_t i = 0; i < r->n_ends; i++) {
+        r->ends[i] = ring[(n - r->n_ends + i) % JR_OPENAI_ENDS_MAX];
+    }
+}
+
 int read_messages(context &c, od::value &v, const char *)
 {
     if (c.req->kind != JR_OPENAI_CHAT) {
         return walk(c, v, 1);
     }
     od::array a;
+    size_t ends[JR_OPENAI_ENDS_MAX];
     size_t begin = begin_of(c, v);
     if (is_null(v)) {
         return 0;
@@ -211,9 +227,10 @@ int read_messages(context &c, od::value &v, const char *)
         if (rv < 0) {
             return rv;
         }
-        c.req->n_messages++;
+        ends[c.req->n_messages++ % JR_OPENAI_ENDS_MAX] = end_of(c);
     }
     c.req->messages = span_from(c, begin);
+    put_ends(c.req, ends);
     return c.req->n_messages > 0
                ? 0
                : fail(c, JR_EINVAL, "messages",
@@ -319,7 +336,8 @@ int read_token_data(context &c, od::value &v)
     if (is_null(v)) {
         return 0;
     }
-    int rv = get_token_list(c, v, "nvext.token_data", nullptr);
+    uint64_t n = 0;
+    int rv = get_token_list(c, v, "nvext.token_data", nullptr, &n);
     if (rv == 0) {
         c.req->nvext.token_data = span_from(c, begin);
     }
@@ -425,6 +443,30 @@ int count_at(context &c, od::value &v, const char *name)
     return get_int(c, v, name, Min, &has, &(c.req->*M));
 }
 
+/* Anything but null and false. */
+int read_text_bound(context &c, od::value &v, const char *name)
+{
+    od::json_type t;
+    bool flag = true;
+    if (is_null(v)) {
+        return 0;
+    }
+    error_code ec = v.type().get(t);
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    int rv = t == od::json_type::boolean ? get_flag(c, v, name, &flag) : walk(c, v, 1);
+    c.req->text_bound = c.req->text_bound || flag;
+    return rv;
+}
+
+int read_echo(context &c, od::value &v, const char *name)
+{
+    int rv = get_flag(c, v, name, &c.req->echo);
+    c.req->text_bound = c.req->text_bound || c.req->echo;
+    return rv;
+}
+
 int read_priority(context &c, od::value &v, const char *name)
 {
     return get_int(c, v, name, INT32_MIN, &c.req->has_priority, &c.req->priority);
@@ -450,8 +492,14 @@ const struct known_field {
     {"request_id", text_at<&request::request_id>},
     {"priority", read_priority},
     {"ignore_eos", flag_at<&request::ignore_eos>},
-    {"echo", flag_at<&request::echo>},
     {"return_token_ids", flag_at<&request::return_token_ids>},
+    {"echo", read_echo},
+    {"suffix", read_text_bound},
+    {"logprobs", read_text_bound},
+    {"prompt_logprobs", read_text_bound},
+    {"truncate_prompt_tokens", read_text_bound},
+    {"prompt_embeds", read_text_bound},
+    {"add_special_tokens", span_at<&request::add_special_tokens>},
     {"tools", span_at<&request::tools>},
     {"chat_template", span_at<&request::chat_template>},
     {"chat_template_kwargs", span_at<&request::chat_template_kwargs>},

@@ -172,18 +172,30 @@ size_t begin_of(context &c, od::value &v)
     return (size_t)((const uint8_t *)v.raw_json_token().data() - c.buf);
 }
 
-/* The bytes from begin to the end of the value that was just read. */
-struct jr_openai_span span_from(context &c, size_t begin)
+/* The end, in the buffer, of the value that was just read and is not empty. */
+size_t raw_end(context &c)
 {
     const char *next;
     size_t end = c.n;
     if (c.doc.current_location().get(next) == simdjson::SUCCESS) {
         end = (size_t)((const uint8_t *)next - c.buf);
     }
-    while (end > begin && strchr(" \t\r\n", c.buf[end - 1]) != nullptr) {
+    while (end > 0 && strchr(" \t\r\n", c.buf[end - 1]) != nullptr) {
         end--;
     }
-    return {place(c, begin), place(c, end) - place(c, begin)};
+    return end;
+}
+
+/* The same in the body. */
+size_t end_of(context &c)
+{
+    return place(c, raw_end(c));
+}
+
+/* The bytes from begin to the end of the value that was just read. */
+struct jr_openai_span span_from(context &c, size_t begin)
+{
+    return {place(c, begin), end_of(c) - place(c, begin)};
 }
 
 int get_text(context &c, od::value &v, const char *name, struct jr_str *ret)

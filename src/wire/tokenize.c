@@ -2,6 +2,39 @@
 #include "wire/tokenize.h"
 #include "wire/json.h"
 
+#include <stddef.h>
+
+static const struct field {
+    const char *name;
+    size_t offset; /* of its span in a request */
+} chat_fields[] = {
+    {"tools", offsetof(struct jr_openai_request, tools)},
+    {"chat_template", offsetof(struct jr_openai_request, chat_template)},
+    {"chat_template_kwargs", offsetof(struct jr_openai_request, chat_template_kwargs)},
+    {"add_generation_prompt", offsetof(struct jr_openai_request, add_generation_prompt)},
+    {"continue_final_message", offsetof(struct jr_openai_request, continue_final_message)},
+    {"mm_processor_kwargs", offsetof(struct jr_openai_request, mm_processor_kwargs)},
+    {"add_special_tokens", offsetof(struct jr_openai_request, add_special_tokens)},
+};
+#define N_CHAT_FIELDS (sizeof chat_fields / sizeof *chat_fields)
+_Static_assert(N_CHAT_FIELDS + 2 == JR_TOKENIZE_FIELDS, "the model, the kind, and these");
+
+static struct jr_str raw(const struct jr_openai_request *req, const void *body, size_t offset)
+{
+    const struct jr_openai_span *s = (const void *)((const char *)req + offset);
+    return jr_str_of((const char *)body + s->off, s->n);
+}
+
+void jr_tokenize_fields(const struct jr_openai_request *req, const void *body,
+                        struct jr_str ret[JR_TOKENIZE_FIELDS])
+{
+    bool is_chat = req->kind == JR_OPENAI_CHAT;
+    ret[0] = is_chat ? jr_str_of("messages", 8) : jr_str_of("prompt", 6);
+    ret[1] = req->model;
+    for (size_t i = 0; i < N_CHAT_FIELDS; i++)
+        ret[2 + i] = raw(req, body, chat_fields[i].offset);
+}
+
 static void put_model(struct jr_buf *b, struct jr_str model)
 {
     if (model.n > 0) {
@@ -11,35 +44,46 @@ static void put_model(struct jr_buf *b, struct jr_str model)
     }
 }
 
-void jr_tokenize_write_text(struct jr_buf *b, struct jr_str model, struct jr_str text)
+static void put_raw(struct jr_buf *b, const char *name, struct jr_str value)
 {
-    jr_buf_puts(b, "{");
-    put_model(b, model);
-    jr_buf_puts(b, "\"prompt\":\"");
-    jr_buf_json_escape(b, text.p, text.n);
-    jr_buf_puts(b, "\",\"add_special_tokens\":true}");
-}
-
-static void put_raw(struct jr_buf *b, const char *name, struct jr_openai_span s, const void *body)
-{
-    if (s.n > 0) {
+    if (value.n > 0) {
         jr_buf_printf(b, ",\"%s\":", name);
-        jr_buf_put(b, (const char *)body + s.off, s.n);
+        jr_buf_put(b, value.p, value.n);
     }
 }
 
-void jr_tokenize_write_chat(struct jr_buf *b, const struct jr_openai_request *req, const void *body)
+/* A text that is the whole prompt goes on as it came; one of a list was read without its quotes. */
+static void put_text(struct jr_buf *b, const struct jr_openai_request *req, const void *body)
+{
+    jr_buf_puts(b, "\"prompt\":");
+    if (req->prompt == JR_PROMPT_TEXT) {
+        jr_buf_put(b, (const char *)body + req->prompt_span.off, req->prompt_span.n);
+    } else {
+        jr_buf_puts(b, "\"");
+        jr_buf_json_escape(b, req->text.p, req->text.n);
+        jr_buf_puts(b, "\"");
+    }
+    const struct jr_openai_span *s = &req->add_special_tokens;
+    put_raw(b, "add_special_tokens",
+            s->n ? jr_str_of((const char *)body + s->off, s->n) : jr_str_of("true", 4));
+}
+
+static void put_chat(struct jr_buf *b, const struct jr_openai_request *req, const void *body)
+{
+    jr_buf_puts(b, "\"messages\":");
+    jr_buf_put(b, (const char *)body + req->messages.off, req->messages.n);
+    for (size_t i = 0; i < N_CHAT_FIELDS; i++)
+        put_raw(b, chat_fields[i].name, raw(req, body, chat_fields[i].offset));
+}
+
+void jr_tokenize_write(struct jr_buf *b, const struct jr_openai_request *req, const void *body)
 {
     jr_buf_puts(b, "{");
     put_model(b, req->model);
-    jr_buf_puts(b, "\"messages\":");
-    jr_buf_put(b, (const char *)body + req->messages.off, req->messages.n);
-    put_raw(b, "tools", req->tools, body);
-    put_raw(b, "chat_template", req->chat_template, body);
-    put_raw(b, "chat_template_kwargs", req->chat_template_kwargs, body);
-    put_raw(b, "add_generation_prompt", req->add_generation_prompt, body);
-    put_raw(b, "continue_final_message", req->continue_final_message, body);
-    put_raw(b, "mm_processor_kwargs", req->mm_processor_kwargs, body);
+    if (req->kind == JR_OPENAI_CHAT)
+        put_chat(b, req, body);
+    else
+        put_text(b, req, body);
     jr_buf_puts(b, "}");
 }
 

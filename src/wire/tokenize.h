@@ -6,13 +6,17 @@
 
 #include "wire/openai.h"
 
-/* {"model", "prompt", "add_special_tokens": true}, as /v1/completions tokenizes. model.n == 0
- * leaves the model out (vLLM then takes its own). Appends; check b->err. */
-void jr_tokenize_write_text(struct jr_buf *b, struct jr_str model, struct jr_str text);
-/* {"model", "messages", "tools", …}, the chat fields copied raw from the body the request was
- * parsed from. */
-void jr_tokenize_write_chat(struct jr_buf *b, const struct jr_openai_request *req,
-                            const void *body);
+/* The question for the tokens of a request's (first) prompt; body is what it was parsed from. Appends;
+ * check b->err.
+ *   text   {"model", "prompt", "add_special_tokens": true unless said}, as /v1/completions tokenizes
+ *   chat   {"model", "messages", "tools", ...}, the chat fields raw */
+void jr_tokenize_write(struct jr_buf *b, const struct jr_openai_request *req, const void *body);
+
+/* All of the question but the text or the messages, each raw and absent ones empty: what else the
+ * tokens depend on. Borrows from the request and the body. */
+#define JR_TOKENIZE_FIELDS 9
+void jr_tokenize_fields(const struct jr_openai_request *req, const void *body,
+                        struct jr_str ret[JR_TOKENIZE_FIELDS]);
 
 struct jr_tokenize_reply {
     uint64_t count;

@@ -14,11 +14,13 @@ static void check_request(const struct jr_openai_request *r, const uint8_t *body
     if (r->model_span.off + r->model_span.n > n || r->messages.off + r->messages.n > n) {
         abort();
     }
-    if (r->kind == JR_OPENAI_CHAT) {
-        jr_tokenize_write_chat(&b, r, body);
-    } else {
-        jr_tokenize_write_text(&b, r->model, r->text);
+    for (uint32_t i = 0; i < r->n_ends; i++) {
+        size_t from = i > 0 ? r->ends[i - 1] : r->messages.off;
+        if (r->ends[i] <= from || r->ends[i] >= r->messages.off + r->messages.n) {
+            abort();
+        }
     }
+    jr_tokenize_write(&b, r, body);
     jr_buf_deinit(&b);
 }
 

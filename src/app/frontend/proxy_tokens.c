@@ -102,10 +102,7 @@ void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r)
     struct jr_str body = jr_http_request_body(x->req);
     struct jr_buf b;
     jr_buf_init(&b, body.n + (64 << 10));
-    if (x->kind == JR_OPENAI_CHAT)
-        jr_tokenize_write_chat(&b, r, body.p);
-    else
-        jr_tokenize_write_text(&b, r->model, r->text);
+    jr_tokenize_write(&b, r, body.p);
     char url[JR_URL_MAX + 16];
     snprintf(url, sizeof url, "%s/tokenize", worker);
     struct jr_http_fetch fetch = {.url = url,

@@ -184,12 +184,107 @@ static void test_chat_spans(void **state)
     assert_int_equal(req.max_tokens, 9);
     assert_int_equal(req.prompt, JR_PROMPT_NONE);
     jr_buf_init(&b, 4096);
-    jr_tokenize_write_chat(&b, &req, body);
+    jr_tokenize_write(&b, &req, body);
     assert_string_equal(jr_buf_str(&b),
                         "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{}],"
                         "\"tools\":[{\"a\":1}],\"chat_template_kwargs\":{\"t\":false},"
                         "\"add_generation_prompt\":false}");
     jr_buf_deinit(&b);
+}
+
+static void asks(const char *body, int rv, const char *question)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, 4096);
+    assert_int_equal(rv, 0);
+    jr_tokenize_write(&b, &req, body);
+    assert_string_equal(jr_buf_str(&b), question);
+    jr_buf_deinit(&b);
+}
+
+static void test_question_for_tokens(void **state)
+{
+    (void)state;
+    const char *body = "{\"model\":\"m\\\"\",\"prompt\" : \"a\\n\\u00e9\" }";
+    asks(body, completion(body),
+         "{\"model\":\"m\\\"\",\"prompt\":\"a\\n\\u00e9\",\"add_special_tokens\":true}");
+    body = "{\"model\":\"m\",\"add_special_tokens\":false,\"prompt\":[\"a\\n\",\"b\"]}";
+    asks(body, completion(body),
+         "{\"model\":\"m\",\"prompt\":\"a\\n\",\"add_special_tokens\":false}");
+    body = "{\"model\":\"m\",\"add_special_tokens\":null,\"prompt\":\"a\"}";
+    asks(body, completion(body), "{\"model\":\"m\",\"prompt\":\"a\",\"add_special_tokens\":true}");
+    struct jr_str fields[JR_TOKENIZE_FIELDS];
+    body = "{\"model\":\"m\",\"messages\":[{}],\"tools\":[ 1 ]}";
+    assert_int_equal(chat(body), 0);
+    jr_tokenize_fields(&req, body, fields);
+    assert_true(jr_str_eq(fields[0], "messages") && jr_str_eq(fields[1], "m"));
+    assert_true(jr_str_eq(fields[2], "[ 1 ]"));
+    for (int i = 3; i < JR_TOKENIZE_FIELDS; i++)
+        assert_int_equal(fields[i].n, 0);
+}
+
+/* Each end is where the text of a message ends. */
+static void test_ends_of_messages(void **state)
+{
+    (void)state;
+    const char *body = "{\"messages\":[ {\"content\":\"}\"} ,\n{\"a\":[{}]}  ],\"model\":\"m\"}";
+    assert_int_equal(chat(body), 0);
+    assert_int_equal(req.n_ends, 2);
+    assert_memory_equal(body + req.ends[0] - 4, "\"}\"}", 4);
+    assert_memory_equal(body + req.ends[1] - 4, "{}]}", 4);
+    assert_true(body[req.ends[1]] == ' ');
+    struct jr_buf b;
+    jr_buf_init(&b, 1 << 20);
+    jr_buf_puts(&b, "{\"model\":\"m\",\"messages\":[{\"n\":0}");
+    for (int i = 1; i < 100; i++)
+        jr_buf_printf(&b, ",{\"n\":%d}", i);
+    jr_buf_puts(&b, "]}");
+    assert_int_equal(chat(jr_buf_str(&b)), 0);
+    assert_int_equal(req.n_messages, 100);
+    assert_int_equal(req.n_ends, JR_OPENAI_ENDS_MAX);
+    for (int i = 0; i < JR_OPENAI_ENDS_MAX; i++) {
+        char want[8];
+        snprintf(want, sizeof want, ":%d}", 100 - JR_OPENAI_ENDS_MAX + i);
+        assert_memory_equal(jr_buf_str(&b) + req.ends[i] - strlen(want), want, strlen(want));
+    }
+    jr_buf_deinit(&b);
+}
+
+static void test_prompts_in_all(void **state)
+{
+    (void)state;
+    assert_int_equal(completion("{\"model\":\"m\",\"prompt\":[[1,2],[3],[4,5,6]]}"), 0);
+    assert_int_equal(req.tokens_told, 6);
+    assert_int_equal(tokens.n, 2);
+    assert_int_equal(completion("{\"model\":\"m\",\"prompt\":[1,2,3]}"), 0);
+    assert_int_equal(req.tokens_told, 3);
+    assert_int_equal(completion("{\"model\":\"m\",\"prompt\":[\"a\\n\",\"bcd\"]}"), 0);
+    assert_int_equal(req.text_bytes, 5);
+    assert_int_equal(completion("{\"model\":\"m\",\"prompt\":\"abc\"}"), 0);
+    assert_int_equal(req.text_bytes, 3);
+}
+
+static void test_answers_bound_to_the_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *field;
+        bool bound;
+    } rows[] = {
+        {"\"echo\":true", true},      {"\"echo\":false", false},
+        {"\"suffix\":\"x\"", true},   {"\"suffix\":null", false},
+        {"\"logprobs\":1", true},     {"\"logprobs\":false", false},
+        {"\"logprobs\":true", true},  {"\"prompt_logprobs\":0", true},
+        {"\"prompt_embeds\":[1]", true}, {"\"truncate_prompt_tokens\":5", true},
+        {"\"n\":2", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char body[128];
+        snprintf(body, sizeof body, "{\"model\":\"m\",\"prompt\":\"a\",%s}", rows[i].field);
+        assert_int_equal(completion(body), 0);
+        assert_int_equal(req.text_bound, rows[i].bound);
+    }
+    assert_int_equal(completion("{\"model\":\"m\",\"prompt\":\"a\",\"logprobs\":tru}"), JR_EPROTO);
 }
 
 static void test_nvext(void **state)
@@ -423,6 +518,10 @@ int main(void)
         cmocka_unit_test(test_long_token_prompt),
         cmocka_unit_test(test_ids_both_ways),
         cmocka_unit_test(test_chat_spans),
+        cmocka_unit_test(test_question_for_tokens),
+        cmocka_unit_test(test_ends_of_messages),
+        cmocka_unit_test(test_prompts_in_all),
+        cmocka_unit_test(test_answers_bound_to_the_text),
         cmocka_unit_test(test_nvext),
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_depth_is_bounded),

@@ -170,7 +170,6 @@ static void test_tokenize(void **state)
     struct jr_tokens t;
     struct jr_tokenize_reply r;
     struct jr_errmsg e;
-    struct jr_buf b;
     size_t n;
     jr_mem_init(&mem);
     jr_tokens_init(&t, &mem);
@@ -198,14 +197,6 @@ static void test_tokenize(void **state)
         assert_int_equal(jr_tokenize_reply_parse(bad[i], strlen(bad[i]), &t, &r, &e), JR_EPROTO);
         assert_non_null(strstr(e.text, "tokenizer"));
     }
-    jr_buf_init(&b, 256);
-    jr_tokenize_write_text(&b, jr_str_of("m\"", 2), jr_str_of("a\nb", 3));
-    assert_string_equal(jr_buf_str(&b),
-                        "{\"model\":\"m\\\"\",\"prompt\":\"a\\nb\",\"add_special_tokens\":true}");
-    jr_buf_clear(&b);
-    jr_tokenize_write_text(&b, jr_str_of("", 0), jr_str_of("", 0));
-    assert_string_equal(jr_buf_str(&b), "{\"prompt\":\"\",\"add_special_tokens\":true}");
-    jr_buf_deinit(&b);
     jr_tokens_deinit(&t);
     jr_mem_deinit(&mem);
 }
