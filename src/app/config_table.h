@@ -35,7 +35,18 @@ X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_RO
     "elsewhere, within it",                \
     .max = 4294967295.0)                                                                           \
 X(FORWARD_TOKEN_IDS, BOOL, "forward-token-ids", "JETROUTER_FORWARD_TOKEN_IDS", "false",            \
-    JR_CMD_ROUTING, HTTP, NULL, "send the token ids used for routing on to the worker")            \
+    JR_CMD_ROUTING, HTTP, NULL,                                                                    \
+    "a completion's text goes on to the worker as token ids, so that it tokenizes once; mode kv")  \
+X(TOKENIZER_CACHE_MB, U32, "tokenizer-cache-mb", "JETROUTER_TOKENIZER_CACHE_MB", "64",             \
+    JR_CMD_ROUTING, HTTP, "MB", "memory for token ids of texts seen before, in MiB; 0: none",      \
+    .max = 1048576)                                                                                \
+X(TOKENIZER_TIMEOUT_SECS, F64, "tokenizer-timeout-secs", "JETROUTER_TOKENIZER_TIMEOUT_SECS", "5",  \
+    JR_CMD_ROUTING, HTTP, "SECS",                                                                  \
+    "a worker has this long to tokenize a prompt; then another is asked, once", .min = 0.01,       \
+    .max = 600)                                                                                    \
+X(TOKENIZER_PREFIXES, BOOL, "tokenizer-prefixes", "JETROUTER_TOKENIZER_PREFIXES", "true",          \
+    JR_CMD_ROUTING, HTTP, NULL,                                                                    \
+    "route the next turn of a chat by the tokens of the turns before, and ask for its own beside") \
 X(DRAIN_DELAY_SECS, F64, "drain-delay-secs", "JETROUTER_DRAIN_DELAY_SECS", "5", JR_CMD_ROUTING,    \
     HTTP, "SECS", "not ready but still accepting for this long after SIGTERM", .max = 3600)        \
 X(DRAIN_TIMEOUT_SECS, F64, "drain-timeout-secs", "JETROUTER_DRAIN_TIMEOUT_SECS", "300",            \

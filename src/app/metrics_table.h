@@ -304,8 +304,23 @@ X(PROXY_RETRIES_TOTAL, COUNTER, "jetrouter_proxy_retries_total", "requests", "re
   "Requests sent to another worker before a byte of an answer, by reason")                         \
 X(PROXY_FAILURES_TOTAL, COUNTER, "jetrouter_proxy_failures_total", "requests", "reason", 16, NONE, \
   "Requests that no worker answered whole, by reason")                                             \
-X(TOKENIZE_TOTAL, COUNTER, "jetrouter_tokenize_total", "requests", "result", 4, NONE,              \
-  "Prompts that needed token ids, by result (cached, asked, failed)")                              \
+X(TOKENIZE_TOTAL, COUNTER, "jetrouter_tokenize_total", "requests", "result", 8, NONE,              \
+  "Prompts that needed token ids, by result: exact (known), prefix (the turns before are known), " \
+  "asked, coalesced (with an equal one), refused (by the worker), failed")                         \
+X(TOKENIZE_SECONDS, HISTOGRAM, "jetrouter_tokenize_seconds", "seconds", "", 1, DURATION,           \
+  "From asking workers for a prompt's ids to their answer")                                        \
+X(TOKENIZER_REQUESTS_TOTAL, COUNTER, "jetrouter_tokenizer_requests_total", "requests", "result", 2,\
+  NONE, "Requests to workers' tokenizers, by result (answered, failed)")                           \
+X(TOKENIZER_PREFIX_WRONG_TOTAL, COUNTER, "jetrouter_tokenizer_prefix_wrong_total", "requests", "", \
+  1, NONE, "Chats routed by turns before that the template renders otherwise now")                 \
+X(TOKENIZER_MISSING, GAUGE, "jetrouter_tokenizer_missing", "", "namespace component", JR_SETS_POOL,\
+  NONE, "1 while no worker tokenizes: text is routed by its bytes")                                \
+X(TOKENIZER_CACHE_BYTES, GAUGE, "jetrouter_tokenizer_cache_bytes", "bytes", "", 1, NONE,           \
+  "Memory of the token ids that are kept")                                                         \
+X(TOKENIZER_CACHE_ENTRIES, GAUGE, "jetrouter_tokenizer_cache_entries", "texts", "", 1, NONE,       \
+  "Texts whose token ids are kept")                                                                \
+X(FORWARDED_IDS_TOTAL, COUNTER, "jetrouter_forwarded_ids_total", "requests", "", 1, NONE,          \
+  "Texts that went on to the worker as token ids (--forward-token-ids)")                           \
 /* Bridge */                                                                                       \
 X(BRIDGE_ENGINE_EVENTS_TOTAL, COUNTER, "jetrouter_bridge_engine_events_total", "events",           \
   "worker_id dp_rank type", JR_SETS_WORKER, NONE,                                                  \

@@ -65,8 +65,7 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_pool_queue_deinit(p);
     jr_workers_deinit(&p->workers);
     jr_index_match_deinit(&p->match);
-    jr_index_match_deinit(&p->match_approx);
-    jr_approx_destroy(p->approx);
+    jr_pool_approx_deinit(p);
     jr_map_deinit(&p->reannounced);
     jr_arr_free(&p->mem, &p->seats);
     jr_arr_free(&p->mem, &p->seat_members);
@@ -118,8 +117,8 @@ static void slice(struct jr_pool *p, uint32_t max)
         jr_state_work(p->state, max);
     else if (jr_pool_has_retired(p))
         jr_pool_retired_slice(p, max);
-    else if (p->approx)
-        (void)jr_approx_work(p->approx, p->now_ms, max);
+    else
+        jr_pool_approx_work(p, max);
 }
 
 static int dispatch(struct jr_pool *p, const struct jr_event *e)
@@ -307,7 +306,7 @@ bool jr_pool_copying(const struct jr_pool *p)
 bool jr_pool_has_slices(const struct jr_pool *p)
 {
     return p->importing || p->snap == JR_SNAP_COPY || jr_state_has_work(p->state) ||
-           jr_pool_has_retired(p) || (p->approx && jr_approx_is_due(p->approx, p->now_ms));
+           jr_pool_has_retired(p) || jr_pool_approx_is_due(p);
 }
 
 /* The least sequence of a snapshot that helps. The newest recorded one would, could it be read. */

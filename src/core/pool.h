@@ -76,6 +76,8 @@ struct jr_pool_config {
     /* Of approximate mode. With KV events and a ttl_ms > 0: what was routed is believed to be cached
      * that long before its events say so. All zero: nothing is believed. */
     struct jr_approx_config approx;
+    /* With KV events: what is believed of texts that nobody tokenized (see jr_route.by_text). */
+    struct jr_approx_config by_text;
     uint32_t
         block_size; /* 0: from the workers; static ones without events: JR_BLOCK_SIZE_DEFAULT */
     uint64_t
@@ -157,6 +159,9 @@ struct jr_route {
     uint32_t tokens;        /* prompt tokens */
     const uint64_t *prefix; /* prefix hashes of the full blocks; may be NULL when n is 0 */
     uint32_t n_prefix;
+    /* prefix is of runs of a text's bytes, each about a block: no event speaks of them. They count in
+     * the load, and are matched with texts routed before alone. */
+    bool by_text;
     bool has_pin;
     uint64_t pin_worker;
     bool has_pin_rank;
@@ -435,6 +440,9 @@ const struct jr_candidate *jr_pool_record(const struct jr_pool *pool, const stru
 /* The busy thresholds may be changed at run time; they count from the next decision on. */
 void jr_pool_busy_limits(const struct jr_pool *pool, struct jr_busy_limits *ret);
 void jr_pool_set_busy_limits(struct jr_pool *pool, const struct jr_busy_limits *limits);
+
+/* Tokens of a block; 0: not known yet. */
+uint32_t jr_pool_block_size(const struct jr_pool *pool);
 
 /* Fit to lead: it holds the state (or nobody does, in a rebuild) and agrees with its peers. A
  * leader that waits for somebody else's snapshot would wait for itself. A history check does not

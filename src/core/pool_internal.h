@@ -86,6 +86,7 @@ struct jr_pool {
     uint64_t round_robin;
     struct jr_index_match match;
     struct jr_approx *approx;           /* NULL: nothing is believed without events */
+    struct jr_approx *texts;            /* NULL: as approx; of texts that nobody tokenized */
     struct jr_index_match match_approx; /* of the same prompt */
     struct {
         JR_ARR_FIELDS(struct jr_seat); /* by worker id, then as the lease lists the ranks */
@@ -311,7 +312,6 @@ bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32
 bool jr_pool_incarnation_fits(const struct jr_pool *p, uint32_t member, uint64_t named);
 bool jr_pool_workers_announced(const struct jr_pool *p);
 bool jr_pool_peer_holds_state(const struct jr_pool *p);
-uint32_t jr_pool_block_size(const struct jr_pool *p);
 
 /* pool_weigh.c */
 /* Brings the seats up to date. JR_ENOMEM: they are not. */
@@ -354,21 +354,25 @@ void jr_pool_queue_view(const struct jr_pool *p, struct jr_queue_view *ret);
 
 /* pool_approx.c */
 JR_MUST_CHECK int jr_pool_approx_init(struct jr_pool *p);
+void jr_pool_approx_deinit(struct jr_pool *p);
+/* Its prefix is matched with texts routed before, not with the index. */
+bool jr_pool_is_apart(const struct jr_pool *p, const struct jr_route *r);
 /* Scores of a prompt, by events and by belief. */
-JR_MUST_CHECK int jr_pool_match(struct jr_pool *p, const uint64_t *prefix, uint32_t n);
+JR_MUST_CHECK int jr_pool_match(struct jr_pool *p, const struct jr_route *r);
 /* What /state and metrics speak of: the log's, or in approximate mode what is believed. */
 const struct jr_index *jr_pool_index(const struct jr_pool *p);
 /* Blocks it holds in all; by belief where there are no events. */
 uint64_t jr_pool_blocks_held(const struct jr_pool *p, uint32_t member);
-/* A prompt goes to a worker, by our decision or a peer's. */
-void jr_pool_believe(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank,
-                     const uint64_t *prefix, uint32_t n);
+/* A prompt goes to a worker, by our decision; then a peer's. */
+void jr_pool_believe(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c);
 void jr_pool_believe_batch(struct jr_pool *p, const struct jr_sync_batch *batch);
 /* Before a lease is taken over: ranks that were restarted have lost their cache. */
 void jr_pool_approx_list(struct jr_pool *p, const struct jr_worker_lease *lease);
 /* Before a worker leaves the registry. */
 void jr_pool_approx_forget(struct jr_pool *p, const struct jr_worker *w);
 void jr_pool_approx_tick(struct jr_pool *p);
+bool jr_pool_approx_is_due(const struct jr_pool *p);
+void jr_pool_approx_work(struct jr_pool *p, uint32_t max);
 
 /* pool_sync.c */
 void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b);

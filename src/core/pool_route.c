@@ -111,7 +111,7 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
     }
     k->expected_output_tokens = r->expected_output_tokens;
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
-    jr_pool_believe(p, c->worker_id, c->dp_rank, r->prefix, r->n_prefix);
+    jr_pool_believe(p, r, c);
     return 0;
 }
 
@@ -149,6 +149,8 @@ static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_
     if (r->want_record)
         keep_record(p, &a->u.decide);
     p->n.decisions++;
+    if (jr_pool_is_apart(p, r)) /* runs of bytes are no blocks of the index */
+        return;
     p->n.overlap_blocks += c->overlap_blocks;
     p->n.prompt_blocks += r->n_prefix;
 }

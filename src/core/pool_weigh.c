@@ -195,8 +195,7 @@ static void raise(const struct jr_pool *p, const struct jr_index_match *m, uint8
 static void raise_overlap(const struct jr_pool *p, uint32_t *blocks)
 {
     raise(p, &p->match, MARK_CREDITED, blocks);
-    if (p->approx)
-        raise(p, &p->match_approx, MARK_LIVE, blocks);
+    raise(p, &p->match_approx, MARK_LIVE, blocks);
 }
 
 static void fill(const struct jr_seat *s, const struct jr_route *r, uint32_t overlap, uint32_t live,
@@ -289,7 +288,7 @@ static int weighing_init(struct jr_pool *p, const struct jr_route *r, struct wei
     };
     ret->speed = jr_speed_factor(&p->speed);
     ret->prefill_weight = ret->request.no_prefill ? 0 : 1;
-    int err = jr_pool_match(p, r->prefix, r->n_prefix);
+    int err = jr_pool_match(p, r);
     p->candidates.n = 0;
     return err < 0 ? err : jr_arr_reserve(&p->mem, &p->candidates, p->seats.n, JR_WORKERS_MAX);
 }
@@ -527,8 +526,7 @@ static void fill_best(struct jr_pool *p, const struct jr_route *r, const struct 
     struct jr_candidate *c = &p->candidates.v[p->candidates.n++];
     uint8_t marks = s->member < p->marks.n ? p->marks.v[s->member] : 0;
     uint32_t held = marks & MARK_CREDITED ? jr_index_match_blocks(&p->match, s->member) : 0;
-    uint32_t believed =
-        p->approx && (marks & MARK_LIVE) ? jr_index_match_blocks(&p->match_approx, s->member) : 0;
+    uint32_t believed = marks & MARK_LIVE ? jr_index_match_blocks(&p->match_approx, s->member) : 0;
     struct jr_active_load load;
     jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
     fill(s, r, held > believed ? held : believed,

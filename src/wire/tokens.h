@@ -5,6 +5,7 @@
 #define JR_WIRE_TOKENS_H
 
 #include "base/arr.h"
+#include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -32,6 +33,9 @@ static inline void jr_tokens_deinit(struct jr_tokens *t)
 /* The ids of the array that comes next in j, appended. JR_EPROTO, JR_ETRUNC: it is no list of whole
  * numbers of 32 bits; JR_ELIMIT, JR_ENOMEM. */
 JR_MUST_CHECK int jr_tokens_read(struct jr_json *j, struct jr_tokens *t);
+
+/* The ids as a JSON array, fast. Appends; check b->err. */
+void jr_tokens_write(struct jr_buf *b, const uint32_t *ids, uint32_t n);
 
 /* Looks in a JSON object for the first key of that name; when its value is a list of whole numbers,
  * they are in t afterwards. Returns the list's length in bytes, *ret_at where it begins; 0 and t empty

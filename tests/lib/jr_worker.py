@@ -8,6 +8,7 @@ import ssl
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import jr_procs as jr
 
@@ -35,7 +36,8 @@ class Worker:
 
             def do_POST(self):
                 self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                worker.requests.append(self)
+                # A connection has one handler for all of its requests.
+                worker.requests.append(SimpleNamespace(path=self.path, headers=self.headers, body=self.body))
                 try:
                     worker.answer(self)
                     self.wfile.flush()

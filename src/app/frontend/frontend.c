@@ -399,6 +399,19 @@ static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
     return jr_http_server_listen(f->loop, &config, e, &f->server);
 }
 
+static void make_tokenizer(struct jr_frontend *f)
+{
+    const struct jr_tokenizer_config config = {
+        .client = f->client,
+        .metrics = f->metrics,
+        .namespace_ = f->namespace_,
+        .cache_bytes = (size_t)jr_config_u32(f->cfg, JR_CFG_TOKENIZER_CACHE_MB) << 20,
+        .timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_TOKENIZER_TIMEOUT_SECS),
+        .prefixes = jr_config_bool(f->cfg, JR_CFG_TOKENIZER_PREFIXES),
+    };
+    f->tokenizer = jr_tokenizer_create(&config);
+}
+
 static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
 {
     struct jr_http_client_config client = {
@@ -427,6 +440,7 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
     uint64_t seed[2];
     randombytes_buf(seed, sizeof seed);
     jr_rng_init(&f->rng, seed[0], seed[1]);
+    make_tokenizer(f);
     return err;
 }
 
@@ -501,6 +515,8 @@ static void free_parts(struct jr_frontend *f)
 {
     f->stopping = true;
     jr_proxy_abort_all(f); /* before the drivers: what is booked is freed there */
+    jr_tokenizer_destroy(f->tokenizer);
+    f->tokenizer = NULL;
     jr_service_close_tails(f);
     if (f->loop) {
         f->closings = 1;

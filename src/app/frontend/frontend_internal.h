@@ -5,6 +5,7 @@
  *     service.c     what each path answers
  *     proxy.c       one request: understood, routed, ended
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c   its tokens; to the worker and back
+ *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
  *     busy.c        /busy_threshold
@@ -14,6 +15,7 @@
 
 #include "app/driver/driver.h"
 #include "app/frontend/frontend.h"
+#include "app/frontend/tokenizer.h"
 #include "app/metrics.h"
 #include "base/list.h"
 #include "base/rng.h"
@@ -49,6 +51,7 @@ struct jr_frontend {
     uint64_t started_ms;
     char *admin_token; /* NULL: loopback only */
     struct jr_openai_parser *parser;
+    struct jr_tokenizer *tokenizer;
     struct jr_mem tokens_mem;
     struct jr_tokens tokens; /* of the request being read */
     struct jr_buf head;      /* lines of the head being written */

@@ -83,6 +83,18 @@ static void limits_from(const struct jr_config *cfg, struct jr_pool_config *c)
         b->prefill_frac = jr_config_f64(cfg, JR_CFG_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC);
 }
 
+/* What texts that nobody tokenizes are routed by, beside the events. */
+static void texts_from(const struct jr_config *cfg, struct jr_pool_config *c)
+{
+    if (c->mode != JR_MODE_KV || c->approximate)
+        return;
+    c->by_text = (struct jr_approx_config){
+        .ttl_ms = jr_config_ms(cfg, JR_CFG_ROUTER_TTL_SECS),
+        .entries_max = jr_config_u64(cfg, JR_CFG_ROUTER_MAX_TREE_SIZE),
+        .prune_ratio = jr_config_f64(cfg, JR_CFG_ROUTER_PRUNE_TARGET_RATIO),
+    };
+}
+
 /* The index of approximate mode, or the prediction that runs ahead of the events. */
 static void approx_from(const struct jr_config *cfg, struct jr_pool_config *c)
 {
@@ -135,6 +147,7 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
     if (is_tuned(cfg))
         tune(cfg, ret);
     approx_from(cfg, ret);
+    texts_from(cfg, ret);
     (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_,
                       jr_config_str(cfg, JR_CFG_NAMESPACE));
     (void)jr_str_copy(ret->component, sizeof ret->component, component);

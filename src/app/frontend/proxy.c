@@ -36,7 +36,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_proxy_resume_free(x);
     jr_xfree(x->lora);
     jr_xfree(x->cache_salt);
-    jr_xfree(x->text);
+    jr_tokenizer_leave(&x->waiter);
     jr_xfree(x);
 }
 
@@ -161,7 +161,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     if (d->waited)
         jr_metric_observe(x->f->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
                           JR_LABELS(x->f->namespace_, x->component), (double)d->waited_ms / 1000);
-    if (x->n_prefix)
+    if (x->n_prefix && !x->by_text)
         jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_KV_HIT_RATE, JR_LABELS(x->model),
                           (double)d->overlap_blocks / x->n_prefix);
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
@@ -180,6 +180,7 @@ void jr_proxy_route(struct jr_proxied *x)
         .tokens = x->n_tokens,
         .prefix = x->prefix,
         .n_prefix = x->n_prefix,
+        .by_text = x->by_text,
         .has_pin = x->has_pin,
         .pin_worker = x->pin,
         .exclude = x->exclude,
@@ -201,12 +202,12 @@ void jr_proxy_route(struct jr_proxied *x)
 
 /* The pool that serves the model: found false with known true is an unknown model. */
 static struct jr_driver *pool_of(struct jr_frontend *f, const char *model, bool *ret_known,
-                                 const char **ret_component)
+                                 uint32_t *ret_number)
 {
     *ret_known = false;
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         bool known;
-        *ret_component = f->components[i];
+        *ret_number = i;
         if (jr_pool_serves(jr_driver_pool(f->drivers[i]), model, &known))
             return f->drivers[i];
         *ret_known = *ret_known || known;
@@ -273,22 +274,6 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     return x;
 }
 
-static void begin(struct jr_proxied *x, const struct jr_openai_request *r)
-{
-    struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
-    x->may_resume = r->kind == JR_OPENAI_COMPLETION && r->stream && r->n == 1 &&
-                    r->prompt == JR_PROMPT_TOKENS && r->has_max_tokens && !x->has_pin &&
-                    x->f->migration_limit > 0;
-    bool has_ids = r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS;
-    x->n_tokens = has_ids ? x->f->tokens.n : 0;
-    if (has_ids && x->f->mode == JR_MODE_KV) /* the other modes have no use for hashes */
-        jr_proxy_take_tokens(x, &salt);
-    if (has_ids || x->f->mode != JR_MODE_KV)
-        jr_proxy_route(x);
-    else
-        jr_proxy_tokenize(x, r);
-}
-
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind)
 {
     struct jr_str body = jr_http_request_body(req);
@@ -309,7 +294,8 @@ void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum j
     }
     struct jr_proxied *x = new_proxied(f, req, &r);
     bool known;
-    x->driver = pool_of(f, x->model, &known, &x->component);
+    x->driver = pool_of(f, x->model, &known, &x->pool_number);
+    x->component = f->components[x->pool_number];
     if (!x->driver) {
         char words[JR_MODEL_MAX + 96];
         snprintf(words, sizeof words, "the model \"%.*s\" is not served here: see /v1/models", 200,
@@ -321,7 +307,7 @@ void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum j
                                "no worker is available: start one, or wait for it to register");
         return;
     }
-    begin(x, &r);
+    jr_proxy_tokenize(x, &r);
 }
 
 /* The drain took too long, or a second signal came. */

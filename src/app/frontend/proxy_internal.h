@@ -39,6 +39,7 @@ struct jr_proxied {
     struct jr_sm sm;
     struct jr_driver *driver;
     const char *component; /* of the driver */
+    uint32_t pool_number;  /* its place among the drivers */
     enum jr_openai_kind kind;
     bool stream, query_only;
     bool explain; /* the client asks which worker answers */
@@ -47,11 +48,15 @@ struct jr_proxied {
     char own_id[36];
     uint64_t started_ns, first_token_ns;
 
-    char *lora, *cache_salt; /* owned; NULL when the prompt came as ids */
-    char *text;              /* owned; in approximate mode, should no tokenizer answer */
-    size_t n_text;
-    uint32_t n_tokens;
-    uint64_t *prefix; /* owned */
+    char *lora, *cache_salt;    /* owned; kept while a tokenizer is waited for */
+    struct jr_openai_span text; /* of the body; should no tokenizer answer */
+    struct jr_openai_span
+        splice;         /* of the body: where ids take the text's place; n == 0: nowhere */
+    double first_share; /* of the first prompt's tokens in those of all prompts */
+    struct jr_token_waiter waiter;
+    bool by_text;      /* prefix is of runs of the text's bytes */
+    uint32_t n_tokens; /* of all prompts */
+    uint64_t *prefix;  /* owned */
     uint32_t n_prefix;
     bool has_pin;
     uint64_t pin;
@@ -63,7 +68,7 @@ struct jr_proxied {
     uint32_t dp_rank, overlap_blocks;
     uint64_t exclude[JR_PROXY_EXCLUDE_MAX];
     uint32_t n_exclude, attempts;
-    struct jr_http_exchange *exchange; /* with the tokenizer, then with the worker */
+    struct jr_http_exchange *exchange; /* with the worker */
     struct jr_str body;                /* that a worker gets: the request's, or own_body */
     struct jr_buf own_body;            /* when something of it was changed */
 
@@ -77,6 +82,7 @@ struct jr_proxied {
     struct jr_openai_progress progress;
     uint32_t output_told;
     bool may_resume;                /* should its worker die within the stream */
+    bool may_resume_ids;            /* the same once ids have taken the text's place */
     struct jr_proxy_resume *resume; /* owned; NULL until the stream has named an id */
 };
 
@@ -91,9 +97,10 @@ void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, con
                         const char *message);
 
 /* proxy_tokens.c */
-/* Hashes what f->tokens holds. */
+/* The ids of the whole prompt are in f->tokens: hashes them. */
 void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt);
-/* Asks a worker for the ids, then routes. */
+/* The prompt's ids, of the body, known or asked of a worker; then routes. f->tokens holds what the
+ * body told. */
 void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r);
 
 /* proxy_headers.c */

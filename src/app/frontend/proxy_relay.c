@@ -25,10 +25,7 @@ static void count_usage(struct jr_proxied *x)
     jr_metric_observe(m, JR_METRIC_FRONTEND_CACHED_TOKENS, JR_LABELS(x->model),
                       (double)p->cached_tokens);
     jr_metric_add(m, JR_METRIC_REPORTED_CACHED_TOKENS_TOTAL, pool, p->cached_tokens);
-    uint32_t block_size = 0;
-    struct jr_pool_view v;
-    jr_pool_view(jr_driver_pool(x->driver), &v);
-    block_size = v.block_size;
+    uint32_t block_size = x->by_text ? 0 : jr_pool_block_size(jr_driver_pool(x->driver));
     jr_metric_add(m, JR_METRIC_PREDICTED_CACHED_TOKENS_TOTAL, pool,
                   (uint64_t)x->overlap_blocks * block_size);
 }

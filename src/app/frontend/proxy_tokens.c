@@ -1,26 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* proxy: the prompt's tokens and block hashes, asked of a worker when it came as text. */
+/* proxy: the prompt's tokens and block hashes: of the body, out of the tokenizer's cache, or asked of
+ * a worker when it came as text.
+ *
+ * A request with several prompts is one decision. It is matched by the first prompt: prompts of one
+ * batch mostly share what is before them, and a choice by the longest would have to tokenize all. The
+ * tokens of all of them are its load; of texts, those of the others are estimated by their bytes. */
 #include "app/frontend/proxy_internal.h"
-
-#include "wire/tokenize.h"
 
 #include <string.h>
 
-#define CHUNK_BYTES  256 /* of a text that nobody tokenizes, in approximate mode */
-#define TOKENIZE_MAX ((size_t)64 << 20)
+#define TOKEN_BYTES 4 /* of text, about: what a run of bytes stands for when nobody tokenizes */
+/* Added to the seed, so that bytes never look like the tokens of a block. */
+#define TEXT_SALT UINT64_C(0x74786574)
 
-void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt)
+static uint32_t tokens_of_all(const struct jr_proxied *x, uint32_t first)
 {
-    const struct jr_tokens *tokens = &x->f->tokens;
-    uint32_t n = tokens->n;
-    struct jr_pool_view v;
-    jr_pool_view(jr_driver_pool(x->driver), &v);
-    x->n_tokens = n;
-    if (!v.block_size || n < v.block_size)
-        return;
-    x->prefix = jr_xalloc((n / v.block_size) * sizeof *x->prefix);
-    x->n_prefix = jr_hash_prompt(salt, tokens->v, n, v.block_size, x->prefix);
-    jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model), n);
+    double n = x->first_share > 0 ? (double)first / x->first_share : first;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static void hash(struct jr_proxied *x, const struct jr_hash_salt *salt, const uint32_t *ids,
+                 uint32_t n)
+{
+    uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
+    if (x->f->mode != JR_MODE_KV || !block_size || n < block_size)
+        return; /* the other modes have no use for hashes */
+    x->prefix = jr_xalloc((n / block_size) * sizeof *x->prefix);
+    x->n_prefix = jr_hash_prompt(salt, ids, n, block_size, x->prefix);
+}
+
+static void count_input(const struct jr_proxied *x)
+{
+    jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model),
+                      x->n_tokens);
 }
 
 static struct jr_hash_salt salt_of(const struct jr_proxied *x)
@@ -33,22 +45,93 @@ static struct jr_hash_salt salt_of(const struct jr_proxied *x)
     return salt;
 }
 
-/* Nobody gave ids: of our own decisions a text's bytes will do to know it again. A chunk stands for
- * a block; that it has as many tokens as a block is a guess the load can live with. */
-static void take_chunks(struct jr_proxied *x)
+/* ---------------------------------------------------------------- without a tokenizer */
+
+/* Nobody gave ids: the text's bytes will do to know it again. A run stands for a block; that it has
+ * as many tokens is a guess the load can live with. */
+static void take_text(struct jr_proxied *x, struct jr_hash_salt salt)
 {
-    struct jr_pool_view v;
-    size_t n = x->n_text / CHUNK_BYTES;
-    jr_pool_view(jr_driver_pool(x->driver), &v);
-    if (!x->text || n == 0 || n > JR_PROMPT_BLOCKS_MAX)
+    struct jr_str body = jr_http_request_body(x->req);
+    uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
+    size_t run = (size_t)TOKEN_BYTES * (block_size ? block_size : JR_BLOCK_SIZE_DEFAULT);
+    size_t n = x->text.n / run;
+    x->by_text = true;
+    x->n_tokens = tokens_of_all(x, (uint32_t)(x->text.n / TOKEN_BYTES));
+    if (n == 0)
         return;
-    struct jr_hash_salt salt = salt_of(x);
+    salt.cache_salt_part = TEXT_SALT;
     x->prefix = jr_xalloc(n * sizeof *x->prefix);
-    x->n_prefix = (uint32_t)n;
+    x->n_prefix = n < JR_PROMPT_BLOCKS_MAX ? (uint32_t)n : JR_PROMPT_BLOCKS_MAX;
     for (uint32_t i = 0; i < x->n_prefix; i++)
-        x->prefix[i] = jr_hash_bytes(&salt, x->text + (size_t)i * CHUNK_BYTES, CHUNK_BYTES);
+        x->prefix[i] = jr_hash_bytes(&salt, body.p + x->text.off + i * run, run);
     jr_hash_prefix(x->prefix, x->n_prefix, x->prefix);
-    x->n_tokens = x->n_prefix * (v.block_size ? v.block_size : 1);
+}
+
+/* ---------------------------------------------------------------- ids in the place of the text */
+
+/* Without memory for it the text goes on, which says the same. */
+static void put_ids(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
+{
+    struct jr_str body = x->body;
+    struct jr_buf *b = &x->own_body;
+    size_t end = x->splice.off + x->splice.n;
+    jr_buf_init(b, body.n + 2 + (size_t)n * 11);
+    jr_buf_put(b, body.p, x->splice.off);
+    jr_tokens_write(b, ids, n);
+    jr_buf_put(b, body.p + end, body.n - end);
+    if (b->err) {
+        jr_buf_deinit(b);
+        return;
+    }
+    x->body = jr_str_of((const char *)b->p, b->n);
+    x->may_resume = x->may_resume_ids;
+    jr_metric_add(x->f->metrics, JR_METRIC_FORWARDED_IDS_TOTAL, JR_NO_LABELS, 1);
+}
+
+/* Only a single text: what a worker answers to it is the same for its ids. Not where the answer is
+ * bound to the text (echo, suffix, logprobs, ...: text_bound). */
+static bool may_splice(const struct jr_proxied *x, const struct jr_openai_request *r)
+{
+    return jr_config_bool(x->f->cfg, JR_CFG_FORWARD_TOKEN_IDS) && !x->query_only &&
+           r->kind == JR_OPENAI_COMPLETION && r->prompt == JR_PROMPT_TEXT && !r->text_bound;
+}
+
+/* ---------------------------------------------------------------- with one */
+
+void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt)
+{
+    hash(x, salt, x->f->tokens.v, x->f->tokens.n);
+}
+
+/* ids are exact, and of the whole first prompt. */
+static void take_whole(struct jr_proxied *x, const struct jr_hash_salt *salt, const uint32_t *ids,
+                       uint32_t n)
+{
+    struct jr_tokens *kept = &x->f->tokens;
+    x->n_tokens = tokens_of_all(x, n);
+    hash(x, salt, ids, n);
+    count_input(x);
+    if (x->splice.n)
+        put_ids(x, ids, n);
+    if (!x->query_only || ids == kept->v)
+        return;
+    kept->n = 0; /* the answer names them */
+    if (jr_arr_reserve(kept->mem, kept, n, JR_PROMPT_TOKENS_MAX) == 0) {
+        memcpy(kept->v, ids, n * sizeof *ids);
+        kept->n = n;
+    }
+}
+
+static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
+{
+    struct jr_proxied *x = ctx;
+    struct jr_hash_salt salt = salt_of(x);
+    x->f->tokens.n = 0;
+    if (err == 0)
+        take_whole(x, &salt, ids, n);
+    else
+        take_text(x, salt);
+    jr_proxy_route(x);
 }
 
 /* What is needed after the answer of the tokenizer; what was read of the request is gone then. */
@@ -56,68 +139,77 @@ static void keep(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     x->lora = r->lora_name.n ? jr_xstrndup(r->lora_name.p, r->lora_name.n) : NULL;
     x->cache_salt = r->cache_salt.n ? jr_xstrndup(r->cache_salt.p, r->cache_salt.n) : NULL;
-    if (jr_config_bool(x->f->cfg, JR_CFG_ROUTER_KV_EVENTS))
-        return;
-    struct jr_str text = r->text;
-    if (x->kind == JR_OPENAI_CHAT) {
-        struct jr_str body = jr_http_request_body(x->req);
-        text = jr_str_of(body.p + r->messages.off, r->messages.n);
-    }
-    x->text = text.n ? jr_xmemdup(text.p, text.n) : NULL;
-    x->n_text = text.n;
 }
 
-static void on_tokenized(void *ctx, int err, const struct jr_http_reply *reply, struct jr_str body)
+static void read_text(struct jr_proxied *x, const struct jr_openai_request *r)
 {
-    struct jr_proxied *x = ctx;
-    struct jr_frontend *f = x->f;
-    x->exchange = NULL;
-    struct jr_tokenize_reply answer;
-    if (err == 0 && reply->status != 200)
-        err = JR_EPROTO;
-    if (err == 0)
-        err = jr_tokenize_reply_parse(body.p, body.n, &f->tokens, &answer, NULL);
-    jr_metric_add(f->metrics, JR_METRIC_TOKENIZE_TOTAL, JR_LABELS(err == 0 ? "asked" : "failed"),
-                  1);
-    struct jr_hash_salt salt = salt_of(x);
-    if (err == 0) {
-        jr_proxy_take_tokens(x, &salt);
-    } else {
-        f->tokens.n = 0;
-        take_chunks(x);
-    }
-    jr_proxy_route(x); /* without ids: by load, and by what the text's bytes tell */
+    x->text = r->kind == JR_OPENAI_CHAT ? r->messages : r->prompt_span;
+    if (r->prompt == JR_PROMPT_TEXT_LIST && r->text_bytes > 0)
+        x->first_share = (double)r->text.n / (double)r->text_bytes;
+    if (may_splice(x, r))
+        x->splice = r->prompt_span;
 }
 
-/* Text and chat are tokenized by a worker; the result serves for routing only. */
+/* Ids of the turns before: hashed as far as they go. */
+static void take_turns(struct jr_proxied *x, const struct jr_hash_salt *salt,
+                       const struct jr_tokens_found *found)
+{
+    x->n_tokens = found->n_whole > found->n ? found->n_whole : found->n;
+    hash(x, salt, found->ids, found->n);
+    count_input(x);
+}
+
+static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
+{
+    struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
+    struct jr_frontend *f = x->f;
+    const struct jr_token_question q = {
+        .pool = jr_driver_pool(x->driver),
+        .component = x->component,
+        .pool_number = x->pool_number,
+        .model = x->model,
+        .request = r,
+        .body = jr_http_request_body(x->req),
+        .exact = x->query_only,
+    };
+    struct jr_tokens_found found;
+    read_text(x, r);
+    f->tokens.n = 0;
+    int rv = jr_tokenizer_get(f->tokenizer, &q, &found, &x->waiter, on_tokenized, x);
+    if (rv == 0) {
+        keep(x, r);
+        jr_sm_move(&x->sm, JR_PROXY_TOKENIZE, "text");
+        return;
+    }
+    if (rv < 0)
+        take_text(x, salt);
+    else if (found.exact)
+        take_whole(x, &salt, found.ids, found.n);
+    else
+        take_turns(x, &salt, &found);
+    jr_proxy_route(x);
+}
+
+/* proxy_resume.c, as far as the request goes. */
+static bool may_resume(const struct jr_proxied *x, const struct jr_openai_request *r)
+{
+    return r->kind == JR_OPENAI_COMPLETION && r->stream && r->n == 1 && r->has_max_tokens &&
+           !x->has_pin && x->f->migration_limit > 0;
+}
+
 void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r)
 {
-    const char *worker = jr_pool_any_url(jr_driver_pool(x->driver), x->model);
-    keep(x, r);
-    if (!worker) {
-        take_chunks(x);
+    struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
+    struct jr_tokens *told = &x->f->tokens;
+    x->may_resume_ids = may_resume(x, r);
+    x->may_resume = x->may_resume_ids && r->prompt == JR_PROMPT_TOKENS;
+    if (r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS) {
+        x->first_share = (double)told->n / (double)r->tokens_told;
+        take_whole(x, &salt, told->v, told->n);
         jr_proxy_route(x);
-        return;
-    }
-    struct jr_str body = jr_http_request_body(x->req);
-    struct jr_buf b;
-    jr_buf_init(&b, body.n + (64 << 10));
-    jr_tokenize_write(&b, r, body.p);
-    char url[JR_URL_MAX + 16];
-    snprintf(url, sizeof url, "%s/tokenize", worker);
-    struct jr_http_fetch fetch = {.url = url,
-                                  .method = "POST",
-                                  .content_type = "application/json",
-                                  .body = b.p,
-                                  .n_body = b.n,
-                                  .total_timeout_ms = 5000};
-    jr_sm_move(&x->sm, JR_PROXY_TOKENIZE, "text");
-    int err = b.err ? b.err
-                    : jr_http_client_whole_begin(x->f->client, &fetch, TOKENIZE_MAX, on_tokenized,
-                                                 x, &x->exchange);
-    jr_buf_deinit(&b);
-    if (err < 0) {
-        take_chunks(x);
+    } else if (x->f->mode == JR_MODE_KV) {
+        ask(x, r);
+    } else {
         jr_proxy_route(x);
     }
 }

@@ -40,8 +40,7 @@ void jr_query_write(struct jr_buf *b, const struct jr_query_answer *a)
     jr_buf_json_str(b, a->model);
     jr_buf_puts(b, ",\"choices\":[],\"nvext\":{\"worker_id\":{");
     put_worker(b, a->decision);
-    jr_buf_puts(b, "},\"token_ids\":[");
-    for (uint32_t i = 0; i < a->tokens->n; i++)
-        jr_buf_printf(b, "%s%u", i ? "," : "", a->tokens->v[i]);
-    jr_buf_puts(b, a->stream ? "]}}\n\ndata: [DONE]\n\n" : "]}}");
+    jr_buf_puts(b, "},\"token_ids\":");
+    jr_tokens_write(b, a->tokens->v, a->tokens->n);
+    jr_buf_puts(b, a->stream ? "}}\n\ndata: [DONE]\n\n" : "}}");
 }

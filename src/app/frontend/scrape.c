@@ -180,6 +180,11 @@ static void process(struct jr_frontend *f)
     jr_metric_set(m, JR_METRIC_NATS_RECONNECTS_TOTAL, JR_NO_LABELS,
                   c.connects ? (double)(c.connects - 1) : 0);
     jr_metric_set(m, JR_METRIC_HTTP_INFLIGHT, JR_NO_LABELS, f->inflight);
+    const struct jr_token_cache *ids = jr_tokenizer_cache(f->tokenizer);
+    jr_metric_set(m, JR_METRIC_TOKENIZER_CACHE_BYTES, JR_NO_LABELS,
+                  (double)jr_token_cache_bytes(ids));
+    jr_metric_set(m, JR_METRIC_TOKENIZER_CACHE_ENTRIES, JR_NO_LABELS,
+                  (double)jr_token_cache_entries(ids));
     jr_metric_set(m, JR_METRIC_HTTP_CONNECTIONS, JR_NO_LABELS, (double)s->conns);
     jr_metric_set(m, JR_METRIC_HTTP_CONNECTIONS_REFUSED_TOTAL, JR_NO_LABELS,
                   (double)s->refused_conns);

@@ -198,6 +198,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_u64(b, "restored_entries", v.restored_entries);
     put_u64(b, "restore_total", v.restore_total);
     put_u64(b, "bookings", v.n_bookings);
+    put_str(b, "tokenizer", jr_tokenizer_state_name(jr_tokenizer_state(f->tokenizer, i)));
     jr_buf_printf(b, "\"speed_factor\":%.3f,", v.speed_factor);
     put_u64(b, "applied_seq_at_ready", stats.applied_seq_at_ready);
     put_u64(b, "stream_last_seq_at_start", stats.stream_last_at_start);

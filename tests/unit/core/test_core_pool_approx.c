@@ -28,7 +28,8 @@ static void add_static(struct rig *r, uint32_t n)
     rig_step(r, &ev);
 }
 
-static struct jr_decision ask(struct rig *r, uint64_t id, uint64_t prompt, bool query_only)
+static struct jr_decision route(struct rig *r, uint64_t id, uint64_t prompt, bool query_only,
+                                bool by_text)
 {
     uint64_t prefix[BLOCKS];
     for (uint32_t i = 0; i < BLOCKS; i++)
@@ -39,11 +40,17 @@ static struct jr_decision ask(struct rig *r, uint64_t id, uint64_t prompt, bool 
                                    .tokens = BLOCKS * 64 + 1,
                                    .prefix = prefix,
                                    .n_prefix = BLOCKS,
+                                   .by_text = by_text,
                                    .query_only = query_only};
     rig_step(r, &ev);
     const struct jr_action *a = rig_find(r, JR_ACT_DECIDE);
     assert_non_null(a);
     return a->u.decide;
+}
+
+static struct jr_decision ask(struct rig *r, uint64_t id, uint64_t prompt, bool query_only)
+{
+    return route(r, id, prompt, query_only, false);
 }
 
 static void finish(struct rig *r, uint64_t id)
@@ -193,12 +200,56 @@ static void test_predicted(void **state)
     }
 }
 
+/* Texts that nobody tokenized: matched with texts alone, counted in the load and in nothing that
+ * speaks of the index. */
+static void test_texts_beside_events(void **state)
+{
+    (void)state;
+    struct jr_pool_config c;
+    struct jr_pool_view v;
+    struct rig r;
+    config(&c, false, 0);
+    c.approx = (struct jr_approx_config){0};
+    c.by_text = (struct jr_approx_config){.ttl_ms = 2000, .entries_max = 1000, .prune_ratio = 0.8};
+    rig_init_with(&r, &c);
+    rig_ready(&r, false);
+    assert_int_equal(route(&r, 1, 100, false, true).overlap_blocks, 0);
+    jr_pool_view(r.pool, &v);
+    assert_int_equal(v.n_bookings, 1);
+    uint32_t pos = 0;
+    struct jr_worker_view w;
+    uint64_t active = 0;
+    while (jr_pool_next_worker(r.pool, &pos, &w))
+        active += w.active_blocks;
+    assert_int_equal(active, BLOCKS);
+    finish(&r, 1);
+    assert_int_equal(route(&r, 2, 100, true, true).overlap_blocks, BLOCKS);
+    assert_int_equal(route(&r, 3, 100, true, false).overlap_blocks, 0); /* the same, as tokens */
+    assert_int_equal(ask(&r, 4, 300, false).overlap_blocks, 0);
+    finish(&r, 4);
+    assert_int_equal(route(&r, 5, 300, true, true).overlap_blocks, 0); /* tokens are no texts */
+    jr_pool_view(r.pool, &v);
+    assert_int_equal(v.believed, 0);
+    assert_int_equal(v.counters.prompt_blocks, 2 * BLOCKS); /* those of the tokens */
+    assert_int_equal(v.counters.overlap_blocks, 0);
+    r.now_ms += 1999;
+    rig_tick(&r, 1);
+    assert_int_equal(route(&r, 6, 100, true, true).overlap_blocks, 0);
+    (void)route(&r, 7, 100, false, true);
+    finish(&r, 7);
+    r.worker.ranks[0].incarnation = 99; /* restarted: its cache is gone */
+    rig_members(&r, true, false);
+    assert_int_equal(route(&r, 8, 100, true, true).overlap_blocks, 0);
+    rig_deinit(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_static_workers),
         cmocka_unit_test(test_with_peers),
         cmocka_unit_test(test_predicted),
+        cmocka_unit_test(test_texts_beside_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,8 @@
 #define STEPS 3000
 #define SEEDS 12
 
-static const uint8_t secret[JR_TOKEN_SECRET] = "no secret at all, but the same in every run of this";
+static const uint8_t secret[JR_TOKEN_SECRET] =
+    "no secret at all, but the same in every run of this";
 
 /* ---------------------------------------------------------------- against a model */
 
