@@ -321,6 +321,8 @@ X(TOKENIZER_CACHE_ENTRIES, GAUGE, "jetrouter_tokenizer_cache_entries", "texts", 
   "Texts whose token ids are kept")                                                                \
 X(FORWARDED_IDS_TOTAL, COUNTER, "jetrouter_forwarded_ids_total", "requests", "", 1, NONE,          \
   "Texts that went on to the worker as token ids (--forward-token-ids)")                           \
+X(ACCESS_LOG_LINES_TOTAL, COUNTER, "jetrouter_access_log_lines_total", "lines", "result", 2, NONE, \
+  "Lines of the access and slow-request log, by result (written, dropped)")                        \
 /* Bridge */                                                                                       \
 X(BRIDGE_ENGINE_EVENTS_TOTAL, COUNTER, "jetrouter_bridge_engine_events_total", "events",           \
   "worker_id dp_rank type", JR_SETS_WORKER, NONE,                                                  \

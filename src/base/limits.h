@@ -67,6 +67,9 @@
 #define JR_CONFIG_VALUE_MAX      4096 /* bytes of an option's value */
 #define JR_CONFIG_LIST_MAX       4096 /* elements of a list option */
 
+#define JR_ACCESS_LOG_BUFFER     (4 << 20) /* lines that wait to be written; more are dropped */
+#define JR_ACCESS_CANDIDATES_MAX 256       /* of a slow request's decision that are told */
+
 #define JR_CHILD_LINE_MAX        1024 /* bytes of a line of a child process */
 
 #endif
