@@ -66,6 +66,23 @@ bool jr_http_is_loopback(const struct sockaddr_storage *addr)
     return IN6_IS_ADDR_LOOPBACK(a6) || (IN6_IS_ADDR_V4MAPPED(a6) && a6->s6_addr[12] == 127);
 }
 
+void jr_http_request_client(const struct jr_http_request *req, char *ret, size_t n)
+{
+    const struct jr_http_conn *c = conn_of(req);
+    struct sockaddr_storage addr = {0};
+    int size = sizeof addr;
+    char host[INET6_ADDRSTRLEN] = "";
+    ret[0] = '\0';
+    if (jr_http_state(c) == JR_HTTP_CLOSED ||
+        uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&addr, &size) != 0 ||
+        uv_ip_name((const struct sockaddr *)&addr, host, sizeof host) != 0)
+        return;
+    bool is_v6 = addr.ss_family == AF_INET6;
+    uint16_t port = is_v6 ? ((const struct sockaddr_in6 *)&addr)->sin6_port
+                          : ((const struct sockaddr_in *)&addr)->sin_port;
+    (void)snprintf(ret, n, is_v6 ? "[%s]:%u" : "%s:%u", host, ntohs(port));
+}
+
 bool jr_http_request_from_loopback(const struct jr_http_request *req)
 {
     const struct jr_http_conn *c = conn_of(req);

@@ -68,6 +68,9 @@ struct jr_str jr_http_request_body(const struct jr_http_request *req);
 struct jr_str jr_http_request_header(const struct jr_http_request *req, const char *name);
 const struct jr_http_header *jr_http_request_headers(const struct jr_http_request *req,
                                                      uint32_t *ret_n);
+/* "ADDRESS:PORT" of who is at the other end, "" when it is gone. Writes at most n bytes, cut. */
+#define JR_HTTP_CLIENT_MAX 56
+void jr_http_request_client(const struct jr_http_request *req, char *ret, size_t n);
 bool jr_http_request_from_loopback(const struct jr_http_request *req);
 uint64_t jr_http_request_id(const struct jr_http_request *req); /* unique in this server */
 

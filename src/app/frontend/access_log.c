@@ -204,9 +204,14 @@ void jr_access_log_add(struct jr_access_log *log, const struct jr_access_entry *
         append(log, entry, jr_access_line_write_slow);
 }
 
+bool jr_access_log_reopens(const struct jr_access_log *log)
+{
+    return log && log->path;
+}
+
 void jr_access_log_reopen(struct jr_access_log *log)
 {
-    if (log && log->path)
+    if (jr_access_log_reopens(log))
         log->reopen = true;
 }
 

@@ -37,6 +37,8 @@ JR_MUST_CHECK int jr_access_log_create(struct jr_loop *loop,
 /* Writes what waits, for a second at most. */
 void jr_access_log_destroy(struct jr_access_log *log);
 
+/* SIGHUP is for it: it has a file. */
+bool jr_access_log_reopens(const struct jr_access_log *log);
 /* Of a request that has ended: neither line, one or both. */
 void jr_access_log_add(struct jr_access_log *log, const struct jr_access_entry *entry);
 /* The file is opened anew (it was moved away), before the next line. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "app/frontend/access_log.h"
 #include "app/frontend/frontend_internal.h"
 
 #include "app/frontend/certificate.h"
@@ -16,10 +17,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STATIC_ASK_MS   2000
-#define STATIC_BODY_MAX ((size_t)1 << 20)
-#define DRAIN_LOOK_MS   20
-#define SECOND_SIGNAL_S 1 /* for giving leases back; else they end by themselves */
+#define ACCESS_LOG_LINGER_MS 100
+#define STATIC_ASK_MS        2000
+#define STATIC_BODY_MAX      ((size_t)1 << 20)
+#define DRAIN_LOOK_MS        20
+#define SECOND_SIGNAL_S      1 /* for giving leases back; else they end by themselves */
 
 /* ---------------------------------------------------------------- pools */
 
@@ -331,8 +333,10 @@ static void end_within(unsigned seconds)
 static void on_signal(void *ctx, int signum)
 {
     struct jr_frontend *f = ctx;
-    if (signum == SIGHUP && jr_certificate_wanted(f)) {
-        jr_certificate_reload(f);
+    if (signum == SIGHUP && (jr_certificate_wanted(f) || jr_access_log_reopens(f->access_log))) {
+        jr_access_log_reopen(f->access_log);
+        if (jr_certificate_wanted(f))
+            jr_certificate_reload(f);
         return;
     }
     if (f->stopping) {
@@ -412,6 +416,24 @@ static void make_tokenizer(struct jr_frontend *f)
     f->tokenizer = jr_tokenizer_create(&config);
 }
 
+static int open_access_log(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    const char *mode = jr_config_str(f->cfg, JR_CFG_ACCESS_LOG);
+    struct jr_access_log_config config = {
+        .share = strcmp(mode, "full") == 0      ? 1
+                 : strcmp(mode, "sampled") == 0 ? jr_config_f64(f->cfg, JR_CFG_ACCESS_LOG_SAMPLE)
+                                                : 0,
+        .path = jr_config_str(f->cfg, JR_CFG_ACCESS_LOG_FILE),
+        .slow_ms = jr_config_u32(f->cfg, JR_CFG_SLOW_REQUEST_MS),
+        .buffer_max = JR_ACCESS_LOG_BUFFER,
+        .seed = f->incarnation,
+        .linger_ms = ACCESS_LOG_LINGER_MS,
+    };
+    if (config.share == 0 && config.slow_ms == 0)
+        return 0;
+    return jr_access_log_create(f->loop, &config, &f->access_log, e);
+}
+
 static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
 {
     struct jr_http_client_config client = {
@@ -430,6 +452,8 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
             (size_t)jr_config_u32(f->cfg, JR_CFG_HTTP_BODY_LIMIT_MB) << 20, &f->parser);
     if (err == 0)
         err = read_admin_token(f, e);
+    if (err == 0)
+        err = open_access_log(f, e);
     if (err == 0)
         err = listen_http(f, e);
     f->metrics = jr_metrics_create();
@@ -544,6 +568,7 @@ static void free_parts(struct jr_frontend *f)
         if (f->closings > 0)
             jr_loop_run(f->loop);
     }
+    jr_access_log_destroy(f->access_log);
     jr_signals_destroy(f->signals);
     jr_timer_destroy(f->drain_timer);
     free_static_workers(f);

@@ -4,7 +4,7 @@
  *     frontend.c    the process: parts, NATS, signals, drain
  *     service.c     what each path answers
  *     proxy.c       one request: understood, routed, ended
- *     proxy_tokens.c, proxy_headers.c, proxy_relay.c   its tokens; to the worker and back
+ *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
  *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
@@ -26,6 +26,7 @@
 #include "io/signal.h"
 #include "wire/openai.h"
 
+struct jr_access_log;
 struct jr_warmer;
 struct static_worker;
 
@@ -53,10 +54,11 @@ struct jr_frontend {
     struct jr_openai_parser *parser;
     struct jr_tokenizer *tokenizer;
     struct jr_mem tokens_mem;
-    struct jr_tokens tokens; /* of the request being read */
-    struct jr_buf head;      /* lines of the head being written */
-    struct jr_rng rng;       /* of request ids */
-    struct jr_list proxied;  /* requests under way */
+    struct jr_tokens tokens;          /* of the request being read */
+    struct jr_buf head;               /* lines of the head being written */
+    struct jr_rng rng;                /* of request ids */
+    struct jr_access_log *access_log; /* NULL: off */
+    struct jr_list proxied;           /* requests under way */
     uint32_t inflight;
     struct jr_list tails; /* /admin/tail streams */
     uint64_t *scraped;    /* ids of the workers in the last /metrics */

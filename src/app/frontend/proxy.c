@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy: a request is understood, given to a worker, and ended; proxy_internal.h has the machine. */
 #include "app/frontend/proxy_internal.h"
+#include "app/frontend/access_log.h"
 #include "app/frontend/query.h"
 
 #include "base/cursor.h"
@@ -37,6 +38,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_xfree(x->lora);
     jr_xfree(x->cache_salt);
     jr_tokenizer_leave(&x->waiter);
+    jr_xfree(x->decision);
     jr_xfree(x);
 }
 
@@ -49,7 +51,7 @@ void jr_proxy_unbook(struct jr_proxied *x)
     jr_driver_finish(x->driver, id);
 }
 
-static const char *endpoint_of(const struct jr_proxied *x)
+const char *jr_proxy_endpoint(const struct jr_proxied *x)
 {
     return x->kind == JR_OPENAI_CHAT ? "chat_completions" : "completions";
 }
@@ -61,8 +63,10 @@ void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *er
     const char *model = x->driver ? x->model : ""; /* a name that is not served is no label */
     jr_metric_add(
         m, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
-        JR_LABELS(model, endpoint_of(x), x->stream ? "stream" : "unary", status, error_type), 1);
+        JR_LABELS(model, jr_proxy_endpoint(x), x->stream ? "stream" : "unary", status, error_type),
+        1);
     jr_metric_observe(m, JR_METRIC_FRONTEND_REQUEST_DURATION_SECONDS, JR_LABELS(model), secs);
+    jr_proxy_log_end(x, error_type);
 }
 
 /* An error of ours: the answer, or the last event of one that was relayed so far. */
@@ -74,6 +78,7 @@ void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, con
         return;
     }
     jr_proxy_unbook(x);
+    x->status = status;
     jr_proxy_count_end(x, "error",
                        status == 404  ? "not_found"
                        : status < 500 ? "validation"
@@ -131,6 +136,7 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
     if (b.err) {
         jr_proxy_end_error(x, 503, NULL, "overloaded", "no room for the answer: retry later");
     } else {
+        x->status = 200;
         jr_proxy_count_end(x, "success", "");
         jr_http_respond(x->req, 200, x->stream ? "text/event-stream" : "application/json",
                         jr_proxy_own_lines(x), b.p, b.n);
@@ -158,6 +164,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     x->dp_rank = d->dp_rank;
     x->overlap_blocks = d->overlap_blocks;
     x->attempts++;
+    jr_proxy_log_decided(x, d);
     if (d->waited)
         jr_metric_observe(x->f->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
                           JR_LABELS(x->f->namespace_, x->component), (double)d->waited_ms / 1000);
@@ -189,6 +196,7 @@ void jr_proxy_route(struct jr_proxied *x)
         .expected_output_tokens = x->expected_output_tokens,
         .priority_jump_s = x->priority_jump_s,
         .strict_priority = x->strict_priority,
+        .want_record = jr_access_log_wants_decisions(x->f->access_log),
         .wait_max_ms = left_ms < UINT32_MAX ? (uint32_t)(left_ms ? left_ms : 1) : 0,
     };
     if (jr_driver_route(x->driver, &r, on_decided, x) < 0) {
@@ -268,6 +276,7 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     f->inflight++;
     x->body = jr_http_request_body(req);
     jr_proxy_read_headers(x, r->user);
+    jr_proxy_log_begin(x);
     read_pin(x, r);
     read_hints(x, r);
     jr_http_request_watch(req, on_gone, jr_proxy_on_writable, x);
@@ -289,6 +298,7 @@ void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum j
                       JR_LABELS("", kind == JR_OPENAI_CHAT ? "chat_completions" : "completions",
                                 "unary", "error", "validation"),
                       1);
+        jr_proxy_log_refused(f, req, kind, err == JR_ENOMEM ? 503 : 400);
         jr_service_error(f, req, err == JR_ENOMEM ? 503 : 400, bad.param, NULL, bad.msg.text);
         return;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
- * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way) and
- * proxy_relay.c (to the worker, and the answer back). Loop thread only.
+ * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way),
+ * proxy_relay.c (to the worker, and the answer back) and proxy_log.c (what the access log is told). Loop thread only.
  *
  *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
  *      │ none            │ refused         │ failed           │ failed
@@ -47,6 +47,8 @@ struct jr_proxied {
     struct jr_str request_id; /* of the request's head, or own_id */
     char own_id[36];
     uint64_t started_ns, first_token_ns;
+    int64_t began_unix_ns;
+    char client[JR_HTTP_CLIENT_MAX]; /* "" without an access log */
 
     char *lora, *cache_salt;    /* owned; kept while a tokenizer is waited for */
     struct jr_openai_span text; /* of the body; should no tokenizer answer */
@@ -72,7 +74,10 @@ struct jr_proxied {
     struct jr_str body;                /* that a worker gets: the request's, or own_body */
     struct jr_buf own_body;            /* when something of it was changed */
 
-    int status;
+    struct jr_access_decision *decision; /* owned; NULL: no slow-request log */
+
+    int status; /* of the answer; 0: none yet */
+    uint64_t bytes_out;
     bool is_sse;
     bool opaque; /* the answer is compressed: relayed, not read */
     struct jr_sse sse;
@@ -95,6 +100,17 @@ void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *er
 /* Before anything was relayed: an error of ours. Takes x. */
 void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, const char *code,
                         const char *message);
+
+/* Of the metrics and the access log. */
+const char *jr_proxy_endpoint(const struct jr_proxied *x);
+
+/* proxy_log.c: the access log, when there is one */
+void jr_proxy_log_begin(struct jr_proxied *x);
+void jr_proxy_log_decided(struct jr_proxied *x, const struct jr_decision *d);
+void jr_proxy_log_end(struct jr_proxied *x, const char *error_type);
+/* A body that could not be read. */
+void jr_proxy_log_refused(struct jr_frontend *f, const struct jr_http_request *req,
+                          enum jr_openai_kind kind, int status);
 
 /* proxy_tokens.c */
 /* The ids of the whole prompt are in f->tokens: hashes them. */

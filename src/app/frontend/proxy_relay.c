@@ -160,6 +160,7 @@ int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n)
         x->last[0] = n > 1 ? bytes[n - 2] : x->last[1];
         x->last[1] = bytes[n - 1];
     }
+    x->bytes_out += n;
     return jr_http_respond_write(x->req, p, n);
 }
 

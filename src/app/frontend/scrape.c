@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /metrics: most counters live in the pools and the server; they are copied when asked for. */
 #include "app/frontend/certificate.h"
+#include "app/frontend/access_log.h"
 #include "app/frontend/frontend_internal.h"
 
 #include "core/recovery.h"
@@ -194,6 +195,14 @@ static void process(struct jr_frontend *f)
                   (double)s->body_too_large);
     jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("header_timeout"),
                   (double)s->header_timeouts);
+    if (f->access_log) {
+        struct jr_access_log_stats lines;
+        jr_access_log_stats(f->access_log, &lines);
+        jr_metric_set(m, JR_METRIC_ACCESS_LOG_LINES_TOTAL, JR_LABELS("written"),
+                      (double)lines.lines);
+        jr_metric_set(m, JR_METRIC_ACCESS_LOG_LINES_TOTAL, JR_LABELS("dropped"),
+                      (double)lines.dropped);
+    }
     if (jr_certificate_wanted(f)) {
         jr_metric_set(m, JR_METRIC_TLS_HANDSHAKES_TOTAL, JR_LABELS("ok"),
                       (double)s->tls_handshakes);
