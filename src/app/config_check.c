@@ -294,16 +294,16 @@ static bool has_host_port(const char *s, size_t n)
 
 int jr_config_canon_http_url(const char *text, char *ret, size_t cap)
 {
-    static const char scheme[] = "http://";
+    const size_t scheme = strncmp(text, "https://", 8) == 0 ? 8 : 7;
     size_t n = strlen(text);
     while (n > 0 && text[n - 1] == '/')
         n--;
-    if (n < sizeof scheme || strncmp(text, scheme, sizeof scheme - 1) != 0 || n >= cap ||
+    if (n <= scheme || (scheme == 7 && strncmp(text, "http://", 7) != 0) || n >= cap ||
         n >= JR_URL_MAX)
         return JR_EINVAL;
-    const char *host = text + sizeof scheme - 1;
+    const char *host = text + scheme;
     size_t host_n = strcspn(host, "/");
-    size_t rest = n - (sizeof scheme - 1);
+    size_t rest = n - scheme;
     if (!has_host_port(host, host_n < rest ? host_n : rest))
         return JR_EINVAL;
     memcpy(ret, text, n);

@@ -64,9 +64,14 @@ X(TLS_CERT_PATH, STR, "tls-cert-path", "DYN_TLS_CERT_PATH", NULL, JR_CMD_ROUTING
     "certificate (PEM, the chain behind it) to serve HTTPS with; read again on SIGHUP")            \
 X(TLS_KEY_PATH, STR, "tls-key-path", "DYN_TLS_KEY_PATH", NULL, JR_CMD_ROUTING, HTTP, "FILE",        \
     "its private key (PEM)")                                                                       \
+X(HTTPS_CA, STR, "https-ca", "JETROUTER_HTTPS_CA", NULL, JR_CMD_HTTPS, HTTP, "FILE",               \
+    "certificates (PEM) that the peers of https:// URLs (workers; of ctl and replay the router) "  \
+    "are checked against; unset: whom the system trusts")                                          \
+X(HTTPS_INSECURE, BOOL, "https-insecure", "JETROUTER_HTTPS_INSECURE", "false", JR_CMD_HTTPS, HTTP, \
+    NULL, "do not check the peers of https:// URLs: anybody between may read and change all")      \
 X(WORKER, LIST, "worker", "JETROUTER_WORKER", NULL, JR_CMD_FRONTEND, HTTP, "URL",                  \
     "a static worker; NATS is not needed for the modes that need no events (repeatable)",          \
-    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
+    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT or https://HOST:PORT")          \
 X(ROUTER_MODE, ENUM, "router-mode", "DYN_ROUTER_MODE", "round-robin", JR_CMD_FRONTEND, ROUTING,    \
     "MODE", "how a worker is chosen; underscores are accepted (round_robin)",                      \
     .choices = "round-robin random kv direct power-of-two least-loaded device-aware-weighted")     \
@@ -247,7 +252,7 @@ X(EVENT_FORMAT, ENUM, "event-format", "JETROUTER_EVENT_FORMAT", "batch",        
     "what is published: protobuf batches, or Dynamo's RouterEvent JSON", .choices = "batch json")  \
 X(ENGINE_URL, STR, "engine-url", "JETROUTER_ENGINE_URL", NULL, JR_CMD_BRIDGE, BRIDGE, "URL",       \
     "the engine's HTTP address, as routers reach it", .required = JR_CMD_BRIDGE,                   \
-    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
+    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT or https://HOST:PORT")          \
 X(KV_EVENTS_ENDPOINT, STR, "kv-events-endpoint", "JETROUTER_KV_EVENTS_ENDPOINT", NULL,             \
     JR_CMD_BRIDGE, BRIDGE, "TCP://...", "the engine's ZMQ endpoint of KV events",                  \
     .required = JR_CMD_BRIDGE, .canon = jr_config_canon_zmq_url,                                   \
@@ -301,7 +306,7 @@ X(COMPARE, LIST, "compare", "JETROUTER_COMPARE", NULL, JR_CMD_REPLAY, REPLAY, "F
     "what --json printed in an earlier run: print an A/B table; two: of these, nothing is sent")   \
 X(URL, LIST, "url", "JETROUTER_URL", "http://127.0.0.1:8000", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT,  \
     "URL", "address of the router (replay: repeatable, two print an A/B table)",                   \
-    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT")                              \
+    .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT or https://HOST:PORT")          \
 X(JSON, BOOL, "json", "JETROUTER_JSON", "false", JR_CMD_REPLAY | JR_CMD_CTL, CLIENT, NULL,         \
     "print JSON instead of tables")                                                                \
 X(WAIT, BOOL, "wait", "JETROUTER_WAIT", "true", JR_CMD_CTL, CLIENT, NULL,                          \

@@ -17,6 +17,7 @@ struct url {
     struct jr_str authority; /* host[:port] */
     struct jr_str target;    /* path and query; may be empty */
     uint16_t port;
+    bool tls;
 };
 
 /* ---- URL ---- */
@@ -46,7 +47,7 @@ static int parse_authority(struct url *u)
     const struct jr_str a = u->authority;
     const char *end = a.p + a.n, *colon;
 
-    u->port = 80;
+    u->port = u->tls ? 443 : 80;
     if (a.n == 0 || memchr(a.p, '@', a.n) != NULL)
         return JR_EINVAL;
     if (a.p[0] == '[') {
@@ -69,11 +70,10 @@ static int parse_authority(struct url *u)
 
 static int parse_url(const char *text, struct url *u)
 {
-    if (strncmp(text, "https://", 8) == 0)
-        return JR_EUNSUPPORTED;
-    if (strncmp(text, "http://", 7) != 0 || !is_clean(text))
+    u->tls = strncmp(text, "https://", 8) == 0;
+    if ((!u->tls && strncmp(text, "http://", 7) != 0) || !is_clean(text))
         return JR_EINVAL;
-    const char *a = text + 7;
+    const char *a = text + (u->tls ? 8 : 7);
     const size_t n = strcspn(a, "/?#");
     u->authority = jr_str_of(a, n);
     u->target = jr_str_of(a + n, strcspn(a + n, "#"));
@@ -85,11 +85,9 @@ int jr_http_url_check(const char *url, struct jr_errmsg *e)
     struct url u;
     const int err = parse_url(url, &u);
 
-    if (err == JR_EUNSUPPORTED)
-        return jr_errmsg_set(e, err, "'%.120s': https is not supported, use http://", url);
     if (err < 0)
-        return jr_errmsg_set(e, err, "'%.120s' is not a URL of the form http://host:port/path",
-                             url);
+        return jr_errmsg_set(
+            e, err, "'%.120s' is not a URL of the form http://host:port/path or https://…", url);
     return 0;
 }
 
@@ -100,7 +98,8 @@ static struct jr_http_host *find_host(struct jr_http_client *client, const struc
     char key[JR_URL_MAX];
     struct jr_http_host *host;
 
-    const int n = snprintf(key, sizeof key, "%.*s:%u", (int)u->host.n, u->host.p, u->port);
+    const int n = snprintf(key, sizeof key, "%s%.*s:%u", u->tls ? "https://" : "", (int)u->host.n,
+                           u->host.p, u->port);
     if (n < 0 || (size_t)n >= sizeof key)
         return NULL;
     HASH_FIND(hh, client->hosts, key, (unsigned)n, host);
@@ -110,6 +109,7 @@ static struct jr_http_host *find_host(struct jr_http_client *client, const struc
     memcpy(host->key, key, (size_t)n + 1);
     host->name = jr_xstrndup(u->name.p, u->name.n);
     host->port = u->port;
+    host->tls = u->tls;
     jr_list_init(&host->idle);
     HASH_ADD_KEYPTR(hh, client->hosts, host->key, (unsigned)n, host);
     return host;
@@ -123,6 +123,8 @@ static void maybe_free(struct jr_http_client *client)
     void *ctx = client->closed_ctx;
 
     JR_ASSERT(client->hosts == NULL);
+    jr_tls_context_destroy(client->tls);
+    jr_xfree(client->plain);
     jr_xfree(client);
     if (cb != NULL)
         cb(ctx);
@@ -255,12 +257,14 @@ int jr_http_client_fetch(struct jr_http_client *client, const struct jr_http_fet
                          struct jr_http_exchange **ret)
 {
     struct url u;
-    const int err = parse_url(f->url, &u);
+    int err = parse_url(f->url, &u);
 
     if (err < 0)
         return err;
     if (client->closing)
         return JR_ECLOSED;
+    if (u.tls && (err = jr_http_client_tls(client)) < 0)
+        return err;
     struct jr_http_host *host = find_host(client, &u);
     if (host == NULL)
         return JR_EINVAL;

@@ -11,7 +11,10 @@
  * acted on it. A host with several addresses is tried at each of them. 1xx answers
  * are skipped.
  *
- * What on_end gets: JR_ENOTFOUND the name does not resolve, JR_ECONN not connected or cut off before
+ * An https URL's peer must show a certificate for the host of the URL. An answer that ends with its
+ * connection is whole only when the peer said so (close_notify).
+ *
+ * What on_end gets: JR_ENOTFOUND the name does not resolve, JR_ECONN not connected, no TLS, or cut off before
  * a byte of the answer, JR_ETIMEOUT, JR_ETRUNC cut off later, JR_EPROTO no valid HTTP/1.1. */
 #ifndef JR_IO_HTTP_CLIENT_H
 #define JR_IO_HTTP_CLIENT_H
@@ -26,6 +29,12 @@ struct jr_http_client_config {
     uint32_t connect_timeout_ms;
     uint32_t idle_timeout_ms; /* of pooled connections */
     uint32_t idle_per_host_max;
+    /* Of https URLs. Text is borrowed for the client's life. */
+    const char *tls_ca; /* PEM: who may vouch for a peer; NULL: whom the system trusts */
+    bool tls_insecure;  /* peers are not checked: anybody between may read and change all */
+    /* A peer was refused, or refused us; at most one a second is told. May be NULL. */
+    void (*on_tls_failed)(void *ctx, const char *peer, const char *words);
+    void *ctx;
 };
 
 struct jr_http_reply {
@@ -36,7 +45,7 @@ struct jr_http_reply {
 };
 
 struct jr_http_fetch {
-    const char *url;           /* http://host:port/path; copied */
+    const char *url;           /* http:// or https:// host:port/path; copied */
     const char *method;        /* "GET" */
     const char *content_type;  /* NULL for none */
     const char *extra_headers; /* "Name: value\r\n" lines or NULL; copied */
@@ -57,11 +66,11 @@ JR_MUST_CHECK int jr_http_client_create(struct jr_loop *loop,
 /* Cancels what is under way without callbacks; cb (may be NULL) when all handles are closed. */
 void jr_http_client_close(struct jr_http_client *c, void (*cb)(void *ctx), void *ctx);
 
-/* JR_EINVAL for a bad URL, JR_EUNSUPPORTED for https, JR_ECLOSED (no callback then). *ret (may be
- * NULL) is valid until on_end returned or cancel. */
+/* JR_EINVAL for a bad URL, JR_ECONFIG for https when tls_ca cannot be used, JR_ECLOSED (no callback
+ * then). *ret (may be NULL) is valid until on_end returned or cancel. */
 JR_MUST_CHECK int jr_http_client_fetch(struct jr_http_client *c, const struct jr_http_fetch *fetch,
                                        struct jr_http_exchange **ret);
-/* 0, or the same errors in words. */
+/* 0, or JR_EINVAL in words. */
 JR_MUST_CHECK int jr_http_url_check(const char *url, struct jr_errmsg *e);
 /* Backpressure: stop and go on reading from the peer. What was read already (at most 64 KiB) and an
  * end in it are still delivered after pause. */

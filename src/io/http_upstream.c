@@ -12,8 +12,12 @@ static const struct jr_sm_row rows[] = {
     [JR_UPSTREAM_RESOLVE] = {"resolve",
                              JR_SM_TO(JR_UPSTREAM_CONNECT) | JR_SM_TO(JR_UPSTREAM_CLOSED),
                              JR_SM_INITIAL},
-    [JR_UPSTREAM_CONNECT] = {"connect", JR_SM_TO(JR_UPSTREAM_WAIT) | JR_SM_TO(JR_UPSTREAM_CLOSED),
+    [JR_UPSTREAM_CONNECT] = {"connect",
+                             JR_SM_TO(JR_UPSTREAM_HANDSHAKE) | JR_SM_TO(JR_UPSTREAM_WAIT) |
+                                 JR_SM_TO(JR_UPSTREAM_CLOSED),
                              0},
+    [JR_UPSTREAM_HANDSHAKE] = {"handshake",
+                               JR_SM_TO(JR_UPSTREAM_WAIT) | JR_SM_TO(JR_UPSTREAM_CLOSED), 0},
     [JR_UPSTREAM_IDLE] = {"idle", JR_SM_TO(JR_UPSTREAM_WAIT) | JR_SM_TO(JR_UPSTREAM_CLOSED), 0},
     [JR_UPSTREAM_WAIT] = {"wait", JR_SM_TO(JR_UPSTREAM_BODY) | JR_SM_TO(JR_UPSTREAM_CLOSED), 0},
     [JR_UPSTREAM_BODY] = {"body", JR_SM_TO(JR_UPSTREAM_IDLE) | JR_SM_TO(JR_UPSTREAM_CLOSED), 0},
@@ -21,13 +25,6 @@ static const struct jr_sm_row rows[] = {
 };
 
 static const struct jr_sm_table table = {"http.upstream", rows, sizeof rows / sizeof *rows, NULL};
-
-static void fail(struct jr_upstream *c, int err);
-
-static enum jr_upstream_state state_of(const struct jr_upstream *c)
-{
-    return (enum jr_upstream_state)c->sm.state;
-}
 
 /* ---- timer: one per connection, moved lazily ---- */
 
@@ -59,19 +56,19 @@ static void on_timer(uv_timer_t *timer)
     const uint64_t now = jr_loop_now_ms(c->client->loop);
 
     if (c->failed != 0)
-        fail(c, c->failed);
+        jr_upstream_fail(c, c->failed);
     else if (c->deadline_ms == 0)
         return;
     else if (now < c->deadline_ms)
         arm_timer(c, now);
     else if (c->x != NULL)
-        fail(c, JR_ETIMEOUT);
+        jr_upstream_fail(c, JR_ETIMEOUT);
     else
         jr_upstream_close(c);
 }
 
 /* The owner is on the stack: it learns of the failure from the loop. */
-static void fail_later(struct jr_upstream *c, int err)
+void jr_upstream_fail_later(struct jr_upstream *c, int err)
 {
     c->failed = err;
     c->deadline_ms = jr_loop_now_ms(c->client->loop);
@@ -89,6 +86,7 @@ static void maybe_free(struct jr_upstream *c)
         return;
     jr_list_remove(&c->node);
     jr_http1_reply_deinit(&c->reply);
+    jr_tls_destroy(c->tls);
     jr_xfree(c);
     jr_http_client_conn_gone(client, host);
 }
@@ -111,10 +109,12 @@ static void leave_pool(struct jr_upstream *c)
 
 void jr_upstream_close(struct jr_upstream *c)
 {
-    if (state_of(c) == JR_UPSTREAM_CLOSED)
+    if (jr_upstream_state(c) == JR_UPSTREAM_CLOSED)
         return;
     leave_pool(c);
     c->x = NULL;
+    if (c->tls != NULL && jr_upstream_state(c) == JR_UPSTREAM_IDLE)
+        jr_upstream_tls_bye(c);
     jr_sm_move(&c->sm, JR_UPSTREAM_CLOSED, "close");
     if (c->resolving)
         uv_cancel((uv_req_t *)&c->resolve);
@@ -125,6 +125,8 @@ void jr_upstream_close(struct jr_upstream *c)
 /* Of the request, bytes that the kernel has taken. */
 static size_t handed_over(const struct jr_upstream *c)
 {
+    if (c->tls != NULL)
+        return jr_upstream_tls_handed_over(c);
     if (c->sending == NULL)
         return c->sent;
     return c->sending->buf.n + c->sending->body.n -
@@ -155,11 +157,12 @@ static bool is_stale(const struct jr_upstream *c, int err)
 }
 
 /* Ends the connection and, unless another one may still answer, the exchange. */
-static void fail(struct jr_upstream *c, int err)
+void jr_upstream_fail(struct jr_upstream *c, int err)
 {
     struct jr_http_exchange *x = c->x;
     const bool stale = is_stale(c, err);
-    const bool next_addr = state_of(c) == JR_UPSTREAM_CONNECT && c->more_addrs && err == JR_ECONN;
+    const bool next_addr =
+        jr_upstream_state(c) == JR_UPSTREAM_CONNECT && c->more_addrs && err == JR_ECONN;
 
     JR_ASSERT(x != NULL);
     jr_upstream_close(c);
@@ -193,7 +196,7 @@ static void start_reading(struct jr_upstream *c)
 
 void jr_upstream_pause(struct jr_upstream *c, bool pause)
 {
-    const enum jr_upstream_state state = state_of(c);
+    const enum jr_upstream_state state = jr_upstream_state(c);
 
     if (state != JR_UPSTREAM_WAIT && state != JR_UPSTREAM_BODY)
         return;
@@ -213,6 +216,7 @@ static void complete(struct jr_upstream *c, size_t leftover)
 
     c->x = NULL;
     if (c->reply.keep_alive && leftover == 0 && c->sending == NULL && !client->closing &&
+        (c->tls == NULL || jr_upstream_tls_is_done(c, x->bytes)) &&
         c->host->n_idle < client->config.idle_per_host_max) {
         jr_sm_move(&c->sm, JR_UPSTREAM_IDLE, "whole");
         c->reused = true;
@@ -260,30 +264,41 @@ static void consume(struct jr_upstream *c, const char *p, size_t n)
     if (rv == JR_ECANCELED)
         return;
     if (rv < 0)
-        fail(c, rv);
+        jr_upstream_fail(c, rv);
     else if (rv == 1)
         complete(c, n - used);
 }
 
+void jr_upstream_take(struct jr_upstream *c, const char *p, ssize_t n)
+{
+    if (c->x == NULL) { /* pooled: closed by the peer, or it speaks unasked */
+        jr_upstream_close(c);
+    } else if (n > 0) {
+        c->got_bytes = true;
+        consume(c, p, (size_t)n);
+    } else if (jr_upstream_state(c) != JR_UPSTREAM_BODY) {
+        c->got_eof = n == UV_EOF;
+        jr_upstream_fail(c, c->got_bytes ? JR_ETRUNC : JR_ECONN);
+    } else if (n == UV_EOF && jr_http1_reply_eof(&c->reply) == 0) {
+        complete(c, 0);
+    } else {
+        jr_upstream_fail(c, JR_ETRUNC);
+    }
+}
+
+/* With TLS the end of the connection is not the end of an answer: anybody could have cut it. */
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct jr_upstream *c = stream->data;
 
     if (n == 0)
         return;
-    if (c->x == NULL) { /* pooled: closed by the peer, or it speaks unasked */
-        jr_upstream_close(c);
-    } else if (n > 0) {
-        c->got_bytes = true;
-        consume(c, buf->base, (size_t)n);
-    } else if (state_of(c) != JR_UPSTREAM_BODY) {
-        c->got_eof = n == UV_EOF;
-        fail(c, c->got_bytes ? JR_ETRUNC : JR_ECONN);
-    } else if (n == UV_EOF && jr_http1_reply_eof(&c->reply) == 0) {
-        complete(c, 0);
-    } else {
-        fail(c, JR_ETRUNC);
-    }
+    if (c->tls == NULL)
+        jr_upstream_take(c, buf->base, n);
+    else if (n > 0)
+        jr_upstream_tls_got(c, buf->base, (size_t)n);
+    else
+        jr_upstream_take(c, NULL, jr_upstream_state(c) == JR_UPSTREAM_BODY ? UV_ECONNRESET : n);
 }
 
 /* ---- sending ---- */
@@ -296,7 +311,7 @@ static void on_written(uv_write_t *write, int status)
     c->sending = NULL;
     /* A peer that closes without reading may have answered first: reading tells. */
     if (status < 0 && c->x != NULL && !c->reading)
-        fail(c, JR_ECONN);
+        jr_upstream_fail(c, JR_ECONN);
 }
 
 /* What is left of bufs when sent bytes of them are gone. */
@@ -311,7 +326,7 @@ static unsigned left_of(uv_buf_t bufs[2], size_t sent)
     return bufs[0].len > 0 ? 1 : 0;
 }
 
-static void send_request(struct jr_upstream *c)
+static void send_plain(struct jr_upstream *c)
 {
     struct jr_http_exchange *x = c->x;
     const struct jr_http_bytes *bytes = x->bytes;
@@ -320,14 +335,10 @@ static void send_request(struct jr_upstream *c)
         uv_buf_init((char *)(uintptr_t)bytes->body.p, (unsigned)bytes->body.n),
     };
 
-    jr_sm_move(&c->sm, JR_UPSTREAM_WAIT, "send");
-    c->got_bytes = false;
     c->sent = 0;
-    jr_http1_reply_begin(&c->reply, x->is_head);
-    set_deadline(c, x->first_byte_timeout_ms);
     const int rv = uv_try_write((uv_stream_t *)&c->tcp, bufs, bufs[1].len > 0 ? 2 : 1);
     if (rv < 0 && rv != UV_EAGAIN) {
-        fail_later(c, JR_ECONN);
+        jr_upstream_fail_later(c, JR_ECONN);
         return;
     }
     c->sent = rv < 0 ? 0 : (size_t)rv;
@@ -335,14 +346,41 @@ static void send_request(struct jr_upstream *c)
     if (n > 0) {
         c->write.data = c;
         if (uv_write(&c->write, (uv_stream_t *)&c->tcp, bufs, n, on_written) != 0) {
-            fail_later(c, JR_ECONN);
+            jr_upstream_fail_later(c, JR_ECONN);
             return;
         }
         c->sending = x->bytes;
         c->sending->refs++;
     }
-    if (!x->paused)
+}
+
+static void send_request(struct jr_upstream *c)
+{
+    struct jr_http_exchange *x = c->x;
+
+    jr_sm_move(&c->sm, JR_UPSTREAM_WAIT, "send");
+    c->got_bytes = false;
+    c->tls_at = c->tls_sent = 0;
+    jr_http1_reply_begin(&c->reply, x->is_head);
+    set_deadline(c, x->first_byte_timeout_ms);
+    if (c->tls == NULL)
+        send_plain(c);
+    else if (jr_upstream_tls_send(c) < 0)
+        jr_upstream_fail_later(c, JR_ECONN);
+    if (x->paused)
+        jr_upstream_pause(c, true);
+    else if (c->failed == 0)
         start_reading(c);
+}
+
+void jr_upstream_ready(struct jr_upstream *c)
+{
+    send_request(c);
+}
+
+void jr_upstream_hurry(struct jr_upstream *c, uint64_t ms)
+{
+    set_deadline(c, ms);
 }
 
 void jr_upstream_reuse(struct jr_upstream *c, struct jr_http_exchange *x)
@@ -358,14 +396,20 @@ static void on_connected(uv_connect_t *req, int status)
 {
     struct jr_upstream *c = req->data;
 
-    if (state_of(c) == JR_UPSTREAM_CLOSED)
+    if (jr_upstream_state(c) == JR_UPSTREAM_CLOSED)
         return;
     if (status < 0) {
-        fail(c, status == UV_ETIMEDOUT ? JR_ETIMEOUT : JR_ECONN);
+        jr_upstream_fail(c, status == UV_ETIMEDOUT ? JR_ETIMEOUT : JR_ECONN);
         return;
     }
     uv_tcp_nodelay(&c->tcp, 1);
-    send_request(c);
+    if (c->tls == NULL) {
+        send_request(c);
+        return;
+    }
+    jr_sm_move(&c->sm, JR_UPSTREAM_HANDSHAKE, "connected");
+    start_reading(c);
+    jr_upstream_tls_begin(c);
 }
 
 static void connect_to(struct jr_upstream *c, const struct sockaddr *addr)
@@ -373,7 +417,7 @@ static void connect_to(struct jr_upstream *c, const struct sockaddr *addr)
     jr_sm_move(&c->sm, JR_UPSTREAM_CONNECT, "address");
     c->connect.data = c;
     if (uv_tcp_connect(&c->connect, &c->tcp, addr, on_connected) != 0)
-        fail_later(c, JR_ECONN);
+        jr_upstream_fail_later(c, JR_ECONN);
 }
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
@@ -382,10 +426,10 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
     const struct addrinfo *at = res;
 
     c->resolving = false;
-    if (state_of(c) == JR_UPSTREAM_CLOSED) {
+    if (jr_upstream_state(c) == JR_UPSTREAM_CLOSED) {
         maybe_free(c);
     } else if (status < 0 || res == NULL) {
-        fail(c, JR_ENOTFOUND);
+        jr_upstream_fail(c, JR_ENOTFOUND);
     } else {
         for (unsigned i = 0; i < c->addr_index && at->ai_next != NULL; i++)
             at = at->ai_next;
@@ -413,7 +457,7 @@ static void resolve(struct jr_upstream *c)
     if (uv_getaddrinfo(jr_loop_uv(c->client->loop), &c->resolve, on_resolved, c->host->name, port,
                        &hints) != 0) {
         c->resolving = false;
-        fail_later(c, JR_ENOTFOUND);
+        jr_upstream_fail_later(c, JR_ENOTFOUND);
     }
 }
 
@@ -426,6 +470,7 @@ struct jr_upstream *jr_upstream_open(struct jr_http_client *client, struct jr_ht
     c->host = host;
     c->x = x;
     c->addr_index = addr_index;
+    c->tls = host->tls ? jr_tls_create(client->tls, host->name) : NULL;
     host->n_conns++;
     uv_tcp_init(jr_loop_uv(client->loop), &c->tcp);
     uv_timer_init(jr_loop_uv(client->loop), &c->timer);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS on both sides of the frontend, beside Python's ssl module."""
+import json
 import os
 import shutil
 import signal
@@ -189,6 +190,84 @@ class Reload(Case):
             self.assertNotEqual(serial(conn), before)
 
 
+class Workers(Case):
+    """https:// URLs of workers, and of the router for ctl."""
+    CA = {"https_ca": jr.tls_file("ca.pem")}
+
+    def test_pooled_and_streamed(self):
+        ports = set()
+
+        def answer(request):
+            ports.add(request.client_address[1])
+            if not json.loads(request.body).get("stream"):
+                return play.plain(request)
+            play.send_head(request)
+            for i in range(20):
+                play.send_chunk(request, b'data: {"i":%d}\n\n' % i)
+            play.send_chunk(request, b"data: [DONE]\n\n")
+            return request.wfile.write(b"0\r\n\r\n")
+        f = self.frontend(self.worker(answer, tls="server"), **self.CA)
+        for _ in range(10):
+            self.assertEqual(self.ask(f)[0], 200)
+        with play.Stream(f.url + "/v1/completions", {**COMPLETION, "stream": True}) as s:
+            self.assertEqual(s.head(), 200)
+            text, whole = s.rest()
+        self.assertTrue(whole)
+        self.assertEqual(text.count(b"data: "), 21)
+        self.assertEqual(len(ports), 1)
+
+    def test_both_sides(self):
+        text = os.urandom(3 << 20).hex().encode()
+
+        def answer(request):
+            play.send_head(request, "text/plain", len(request.body))
+            request.wfile.write(request.body)
+        f = self.frontend(self.worker(answer, tls="server"), **self.CA, **PAIR)
+        body = b'{"model":"tiny","prompt":"x","user":"' + text + b'"}'
+        status, _, back = jr.call("POST", f.url + "/v1/completions", body, timeout=120)
+        self.assertEqual((status, back), (200, body))
+
+    def test_wrong_name_is_passed_over(self):
+        wrong, right = self.worker(tls="elsewhere"), self.worker(tls="server")
+        f = self.frontend(wrong, right, ready=False, **self.CA)
+        self.procs.wait_ready(f)
+        for _ in range(6):
+            self.assertEqual(self.ask(f)[0], 200)
+        self.assertEqual(wrong.posts(), [])
+        self.wait_log(f, "tls.peer_failed")
+        self.wait_log(f, "IP address mismatch")
+
+    def test_insecure(self):
+        f = self.frontend(self.worker(tls="elsewhere"), https_insecure=True)
+        self.assertEqual(self.ask(f)[0], 200)
+        self.wait_log(f, "tls.insecure")
+
+    def test_death_within_a_stream(self):
+        def answer(request):
+            play.send_head(request)
+            play.send_chunk(request, b'data: {"i":1}\n\n')
+            play.cut(request)
+        f = self.frontend(self.worker(answer, tls="server"), **self.CA)
+        with play.Stream(f.url + "/v1/completions", {**COMPLETION, "stream": True}) as s:
+            s.head()
+            self.assertIn(b'{"i":1}', s.rest()[0])
+
+    def test_ctl(self):
+        f = self.frontend(self.worker(), **PAIR)
+        ok = self.ctl(f, "--https-ca", jr.tls_file("ca.pem"))
+        self.assertEqual(ok.returncode, 0, ok.stderr)
+        refused = self.ctl(f)
+        self.assertEqual(refused.returncode, 69, refused.stderr)
+        self.assertIn("tls.peer_failed", refused.stderr)
+        missing = self.ctl(f, "--https-ca", "/no/such.pem")
+        self.assertEqual(missing.returncode, 78, missing.stderr)
+        self.assertIn("--https-ca", missing.stderr)
+
+    def ctl(self, f, *args):
+        return subprocess.run([jr.JETROUTER, "ctl", "workers", "--url", f.url, *args],
+                              capture_output=True, text=True, timeout=60, check=False)
+
+
 class Starts(unittest.TestCase):
     def test_table(self):
         rows = (
@@ -196,6 +275,7 @@ class Starts(unittest.TestCase):
             ("no certificate", ["--tls-key-path", PAIR["tls_key_path"]], "--tls-cert-path"),
             ("missing", ["--tls-cert-path", "/no/such.pem", "--tls-key-path", "/no/such.key"],
              "/no/such.pem: No such file"),
+            ("authority", ["--https-ca", "/no/such.pem"], "--https-ca"),
             ("of two", ["--tls-cert-path", PAIR["tls_cert_path"], "--tls-key-path",
                         jr.tls_file("second.key")], "does not belong"),
         )

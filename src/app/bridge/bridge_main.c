@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/bridge/bridge.h"
 
+#include "app/https_options.h"
 #include "app/nats_options.h"
 #include "base/log.h"
 #include "io/signal.h"
@@ -102,7 +103,9 @@ static int run(struct bridge_process *p)
 {
     struct jr_http_client_config http = {
         .connect_timeout_ms = 1000, .idle_timeout_ms = 30000, .idle_per_host_max = 2};
-    int err = connect_nats(p);
+    int err = jr_https_options(p->cfg, &http, p->e);
+    if (err == 0)
+        err = connect_nats(p);
     if (err == 0)
         err = jr_http_client_create(p->loop, &http, &p->client);
     if (err == 0)

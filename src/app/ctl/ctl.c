@@ -2,6 +2,7 @@
 #include "app/ctl/ctl.h"
 #include "app/ctl/ctl_follow.h"
 #include "app/ctl/ctl_view.h"
+#include "app/https_options.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/http_client.h"
@@ -336,6 +337,8 @@ int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
         return jr_ctl_skip(cfg, e);
     if (rv == 0)
         rv = read_token(cfg, ctl.header, sizeof ctl.header, e);
+    if (rv == 0)
+        rv = jr_https_options(cfg, &http, e);
     if (rv < 0)
         return rv;
     jr_buf_init(&ctl.partial, LINE_BYTES_MAX);

@@ -3,6 +3,7 @@
 #include "app/frontend/frontend_internal.h"
 
 #include "app/frontend/certificate.h"
+#include "app/https_options.h"
 #include "app/nats_options.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -445,6 +446,8 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
     int err = jr_loop_create(&f->loop);
     if (err == 0)
         err = jr_signals_create(f->loop, on_signal, f, &f->signals);
+    if (err == 0)
+        err = jr_https_options(f->cfg, &client, e);
     if (err == 0)
         err = jr_http_client_create(f->loop, &client, &f->client);
     if (err == 0)

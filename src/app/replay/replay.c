@@ -97,6 +97,7 @@ static int run(struct replay *r, const char *url, const char *label)
 {
     struct jr_report *report = &r->reports[r->n];
     struct jr_replay_plan plan = {.trace = &r->trace,
+                                  .cfg = r->cfg,
                                   .url = url,
                                   .model = jr_config_str(r->cfg, JR_CFG_REPLAY_MODEL),
                                   .speed = jr_config_f64(r->cfg, JR_CFG_SPEED),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/replay/run.h"
 #include "app/ctl/ctl_view.h"
+#include "app/https_options.h"
 #include "app/replay/answer.h"
 #include "base/list.h"
 #include "base/mem.h"
@@ -399,7 +400,10 @@ static int go(struct run *r)
     struct jr_http_client_config http = {.connect_timeout_ms = CONNECT_TIMEOUT_MS,
                                          .idle_timeout_ms = 60000,
                                          .idle_per_host_max = JR_REPLAY_IN_FLIGHT_MAX};
-    int rv = jr_http_client_create(r->loop, &http, &r->client);
+    int rv = jr_https_options(r->plan->cfg, &http, r->e);
+    if (rv < 0)
+        return rv;
+    rv = jr_http_client_create(r->loop, &http, &r->client);
     if (rv < 0)
         return jr_errmsg_set(r->e, rv, "no HTTP client");
     r->send_timer = jr_timer_create(r->loop, on_send_timer, r);

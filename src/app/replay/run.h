@@ -4,15 +4,17 @@
 #ifndef JR_APP_REPLAY_RUN_H
 #define JR_APP_REPLAY_RUN_H
 
+#include "app/config.h"
 #include "app/replay/report.h"
 #include "app/replay/trace.h"
 
 struct jr_replay_plan {
     const struct jr_trace *trace; /* borrows for the call, as all */
-    const char *url;              /* http://host:port */
+    const char *url;              /* http:// or https:// host:port */
     const char *model;            /* NULL: the first one that GET /v1/models names */
     double speed;                 /* times as fast as the trace; 0: without waiting */
     bool progress;                /* draw a bar on stderr */
+    const struct jr_config *cfg;  /* how https is spoken (https_options) */
 };
 
 /* Fills url, model, speed, duration and the numbers of *ret, which the caller has zeroed and

@@ -88,7 +88,8 @@ static bool is_ready(struct replica *r, void *ctx)
 
 void replica_start(struct replica *r, const char *url, const char *component)
 {
-    struct jr_http_client_config client = {3000, 60000, 16};
+    struct jr_http_client_config client = {
+        .connect_timeout_ms = 3000, .idle_timeout_ms = 60000, .idle_per_host_max = 16};
     struct jr_driver_config config = {.nats_replicas = 1,
                                       .event_threads = 4,
                                       .stream_max_bytes = UINT64_C(8) << 30,

@@ -219,7 +219,8 @@ static void pool_config(const struct member *m, struct jr_pool_config *c)
 
 static void start(struct member *m)
 {
-    struct jr_http_client_config client = {3000, 60000, 16};
+    struct jr_http_client_config client = {
+        .connect_timeout_ms = 3000, .idle_timeout_ms = 60000, .idle_per_host_max = 16};
     struct jr_driver_config config = {.nats_replicas = 1,
                                       .event_threads = 1,
                                       .stream_max_bytes = UINT64_C(1) << 30,

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client runs on the test's thread; its peer is a thread that follows a script. */
+/* The client runs on the test's thread; its peer is a thread that follows a script. All of it runs
+ * twice: plain, and through TLS. */
 #include "base/mem.h"
 #include "io/http_client.h"
 #include "jr_test_net.h"
+#include "tls_pump.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -14,6 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
+
+static struct jr_tls_context *shows; /* the peer's; NULL: plain */
+static const char *scheme = "http";
 
 /* A step of the peer: "<text" reads until text; ">text" sends it; "!" closes and accepts the next
  * connection; "." does so once the client closed; "?" waits for the test; NULL ends (and closes). */
@@ -54,6 +59,8 @@ static void *peer_main(void *arg)
     for (const char *const *s = p->steps; *s != NULL; s++) {
         if (fd < 0) {
             fd = jr_test_accept(p->listener);
+            if (shows != NULL)
+                fd = tls_pump_begin(shows, NULL, fd);
             p->conns++;
         }
         if (**s == '<') {
@@ -66,6 +73,7 @@ static void *peer_main(void *arg)
         } else if (**s == '!') {
             close(fd);
             fd = -1;
+            tls_pump_wait();
             sem_post(&p->closed);
         } else if (**s == '.') {
             jr_test_read_all(fd, text, sizeof text);
@@ -142,8 +150,10 @@ static void stop_loop(void *ctx)
 static int setup(void **state)
 {
     struct fixture *f = jr_xalloc(sizeof *f);
-    const struct jr_http_client_config config = {
-        .connect_timeout_ms = 2000, .idle_timeout_ms = 5000, .idle_per_host_max = 2};
+    const struct jr_http_client_config config = {.connect_timeout_ms = 2000,
+                                                 .idle_timeout_ms = 5000,
+                                                 .idle_per_host_max = 2,
+                                                 .tls_ca = TLS_FIXTURE("ca.pem")};
 
     assert_int_equal(jr_loop_create(&f->loop), 0);
     assert_int_equal(jr_http_client_create(f->loop, &config, &f->client), 0);
@@ -167,6 +177,7 @@ static int teardown(void **state)
     }
     if (f->peer.steps != NULL)
         pthread_join(f->peer.thread, NULL);
+    tls_pump_wait();
     close(f->peer.listener);
     jr_timer_destroy(f->timer);
     jr_loop_destroy(f->loop);
@@ -188,7 +199,7 @@ static void fetch_with(struct fixture *f, struct jr_http_fetch fetch, const char
 {
     char url[256];
 
-    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", f->peer.port, path);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%u%s", scheme, f->peer.port, path);
     fetch.url = url;
     if (fetch.method == NULL)
         fetch.method = "GET";
@@ -491,7 +502,7 @@ static void test_name_with_several_addresses(void **state)
     char url[64];
 
     play(f, steps);
-    snprintf(url, sizeof url, "http://localhost:%u/", f->peer.port);
+    snprintf(url, sizeof url, "%s://localhost:%u/", scheme, f->peer.port);
     fetch.url = url;
     f->want_ends = 1;
     assert_int_equal(jr_http_client_fetch(f->client, &fetch, NULL), 0);
@@ -506,7 +517,9 @@ static void test_urls(void **state)
         int err;
         const char *url;
     } cases[] = {
-        {JR_EUNSUPPORTED, "https://host/"},
+        {JR_EINVAL, "https://"},
+        {JR_EINVAL, "https:/host/"},
+        {0, "https://host/"},
         {JR_EINVAL, "ftp://host/"},
         {JR_EINVAL, "host:80/"},
         {JR_EINVAL, "http://"},
@@ -533,8 +546,9 @@ static void test_urls(void **state)
         if (cases[i].err != 0)
             assert_int_equal(jr_http_client_fetch(f->client, &fetch, &f->x), cases[i].err);
     }
-    assert_int_equal(jr_http_url_check("https://h/", &e), JR_EUNSUPPORTED);
-    assert_string_equal(e.text, "'https://h/': https is not supported, use http://");
+    assert_int_equal(jr_http_url_check("htp://h/", &e), JR_EINVAL);
+    assert_string_equal(e.text,
+                        "'htp://h/' is not a URL of the form http://host:port/path or https://…");
 }
 
 static void test_cancel(void **state)
@@ -606,7 +620,7 @@ static void test_whole(void **state)
     struct jr_http_fetch fetch = {.url = url, .method = "GET"};
 
     play(f, steps);
-    snprintf(url, sizeof url, "http://127.0.0.1:%u/", f->peer.port);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%u/", scheme, f->peer.port);
     assert_int_equal(jr_http_client_whole(f->client, &fetch, 8, whole_done, f), 0);
     jr_loop_run(f->loop);
     assert_int_equal(f->err, 0);
@@ -657,6 +671,13 @@ static void send_big(struct fixture *f, bool body_stays)
     for (size_t i = 0; i < BIG; i++)
         big[i] = (char)('a' + i % 23);
     assert_int_equal(jr_http_server_listen(f->loop, &config, NULL, &server), 0);
+    if (shows != NULL) {
+        struct jr_tls_context *ctx;
+        assert_int_equal(
+            jr_tls_server_context(TLS_FIXTURE("server.pem"), TLS_FIXTURE("server.key"), NULL, &ctx),
+            0);
+        jr_http_server_set_tls(server, ctx);
+    }
     f->peer.port = jr_http_server_port(server);
     f->pause_at_head = true;
     f->want_ends = 1;
@@ -726,5 +747,12 @@ int main(void)
         TEST(test_big_borrowed_body),
         TEST(test_borrowed_body_goes_after_cancel),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int plain = cmocka_run_group_tests_name("plain", tests, NULL, NULL);
+    if (jr_tls_server_context(TLS_FIXTURE("server.pem"), TLS_FIXTURE("server.key"), NULL, &shows) <
+        0)
+        return 1;
+    scheme = "https";
+    const int tls = cmocka_run_group_tests_name("TLS", tests, NULL, NULL);
+    jr_tls_context_destroy(shows);
+    return plain + tls;
 }

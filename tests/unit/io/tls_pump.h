@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tls_pump: a thread between a socket that speaks TLS and one end of a socket pair that does not, so
  * that a test says each plain byte itself. A half-close becomes close_notify and a half-close, a
- * close a close. Server or client, as the context is. */
+ * close close_notify and a close. Server or client, as the context is. */
 #ifndef JR_TLS_PUMP_H
 #define JR_TLS_PUMP_H
 
@@ -64,8 +64,7 @@ static void tls_pump_from_app(struct tls_pump *p, bool hung_up)
     } else if (n == 0 || errno != EAGAIN) {
         p->app_end = true;
         p->app_gone = hung_up || n < 0;
-        if (!p->app_gone)
-            jr_tls_close(p->tls);
+        jr_tls_close(p->tls);
     }
 }
 
