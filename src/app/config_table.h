@@ -34,6 +34,12 @@ X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_RO
     "attempts on other workers when one fails before its answer or, where the rest can be had "     \
     "elsewhere, within it",                \
     .max = 4294967295.0)                                                                           \
+X(WORKER_FAILURES, U32, "worker-failures", "JETROUTER_WORKER_FAILURES", "3", JR_CMD_ROUTING, HTTP, \
+    "N", "a worker that fails so many requests in a row gets none for a while; never more than "   \
+    "half of them; 0: never", .max = 4294967295.0)                                                 \
+X(WORKER_ASIDE_SECS, F64, "worker-aside-secs", "JETROUTER_WORKER_ASIDE_SECS", "1", JR_CMD_ROUTING, \
+    HTTP, "SECS", "for how long the first time; twice as long each time its next request fails, "  \
+    "up to 60", .min = 0.01, .max = 60)                                                            \
 X(FORWARD_TOKEN_IDS, BOOL, "forward-token-ids", "JETROUTER_FORWARD_TOKEN_IDS", "false",            \
     JR_CMD_ROUTING, HTTP, NULL,                                                                    \
     "a completion's text goes on to the worker as token ids, so that it tokenizes once; mode kv")  \

@@ -262,6 +262,10 @@ X(SPEED_FACTOR, GAUGE, "jetrouter_speed_factor", "ratio", "namespace component",
   NONE, "Measured over estimated prefill time of the fleet")                                       \
 X(WORKERS, GAUGE, "jetrouter_workers", "workers", "namespace component state", JR_SETS_POOL * 4,   \
   NONE, "Ranks of workers by state (live, stale, down)")                                           \
+X(WORKERS_ASIDE, GAUGE, "jetrouter_workers_aside", "workers", "namespace component", JR_SETS_POOL,  \
+  NONE, "Workers that this replica sends nothing for a while, for they failed often")              \
+X(WORKERS_PUT_ASIDE_TOTAL, COUNTER, "jetrouter_workers_put_aside_total", "times",                  \
+  "namespace component", JR_SETS_POOL, NONE, "Times a worker was put aside")                       \
 X(WORKER_BLOCKS, GAUGE, "jetrouter_worker_blocks", "blocks",                                       \
   "namespace component worker_id dp_rank", JR_SETS_WORKER, NONE, "Blocks of a rank in the index")  \
 X(WORKER_ACTIVE_REQUESTS, GAUGE, "jetrouter_worker_active_requests", "requests",                   \

@@ -8,6 +8,7 @@
 #define JR_URL_MAX               512
 #define JR_MODEL_MAX             256
 #define JR_POOLS_MAX             64
+#define JR_OUTLIERS_MAX          256   /* workers of one pool whose failures are counted */
 #define JR_WORKERS_MAX           16384 /* (worker, rank) pairs of one pool */
 #define JR_STATE_RANKS_MAX       8192  /* of them, rows the stream may make: a rule of the log */
 #define JR_RANKS_MAX             256   /* dp ranks of one worker */

@@ -456,7 +456,16 @@ int jr_pool_scores(struct jr_pool *pool, const uint64_t *prefix, uint32_t n,
                    void *ctx);
 /* First worker of a model (any when model is NULL or ""), for tokenization: NULL when none. */
 const char *jr_pool_any_url(struct jr_pool *pool, const char *model);
-/* Does any routable worker serve this model; *ret_known false when no worker is known at all. */
-bool jr_pool_serves(struct jr_pool *pool, const char *model, bool *ret_known);
+/* Which of the routable workers serve a model ("" and NULL: any do; so does, for any, one that has
+ * not said yet). */
+enum jr_pool_model {
+    JR_POOL_MODEL_EMPTY, /* there are no workers */
+    JR_POOL_MODEL_NONE,
+    JR_POOL_MODEL_SOME,
+    JR_POOL_MODEL_ALL,
+};
+enum jr_pool_model jr_pool_model(struct jr_pool *pool, const char *model);
+/* Their ids, at most max; returns how many. */
+uint32_t jr_pool_serving(struct jr_pool *pool, const char *model, uint64_t *ids, uint32_t max);
 
 #endif

@@ -162,13 +162,24 @@ const char *jr_pool_any_url(struct jr_pool *p, const char *model)
     return NULL;
 }
 
-bool jr_pool_serves(struct jr_pool *p, const char *model, bool *ret_known)
+enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)
 {
-    bool known = false, found = false;
+    bool found = false, others = false;
     for (uint32_t i = 0; i < p->workers.n; i++) {
-        known = known || serves(p->workers.v[i], NULL);
-        found = found || serves(p->workers.v[i], model);
+        bool this_one = serves(p->workers.v[i], model);
+        found = found || this_one;
+        others = others || (!this_one && serves(p->workers.v[i], NULL));
     }
-    *ret_known = known;
-    return found;
+    if (found)
+        return others ? JR_POOL_MODEL_SOME : JR_POOL_MODEL_ALL;
+    return others ? JR_POOL_MODEL_NONE : JR_POOL_MODEL_EMPTY;
+}
+
+uint32_t jr_pool_serving(struct jr_pool *p, const char *model, uint64_t *ids, uint32_t max)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->workers.n && n < max; i++)
+        if (serves(p->workers.v[i], model))
+            ids[n++] = p->workers.v[i]->lease.worker_id;
+    return n;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/access_log.h"
-#include "app/frontend/frontend_internal.h"
+#include "app/frontend/pools.h"
 
 #include "app/frontend/certificate.h"
 #include "app/https_options.h"
@@ -464,6 +464,8 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
         err = jr_certificate_load(f, e);
     f->drain_timer = f->loop ? jr_timer_create(f->loop, on_drain_timer, f) : NULL;
     jr_tokens_init(&f->tokens, &f->tokens_mem);
+    f->pools = jr_xalloc(sizeof *f->pools);
+    jr_pools_init(f->pools, f->cfg);
     uint64_t seed[2];
     randombytes_buf(seed, sizeof seed);
     jr_rng_init(&f->rng, seed[0], seed[1]);
@@ -580,6 +582,8 @@ static void free_parts(struct jr_frontend *f)
     jr_warmer_destroy(f->warmer); /* after the pools */
     jr_tokens_deinit(&f->tokens);
     jr_buf_deinit(&f->head);
+    jr_pools_deinit(f->pools);
+    jr_xfree(f->pools);
     jr_openai_parser_destroy(f->parser);
     jr_metrics_destroy(f->metrics);
     jr_xfree(f->scraped);

@@ -6,6 +6,7 @@
  *     proxy.c       one request: understood, routed, ended
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
  *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
+ *     pools.c       which pool and which workers may get a request
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
  *     busy.c        /busy_threshold
@@ -28,7 +29,10 @@
 
 struct jr_access_log;
 struct jr_warmer;
+struct jr_pools;
 struct static_worker;
+
+#define JR_PROXY_EXCLUDE_MAX 16 /* workers that failed one request */
 
 struct jr_frontend {
     const struct jr_config *cfg; /* borrows */
@@ -43,6 +47,7 @@ struct jr_frontend {
     struct jr_driver *drivers[JR_POOLS_MAX];
     char components[JR_POOLS_MAX][JR_NAME_MAX];
     uint32_t n_drivers;
+    struct jr_pools *pools;        /* owned; who may get what */
     struct static_worker *statics; /* --worker */
     uint32_t n_statics;
     char namespace_[JR_NAME_MAX];

@@ -17,7 +17,7 @@ static const struct jr_sm_row rows[JR_PROXY_STATES] = {
     [JR_PROXY_START] = {"start", JR_SM_TO(JR_PROXY_TOKENIZE) | JR_SM_TO(JR_PROXY_ROUTE),
                         JR_SM_INITIAL},
     [JR_PROXY_TOKENIZE] = {"tokenize", JR_SM_TO(JR_PROXY_ROUTE), 0},
-    [JR_PROXY_ROUTE] = {"route", JR_SM_TO(JR_PROXY_UPSTREAM), 0},
+    [JR_PROXY_ROUTE] = {"route", JR_SM_TO(JR_PROXY_UPSTREAM) | JR_SM_TO(JR_PROXY_ROUTE), 0},
     [JR_PROXY_UPSTREAM] = {"upstream", JR_SM_TO(JR_PROXY_RELAY) | JR_SM_TO(JR_PROXY_ROUTE), 0},
     [JR_PROXY_RELAY] = {"relay", JR_SM_TO(JR_PROXY_ROUTE), 0},
 };
@@ -93,6 +93,8 @@ static void on_gone(void *ctx)
     if (x->exchange)
         jr_http_exchange_cancel(x->exchange);
     x->exchange = NULL;
+    if (x->sm.state == JR_PROXY_UPSTREAM)
+        jr_pools_unknown(x->f, x->pool, x->worker_id);
     jr_proxy_unbook(x);
     jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_DISCONNECTED_CLIENTS, JR_NO_LABELS, 1);
     jr_proxy_count_end(x, "error", "cancelled");
@@ -148,6 +150,11 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
 static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
 {
     struct jr_proxied *x = ctx;
+    if (!d && err == JR_ENOWORKER && x->left_out && !x->with_aside) {
+        x->with_aside = true; /* better one that fails often than none */
+        jr_proxy_route(x);
+        return;
+    }
     if (!d) {
         x->id = 0;
         const char *code = err == JR_EBUSY      ? "overloaded"
@@ -172,6 +179,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
         jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_KV_HIT_RATE, JR_LABELS(x->model),
                           (double)d->overlap_blocks / x->n_prefix);
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
+    jr_pools_sent(x->f, x->pool, x->worker_id);
     err = jr_proxy_send(x, d->url);
     if (err < 0)
         jr_proxy_retry(x, err);
@@ -190,8 +198,6 @@ void jr_proxy_route(struct jr_proxied *x)
         .by_text = x->by_text,
         .has_pin = x->has_pin,
         .pin_worker = x->pin,
-        .exclude = x->exclude,
-        .n_exclude = x->n_exclude,
         .query_only = x->query_only,
         .expected_output_tokens = x->expected_output_tokens,
         .priority_jump_s = x->priority_jump_s,
@@ -199,6 +205,8 @@ void jr_proxy_route(struct jr_proxied *x)
         .want_record = jr_access_log_wants_decisions(x->f->access_log),
         .wait_max_ms = left_ms < UINT32_MAX ? (uint32_t)(left_ms ? left_ms : 1) : 0,
     };
+    x->left_out = jr_pools_limit(x->f, x->pool, x->model, x->exclude, x->n_exclude,
+                                 x->with_aside || x->has_pin, &r);
     if (jr_driver_route(x->driver, &r, on_decided, x) < 0) {
         x->id = 0;
         jr_proxy_end_error(x, 503, NULL, "overloaded",
@@ -208,19 +216,16 @@ void jr_proxy_route(struct jr_proxied *x)
 
 /* ---------------------------------------------------------------- start */
 
-/* The pool that serves the model: found false with known true is an unknown model. */
-static struct jr_driver *pool_of(struct jr_frontend *f, const char *model, bool *ret_known,
-                                 uint32_t *ret_number)
+/* The pool that serves the model; false with known true is an unknown model. */
+static bool find_pool(struct jr_proxied *x, bool *ret_known)
 {
-    *ret_known = false;
-    for (uint32_t i = 0; i < f->n_drivers; i++) {
-        bool known;
-        *ret_number = i;
-        if (jr_pool_serves(jr_driver_pool(f->drivers[i]), model, &known))
-            return f->drivers[i];
-        *ret_known = *ret_known || known;
-    }
-    return NULL;
+    int at = jr_pools_find(x->f, x->model, ret_known);
+    if (at < 0)
+        return false;
+    x->pool = (uint32_t)at;
+    x->driver = x->f->drivers[at];
+    x->component = x->f->components[at];
+    return true;
 }
 
 static void read_pin(struct jr_proxied *x, const struct jr_openai_request *r)
@@ -304,9 +309,7 @@ void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum j
     }
     struct jr_proxied *x = new_proxied(f, req, &r);
     bool known;
-    x->driver = pool_of(f, x->model, &known, &x->pool_number);
-    x->component = f->components[x->pool_number];
-    if (!x->driver) {
+    if (!find_pool(x, &known)) {
         char words[JR_MODEL_MAX + 96];
         snprintf(words, sizeof words, "the model \"%.*s\" is not served here: see /v1/models", 200,
                  x->model);

@@ -14,14 +14,12 @@
 #ifndef JR_APP_FRONTEND_PROXY_INTERNAL_H
 #define JR_APP_FRONTEND_PROXY_INTERNAL_H
 
-#include "app/frontend/frontend_internal.h"
+#include "app/frontend/pools.h"
 
 #include "base/sm.h"
 #include "core/hash.h"
 #include "wire/openai_reply.h"
 #include "wire/sse.h"
-
-#define JR_PROXY_EXCLUDE_MAX 16
 
 enum jr_proxy_state {
     JR_PROXY_START,
@@ -39,7 +37,7 @@ struct jr_proxied {
     struct jr_sm sm;
     struct jr_driver *driver;
     const char *component; /* of the driver */
-    uint32_t pool_number;  /* its place among the drivers */
+    uint32_t pool;         /* its place among the drivers */
     enum jr_openai_kind kind;
     bool stream, query_only;
     bool explain; /* the client asks which worker answers */
@@ -70,6 +68,8 @@ struct jr_proxied {
     uint32_t dp_rank, overlap_blocks;
     uint64_t exclude[JR_PROXY_EXCLUDE_MAX];
     uint32_t n_exclude, attempts;
+    bool left_out;                     /* somebody who is put aside */
+    bool with_aside;                   /* nobody else would take it */
     struct jr_http_exchange *exchange; /* with the worker */
     struct jr_str body;                /* that a worker gets: the request's, or own_body */
     struct jr_buf own_body;            /* when something of it was changed */

@@ -37,6 +37,8 @@ static void end_relayed(struct jr_proxied *x)
     jr_proxy_unbook(x);
     if (x->status == 200)
         count_usage(x);
+    if (x->status < 500)
+        jr_pools_well(x->f, x->pool, x->worker_id);
     jr_proxy_count_end(x, x->status < 400 ? "success" : "error",
                        x->status < 400 ? "" : "validation");
     jr_http_respond_end(x->req, false);
@@ -142,6 +144,10 @@ static void on_later_head(struct jr_proxied *x, const struct jr_http_reply *repl
 static void on_head(void *ctx, const struct jr_http_reply *reply)
 {
     struct jr_proxied *x = ctx;
+    if (reply->status < 500)
+        jr_pools_answered(x->f, x->pool, x->worker_id);
+    else
+        jr_pools_failed(x->f, x->pool, x->worker_id, "it answers with a server error");
     if (x->status) {
         on_later_head(x, reply);
         return;
@@ -240,6 +246,8 @@ static void on_end(void *ctx, int err)
 {
     struct jr_proxied *x = ctx;
     x->exchange = NULL;
+    if (err < 0)
+        jr_pools_failed(x->f, x->pool, x->worker_id, jr_err_text(err));
     if (x->sm.state == JR_PROXY_UPSTREAM)
         jr_proxy_retry(x, err == 0 ? JR_EPROTO : err);
     else if (err == 0 && !broke_off(x))

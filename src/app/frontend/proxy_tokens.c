@@ -166,7 +166,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
     const struct jr_token_question q = {
         .pool = jr_driver_pool(x->driver),
         .component = x->component,
-        .pool_number = x->pool_number,
+        .pool_number = x->pool,
         .model = x->model,
         .request = r,
         .body = jr_http_request_body(x->req),

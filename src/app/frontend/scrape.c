@@ -2,7 +2,7 @@
 /* /metrics: most counters live in the pools and the server; they are copied when asked for. */
 #include "app/frontend/certificate.h"
 #include "app/frontend/access_log.h"
-#include "app/frontend/frontend_internal.h"
+#include "app/frontend/pools.h"
 
 #include "core/recovery.h"
 #include "jetrouter/version.h"
@@ -147,6 +147,12 @@ static void workers(struct jr_frontend *f, uint32_t i)
             by_state[s]);
 }
 
+static void outliers(struct jr_frontend *f, uint32_t i)
+{
+    jr_metric_set(f->metrics, JR_METRIC_WORKERS_ASIDE, JR_LABELS(f->namespace_, f->components[i]),
+                  jr_outlier_n_aside(&f->pools->outliers[i]));
+}
+
 static void peers(struct jr_frontend *f, uint32_t i)
 {
     double ready = 0, not_ready = 0;
@@ -259,6 +265,7 @@ void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
         pool_gauges(f, f->components[i], &v);
         pool_by_reason(f, f->components[i], &v);
         workers(f, i);
+        outliers(f, i);
         peers(f, i);
         dynamo_snapshots(f, i);
         waiting += v.queue.waiting;

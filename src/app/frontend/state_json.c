@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /state: what a person or a test wants to know of a replica. docs/protocol.md §8. 64-bit ids are
  * strings: JSON readers lose digits of large numbers. */
-#include "app/frontend/frontend_internal.h"
+#include "app/frontend/pools.h"
 
 #include "base/map.h"
 #include "jetrouter/version.h"
@@ -61,6 +61,7 @@ static void workers(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
         put_str(b, "model", w.model);
         put_str(b, "state", jr_worker_state_name(w.state));
         put_bool(b, "credited", w.credited);
+        put_bool(b, "aside", jr_outlier_is_aside(&f->pools->outliers[i], w.worker_id));
         put_u64(b, "blocks", w.blocks);
         put_u64(b, "active_blocks", w.active_blocks);
         put_u64(b, "active_prefill_tokens", w.active_prefill_tokens);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/frontend/pools.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+#define ASIDE_MAX_MS 60000
+
+void jr_pools_init(struct jr_pools *p, const struct jr_config *cfg)
+{
+    const struct jr_outlier_config config = {
+        .failures = jr_config_u32(cfg, JR_CFG_WORKER_FAILURES),
+        .aside_ms = jr_config_ms(cfg, JR_CFG_WORKER_ASIDE_SECS),
+        .aside_max_ms = ASIDE_MAX_MS,
+    };
+    for (uint32_t i = 0; i < JR_POOLS_MAX; i++)
+        jr_outlier_init(&p->outliers[i], &config);
+}
+
+void jr_pools_deinit(struct jr_pools *p)
+{
+    jr_xfree(p->allowed);
+    p->allowed = NULL;
+}
+
+int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known)
+{
+    *ret_known = false;
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        enum jr_pool_model m = jr_pool_model(jr_driver_pool(f->drivers[i]), model);
+        if (m == JR_POOL_MODEL_SOME || m == JR_POOL_MODEL_ALL)
+            return (int)i;
+        *ret_known = *ret_known || m == JR_POOL_MODEL_NONE;
+    }
+    return -1;
+}
+
+/* Only where the pool's workers serve several models. */
+static void allow_model(struct jr_frontend *f, uint32_t pool, const char *model, struct jr_route *r)
+{
+    struct jr_pools *p = f->pools;
+    struct jr_pool *of = jr_driver_pool(f->drivers[pool]);
+    struct jr_pool_view v;
+    if (jr_pool_model(of, model) != JR_POOL_MODEL_SOME)
+        return;
+    jr_pool_view(of, &v);
+    if (v.n_workers > p->cap_allowed) {
+        p->cap_allowed = v.n_workers * 2;
+        p->allowed = jr_xrealloc(p->allowed, p->cap_allowed * sizeof *p->allowed);
+    }
+    r->allowed = p->allowed;
+    r->n_allowed = jr_pool_serving(of, model, p->allowed, p->cap_allowed);
+}
+
+bool jr_pools_limit(struct jr_frontend *f, uint32_t pool, const char *model, const uint64_t *failed,
+                    uint32_t n_failed, bool with_aside, struct jr_route *r)
+{
+    struct jr_pools *p = f->pools;
+    struct jr_outlier *o = &p->outliers[pool];
+    uint32_t n = 0;
+    if (o->n && !with_aside)
+        n = jr_outlier_list(o, jr_loop_now_ms(f->loop), p->exclude);
+    bool any = n > 0;
+    for (uint32_t i = 0; i < n_failed && i < JR_PROXY_EXCLUDE_MAX; i++)
+        p->exclude[n++] = failed[i];
+    r->exclude = p->exclude;
+    r->n_exclude = n;
+    allow_model(f, pool, model, r);
+    return any;
+}
+
+void jr_pools_sent(struct jr_frontend *f, uint32_t pool, uint64_t worker_id)
+{
+    jr_outlier_sent(&f->pools->outliers[pool], worker_id, jr_loop_now_ms(f->loop));
+}
+
+void jr_pools_failed(struct jr_frontend *f, uint32_t pool, uint64_t worker_id, const char *why)
+{
+    struct jr_pool_view v;
+    uint64_t ms;
+    jr_pool_view(jr_driver_pool(f->drivers[pool]), &v);
+    if (!jr_outlier_failed(&f->pools->outliers[pool], worker_id, v.n_workers,
+                           jr_loop_now_ms(f->loop), &ms))
+        return;
+    jr_metric_add(f->metrics, JR_METRIC_WORKERS_PUT_ASIDE_TOTAL,
+                  JR_LABELS(f->namespace_, f->components[pool]), 1);
+    jr_log(JR_LOG_WARN, "worker.aside", "worker=%llu ms=%llu why=\"%s\"",
+           (unsigned long long)worker_id, (unsigned long long)ms, why);
+}
+
+void jr_pools_answered(struct jr_frontend *f, uint32_t pool, uint64_t worker_id)
+{
+    struct jr_outlier *o = &f->pools->outliers[pool];
+    if (o->n == 0 || !jr_outlier_is_aside(o, worker_id))
+        return;
+    jr_outlier_answered(o, worker_id);
+    jr_log(JR_LOG_INFO, "worker.back", "worker=%llu", (unsigned long long)worker_id);
+}
+
+void jr_pools_well(struct jr_frontend *f, uint32_t pool, uint64_t worker_id)
+{
+    jr_outlier_well(&f->pools->outliers[pool], worker_id);
+}
+
+void jr_pools_unknown(struct jr_frontend *f, uint32_t pool, uint64_t worker_id)
+{
+    jr_outlier_unknown(&f->pools->outliers[pool], worker_id, jr_loop_now_ms(f->loop));
+}
