@@ -13,26 +13,24 @@ void jr_tablemem_free(struct jr_tablemem *t, struct jr_mem *mem)
     *t = (struct jr_tablemem){0};
 }
 
-static void shorten(char **v, size_t *bytes, struct jr_mem *mem, size_t piece)
+static void *shorten(struct jr_mem *mem, void *v, size_t *bytes, size_t piece)
 {
-    *bytes = jr_mem_pages_free_some(mem, *v, *bytes, piece);
-    if (*bytes == 0)
-        *v = NULL;
+    if (*bytes > 0)
+        *bytes = jr_mem_pages_free_some(mem, v, *bytes, piece);
+    return *bytes > 0 ? v : NULL;
 }
 
 void *jr_tablemem_shorten(struct jr_mem *mem, void *v, size_t *bytes)
 {
-    if (*bytes > 0)
-        *bytes = jr_mem_pages_free_some(mem, v, *bytes, FREE_SOME);
-    return *bytes > 0 ? v : NULL;
+    return shorten(mem, v, bytes, FREE_SOME);
 }
 
 bool jr_tablemem_free_some(struct jr_tablemem *t, struct jr_mem *mem)
 {
     if (t->next)
-        shorten(&t->next, &t->next_bytes, mem, FREE_SOME);
+        t->next = shorten(mem, t->next, &t->next_bytes, FREE_SOME);
     else if (t->dead)
-        shorten(&t->dead, &t->dead_bytes, mem, FREE_SOME);
+        t->dead = shorten(mem, t->dead, &t->dead_bytes, FREE_SOME);
     t->touched = 0;
     return !t->next && !t->dead;
 }
@@ -92,5 +90,5 @@ void jr_tablemem_bury(struct jr_tablemem *t, struct jr_mem *mem, void *v, size_t
 void jr_tablemem_step(struct jr_tablemem *t, struct jr_mem *mem)
 {
     if (t->dead && t->calls++ % EVERY == 0)
-        shorten(&t->dead, &t->dead_bytes, mem, PIECE);
+        t->dead = shorten(mem, t->dead, &t->dead_bytes, PIECE);
 }

@@ -6,12 +6,13 @@
 #include "io/js_consumer.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TTL_MS_MIN      100 /* the server's least max age of a bucket that also de-duplicates */
 #define LIST_TRIES      3
 #define LIST_WAIT_MS    5000
-#define LIST_LOOKS      50 /* at how many keys the bucket holds */
+#define LIST_LOOKS      20 /* at how many keys the bucket holds */
 #define LIST_RENEWED_MS 200
 #define KEY_MAX         256
 
@@ -235,14 +236,22 @@ static void list_add(const struct jr_js_kv *kv, struct jr_js_kv_list *list, nats
 }
 
 /* A key written while the list is read may come twice: the newer, later one stays. */
+static int by_key_and_revision(const void *a, const void *b)
+{
+    const struct jr_js_kv_entry *x = a, *y = b;
+    int by_key = strcmp(x->key, y->key);
+
+    return by_key != 0 ? by_key : (x->revision > y->revision) - (x->revision < y->revision);
+}
+
 static void remove_older(struct jr_js_kv_list *list)
 {
     uint32_t kept = 0;
 
+    if (list->n > 0)
+        qsort(list->entries, list->n, sizeof *list->entries, by_key_and_revision);
     for (uint32_t i = 0; i < list->n; i++) {
-        bool older = false;
-        for (uint32_t j = i + 1; j < list->n && !older; j++)
-            older = strcmp(list->entries[i].key, list->entries[j].key) == 0;
+        bool older = i + 1 < list->n && strcmp(list->entries[i].key, list->entries[i + 1].key) == 0;
         if (older)
             jr_js_kv_entry_deinit(&list->entries[i]);
         else

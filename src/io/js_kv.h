@@ -58,7 +58,7 @@ struct jr_js_kv_list {
     struct jr_js_kv_entry *entries;
     uint32_t n;
 };
-/* All keys as of one moment, delete markers included (deleted set). Returns owned entries. */
+/* All keys as of one moment, by name, delete markers included (deleted set). Returns owned entries. */
 JR_MUST_CHECK int jr_js_kv_list(struct jr_js_kv *kv, struct jr_js_kv_list *ret,
                                 struct jr_errmsg *e);
 void jr_js_kv_list_deinit(struct jr_js_kv_list *list);
