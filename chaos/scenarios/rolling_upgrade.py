@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three replicas behind haproxy under 200 streams a second; one after the other gets SIGTERM, ends when
-its streams have, and is started again. Nothing fails, nothing is sent twice, and about as much is found
-in caches as in the steady runs before and after: the figure is printed. How much that is follows the
-engines' pace too, so that on a busy machine steady runs are two points apart."""
+its streams have, and is started again. Nothing fails, nothing is sent twice, and as much is found in
+caches as in the steady runs before and after, within a point: the figure is printed."""
 import time
 
 from lib.replay import Background, Replay
@@ -10,7 +9,8 @@ from lib.replay import Background, Replay
 PROMISES = "TerminatesOnce (no request fails, none is sent twice) LoadReturnsToZero ReadyOnlyWhenCaughtUp"
 ALONE = True
 SECONDS = 8  # of one run of streams
-LOST = 5     # points of the cached share: so much less than in the worst steady run is knowledge lost
+LOST = 1     # points of the cached share: so much less than in the steady runs is knowledge lost
+STALLED = 4  # the same when the machine did not keep the rate: prompts then come before their parents' blocks are told
 
 
 def share(reports):
@@ -53,7 +53,7 @@ def run(r):
         share(steady), " ".join("%.2f" % share([x]) for x in steady), share(rolling), share(rolling) - share(steady),
         sum(x["requests"] for x in steady), sum(x["requests"] for x in rolling), rate(steady), rate(rolling)))
     c.timeline.note("cached_share", steady=share(steady), rolling=share(rolling), rate=rate(rolling))
-    worst = min(share([x]) for x in steady)
-    r.require(share(rolling) >= worst - LOST, "the cached share fell to %.2f %%, the worst steady run had %.2f %%" % (
-        share(rolling), worst))
+    kept = min(rate(steady), rate(rolling)) > 0.97 * replay.rate
+    r.require(share(rolling) >= share(steady) - (LOST if kept else STALLED), "the cached share fell to %.2f %%, the steady runs had %.2f %%" % (
+        share(rolling), share(steady)))
     r.settle()

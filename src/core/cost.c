@@ -99,13 +99,13 @@ static inline void sum_up(struct jr_candidate *k, double prefill, double load)
     k->cost = prefill + load;
 }
 
-static void cost_seconds(const struct jr_cost_config *c, double prefill_weight,
+static void cost_seconds(const struct jr_cost_config *c, double prefill_weight, double speed,
                          struct jr_candidate *v, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         struct jr_candidate *k = &v[i];
         double weight = prefill_weight * (c->kappa + c->delta * k->decoding);
-        sum_up(k, weight * k->prefill_s, k->backlog_s + c->mu * k->decoding);
+        sum_up(k, weight * k->prefill_s, k->backlog_s + c->mu * speed * k->decoding);
     }
 }
 
@@ -162,7 +162,7 @@ void jr_cost_eval(const struct jr_cost_config *c, const struct jr_cost_request *
     estimate_all(c, r, speed, candidates, n);
     switch (c->model) {
     case JR_COST_SECONDS:
-        cost_seconds(c, prefill_weight, candidates, n);
+        cost_seconds(c, prefill_weight, speed, candidates, n);
         return;
     case JR_COST_DYNAMO_1_0:
         cost_dynamo_1_0(c, r, prefill_weight, candidates, n);

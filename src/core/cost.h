@@ -2,7 +2,7 @@
 /* cost: what it would cost to send a request to each candidate. Two models behind one interface:
  * estimated seconds (default), and Dynamo's two formulas. Pure; any thread.
  *
- * seconds      cost = Q + (kappa + delta*D) * P + mu*D
+ * seconds      cost = Q + (kappa + delta*D) * P + speed * mu * D                      (ADR 15)
  *              P = speed * (linear*u + attention*u*(c + u/2)) for u uncached, c cached tokens;
  *              c = the larger of index overlap and live bookings, at least one token uncached;
  *              Q backlog seconds of the member, D requests decoding there
@@ -21,7 +21,7 @@ enum jr_cost_model { JR_COST_SECONDS = 1, JR_COST_DYNAMO_1_0 = 2, JR_COST_DYNAMO
 
 struct jr_cost_config {
     enum jr_cost_model model;
-    /* seconds; delta and mu a decoding request. kappa: what our prefill costs those behind us and in
+    /* seconds, mu at speed 1; delta and mu a decoding request. kappa: what our prefill costs those behind us and in
      * evictions; tests/bench/quality/README.md has what it was chosen by. */
     double kappa, delta, mu;
     double linear_s, attention_s; /* prefill seconds a token, a token x context token */

@@ -388,7 +388,8 @@ static void price(const struct weighing *w, double now_ms, struct bids *b)
         elapsed = elapsed > 0 ? elapsed : 0;
         double q = speed * b->backlog_s[i] - (elapsed < oldest ? elapsed : oldest);
         q = q > 0 ? q : 0;
-        b->cost[i] = (kappa + delta * b->decoding[i]) * prefill + (q + c.mu * b->decoding[i]);
+        b->cost[i] =
+            (kappa + delta * b->decoding[i]) * prefill + (q + c.mu * speed * b->decoding[i]);
     }
 }
 

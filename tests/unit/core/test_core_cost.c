@@ -38,7 +38,7 @@ static void test_seconds(void **state)
     p = 3 * jr_cost_prefill_s(&c, 6 * 64, 4 * 64);
     NEAR(k[0].prefill_s, p);
     NEAR(k[0].estimate_s * 3, p);
-    NEAR(k[0].cost, 0.5 + (2.25 + 0.03) * p + 0.06);
+    NEAR(k[0].cost, 0.5 + (2.25 + 0.03) * p + 3 * 0.06);
     NEAR(k[0].cost, k[0].prefill_cost + k[0].load_cost);
     assert_int_equal(6, k[1].cached_blocks);
     NEAR(k[1].cost, 2.25 * 3 * jr_cost_prefill_s(&c, 4 * 64, 6 * 64));

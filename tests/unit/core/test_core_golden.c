@@ -357,7 +357,7 @@ static void test_costs(void **state)
     print_message("%u cases of costs\n", n_cases);
 }
 
-/* The default: cost = Q + (kappa + delta D) P + mu D, P = speed (linear u + attention u (c + u/2)).
+/* The default: cost = Q + (kappa + delta D) P + speed mu D, P = speed (linear u + attention u (c + u/2)).
  * Round numbers: linear 1/128 s, attention 1/2^20 s, kappa 2, delta 1/8, mu 1/4; block size 16. */
 struct golden_s {
     const char *name, *sums;
@@ -445,6 +445,14 @@ static const struct golden_s cases_seconds[] = {
      {{0, 0, 0, 0}, {4, 0, 0, 0}},
      {4.03125, 2.0234375},
      1},
+    {"seconds: decoding, half as fast",
+     "(2 + 1/8) * 2 (0.5 + 3/512) + 2/4 | 2 * 2 (1 + 1/128)",
+     128,
+     2,
+     2,
+     {{4, 0, 1, 0}, {0, 0, 0, 0}},
+     {2.64990234375, 4.03125},
+     0},
     {"seconds: an empty prompt",
      "1 | 0 + 1/4",
      0,
