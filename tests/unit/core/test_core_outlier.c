@@ -147,6 +147,7 @@ static void test_room(void **state)
 #define WORKERS 5
 
 struct model {
+    bool known[WORKERS]; /* has an entry */
     enum jr_outlier_state state[WORKERS];
     uint32_t failures[WORKERS];
     uint64_t next[WORKERS], until[WORKERS];
@@ -160,8 +161,26 @@ static uint32_t model_aside(const struct model *m)
     return n;
 }
 
+static void model_forget(struct model *m, int i)
+{
+    m->known[i] = false;
+    m->state[i] = JR_OUTLIER_IN;
+    m->failures[i] = 0;
+    m->next[i] = 0;
+}
+
+/* Whoever nobody asked for long loses its place when another one needs one. */
+static void model_know(struct model *m, int i, uint64_t now)
+{
+    for (int w = 0; w < WORKERS && !m->known[i]; w++)
+        if (m->state[w] == JR_OUTLIER_ASIDE && now > m->until[w] + 10 * config.aside_max_ms)
+            model_forget(m, w);
+    m->known[i] = true;
+}
+
 static void model_fail(struct model *m, int i, uint64_t now)
 {
+    model_know(m, i, now);
     m->failures[i]++;
     bool room = model_aside(m) < WORKERS / 2;
     if (m->state[i] == JR_OUTLIER_ASIDE ||
@@ -182,9 +201,7 @@ static void model_step(struct model *m, int i, uint32_t what, uint64_t now)
         m->state[i] = JR_OUTLIER_IN;
         m->failures[i] = config.failures - 1;
     } else if (what == 2) {
-        m->state[i] = JR_OUTLIER_IN;
-        m->failures[i] = 0;
-        m->next[i] = 0;
+        model_forget(m, i);
     } else if (what == 3 && m->state[i] == JR_OUTLIER_ASIDE && now >= m->until[i]) {
         m->state[i] = JR_OUTLIER_PROBED;
         m->until[i] = now + config.aside_max_ms;
