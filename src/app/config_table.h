@@ -27,6 +27,17 @@ X(HTTP_THREADS, U32, "http-threads", "JETROUTER_HTTP_THREADS", "1", JR_CMD_ROUTI
     "loops that own connections and relay bytes", .min = 1, .max = 64)                             \
 X(HTTP_BODY_LIMIT_MB, U32, "http-body-limit-mb", "DYN_HTTP_BODY_LIMIT_MB", "45", JR_CMD_ROUTING,   \
     HTTP, "MB", "largest request body, in MiB", .min = 1, .max = 4096)                             \
+X(HTTP_CONNECTIONS_MAX, U32, "http-connections-max", "JETROUTER_HTTP_CONNECTIONS_MAX", "16384",     \
+    JR_CMD_ROUTING, HTTP, "N", "connections of clients; one more is closed at once", .min = 1,     \
+    .max = 1000000)                                                                                \
+X(HTTP_HEADER_TIMEOUT_SECS, F64, "http-header-timeout-secs", "JETROUTER_HTTP_HEADER_TIMEOUT_SECS", \
+    "30", JR_CMD_ROUTING, HTTP, "SECS",                                                            \
+    "from the first byte of a request to the end of its head, and for a TLS handshake",            \
+    .min = 0.001, .max = 3600)                                                                     \
+X(HTTP_IDLE_TIMEOUT_SECS, F64, "http-idle-timeout-secs", "JETROUTER_HTTP_IDLE_TIMEOUT_SECS", "75", \
+    JR_CMD_ROUTING, HTTP, "SECS", "a connection between requests, a body that stops, "             \
+    "or a client that reads nothing of its answer is given up after this", .min = 0.001,           \
+    .max = 86400)                                                                                  \
 X(REQUEST_TIMEOUT_SECS, F64, "request-timeout-secs", "JETROUTER_REQUEST_TIMEOUT_SECS", "0",        \
     JR_CMD_ROUTING, HTTP, "SECS", "most time a whole request may take; 0: no limit",               \
     .max = 604800)                                                                                 \

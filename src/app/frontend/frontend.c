@@ -5,6 +5,7 @@
 #include "app/frontend/certificate.h"
 #include "app/https_options.h"
 #include "app/nats_options.h"
+#include "app/open_files.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/warmer.h"
@@ -395,12 +396,17 @@ static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
         .host = jr_config_str(f->cfg, JR_CFG_HTTP_HOST),
         .port = jr_config_port(f->cfg, JR_CFG_HTTP_PORT),
         .body_max = (uint64_t)jr_config_u32(f->cfg, JR_CFG_HTTP_BODY_LIMIT_MB) << 20,
-        .conns_max = JR_HTTP_CONNS_MAX,
-        .header_timeout_ms = 30000,
-        .idle_timeout_ms = 75000,
+        .conns_max = jr_config_u32(f->cfg, JR_CFG_HTTP_CONNECTIONS_MAX),
+        .header_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_HEADER_TIMEOUT_SECS),
+        .idle_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_IDLE_TIMEOUT_SECS),
         .on_request = jr_service_request,
         .ctx = f,
     };
+    const uint64_t files = jr_open_files_raise();
+    if (files < config.conns_max)
+        jr_log(JR_LOG_WARN, "frontend.open_files", "limit=%llu connections=%u hint=\"%s\"",
+               (unsigned long long)files, config.conns_max,
+               "raise the limit (ulimit -n, LimitNOFILE=) to more than twice the connections");
     return jr_http_server_listen(f->loop, &config, e, &f->server);
 }
 

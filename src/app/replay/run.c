@@ -2,6 +2,7 @@
 #include "app/replay/run.h"
 #include "app/ctl/ctl_view.h"
 #include "app/https_options.h"
+#include "app/open_files.h"
 #include "app/replay/answer.h"
 #include "base/list.h"
 #include "base/mem.h"
@@ -11,7 +12,6 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define CONNECT_TIMEOUT_MS 5000
@@ -338,16 +338,6 @@ static void on_signal(void *ctx, int signum)
     jr_loop_stop(r->loop);
 }
 
-/* Each request under way has a connection. */
-static void raise_open_files(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 /* ---------------------------------------------------------------- the whole */
 
 static void init(struct run *r)
@@ -425,7 +415,7 @@ int jr_replay_run(const struct jr_replay_plan *plan, struct jr_report *ret, stru
     int rv = jr_loop_create(&r.loop);
     if (rv < 0)
         return jr_errmsg_set(e, rv, "no event loop");
-    raise_open_files();
+    (void)jr_open_files_raise(); /* each request under way has a connection */
     init(&r);
     rv = go(&r);
     jr_loop_destroy(r.loop);
