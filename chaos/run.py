@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs chaos scenarios: faults against real processes, then what was promised is checked.
 
-    run.py smoke|all|soak|SCENARIO... [--seed N] [--jobs N] [--list] [--keep] [--jetrouter PATH] [--out DIR]
+    run.py smoke|all|SCENARIO... [--seed N] [--jobs N] [--list] [--keep] [--jetrouter PATH] [--out DIR]
     run.py check FOLDER...      the validators again, on what runs have left
 
 Exit code: 0 when every promise held, 1 on a violation; the evidence (chaos/lib/record.py says what)
@@ -252,9 +252,14 @@ def in_smoke(name):
     return getattr(importlib.import_module("scenarios." + name), "SMOKE", True)
 
 
+def has_own_length(name):
+    """Runs only by its name."""
+    return getattr(importlib.import_module("scenarios." + name), "OWN_LENGTH", False)
+
+
 def child(name, args):
     argv = [sys.executable, os.path.abspath(__file__), name, "--seed", str(args.seed), "--level", args.level,
-            "--jetrouter", args.jetrouter, "--out", args.out, "--outage-secs", str(args.outage_secs)]
+            "--jetrouter", args.jetrouter, "--out", args.out, "--outage-secs", str(args.outage_secs), "--secs", str(args.secs)]
     log = open(os.path.join(args.out, "%s-%d.out" % (name, args.seed)), "w+")
     p = subprocess.Popen(argv + ["--keep"] * args.keep, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
     return name, p, log
@@ -300,11 +305,12 @@ def collected(names, args):
 
 def arguments():
     ap = argparse.ArgumentParser(description="faults against real processes; exit code 1 on a violation")
-    ap.add_argument("what", nargs="*", help="smoke, all (default), soak, names of scenarios, or: check FOLDER...")
+    ap.add_argument("what", nargs="*", help="smoke, all (default), names of scenarios (soak is one), or: check FOLDER...")
     ap.add_argument("--level", choices=LEVELS, default="all", help="of scenarios that are named: how many faults")
     ap.add_argument("--seed", type=int, default=int(time.time()) % 1000000, help="of the random choices; default: the time")
     ap.add_argument("--jobs", type=int, default=2, help="scenarios at once (2)")
     ap.add_argument("--outage-secs", type=float, default=30, help="of nats_outage (30; 600 is the long form)")
+    ap.add_argument("--secs", type=float, default=3600, help="of soak: how long there is load (3600)")
     ap.add_argument("--list", action="store_true", help="names and promises of the scenarios")
     ap.add_argument("--keep", action="store_true", help="keep the evidence of runs that passed too")
     ap.add_argument("--jetrouter", default=os.path.join(ROOT, "build", "dev", "jetrouter"),
@@ -325,9 +331,9 @@ def main():
             print("%-22s %s" % (name, importlib.import_module("scenarios." + name).PROMISES))
         return 0
     chosen = args.what or ["all"]
-    if len(chosen) == 1 and chosen[0] in LEVELS:
-        args.level = chosen[0]
-        chosen = [n for n in names if args.level != "smoke" or in_smoke(n)]
+    if len(chosen) == 1 and chosen[0] in ("smoke", "all"):
+        args.level = "smoke" if chosen[0] == "smoke" else args.level
+        chosen = [n for n in names if not has_own_length(n) and (args.level != "smoke" or in_smoke(n))]
     for name in chosen:
         if name not in names:
             ap.error("no scenario '%s'; there are: %s" % (name, " ".join(names)))
