@@ -40,6 +40,7 @@ class Run:
     def __init__(self, name, args):
         self.name, self.args, self.seed, self.level = name, args, args.seed, args.level
         self.jetrouter = os.path.abspath(args.jetrouter)
+        self.older = os.path.abspath(args.upgrade_from) if args.upgrade_from else None
         self.dir = os.path.join(args.out, "%s-%d" % (name, args.seed))
         self.rng = random.Random(args.seed)
         self.cluster = None
@@ -261,6 +262,7 @@ def child(name, args):
     argv = [sys.executable, os.path.abspath(__file__), name, "--seed", str(args.seed), "--level", args.level,
             "--jetrouter", args.jetrouter, "--out", args.out, "--outage-secs", str(args.outage_secs), "--secs", str(args.secs)]
     log = open(os.path.join(args.out, "%s-%d.out" % (name, args.seed)), "w+")
+    argv += ["--upgrade-from", args.upgrade_from] if args.upgrade_from else []
     p = subprocess.Popen(argv + ["--keep"] * args.keep, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
     return name, p, log
 
@@ -315,6 +317,8 @@ def arguments():
     ap.add_argument("--keep", action="store_true", help="keep the evidence of runs that passed too")
     ap.add_argument("--jetrouter", default=os.path.join(ROOT, "build", "dev", "jetrouter"),
                     help="a build with failpoints (default: build/dev/jetrouter)")
+    ap.add_argument("--upgrade-from", metavar="PATH",
+                    help="an older build, which rolling_upgrade begins with and upgrades to the one above")
     ap.add_argument("--out", default=os.path.join(ROOT, "build", "chaos"), help="where evidence goes")
     args = ap.parse_args()
     args.out = os.path.abspath(args.out)

@@ -54,11 +54,12 @@ def nats_program(newest=False):
 
 class Cluster:
     """links: "replicas" or "all" who reach NATS through a link of their own that can be cut.
-    nats_nodes: 3 is a NATS cluster with three copies of everything."""
+    nats_nodes: 3 is a NATS cluster with three copies of everything. older: the build that the
+    frontends begin as."""
 
     def __init__(self, jetrouter, directory, replicas=2, workers=3, haproxy=False, ttl=2.0, threshold=150,
                  drain_delay=0, links="", bridges_apart=False, nats_nodes=1, nats_config="", follow=True,
-                 stream_max_bytes=None, ready_timeout=5, frontend_args=(), worker_args=()):
+                 stream_max_bytes=None, ready_timeout=5, older=None, frontend_args=(), worker_args=()):
         self.jetrouter, self.dir, self.ttl = jetrouter, directory, ttl
         self.bridges_apart, self.links = bridges_apart, {}
         os.makedirs(directory, exist_ok=True)
@@ -74,6 +75,8 @@ class Cluster:
         self.nats = self.servers[0]
         self.frontends = [Frontend(self, i, self._nats_url("f%d" % i, links)) for i in range(replicas)]
         self.workers = [Worker(self, i, self._nats_url("w%d" % i, links == "all" and links)) for i in range(workers)]
+        for f in self.frontends:
+            f.argv[0] = older or jetrouter
         self.bridges = [Bridge(self, i, self.nats_url) for i in range(workers)] if bridges_apart else []
         self.haproxy = self._haproxy() if haproxy else None
         self.observer, self.follower = Observer(self), Follower(self) if follow else None

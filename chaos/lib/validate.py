@@ -38,7 +38,7 @@ def _same_state(before, now):
     other stream. One that was away past the purge floor loads one, and is ready all the same."""
     return before["recovery_state"] == now["recovery_state"] == "ready" and \
         before["stream_created"] == now["stream_created"] and \
-        before["counters"]["recoveries"] == now["counters"]["recoveries"]
+        before["counters"].get("recoveries") == now["counters"].get("recoveries")
 
 
 def Ordered(history):

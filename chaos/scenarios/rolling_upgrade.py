@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three replicas behind haproxy under 200 streams a second; one after the other gets SIGTERM, ends when
 its streams have, and is started again. Nothing fails, nothing is sent twice, and as much is found in
-caches as in the steady runs before and after, within a point: the figure is printed."""
+caches as in the steady runs before and after, within a point: the figure is printed.
+
+With --upgrade-from PATH the replicas begin as another build, mostly the one before: then all of it
+holds while both run side by side, and what one wrote the other reads."""
 import time
 
 from lib.replay import Background, Replay
@@ -26,6 +29,7 @@ def upgrade(r, f):
     code = f.stop(60)
     r.require(code == 0, "%s ended with %s" % (f.name, code))
     ended = time.monotonic()
+    f.argv[0] = c.jetrouter
     f.start()
     f.await_ready()
     c.await_healthy()
@@ -34,7 +38,7 @@ def upgrade(r, f):
 
 def run(r):
     c = r.start(replicas=3, workers=4, haproxy=True, ttl=5, drain_delay=5, threshold=3000, follow=False,
-                worker_args=("--num-gpu-blocks-override", "16384", "--speedup-ratio", "30"))
+                older=r.older, worker_args=("--num-gpu-blocks-override", "16384", "--speedup-ratio", "30"))
     replay = Replay(c, r.seed)
     warm = [replay.run(SECONDS, "warm-up")]
     steady = [replay.run(SECONDS, "steady") for _ in range(r.rounds(1, 2, 4))]
