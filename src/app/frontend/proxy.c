@@ -39,6 +39,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_xfree(x->cache_salt);
     jr_tokenizer_leave(&x->waiter);
     jr_xfree(x->decision);
+    jr_proxy_extra_free(x);
     jr_xfree(x);
 }
 
@@ -172,6 +173,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     x->overlap_blocks = d->overlap_blocks;
     x->attempts++;
     jr_proxy_log_decided(x, d);
+    x->sent_ns = jr_loop_now_ns();
     if (d->waited)
         jr_metric_observe(x->f->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
                           JR_LABELS(x->f->namespace_, x->component), (double)d->waited_ms / 1000);
@@ -198,6 +200,8 @@ void jr_proxy_route(struct jr_proxied *x)
         .by_text = x->by_text,
         .has_pin = x->has_pin,
         .pin_worker = x->pin,
+        .has_pin_rank = x->has_pin_rank,
+        .pin_rank = x->pin_rank,
         .query_only = x->query_only,
         .expected_output_tokens = x->expected_output_tokens,
         .priority_jump_s = x->priority_jump_s,
@@ -228,16 +232,36 @@ static bool find_pool(struct jr_proxied *x, bool *ret_known)
     return true;
 }
 
+/* The first of these headers that is there and a whole number. */
+static bool header_number(const struct jr_proxied *x, const char *const *names, uint64_t max,
+                          uint64_t *ret)
+{
+    for (; *names; names++) {
+        struct jr_str v = jr_http_request_header(x->req, *names);
+        if (v.n && jr_parse_u64(v.p, v.n, ret) == 0 && *ret <= max)
+            return true;
+    }
+    return false;
+}
+
+/* The newest name wins, and a header over the body. Our workers do prefill and decode, so what is said
+ * of one phase alone (decode_worker_id, x-prefill-instance-id, ...) names nobody. A rank is one of the
+ * worker that is named: without one it says nothing. */
 static void read_pin(struct jr_proxied *x, const struct jr_openai_request *r)
 {
-    struct jr_str header = jr_http_request_header(x->req, "x-worker-instance-id");
-    if (!header.n)
-        header = jr_http_request_header(x->req, "x-dynamo-worker-instance-id");
-    x->has_pin = header.n && jr_parse_u64(header.p, header.n, &x->pin) == 0;
+    static const char *const workers[] = {"x-dynamo-worker-instance-id", "x-worker-instance-id",
+                                          NULL};
+    static const char *const ranks[] = {"x-dynamo-dp-rank", "x-dp-rank", "x-data-parallel-rank",
+                                        NULL};
+    uint64_t rank;
+    x->has_pin = header_number(x, workers, UINT64_MAX, &x->pin);
     if (!x->has_pin && r->nvext.has_backend_instance_id) {
         x->has_pin = true;
         x->pin = r->nvext.backend_instance_id;
     }
+    x->has_pin_rank = x->has_pin && header_number(x, ranks, UINT32_MAX, &rank);
+    if (x->has_pin_rank)
+        x->pin_rank = (uint32_t)rank;
 }
 
 /* Headers win over the body. A priority in either is seconds ahead in the queue; what the engine
@@ -284,6 +308,7 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     jr_proxy_log_begin(x);
     read_pin(x, r);
     read_hints(x, r);
+    jr_proxy_extra_read(x, r);
     jr_http_request_watch(req, on_gone, jr_proxy_on_writable, x);
     return x;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
  * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way),
- * proxy_relay.c (to the worker, and the answer back) and proxy_log.c (what the access log is told). Loop thread only.
+ * proxy_extra.c (what an answer has beside the worker's words), proxy_relay.c (to the worker, and
+ * the answer back) and proxy_log.c (what the access log is told). Loop thread only.
  *
  *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
  *      │ none            │ refused         │ failed           │ failed
@@ -44,7 +45,7 @@ struct jr_proxied {
     char model[JR_MODEL_MAX];
     struct jr_str request_id; /* of the request's head, or own_id */
     char own_id[36];
-    uint64_t started_ns, first_token_ns;
+    uint64_t started_ns, sent_ns, first_token_ns;
     int64_t began_unix_ns;
     char client[JR_HTTP_CLIENT_MAX]; /* "" without an access log */
 
@@ -58,8 +59,9 @@ struct jr_proxied {
     uint32_t n_tokens; /* of all prompts */
     uint64_t *prefix;  /* owned */
     uint32_t n_prefix;
-    bool has_pin;
+    bool has_pin, has_pin_rank;
     uint64_t pin;
+    uint32_t pin_rank;
     double priority_jump_s;
     uint32_t strict_priority, expected_output_tokens;
 
@@ -86,8 +88,10 @@ struct jr_proxied {
     struct jr_buf kept;
     struct jr_openai_progress progress;
     uint32_t output_told;
-    bool may_resume;                /* should its worker die within the stream */
-    bool may_resume_ids;            /* the same once ids have taken the text's place */
+    struct jr_proxy_extra
+        *extra;          /* owned; what the answer has beside the worker's words; or NULL */
+    bool may_resume;     /* should its worker die within the stream */
+    bool may_resume_ids; /* the same once ids have taken the text's place */
     struct jr_proxy_resume *resume; /* owned; NULL until the stream has named an id */
 };
 
@@ -128,6 +132,18 @@ const char *jr_proxy_request_lines(struct jr_proxied *x);
 const char *jr_proxy_reply_lines(struct jr_proxied *x, const struct jr_http_reply *reply);
 const char *jr_proxy_own_lines(struct jr_proxied *x);
 
+/* proxy_extra.c: x->extra is NULL unless the request asks for something */
+void jr_proxy_extra_read(struct jr_proxied *x, const struct jr_openai_request *r);
+void jr_proxy_extra_free(struct jr_proxied *x);
+bool jr_proxy_extra_wants_ids(const struct jr_proxied *x);
+void jr_proxy_extra_ids(struct jr_proxied *x, const uint32_t *ids, uint32_t n);
+/* Whether an answer of this status and kind gets longer on its way. */
+bool jr_proxy_extra_applies(struct jr_proxied *x);
+/* After its head; each of its pieces; before its end, when it is whole. As jr_http_respond_write. */
+JR_MUST_CHECK int jr_proxy_extra_begin(struct jr_proxied *x);
+JR_MUST_CHECK int jr_proxy_extra_write(struct jr_proxied *x, const void *p, size_t n);
+void jr_proxy_extra_end(struct jr_proxied *x);
+
 /* proxy_resume.c */
 /* An event of the answer passed by, and is taken into account in x->progress. JR_E… only in a later
  * part, which is written from here: it cannot be gone on with. */
@@ -154,6 +170,8 @@ void jr_proxy_end_cut(struct jr_proxied *x, const char *message);
 void jr_proxy_leave_out(struct jr_proxied *x);
 /* jr_http_respond_write, minding how what was relayed ends. */
 JR_MUST_CHECK int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n);
+/* Without what proxy_extra.c adds. */
+JR_MUST_CHECK int jr_proxy_write_raw(struct jr_proxied *x, const void *p, size_t n);
 /* --request-timeout-secs is for the whole request, however many workers had it. UINT32_MAX: no end. */
 uint64_t jr_proxy_time_left_ms(const struct jr_proxied *x);
 void jr_proxy_on_writable(void *ctx);

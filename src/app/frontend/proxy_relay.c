@@ -32,6 +32,7 @@ static void count_usage(struct jr_proxied *x)
 
 static void end_relayed(struct jr_proxied *x)
 {
+    jr_proxy_extra_end(x);
     if (!x->is_sse && x->kept.n && x->status == 200)
         (void)jr_openai_progress_body(&x->progress, x->kept.p, x->kept.n);
     jr_proxy_unbook(x);
@@ -156,10 +157,17 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
     x->status = reply->status;
     read_kind(x, reply);
     jr_http_respond_start(x->req, reply->status, NULL, jr_proxy_reply_lines(x, reply),
-                          reply->content_length);
+                          jr_proxy_extra_applies(x) ? -1 : reply->content_length);
+    if (x->extra && jr_proxy_extra_begin(x) == JR_EAGAIN)
+        jr_http_exchange_pause(x->exchange);
 }
 
 int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n)
+{
+    return x->extra ? jr_proxy_extra_write(x, p, n) : jr_proxy_write_raw(x, p, n);
+}
+
+int jr_proxy_write_raw(struct jr_proxied *x, const void *p, size_t n)
 {
     const uint8_t *bytes = p;
     if (n > 0) {

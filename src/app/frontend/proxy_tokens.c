@@ -16,7 +16,7 @@
 static uint32_t tokens_of_all(const struct jr_proxied *x, uint32_t first)
 {
     double n = x->first_share > 0 ? (double)first / x->first_share : first;
-    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+    return n < UINT32_MAX ? (uint32_t)(n + 0.5) : UINT32_MAX;
 }
 
 static void hash(struct jr_proxied *x, const struct jr_hash_salt *salt, const uint32_t *ids,
@@ -111,6 +111,7 @@ static void take_whole(struct jr_proxied *x, const struct jr_hash_salt *salt, co
     x->n_tokens = tokens_of_all(x, n);
     hash(x, salt, ids, n);
     count_input(x);
+    jr_proxy_extra_ids(x, ids, n);
     if (x->splice.n)
         put_ids(x, ids, n);
     if (!x->query_only || ids == kept->v)
@@ -163,6 +164,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
     struct jr_frontend *f = x->f;
+    read_text(x, r);
     const struct jr_token_question q = {
         .pool = jr_driver_pool(x->driver),
         .component = x->component,
@@ -170,10 +172,9 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
         .model = x->model,
         .request = r,
         .body = jr_http_request_body(x->req),
-        .exact = x->query_only,
+        .exact = x->query_only || x->splice.n || jr_proxy_extra_wants_ids(x),
     };
     struct jr_tokens_found found;
-    read_text(x, r);
     f->tokens.n = 0;
     int rv = jr_tokenizer_get(f->tokenizer, &q, &found, &x->waiter, on_tokenized, x);
     if (rv == 0) {
@@ -190,6 +191,17 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
     jr_proxy_route(x);
 }
 
+/* The client's own ids of a text or chat, which serve as those of a tokenizer would: only with the
+ * worker they are meant for. They are in f->tokens then. */
+static bool has_token_data(struct jr_proxied *x, const struct jr_openai_request *r)
+{
+    const struct jr_openai_span *s = &r->nvext.token_data;
+    struct jr_str body = jr_http_request_body(x->req);
+    bool is_text = r->prompt == JR_PROMPT_NONE || r->prompt == JR_PROMPT_TEXT;
+    return x->has_pin && s->n > 0 && is_text &&
+           jr_openai_tokens_of(body.p + s->off, s->n, &x->f->tokens) == 0;
+}
+
 /* proxy_resume.c, as far as the request goes. */
 static bool may_resume(const struct jr_proxied *x, const struct jr_openai_request *r)
 {
@@ -203,7 +215,10 @@ void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r)
     struct jr_tokens *told = &x->f->tokens;
     x->may_resume_ids = may_resume(x, r);
     x->may_resume = x->may_resume_ids && r->prompt == JR_PROMPT_TOKENS;
-    if (r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS) {
+    if (has_token_data(x, r)) {
+        take_whole(x, &salt, told->v, told->n);
+        jr_proxy_route(x);
+    } else if (r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS) {
         x->first_share = (double)told->n / (double)r->tokens_told;
         take_whole(x, &salt, told->v, told->n);
         jr_proxy_route(x);

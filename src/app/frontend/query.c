@@ -22,13 +22,14 @@ static const char *object_of(const struct jr_query_answer *a)
     return a->stream ? "chat.completion.chunk" : "chat.completion";
 }
 
-/* One worker does prefill and decode. */
-static void put_worker(struct jr_buf *b, const struct jr_decision *d)
+void jr_query_put_worker(struct jr_buf *b, uint64_t worker_id, uint32_t dp_rank)
 {
     static const char *const phases[] = {"prefill", "decode"};
+    jr_buf_puts(b, "\"worker_id\":{");
     for (int i = 0; i < 2; i++)
         jr_buf_printf(b, "%s\"%s_worker_id\":%" PRIu64 ",\"%s_dp_rank\":%u", i ? "," : "",
-                      phases[i], d->worker_id, phases[i], d->dp_rank);
+                      phases[i], worker_id, phases[i], dp_rank);
+    jr_buf_puts(b, "}");
 }
 
 void jr_query_write(struct jr_buf *b, const struct jr_query_answer *a)
@@ -38,9 +39,9 @@ void jr_query_write(struct jr_buf *b, const struct jr_query_answer *a)
         b, "{\"id\":\"query-%" PRIu64 "\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":",
         a->number, object_of(a), a->created);
     jr_buf_json_str(b, a->model);
-    jr_buf_puts(b, ",\"choices\":[],\"nvext\":{\"worker_id\":{");
-    put_worker(b, a->decision);
-    jr_buf_puts(b, "},\"token_ids\":");
+    jr_buf_puts(b, ",\"choices\":[],\"nvext\":{");
+    jr_query_put_worker(b, a->decision->worker_id, a->decision->dp_rank);
+    jr_buf_puts(b, ",\"token_ids\":");
     jr_tokens_write(b, a->tokens->v, a->tokens->n);
     jr_buf_puts(b, a->stream ? "}}\n\ndata: [DONE]\n\n" : "}}");
 }

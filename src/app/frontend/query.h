@@ -11,6 +11,9 @@
 /* Whether the client asks only that. The form without the colon asks for nothing. */
 bool jr_query_is_asked(const struct jr_openai_nvext *nvext);
 
+/* "worker_id":{…}, Dynamo's: one worker does prefill and decode. */
+void jr_query_put_worker(struct jr_buf *b, uint64_t worker_id, uint32_t dp_rank);
+
 struct jr_query_answer {
     enum jr_openai_kind kind;
     bool stream;
