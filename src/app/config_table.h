@@ -23,8 +23,11 @@ X(HTTP_HOST, STR, "http-host", "DYN_HTTP_HOST", "0.0.0.0", JR_CMD_HTTP, HTTP, "H
 X(HTTP_PORT, PORT, "http-port", "DYN_HTTP_PORT", "8000", JR_CMD_HTTP, HTTP, "PORT",                \
     "port to listen on; 0 takes any free one; the mocker uses this one and the following",         \
     .aliases = "port", .max = 65535)                                                               \
+X(HTTP_REUSE_PORT, BOOL, "http-reuse-port", "JETROUTER_HTTP_REUSE_PORT", "false", JR_CMD_ROUTING,   \
+    HTTP, NULL, "share the port with other processes of this user that say so, too; the kernel "   \
+    "spreads connections among them")                                                              \
 X(HTTP_THREADS, U32, "http-threads", "JETROUTER_HTTP_THREADS", "1", JR_CMD_ROUTING, HTTP, "N",     \
-    "loops that own connections and relay bytes", .min = 1, .max = 64)                             \
+    "loops that own connections and relay bytes; so far one serves all", .min = 1, .max = 64)                             \
 X(HTTP_BODY_LIMIT_MB, U32, "http-body-limit-mb", "DYN_HTTP_BODY_LIMIT_MB", "45", JR_CMD_ROUTING,   \
     HTTP, "MB", "largest request body, in MiB", .min = 1, .max = 4096)                             \
 X(HTTP_CONNECTIONS_MAX, U32, "http-connections-max", "JETROUTER_HTTP_CONNECTIONS_MAX", "16384",     \
@@ -81,6 +84,14 @@ X(TLS_CERT_PATH, STR, "tls-cert-path", "DYN_TLS_CERT_PATH", NULL, JR_CMD_ROUTING
     "certificate (PEM, the chain behind it) to serve HTTPS with; read again on SIGHUP")            \
 X(TLS_KEY_PATH, STR, "tls-key-path", "DYN_TLS_KEY_PATH", NULL, JR_CMD_ROUTING, HTTP, "FILE",        \
     "its private key (PEM)")                                                                       \
+X(WORKER_CONNECT_TIMEOUT_SECS, F64, "worker-connect-timeout-secs",                                 \
+    "JETROUTER_WORKER_CONNECT_TIMEOUT_SECS", "3", JR_CMD_ROUTING, HTTP, "SECS",                    \
+    "most time for a connection to a worker, its TLS handshake included", .min = 0.001,            \
+    .max = 3600)                                                                                   \
+X(WORKER_FIRST_BYTE_TIMEOUT_SECS, F64, "worker-first-byte-timeout-secs",                           \
+    "JETROUTER_WORKER_FIRST_BYTE_TIMEOUT_SECS", "0", JR_CMD_ROUTING, HTTP, "SECS",                 \
+    "a worker that sends no byte of its answer for this long is given up for another one; 0: no "  \
+    "limit, as prompts may wait in an engine", .max = 86400)                                       \
 X(HTTPS_CA, STR, "https-ca", "JETROUTER_HTTPS_CA", NULL, JR_CMD_HTTPS, HTTP, "FILE",               \
     "certificates (PEM) that the peers of https:// URLs (workers; of ctl and replay the router) "  \
     "are checked against; unset: whom the system trusts")                                          \

@@ -6,7 +6,9 @@
 #include "base/mem.h"
 #include "io/tls.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static void maybe_free(struct jr_http_server *s)
 {
@@ -42,8 +44,12 @@ void jr_http_server_conn_gone(struct jr_http_server *s)
 
 static void on_connection(uv_stream_t *listener, int status)
 {
+    struct jr_http_server *s = listener->data;
+
     if (status == 0)
-        jr_http_conn_accept(listener->data);
+        jr_http_conn_accept(s);
+    else
+        s->stats.refused_conns++;
 }
 
 static int parse_address(const char *host, uint16_t port, struct sockaddr_storage *ret)
@@ -82,6 +88,32 @@ static int listen_error(int rv, const struct jr_http_server_config *config, stru
                          uv_strerror(rv));
 }
 
+/* A socket of ours for what must be set before it is bound. */
+static int open_shared(uv_tcp_t *tcp, int family)
+{
+    const int one = 1, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int rv = fd < 0 ? uv_translate_sys_error(errno) : 0;
+
+    if (rv == 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
+        rv = uv_translate_sys_error(errno);
+    if (rv == 0)
+        rv = uv_tcp_open(tcp, fd);
+    if (rv != 0 && fd >= 0)
+        close(fd);
+    return rv;
+}
+
+static int listen_at(struct jr_http_server *s, const struct sockaddr *addr)
+{
+    int rv = s->config.reuse_port ? open_shared(&s->listener, addr->sa_family) : 0;
+
+    if (rv == 0)
+        rv = uv_tcp_bind(&s->listener, addr, 0); /* sets SO_REUSEADDR */
+    if (rv == 0)
+        rv = uv_listen((uv_stream_t *)&s->listener, 1024, on_connection);
+    return rv;
+}
+
 static struct jr_http_server *server_alloc(struct jr_loop *loop,
                                            const struct jr_http_server_config *config)
 {
@@ -111,9 +143,7 @@ int jr_http_server_listen(struct jr_loop *loop, const struct jr_http_server_conf
     if (parse_address(config->host, config->port, &addr) < 0)
         return jr_errmsg_set(e, JR_EINVAL, "'%s' is not an IP address to listen on", config->host);
     struct jr_http_server *s = server_alloc(loop, config);
-    int rv = uv_tcp_bind(&s->listener, (const struct sockaddr *)&addr, 0); /* sets SO_REUSEADDR */
-    if (rv == 0)
-        rv = uv_listen((uv_stream_t *)&s->listener, 1024, on_connection);
+    const int rv = listen_at(s, (const struct sockaddr *)&addr);
     if (rv != 0) {
         jr_http_server_close(s, NULL, NULL);
         return listen_error(rv, config, e);

@@ -22,6 +22,7 @@ struct jr_tls_context;
 struct jr_http_server_config {
     const char *host; /* "0.0.0.0" */
     uint16_t port;    /* 0: any free one */
+    bool reuse_port;  /* SO_REUSEPORT: shared with others of this user that say so, too */
     uint64_t body_max;
     uint32_t conns_max;
     uint32_t header_timeout_ms; /* time from the first byte to the whole header */

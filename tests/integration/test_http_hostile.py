@@ -404,6 +404,42 @@ class Crowd(Base):
         self.serves(f)
 
 
+    def test_no_descriptors_left(self):
+        """Whom there is no descriptor for waits or is sent away; who is connected is served on."""
+        f = self.frontend(self.worker())
+        self.serves(f)
+        before = descriptors(f)
+        old = dial(f)
+        old.sendall(LIVE)
+        self.assertEqual(status(read_until(old, b"}")), 200)
+        limits = resource.prlimit(f.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(f.pid, resource.RLIMIT_NOFILE, (descriptors(f) + 10, limits[1]))
+        socks = [dial(f) for _ in range(100)]
+        old.sendall(LIVE)
+        self.assertEqual(status(read_until(old, b"}")), 200)
+        for s in socks:
+            s.close()
+        old.close()
+        resource.prlimit(f.pid, resource.RLIMIT_NOFILE, limits)
+        self.nothing_left(f, before)
+        self.serves(f)
+
+
+class Worker(Base):
+    def test_first_byte_timeout(self):
+        """A worker that takes a request and says nothing is given up for another one."""
+        def mute(request):
+            play.wait_gone(request, PATIENCE)
+        silent = [self.worker(mute), self.worker()]
+        f = self.frontend(*silent, worker_first_byte_timeout_secs=2)
+        for _ in range(2):
+            self.serves(f)
+        self.assertEqual(len(silent[0].posts()) + len(silent[1].posts()),
+                         2 + jr.metric(f.url, "jetrouter_proxy_retries_total"))
+        self.assertGreaterEqual(len(silent[0].posts()), 1)
+        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+
+
 class Storm(Base):
     def test_32_streams_cut_at_the_same_moment(self):
         """Over and over: nothing stuck, leaked or booked."""

@@ -399,6 +399,7 @@ static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
         .conns_max = jr_config_u32(f->cfg, JR_CFG_HTTP_CONNECTIONS_MAX),
         .header_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_HEADER_TIMEOUT_SECS),
         .idle_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_IDLE_TIMEOUT_SECS),
+        .reuse_port = jr_config_bool(f->cfg, JR_CFG_HTTP_REUSE_PORT),
         .on_request = jr_service_request,
         .ctx = f,
     };
@@ -444,7 +445,9 @@ static int open_access_log(struct jr_frontend *f, struct jr_errmsg *e)
 static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
 {
     struct jr_http_client_config client = {
-        .connect_timeout_ms = 3000, .idle_timeout_ms = 60000, .idle_per_host_max = 256};
+        .connect_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_WORKER_CONNECT_TIMEOUT_SECS),
+        .idle_timeout_ms = 60000,
+        .idle_per_host_max = 256};
     f->mode = jr_router_mode_from(f->cfg);
     f->migration_limit = jr_config_u32(f->cfg, JR_CFG_MIGRATION_LIMIT);
     (void)jr_str_copy(f->namespace_, sizeof f->namespace_, jr_config_str(f->cfg, JR_CFG_NAMESPACE));

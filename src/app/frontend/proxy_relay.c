@@ -299,6 +299,8 @@ int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
         .body = body.p,
         .n_body = body.n,
         .body_stays = true,
+        .first_byte_timeout_ms =
+            (uint32_t)jr_config_ms(x->f->cfg, JR_CFG_WORKER_FIRST_BYTE_TIMEOUT_SECS),
         .total_timeout_ms = left,
         .on_head = on_head,
         .on_data = on_data,

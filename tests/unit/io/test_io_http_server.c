@@ -885,6 +885,47 @@ static void test_port_in_use(void **state)
     jr_loop_destroy(loop);
 }
 
+static void set_true(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+/* Two that share a port: what one closes the other serves on. One that does not say so is refused. */
+static void test_shared_port(void **state)
+{
+    struct jr_http_server *servers[2] = {NULL, NULL}, *third = NULL;
+    struct jr_errmsg e = {0};
+    struct jr_loop *loop;
+    struct jr_http_server_config config = {.host = "127.0.0.1", .reuse_port = true};
+
+    (void)state;
+    assert_int_equal(jr_loop_create(&loop), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(jr_http_server_listen(loop, &config, &e, &servers[i]), 0);
+        config.port = jr_http_server_port(servers[i]);
+    }
+    assert_int_equal(jr_http_server_port(servers[0]), jr_http_server_port(servers[1]));
+    config.reuse_port = false;
+    assert_int_equal(jr_http_server_listen(loop, &config, &e, &third), JR_EADDRINUSE);
+    jr_http_server_close(servers[0], NULL, NULL);
+    (void)uv_run(jr_loop_uv(loop), UV_RUN_NOWAIT);
+    for (int i = 0; i < 8; i++) {
+        const int fd = jr_test_connect(config.port);
+        for (int ms = 0; ms < 60000 && jr_http_server_stats(servers[1])->conns_total <= (uint64_t)i;
+             ms++) {
+            (void)uv_run(jr_loop_uv(loop), UV_RUN_NOWAIT);
+            usleep(1000);
+        }
+        close(fd);
+    }
+    assert_int_equal(jr_http_server_stats(servers[1])->conns_total, 8);
+    bool gone = false;
+    jr_http_server_close(servers[1], set_true, &gone);
+    while (!gone)
+        (void)uv_run(jr_loop_uv(loop), UV_RUN_ONCE);
+    jr_loop_destroy(loop);
+}
+
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_OWN(name) cmocka_unit_test_teardown(name, teardown)
 
@@ -942,6 +983,7 @@ int main(void)
         TEST(test_drain),
         TEST(test_close_tells_gone),
         TEST(test_port_in_use),
+        cmocka_unit_test(test_shared_port),
     };
     const int plain = cmocka_run_group_tests_name("plain", tests, NULL, NULL);
     if (jr_tls_client_context(TLS_FIXTURE("ca.pem"), false, NULL, &believes) < 0)
