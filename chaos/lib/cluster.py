@@ -33,6 +33,7 @@ defaults
     option redispatch 1
     retry-on conn-failure
     http-reuse never
+    option http-no-delay
 frontend clients
     bind 127.0.0.1:@listen@
     http-after-response set-header X-Replica %[srv_name]

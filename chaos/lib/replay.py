@@ -14,6 +14,15 @@ from jr_procs import Failed, die_with_parent
 BLOCK = 512  # tokens that one hash id of a trace stands for
 
 
+def share(reports):
+    """Of the prompt tokens, what the workers found in their caches, in per cent."""
+    return 100 * sum(x["cached_tokens"] for x in reports) / max(1, sum(x["prompt_tokens"] for x in reports))
+
+
+def rate(reports):
+    return sum(x["requests"] for x in reports) / sum(x["duration_s"] for x in reports)
+
+
 class Replay:
     """Traces of conversations: a prompt is the head of a family and tails of its own, most go on with one
     that was sent a moment ago. So what is found in caches depends on where requests are sent. All runs of
@@ -47,15 +56,16 @@ class Replay:
                 f.write(json.dumps(row) + "\n")
         return path
 
-    def run(self, seconds, label):
-        """One run; its report, which goes into the timeline too."""
+    def run(self, seconds, label, port=None):
+        """One run, through the load balancer or to one replica's port; its report, which goes into the
+        timeline too."""
         trace = self._trace(int(seconds * self.rate))
         out = self.cluster.path("replay%d.json" % self.runs)
         self.runs += 1
         began = time.monotonic()
         with open(out, "w") as f, open(self.cluster.path("replay.log"), "a") as log:
             p = subprocess.Popen([self.cluster.jetrouter, "replay", "--trace", trace, "--json", "--url",
-                                  "http://127.0.0.1:%d" % self.cluster.front_port],
+                                  "http://127.0.0.1:%d" % (port or self.cluster.front_port)],
                                  stdout=f, stderr=log, preexec_fn=die_with_parent)
             try:
                 p.wait(seconds * 10 + 60)

@@ -7,21 +7,13 @@ With --upgrade-from PATH the replicas begin as another build, mostly the one bef
 holds while both run side by side, and what one wrote the other reads."""
 import time
 
-from lib.replay import Background, Replay
+from lib.replay import Background, Replay, rate, share
 
 PROMISES = "TerminatesOnce (no request fails, none is sent twice) LoadReturnsToZero ReadyOnlyWhenCaughtUp"
 ALONE = True
 SECONDS = 8  # of one run of streams
 LOST = 1     # points of the cached share: so much less than in the steady runs is knowledge lost
 STALLED = 4  # the same when the machine did not keep the rate: prompts then come before their parents' blocks are told
-
-
-def share(reports):
-    return 100 * sum(x["cached_tokens"] for x in reports) / max(1, sum(x["prompt_tokens"] for x in reports))
-
-
-def rate(reports):
-    return sum(x["requests"] for x in reports) / sum(x["duration_s"] for x in reports)
 
 
 def upgrade(r, f):
