@@ -415,6 +415,7 @@ defaults
     timeout server 30m
     timeout http-request 30s
     option http-server-close
+    option http-no-delay
     option redispatch
     retries 2
 frontend in
