@@ -36,6 +36,7 @@ struct jr_rig_late {
     struct jr_list node;
     struct jr_rig *rig;
     struct jr_http_request *req;
+    bool started; /* of /cut */
 };
 
 struct jr_rig_client {
@@ -94,18 +95,43 @@ static inline void jr_rig_on_gone(void *ctx)
     jr_xfree(late);
 }
 
-/* /late is answered after the next turn, /parts in chunks of three bytes, all else at once. */
+/* What stands before (or behind) the '-' of the query; a part of the answer of /cut. */
+static inline struct jr_str jr_rig_part(const struct jr_http_request *req, bool behind)
+{
+    const struct jr_str q = jr_http_request_query(req);
+    const char *dash = q.n > 0 ? memchr(q.p, '-', q.n) : NULL;
+
+    if (dash == NULL)
+        return behind ? jr_str_of(NULL, 0) : q;
+    return behind ? jr_str_of(dash + 1, (size_t)(q.p + q.n - dash - 1))
+                  : jr_str_of(q.p, (size_t)(dash - q.p));
+}
+
+static inline void jr_rig_hold(struct jr_rig *rig, struct jr_http_request *req, bool started)
+{
+    struct jr_rig_late *late = jr_xalloc(sizeof *late);
+
+    late->rig = rig;
+    late->req = req;
+    late->started = started;
+    jr_list_push_back(&rig->held, &late->node);
+    jr_http_request_watch(req, jr_rig_on_gone, NULL, late);
+}
+
+/* /late is answered after the next turn; /cut?AB-CD has the answer ABCD, the second part after the
+ * next turn; /parts comes in chunks of three bytes, all else at once. */
 static inline void jr_rig_on_request(void *ctx, struct jr_http_request *req)
 {
     struct jr_rig *rig = ctx;
 
     rig->requests++;
     if (jr_str_eq(jr_http_request_path(req), "/late")) {
-        struct jr_rig_late *late = jr_xalloc(sizeof *late);
-        late->rig = rig;
-        late->req = req;
-        jr_list_push_back(&rig->held, &late->node);
-        jr_http_request_watch(req, jr_rig_on_gone, NULL, late);
+        jr_rig_hold(rig, req, false);
+    } else if (jr_str_eq(jr_http_request_path(req), "/cut")) {
+        const struct jr_str part = jr_rig_part(req, false);
+        jr_http_respond_start(req, 200, "text/plain", NULL, -1);
+        (void)!jr_http_respond_write(req, part.p, part.n);
+        jr_rig_hold(rig, req, true);
     } else if (jr_str_eq(jr_http_request_path(req), "/parts")) {
         struct jr_buf b;
         jr_buf_init(&b, SIZE_MAX / 2);
@@ -124,13 +150,22 @@ static inline void jr_rig_turn(struct jr_rig *rig)
 {
     struct jr_list *node;
 
+    /* Twice: what was gathered is sent before the loop polls again. */
+    (void)uv_run(jr_loop_uv(rig->loop), UV_RUN_NOWAIT);
     (void)uv_run(jr_loop_uv(rig->loop), UV_RUN_NOWAIT);
     while ((node = jr_list_pop_front(&rig->held)) != NULL) {
         struct jr_rig_late *late = JR_CONTAINER_OF(node, struct jr_rig_late, node);
         struct jr_http_request *req = late->req;
+        const bool started = late->started;
         jr_xfree(late);
         jr_http_request_watch(req, NULL, NULL, NULL);
-        jr_rig_answer(req);
+        if (!started) {
+            jr_rig_answer(req);
+            continue;
+        }
+        const struct jr_str part = jr_rig_part(req, true);
+        (void)!jr_http_respond_write(req, part.p, part.n);
+        jr_http_respond_end(req, false);
     }
 }
 

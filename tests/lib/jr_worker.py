@@ -25,6 +25,7 @@ class Worker:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # pieces go out as they are written
 
             def do_GET(self):
                 if self.path == "/health" and worker.hang_health:

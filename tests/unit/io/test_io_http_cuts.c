@@ -126,6 +126,61 @@ static void test_requests_through_tls(void **state)
     cut_requests(true);
 }
 
+/* ---- answers of the server ---- */
+
+/* The body of a chunked answer. */
+static void dechunk(const struct jr_buf *raw, struct jr_buf *ret)
+{
+    const char *at = strstr(jr_buf_str(raw), "\r\n\r\n");
+
+    assert_non_null(at);
+    at += 4;
+    for (;;) {
+        char *end;
+        const size_t n = (size_t)strtoul(at, &end, 16);
+        assert_true(strncmp(end, "\r\n", 2) == 0);
+        jr_buf_put(ret, end + 2, n);
+        at = end + 2 + n;
+        assert_true(strncmp(at, "\r\n", 2) == 0);
+        at += 2;
+        if (n == 0)
+            break;
+    }
+    assert_string_equal(at, "");
+}
+
+static void cut_answers(bool with_tls)
+{
+    static const char whole[] = "data:_one~~data:_two~~data:_[DONE]~~";
+    const size_t n = sizeof whole - 1;
+    struct jr_tls_context *tls = with_tls ? client_context() : NULL;
+    struct jr_rig rig;
+    char text[256];
+
+    jr_rig_open(&rig, with_tls ? server_context() : NULL);
+    for (size_t cut = 0; cut <= n; cut++) {
+        struct jr_buf got, body;
+        jr_buf_init(&got, SIZE_MAX / 2);
+        jr_buf_init(&body, SIZE_MAX / 2);
+        snprintf(text, sizeof text, "GET /cut?%.*s-%s HTTP/1.1\r\n" LAST "\r\n", (int)cut, whole,
+                 whole + cut);
+        talk(&rig, tls, text, SIZE_MAX, SIZE_MAX, SIZE_MAX, &got);
+        dechunk(&got, &body);
+        assert_string_equal(jr_buf_str(&body), whole);
+        jr_buf_deinit(&got);
+        jr_buf_deinit(&body);
+    }
+    jr_tls_context_destroy(tls);
+    jr_rig_close(&rig);
+}
+
+static void test_answers(void **state)
+{
+    (void)state;
+    cut_answers(false);
+    cut_answers(true);
+}
+
 /* ---- answers of an upstream ---- */
 
 static const char *const replies[] = {
@@ -349,6 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_through_tls),
+        cmocka_unit_test(test_answers),
         cmocka_unit_test(test_replies),
         cmocka_unit_test(test_replies_through_tls),
     };
