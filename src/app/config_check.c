@@ -270,6 +270,15 @@ int jr_config_canon_log_level(const char *text, char *ret, size_t cap)
     return jr_str_copy(ret, cap, "info") ? 0 : JR_EINVAL; /* only filters: the default */
 }
 
+/* The first '=' ends the name: a model may have one, as some paths do. */
+int jr_config_canon_model_alias(const char *text, char *ret, size_t cap)
+{
+    size_t name = strcspn(text, "=");
+    if (name == 0 || name >= JR_MODEL_MAX || text[name] != '=' || !text[name + 1])
+        return JR_EINVAL;
+    return strlen(text + name + 1) < JR_MODEL_MAX && jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
+}
+
 int jr_config_canon_port(const char *text, char *ret, size_t cap)
 {
     size_t n = strspn(text, "0123456789");

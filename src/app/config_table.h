@@ -48,6 +48,9 @@ X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_RO
     "attempts on other workers when one fails before its answer or, where the rest can be had "     \
     "elsewhere, within it",                \
     .max = 4294967295.0)                                                                           \
+X(MODEL_ALIAS, LIST, "model-alias", "JETROUTER_MODEL_ALIAS", NULL, JR_CMD_ROUTING, HTTP,            \
+    "NAME=MODEL", "requests for NAME go to the workers of MODEL, and name it there (repeatable)",  \
+    .canon = jr_config_canon_model_alias, .expects = "NAME=MODEL")                                 \
 X(WORKER_FAILURES, U32, "worker-failures", "JETROUTER_WORKER_FAILURES", "3", JR_CMD_ROUTING, HTTP, \
     "N", "a worker that fails so many requests in a row gets none for a while; never more than "   \
     "half of them; 0: never", .max = 4294967295.0)                                                 \

@@ -138,7 +138,7 @@ class Mockers(unittest.TestCase):
         self.assertIn("POST", json.loads(text)["message"])
         status, _, text = jr.call("HEAD", self.f.url + "/admin/tail")
         self.assertEqual((status, text), (200, b""))
-        status, text = jr.get(self.f.url + "/v1/nothing")
+        status, text = jr.get(self.f.url + "/nothing")
         self.assertEqual(status, 404)
         self.assertIn("/v1/chat/completions", json.loads(text)["message"])
 

@@ -61,6 +61,7 @@ struct jr_frontend {
     struct jr_mem tokens_mem;
     struct jr_tokens tokens;          /* of the request being read */
     struct jr_buf head;               /* lines of the head being written */
+    struct jr_buf name;               /* of the model being read */
     struct jr_rng rng;                /* of request ids */
     struct jr_access_log *access_log; /* NULL: off */
     struct jr_list proxied;           /* requests under way */
@@ -95,6 +96,8 @@ void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, i
 
 /* proxy.c */
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);
+/* Any other /v1 path: to a worker of its model, by load alone. */
+void jr_proxy_pass(struct jr_frontend *f, struct jr_http_request *req);
 void jr_proxy_abort_all(struct jr_frontend *f);
 
 /* state_json.c, scrape.c */

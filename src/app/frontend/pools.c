@@ -36,6 +36,18 @@ int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known)
     return -1;
 }
 
+const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name)
+{
+    uint32_t n;
+    const char *const *v = jr_config_list(f->cfg, JR_CFG_MODEL_ALIAS, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        size_t len = strcspn(v[i], "=");
+        if (len == name.n && memcmp(v[i], name.p, len) == 0)
+            return v[i] + len + 1;
+    }
+    return NULL;
+}
+
 /* Only where the pool's workers serve several models. */
 static void allow_model(struct jr_frontend *f, uint32_t pool, const char *model, struct jr_route *r)
 {

@@ -21,6 +21,9 @@ void jr_pools_deinit(struct jr_pools *p);
  * *ret_known false then: there are no workers at all. */
 int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known);
 
+/* The model that an alias stands for (--model-alias); NULL: it is none. */
+const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name);
+
 /* Who may get a request, for jr_driver_route: fills r's exclude and allowed; failed are the workers
  * that had it already. with_aside: also who is put aside. True: somebody was left out for that.
  * Valid until the next call. */

@@ -5,6 +5,7 @@
 #include "app/frontend/query.h"
 
 #include "base/cursor.h"
+#include "wire/openai_model.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_sse_deinit(&x->sse);
     jr_buf_deinit(&x->kept);
     jr_buf_deinit(&x->own_body);
+    jr_buf_deinit(&x->alias_body);
     jr_proxy_resume_free(x);
     jr_xfree(x->lora);
     jr_xfree(x->cache_salt);
@@ -54,6 +56,8 @@ void jr_proxy_unbook(struct jr_proxied *x)
 
 const char *jr_proxy_endpoint(const struct jr_proxied *x)
 {
+    if (x->passed)
+        return jr_proxy_passed_endpoint(jr_http_request_path(x->req));
     return x->kind == JR_OPENAI_CHAT ? "chat_completions" : "completions";
 }
 
@@ -287,7 +291,7 @@ static void read_hints(struct jr_proxied *x, const struct jr_openai_request *r)
 }
 
 static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_request *req,
-                                      const struct jr_openai_request *r)
+                                      const struct jr_openai_request *r, struct jr_buf *own)
 {
     struct jr_proxied *x = jr_xalloc(sizeof *x);
     x->f = f;
@@ -303,7 +307,9 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     jr_buf_init(&x->kept, REPLY_KEPT_MAX);
     jr_list_push_back(&f->proxied, &x->node);
     f->inflight++;
-    x->body = jr_http_request_body(req);
+    x->alias_body = *own;
+    x->asked = own->n ? jr_str_of((const char *)own->p, own->n) : jr_http_request_body(req);
+    x->body = x->asked;
     jr_proxy_read_headers(x, r->user);
     jr_proxy_log_begin(x);
     read_pin(x, r);
@@ -313,39 +319,78 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     return x;
 }
 
+/* A pool for it, or its end. */
+static bool place(struct jr_proxied *x)
+{
+    bool known;
+    if (find_pool(x, &known))
+        return true;
+    char words[JR_MODEL_MAX + 96];
+    snprintf(words, sizeof words, "the model \"%.*s\" is not served here: see /v1/models", 200,
+             x->model);
+    if (known)
+        jr_proxy_end_error(x, 404, "model", "model_not_found", words);
+    else
+        jr_proxy_end_error(x, 503, NULL, "no_worker",
+                           "no worker is available: start one, or wait for it to register");
+    return false;
+}
+
+struct jr_proxied *jr_proxy_begin(struct jr_frontend *f, struct jr_http_request *req,
+                                  const struct jr_openai_request *r, struct jr_buf *own,
+                                  bool passed)
+{
+    if (own->err) {
+        jr_buf_deinit(own);
+        jr_service_error(f, req, 503, NULL, "overloaded", "no room for the request: retry later");
+        return NULL;
+    }
+    struct jr_proxied *x = new_proxied(f, req, r, own);
+    x->passed = passed;
+    return place(x) ? x : NULL;
+}
+
+static void refuse(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind,
+                   int err, const struct jr_openai_error *bad)
+{
+    int status = err == JR_ENOMEM ? 503 : 400;
+    jr_metric_add(f->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
+                  JR_LABELS("", kind == JR_OPENAI_CHAT ? "chat_completions" : "completions",
+                            "unary", "error", "validation"),
+                  1);
+    jr_proxy_log_refused(f, req, kind, status);
+    jr_service_error(f, req, status, bad->param, NULL, bad->msg.text);
+}
+
+/* The body with the model that the alias stands for, read anew: whatever was read lies elsewhere. */
+static int take_alias(struct jr_frontend *f, struct jr_str body, const char *model,
+                      struct jr_openai_request *r, struct jr_buf *own, struct jr_openai_error *bad)
+{
+    jr_buf_init(own, body.n + JR_ALIAS_MORE);
+    jr_openai_put_model(body, r->model_span, model, own);
+    return own->err ? own->err
+                    : jr_openai_parse(f->parser, r->kind, own->p, own->n, &f->tokens, r, bad);
+}
+
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind)
 {
     struct jr_str body = jr_http_request_body(req);
-    if (jr_http_request_path(req).n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
-        jr_service_error(f, req, 414, NULL, NULL, "the path and query are longer than 4096 bytes");
-        return;
-    }
     struct jr_openai_request r;
     struct jr_openai_error bad = {0};
+    struct jr_buf own;
+    jr_buf_init(&own, 0);
     int err = jr_openai_parse(f->parser, kind, body.p, body.n, &f->tokens, &r, &bad);
+    const char *model = err == 0 ? jr_pools_alias(f, r.model) : NULL;
+    if (model)
+        err = take_alias(f, body, model, &r, &own, &bad);
     if (err < 0) {
-        jr_metric_add(f->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
-                      JR_LABELS("", kind == JR_OPENAI_CHAT ? "chat_completions" : "completions",
-                                "unary", "error", "validation"),
-                      1);
-        jr_proxy_log_refused(f, req, kind, err == JR_ENOMEM ? 503 : 400);
-        jr_service_error(f, req, err == JR_ENOMEM ? 503 : 400, bad.param, NULL, bad.msg.text);
+        jr_buf_deinit(&own);
+        refuse(f, req, kind, err, &bad);
         return;
     }
-    struct jr_proxied *x = new_proxied(f, req, &r);
-    bool known;
-    if (!find_pool(x, &known)) {
-        char words[JR_MODEL_MAX + 96];
-        snprintf(words, sizeof words, "the model \"%.*s\" is not served here: see /v1/models", 200,
-                 x->model);
-        if (known)
-            jr_proxy_end_error(x, 404, "model", "model_not_found", words);
-        else
-            jr_proxy_end_error(x, 503, NULL, "no_worker",
-                               "no worker is available: start one, or wait for it to register");
-        return;
-    }
-    jr_proxy_tokenize(x, &r);
+    struct jr_proxied *x = jr_proxy_begin(f, req, &r, &own, false);
+    if (x)
+        jr_proxy_tokenize(x, &r);
 }
 
 /* The drain took too long, or a second signal came. */

@@ -137,7 +137,7 @@ int jr_proxy_extra_begin(struct jr_proxied *x)
 {
     struct jr_proxy_extra *e = x->extra;
     struct jr_buf *b = &e->out;
-    struct jr_str body = jr_http_request_body(x->req);
+    struct jr_str body = x->asked;
     if (!e->on || !x->is_sse)
         return 0;
     jr_buf_clear(b);

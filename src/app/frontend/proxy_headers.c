@@ -100,7 +100,7 @@ const char *jr_proxy_request_lines(struct jr_proxied *x)
     jr_buf_put(b, "X-Data-Parallel-Rank: ", 22);
     put_number(b, x->dp_rank);
     jr_buf_put(b, "\r\n", 2);
-    if (!jr_http_request_header(x->req, "content-type").n)
+    if (x->body.n && !jr_http_request_header(x->req, "content-type").n)
         jr_buf_puts(b, "Content-Type: application/json\r\n");
     return b->err ? NULL : jr_buf_str(b);
 }

@@ -40,6 +40,7 @@ struct jr_proxied {
     const char *component; /* of the driver */
     uint32_t pool;         /* its place among the drivers */
     enum jr_openai_kind kind;
+    bool passed; /* of another /v1 path: relayed, not read */
     bool stream, query_only;
     bool explain; /* the client asks which worker answers */
     char model[JR_MODEL_MAX];
@@ -73,8 +74,10 @@ struct jr_proxied {
     bool left_out;                     /* somebody who is put aside */
     bool with_aside;                   /* nobody else would take it */
     struct jr_http_exchange *exchange; /* with the worker */
-    struct jr_str body;                /* that a worker gets: the request's, or own_body */
-    struct jr_buf own_body;            /* when something of it was changed */
+    struct jr_str asked;               /* the body that was read: the request's, or alias_body */
+    struct jr_str body;                /* that a worker gets: asked, or own_body */
+    struct jr_buf alias_body;          /* owned; with the model that an alias stands for */
+    struct jr_buf own_body;            /* owned; when something else of it was changed */
 
     struct jr_access_decision *decision; /* owned; NULL: no slow-request log */
 
@@ -96,6 +99,11 @@ struct jr_proxied {
 };
 
 /* proxy.c */
+/* A request that was read as r: with a pool, or NULL and it was answered. own (taken) is the body for
+ * the workers; empty: the request's. */
+struct jr_proxied *jr_proxy_begin(struct jr_frontend *f, struct jr_http_request *req,
+                                  const struct jr_openai_request *r, struct jr_buf *own,
+                                  bool passed);
 void jr_proxy_route(struct jr_proxied *x);
 void jr_proxy_unbook(struct jr_proxied *x);
 void jr_proxy_free(struct jr_proxied *x);
@@ -107,6 +115,9 @@ void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, con
 
 /* Of the metrics and the access log. */
 const char *jr_proxy_endpoint(const struct jr_proxied *x);
+
+/* proxy_pass.c */
+const char *jr_proxy_passed_endpoint(struct jr_str path);
 
 /* proxy_log.c: the access log, when there is one */
 void jr_proxy_log_begin(struct jr_proxied *x);

@@ -36,7 +36,7 @@ static void end_relayed(struct jr_proxied *x)
     if (!x->is_sse && x->kept.n && x->status == 200)
         (void)jr_openai_progress_body(&x->progress, x->kept.p, x->kept.n);
     jr_proxy_unbook(x);
-    if (x->status == 200)
+    if (x->status == 200 && !x->passed)
         count_usage(x);
     if (x->status < 500)
         jr_pools_well(x->f, x->pool, x->worker_id);
@@ -105,14 +105,14 @@ static int on_sse(void *ctx, const struct jr_sse_event *ev)
 /* What passes by is read, never changed; an answer that cannot be read is relayed all the same. */
 static void observe(struct jr_proxied *x, const void *p, size_t n)
 {
-    if (x->is_sse) {
+    if (x->is_sse && !x->passed) {
         if (!x->sse_broken)
             x->sse_broken = jr_sse_feed(&x->sse, p, n, on_sse, x) < 0;
         return;
     }
     if (!x->first_token_ns)
         on_first_token(x);
-    if (!x->opaque && x->kept.n + n <= x->kept.max)
+    if (!x->opaque && !x->passed && x->kept.n + n <= x->kept.max)
         jr_buf_put(&x->kept, p, n);
 }
 
@@ -294,7 +294,7 @@ int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
     uint32_t left = left_ms >= UINT32_MAX ? 0 : left_ms > 0 ? (uint32_t)left_ms : 1;
     struct jr_http_fetch fetch = {
         .url = url,
-        .method = "POST",
+        .method = jr_str_eq(jr_http_request_method(x->req), "GET") ? "GET" : "POST",
         .extra_headers = lines,
         .body = body.p,
         .n_body = body.n,

@@ -51,7 +51,7 @@ static struct jr_hash_salt salt_of(const struct jr_proxied *x)
  * as many tokens is a guess the load can live with. */
 static void take_text(struct jr_proxied *x, struct jr_hash_salt salt)
 {
-    struct jr_str body = jr_http_request_body(x->req);
+    struct jr_str body = x->asked;
     uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
     size_t run = (size_t)TOKEN_BYTES * (block_size ? block_size : JR_BLOCK_SIZE_DEFAULT);
     size_t n = x->text.n / run;
@@ -171,7 +171,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
         .pool_number = x->pool,
         .model = x->model,
         .request = r,
-        .body = jr_http_request_body(x->req),
+        .body = x->asked,
         .exact = x->query_only || x->splice.n || jr_proxy_extra_wants_ids(x),
     };
     struct jr_tokens_found found;
@@ -196,7 +196,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
 static bool has_token_data(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     const struct jr_openai_span *s = &r->nvext.token_data;
-    struct jr_str body = jr_http_request_body(x->req);
+    struct jr_str body = x->asked;
     bool is_text = r->prompt == JR_PROMPT_NONE || r->prompt == JR_PROMPT_TEXT;
     return x->has_pin && s->n > 0 && is_text &&
            jr_openai_tokens_of(body.p + s->off, s->n, &x->f->tokens) == 0;

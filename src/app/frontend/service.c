@@ -137,23 +137,68 @@ static bool is_listed(const json_t *list, const char *model)
     return false;
 }
 
-static void models(struct jr_frontend *f, struct jr_http_request *req)
+static void list_model(json_t *list, const char *id)
+{
+    if (id[0] && !is_listed(list, id))
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:I,s:s}", "id", id, "object", "model", "created",
+                                        (json_int_t)time(NULL), "owned_by", "jetrouter"));
+}
+
+/* What the workers serve, then the aliases of it. */
+static json_t *list_models(struct jr_frontend *f)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_worker_view w;
         for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);)
-            if (w.state != JR_WORKER_DOWN && w.model[0] && !is_listed(list, w.model))
-                json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:s}", "id", w.model, "object",
-                                                      "model", "created", (json_int_t)time(NULL),
-                                                      "owned_by", "jetrouter"));
+            if (w.state != JR_WORKER_DOWN)
+                list_model(list, w.model);
     }
-    json_t *root = json_pack("{s:s,s:o}", "object", "list", "data", list);
+    uint32_t n;
+    const char *const *aliases = jr_config_list(f->cfg, JR_CFG_MODEL_ALIAS, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        char name[JR_MODEL_MAX];
+        size_t len = strcspn(aliases[i], "=");
+        snprintf(name, sizeof name, "%.*s", (int)len, aliases[i]);
+        if (is_listed(list, aliases[i] + len + 1))
+            list_model(list, name);
+    }
+    return list;
+}
+
+/* Takes root. */
+static void answer_jansson(struct jr_http_request *req, json_t *root)
+{
     char *text = json_dumps(root, JSON_COMPACT);
     jr_http_respond(req, 200, "application/json", NULL, text ? text : "{}",
                     text ? strlen(text) : 2);
     free(text);
     json_decref(root);
+}
+
+static void models(struct jr_frontend *f, struct jr_http_request *req)
+{
+    answer_jansson(req, json_pack("{s:s,s:o}", "object", "list", "data", list_models(f)));
+}
+
+/* Its name is the rest of the path. */
+static void model(struct jr_frontend *f, struct jr_http_request *req)
+{
+    static const char before[] = "/v1/models/";
+    struct jr_str path = jr_http_request_path(req);
+    struct jr_str name = jr_str_of(path.p + sizeof before - 1, path.n - (sizeof before - 1));
+    json_t *list = list_models(f), *item, *found = NULL;
+    size_t i;
+    json_array_foreach(list, i,
+                       item) if (jr_str_eq(name, json_string_value(json_object_get(item, "id"))))
+        found = item;
+    if (found)
+        answer_jansson(req, json_incref(found));
+    else
+        jr_service_error(f, req, 404, "model", "model_not_found",
+                         "no such model is served here: see /v1/models");
+    json_decref(list);
 }
 
 /* ---------------------------------------------------------------- looking in */
@@ -353,6 +398,8 @@ static const struct path {
     {"GET", "/admin/tail", admin_tail, true},
 };
 
+static const struct path one_model = {"GET", "/v1/models/", NULL, false};
+
 static bool method_fits(const struct path *p, struct jr_str method)
 {
     return jr_str_eq(method, p->method) ||
@@ -380,11 +427,29 @@ static void wrong_method(struct jr_frontend *f, struct jr_http_request *req, con
     error_with(f, req, 405, NULL, NULL, words, extra);
 }
 
+static bool starts_with(struct jr_str s, const char *text)
+{
+    size_t n = strlen(text);
+    return s.n >= n && memcmp(s.p, text, n) == 0;
+}
+
+static void pass(struct jr_frontend *f, struct jr_http_request *req, struct jr_str method)
+{
+    if (jr_str_eq(method, "GET") || jr_str_eq(method, "POST"))
+        jr_proxy_pass(f, req);
+    else
+        wrong_method(f, req, "GET, POST");
+}
+
 void jr_service_request(void *ctx, struct jr_http_request *req)
 {
     struct jr_frontend *f = ctx;
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
     const char *allowed = NULL;
+    if (path.n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
+        jr_service_error(f, req, 414, NULL, NULL, "the path and query are longer than 4096 bytes");
+        return;
+    }
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         if (!jr_str_eq(path, paths[i].path))
             continue;
@@ -396,8 +461,12 @@ void jr_service_request(void *ctx, struct jr_http_request *req)
     }
     if (allowed)
         wrong_method(f, req, allowed);
+    else if (starts_with(path, "/v1/models/") && method_fits(&one_model, method))
+        model(f, req);
+    else if (starts_with(path, "/v1/"))
+        pass(f, req, method);
     else
         jr_service_error(f, req, 404, NULL, NULL,
-                         "there is no such path: requests go to /v1/chat/completions or "
-                         "/v1/completions");
+                         "there is no such path: requests go to /v1/chat/completions, "
+                         "/v1/completions or another path below /v1");
 }

@@ -83,6 +83,8 @@ static const char *sample(const struct jr_cfg_row *row)
         return "tcp://x:7";
     if (row->canon == jr_config_canon_endpoint)
         return "x.y.z";
+    if (row->canon == jr_config_canon_model_alias)
+        return "a=b=c";
     return row->canon == jr_config_canon_port ? "77" : "sample";
 }
 
