@@ -779,7 +779,7 @@ static void test_abort_is_seen(void **state)
 static void test_timeouts(void **state)
 {
     /* A handshake counts, too. */
-    struct fixture *f = believes == NULL ? start(60, 120, 100) : start(1500, 2500, 100);
+    struct fixture *f = believes == NULL ? start(60, 120, 100) : start(3000, 4000, 100);
     char text[512];
 
     *state = f;

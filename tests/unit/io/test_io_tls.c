@@ -302,7 +302,8 @@ static void test_noise(void **state)
         int rv = 0;
         for (size_t i = 0; i < sizeof noise; i++)
             noise[i] = (char)jr_rng_below(&rng, 256);
-        memcpy(noise, start, strlen(start));
+        for (size_t i = 0; start[i] != '\0'; i++)
+            noise[i] = start[i];
         for (size_t at = 0; at < sizeof noise && rv == 0; at += k) {
             const size_t n = k < sizeof noise - at ? k : sizeof noise - at;
             assert_int_equal(jr_tls_feed(e.server, noise + at, n), 0);
