@@ -14,6 +14,9 @@
 struct entry {
     struct jr_list node; /* of used; the most recently used first */
     struct jr_token_key key;
+    uint64_t *hashes; /* NULL: not yet */
+    uint64_t seed;    /* that they were made with */
+    uint32_t block_size;
     uint32_t n;
     uint32_t ids[];
 };
@@ -75,8 +78,22 @@ static size_t bytes_of(uint32_t n)
     return sizeof(struct entry) + (size_t)n * sizeof(uint32_t);
 }
 
+static uint32_t n_hashes(const struct entry *e)
+{
+    return e->hashes ? e->n / e->block_size : 0;
+}
+
+static void drop_hashes(struct jr_token_cache *c, struct entry *e)
+{
+    size_t bytes = n_hashes(e) * sizeof *e->hashes;
+    c->entry_bytes -= bytes;
+    jr_mem_free(c->mem, e->hashes, bytes);
+    e->hashes = NULL;
+}
+
 static void drop(struct jr_token_cache *c, struct entry *e)
 {
+    drop_hashes(c, e);
     (void)jr_map_del(&c->table, e->key.lo, NULL);
     jr_list_remove(&e->node);
     c->entry_bytes -= bytes_of(e->n);
@@ -150,6 +167,7 @@ int jr_token_cache_put(struct jr_token_cache *c, struct jr_token_key key, const 
         return JR_ENOMEM;
     }
     e->key = key;
+    e->hashes = NULL;
     e->n = n;
     if (n > 0)
         memcpy(e->ids, ids, (size_t)n * sizeof *ids);
@@ -157,4 +175,40 @@ int jr_token_cache_put(struct jr_token_cache *c, struct jr_token_key key, const 
     c->entry_bytes += bytes;
     make_room(c, 0); /* the table may have grown */
     return 0;
+}
+
+static bool make_hashes(struct jr_token_cache *c, struct entry *e, const struct jr_hash_salt *salt,
+                        uint32_t block_size)
+{
+    size_t bytes = e->n / block_size * sizeof *e->hashes;
+    drop_hashes(c, e);
+    e->hashes = jr_mem_alloc(c->mem, bytes);
+    if (!e->hashes)
+        return false;
+    e->seed = jr_hash_seed(salt);
+    e->block_size = block_size;
+    (void)jr_hash_prompt(salt, e->ids, e->n, block_size, e->hashes);
+    c->entry_bytes += bytes;
+    /* It is in use now: the others leave, and it stays. */
+    while (jr_token_cache_bytes(c) > c->bytes_max && oldest(c) != e)
+        drop(c, oldest(c));
+    if (jr_token_cache_bytes(c) <= c->bytes_max)
+        return true;
+    drop_hashes(c, e);
+    return false;
+}
+
+const uint64_t *jr_token_cache_hashes(struct jr_token_cache *c, struct jr_token_key key,
+                                      const struct jr_hash_salt *salt, uint32_t block_size,
+                                      uint32_t *ret_n)
+{
+    uint32_t n;
+    if (!jr_token_cache_get(c, key, &n) || block_size == 0 || n < block_size)
+        return NULL;
+    struct entry *e = find(c, key.lo);
+    bool fits = e->hashes && e->seed == jr_hash_seed(salt) && e->block_size == block_size;
+    if (!fits && !make_hashes(c, e, salt, block_size))
+        return NULL;
+    *ret_n = n_hashes(e);
+    return e->hashes;
 }

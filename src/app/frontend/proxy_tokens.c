@@ -19,14 +19,35 @@ static uint32_t tokens_of_all(const struct jr_proxied *x, uint32_t first)
     return n < UINT32_MAX ? (uint32_t)(n + 0.5) : UINT32_MAX;
 }
 
+/* The other modes have no use for hashes. 0: the prompt has no whole block. */
+static uint32_t block_size_of(const struct jr_proxied *x, uint32_t n)
+{
+    uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
+    return x->f->mode == JR_MODE_KV && n >= block_size ? block_size : 0;
+}
+
 static void hash(struct jr_proxied *x, const struct jr_hash_salt *salt, const uint32_t *ids,
                  uint32_t n)
 {
-    uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
-    if (x->f->mode != JR_MODE_KV || !block_size || n < block_size)
-        return; /* the other modes have no use for hashes */
+    uint32_t block_size = block_size_of(x, n);
+    if (!block_size)
+        return;
     x->prefix = jr_xalloc((n / block_size) * sizeof *x->prefix);
     x->n_prefix = jr_hash_prompt(salt, ids, n, block_size, x->prefix);
+}
+
+static void hash_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
+                       const struct jr_tokens_found *found)
+{
+    uint32_t n = 0, block_size = block_size_of(x, found->n);
+    const uint64_t *v =
+        block_size ? jr_tokenizer_hashes(x->f->tokenizer, found, salt, block_size, &n) : NULL;
+    if (!v) {
+        hash(x, salt, found->ids, found->n);
+        return;
+    }
+    x->prefix = jr_xmemdup(v, n * sizeof *v);
+    x->n_prefix = n;
 }
 
 static void count_input(const struct jr_proxied *x)
@@ -103,13 +124,11 @@ void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt)
     hash(x, salt, x->f->tokens.v, x->f->tokens.n);
 }
 
-/* ids are exact, and of the whole first prompt. */
-static void take_whole(struct jr_proxied *x, const struct jr_hash_salt *salt, const uint32_t *ids,
-                       uint32_t n)
+/* Hashed already; ids are exact, and of the whole first prompt. */
+static void take_whole(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
 {
     struct jr_tokens *kept = &x->f->tokens;
     x->n_tokens = tokens_of_all(x, n);
-    hash(x, salt, ids, n);
     count_input(x);
     jr_proxy_extra_ids(x, ids, n);
     if (x->splice.n)
@@ -128,10 +147,12 @@ static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
     struct jr_proxied *x = ctx;
     struct jr_hash_salt salt = salt_of(x);
     x->f->tokens.n = 0;
-    if (err == 0)
-        take_whole(x, &salt, ids, n);
-    else
+    if (err < 0) {
         take_text(x, salt);
+    } else {
+        hash(x, &salt, ids, n);
+        take_whole(x, ids, n);
+    }
     jr_proxy_route(x);
 }
 
@@ -151,12 +172,15 @@ static void read_text(struct jr_proxied *x, const struct jr_openai_request *r)
         x->splice = r->prompt_span;
 }
 
-/* Ids of the turns before: hashed as far as they go. */
-static void take_turns(struct jr_proxied *x, const struct jr_hash_salt *salt,
+static void take_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
                        const struct jr_tokens_found *found)
 {
+    hash_found(x, salt, found); /* those of the turns before as far as they go */
+    if (found->exact) {
+        take_whole(x, found->ids, found->n);
+        return;
+    }
     x->n_tokens = found->n_whole > found->n ? found->n_whole : found->n;
-    hash(x, salt, found->ids, found->n);
     count_input(x);
 }
 
@@ -184,10 +208,8 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
     }
     if (rv < 0)
         take_text(x, salt);
-    else if (found.exact)
-        take_whole(x, &salt, found.ids, found.n);
     else
-        take_turns(x, &salt, &found);
+        take_found(x, &salt, &found);
     jr_proxy_route(x);
 }
 
@@ -215,12 +237,12 @@ void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r)
     struct jr_tokens *told = &x->f->tokens;
     x->may_resume_ids = may_resume(x, r);
     x->may_resume = x->may_resume_ids && r->prompt == JR_PROMPT_TOKENS;
-    if (has_token_data(x, r)) {
-        take_whole(x, &salt, told->v, told->n);
-        jr_proxy_route(x);
-    } else if (r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS) {
+    bool has_ids = r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS;
+    if (has_ids)
         x->first_share = (double)told->n / (double)r->tokens_told;
-        take_whole(x, &salt, told->v, told->n);
+    if (has_ids || has_token_data(x, r)) {
+        hash(x, &salt, told->v, told->n);
+        take_whole(x, told->v, told->n);
         jr_proxy_route(x);
     } else if (x->f->mode == JR_MODE_KV) {
         ask(x, r);

@@ -388,6 +388,7 @@ static bool get_turns(struct jr_tokenizer *t, const struct jr_token_question *q,
     double whole = (double)ret->n / share;
     ret->n_whole = whole < UINT32_MAX ? (uint32_t)whole : UINT32_MAX;
     ret->n -= PREFIX_MARGIN;
+    ret->key = k->v[at];
     ret->exact = false;
     struct jr_token_ask *a = find_ask(t, &k->v[k->n - 1]);
     if (a || HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX / 2 || ask(t, q, &k->v[k->n - 1], &a) < 0)
@@ -421,6 +422,7 @@ int jr_tokenizer_get(struct jr_tokenizer *t, const struct jr_token_question *q,
     keys_of(t, q, &k);
     ret->ids = jr_token_cache_get(t->cache, k.v[k.n - 1], &ret->n);
     if (ret->ids) {
+        ret->key = k.v[k.n - 1];
         ret->exact = true;
         ret->n_whole = ret->n;
         count(t, "exact");
@@ -433,6 +435,16 @@ int jr_tokenizer_get(struct jr_tokenizer *t, const struct jr_token_question *q,
     waiter->fn = fn;
     waiter->ctx = ctx;
     return wait_for(t, q, &k.v[k.n - 1], waiter);
+}
+
+const uint64_t *jr_tokenizer_hashes(struct jr_tokenizer *t, const struct jr_tokens_found *found,
+                                    const struct jr_hash_salt *salt, uint32_t block_size,
+                                    uint32_t *ret_n)
+{
+    const uint64_t *v = jr_token_cache_hashes(t->cache, found->key, salt, block_size, ret_n);
+    if (v && *ret_n > found->n / block_size)
+        *ret_n = found->n / block_size;
+    return v;
 }
 
 void jr_tokenizer_leave(struct jr_token_waiter *w)

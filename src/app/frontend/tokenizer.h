@@ -66,12 +66,18 @@ struct jr_tokens_found {
     uint32_t n;
     bool exact;
     uint32_t n_whole; /* of the whole prompt; estimated unless exact */
+    struct jr_token_key key;
 };
 
 /* 1, 0 or an error: see above. fn never fires from within. */
 JR_MUST_CHECK int jr_tokenizer_get(struct jr_tokenizer *t, const struct jr_token_question *q,
                                    struct jr_tokens_found *ret, struct jr_token_waiter *waiter,
                                    jr_tokenized_fn *fn, void *ctx);
+/* The prefix hashes of ids that were found, borrowed until the next call; NULL: not at hand. The ids stay
+ * where they are. */
+const uint64_t *jr_tokenizer_hashes(struct jr_tokenizer *t, const struct jr_tokens_found *found,
+                                    const struct jr_hash_salt *salt, uint32_t block_size,
+                                    uint32_t *ret_n);
 /* Waits no longer; others who share the question do. Harmless when it does not wait. */
 void jr_tokenizer_leave(struct jr_token_waiter *waiter);
 

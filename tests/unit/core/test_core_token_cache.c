@@ -95,6 +95,15 @@ static void step_get(struct jr_token_cache *c, struct model *m, struct jr_rng *r
     assert_int_equal(n, m->v[at].n);
     assert_memory_equal(ids, m->v[at].ids, n * sizeof *ids);
     model_use(m, (uint32_t)at);
+    if (n < 4 || jr_rng_below(rng, 2))
+        return;
+    uint64_t want[IDS];
+    uint32_t n_want = jr_hash_prompt(NULL, ids, n, 4, want);
+    const uint64_t *hashes = jr_token_cache_hashes(c, key, NULL, 4, &n);
+    assert_int_equal(n, n_want);
+    assert_memory_equal(hashes, want, n * sizeof *want);
+    while (m->n > jr_token_cache_entries(c)) /* they take room, too */
+        model_drop(m, 0);
 }
 
 static void run_model(uint64_t seed)
@@ -153,6 +162,43 @@ static void test_what_is_too_large_is_not_kept(void **state)
     jr_mem_deinit(&mem);
 }
 
+static void test_hashes_are_kept(void **state)
+{
+    (void)state;
+    struct jr_mem mem;
+    struct jr_token_cache *c;
+    struct jr_token_key key = {1, 2}, other = {3, 4};
+    struct jr_hash_salt salts[] = {{.cache_salt_part = 0}, {.cache_salt = {"s", 1}}};
+    uint32_t ids[100], n = 0;
+    uint64_t want[100];
+    for (uint32_t i = 0; i < 100; i++)
+        ids[i] = i * 3;
+    jr_mem_init(&mem);
+    assert_int_equal(jr_token_cache_create(&mem, 2000, &c), 0);
+    assert_null(jr_token_cache_hashes(c, key, &salts[0], 4, &n));
+    assert_int_equal(jr_token_cache_put(c, key, ids, 100), 0);
+    for (int round = 0; round < 3; round++)
+        for (size_t i = 0; i < 2; i++)
+            for (uint32_t block_size = 7; block_size < 30; block_size += 9)
+                for (int again = 0; again < 2; again++) {
+                    uint64_t allocs = mem.allocs;
+                    const uint64_t *got = jr_token_cache_hashes(c, key, &salts[i], block_size, &n);
+                    assert_int_equal(mem.allocs - allocs, !again);
+                    assert_int_equal(n, jr_hash_prompt(&salts[i], ids, 100, block_size, want));
+                    assert_memory_equal(got, want, n * sizeof *want);
+                }
+    assert_null(jr_token_cache_hashes(c, key, &salts[0], 101, &n));
+    assert_null(jr_token_cache_hashes(c, key, &salts[0], 0, &n));
+    assert_true(jr_token_cache_bytes(c) <= 2000);
+    /* No room for them beside the ids. */
+    assert_null(jr_token_cache_hashes(c, other, &salts[0], 4, &n));
+    assert_int_equal(jr_token_cache_put(c, other, ids, 90), 0);
+    assert_non_null(jr_token_cache_hashes(c, other, &salts[0], 2, &n));
+    assert_true(jr_token_cache_bytes(c) <= 2000);
+    jr_token_cache_destroy(c);
+    jr_mem_deinit(&mem);
+}
+
 static int oom_run(struct jr_mem *mem, void *ctx)
 {
     (void)ctx;
@@ -166,6 +212,9 @@ static int oom_run(struct jr_mem *mem, void *ctx)
         err = jr_token_cache_put(c, (struct jr_token_key){i, i}, ids, (uint32_t)i % IDS);
         const uint32_t *got = jr_token_cache_get(c, (struct jr_token_key){i, i}, &n);
         assert_int_equal(got != NULL, err == 0);
+        if (err == 0 && i % IDS > 3 &&
+            !jr_token_cache_hashes(c, (struct jr_token_key){i, i}, NULL, 2, &n))
+            err = JR_ENOMEM;
     }
     jr_token_cache_destroy(c);
     return err;
@@ -238,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_what_is_too_large_is_not_kept),
+        cmocka_unit_test(test_hashes_are_kept),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_keys_of_prefixes),
         cmocka_unit_test(test_keys_tell_fields_apart),
