@@ -138,7 +138,7 @@ static int print_help(const struct jr_command *command)
     return rv;
 }
 
-/* jetrouter docs config|metrics|man: for the build, not listed. */
+/* jetrouter docs config|metrics|errors|man: for the build, not listed. */
 static int print_docs(const char *what)
 {
     struct jr_buf b;
@@ -148,10 +148,12 @@ static int print_docs(const char *what)
         jr_docs_config(&b);
     else if (what && strcmp(what, "metrics") == 0)
         jr_docs_metrics(&b);
+    else if (what && strcmp(what, "errors") == 0)
+        jr_docs_errors(&b);
     else if (what && strcmp(what, "man") == 0)
         jr_docs_man(&b);
     else {
-        struct jr_errmsg e = {"which text? config, metrics or man"};
+        struct jr_errmsg e = {"which text? config, metrics, errors or man"};
         jr_buf_deinit(&b);
         return fail("docs", JR_EUSAGE, &e);
     }

@@ -48,6 +48,9 @@ X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_RO
     "attempts on other workers when one fails before its answer or, where the rest can be had "     \
     "elsewhere, within it",                \
     .max = 4294967295.0)                                                                           \
+X(OVERLOAD_STATUS, U32, "overload-status", "DYN_HTTP_OVERLOAD_STATUS_CODE", "503", JR_CMD_ROUTING,  \
+    HTTP, "CODE", "status of the answer when all workers are busy; later Dynamo's is 529",         \
+    .min = 400, .max = 599)                                                                        \
 X(MODEL_ALIAS, LIST, "model-alias", "JETROUTER_MODEL_ALIAS", NULL, JR_CMD_ROUTING, HTTP,            \
     "NAME=MODEL", "requests for NAME go to the workers of MODEL, and name it there (repeatable)",  \
     .canon = jr_config_canon_model_alias, .expects = "NAME=MODEL")                                 \

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/docs.h"
+#include "app/frontend/errors.h"
 #include "app/metrics.h"
 #include "jetrouter/version.h"
+#include "wire/openai_reply.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -258,6 +260,61 @@ void jr_docs_metrics(struct jr_buf *b)
         put_words(b, row->labels, "`", "`");
         jr_buf_printf(b, " | %u | %s |\n", row->sets_max, row->help);
     }
+}
+
+/* ---------------------------------------------------------------- docs/errors.md */
+
+static void put_code(struct jr_buf *b, const char *text)
+{
+    if (text)
+        jr_buf_printf(b, " `%s` |", text);
+    else
+        jr_buf_puts(b, " null |");
+}
+
+static void put_example(struct jr_buf *b)
+{
+    const struct jr_error_row *row = jr_error_row(JR_ERROR_MODEL_NOT_FOUND);
+    const struct jr_openai_failure f = {
+        .status = row->status, .param = row->param, .code = row->code, .message = row->message};
+    jr_buf_puts(b, "```json\n");
+    jr_openai_error_write(b, &f);
+    jr_buf_puts(b, "\n```\n\n");
+}
+
+void jr_docs_errors(struct jr_buf *b)
+{
+    jr_buf_puts(b, "# Errors\n\n"
+                   "<!-- Made from src/app/frontend/errors.h by `./dev docs`; do not edit. -->\n\n"
+                   "Every error answer of the frontend has two shapes in one body: Dynamo's "
+                   "(`message`, `type`: the reason phrase, `code`: the status)\nand OpenAI's under "
+                   "`error`. What a worker answers, errors too, is relayed as it is.\n\n");
+    put_example(b);
+    jr_buf_puts(b,
+                "| status | `type` | `error.type` | `error.code` | `error.param` | `Retry-After` "
+                "| `message`, unless there are better words | when |\n"
+                "|---|---|---|---|---|---|---|---|\n");
+    for (int i = 0; i < JR_ERROR_COUNT; i++) {
+        const struct jr_error_row *row = jr_error_row((enum jr_error)i);
+        jr_buf_printf(b, "| %d | %s | `%s` |", row->status, jr_openai_reason(row->status),
+                      jr_openai_error_type(row->status));
+        put_code(b, row->code);
+        put_code(b, row->param);
+        if (row->retry_s)
+            jr_buf_printf(b, " %u", row->retry_s);
+        jr_buf_puts(b, " |");
+        jr_buf_printf(b, " %s | %s |\n", row->message, row->when);
+    }
+    jr_buf_puts(b,
+                "\nIn a stream that has begun an error is an event: `event: error`, the message as "
+                "a comment (`: …`), the body above as\n`data`; then the connection is cut, without "
+                "`[DONE]`.\n\n"
+                "What is no HTTP/1.1, or none that all would read alike, is answered by the server "
+                "before it is a request, in the same\nshapes, and the connection ends: 400 "
+                "malformed, 405 a method nobody knows, 408 head or body too slow, 413 body "
+                "above\n`--http-body-limit-mb`, 417 an expectation other than 100-continue, 431 "
+                "head too large, 505 another version.\n\n"
+                "`/busy_threshold` has Dynamo's own shape, `{\"error\": …}`.\n");
 }
 
 /* ---------------------------------------------------------------- docs/jetrouter.1 */

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "wire/http1_write.h"
+#include "wire/openai_reply.h"
 
 #include <string.h>
 
@@ -356,36 +357,24 @@ void jr_http_respond_end(struct jr_http_request *req, bool abort)
     jr_http_conn_answered(c);
 }
 
-static const char *error_type(int status)
-{
-    switch (status) {
-    case 408:
-        return "request_timeout";
-    case 413:
-        return "payload_too_large";
-    case 431:
-        return "header_too_large";
-    default:
-        return "invalid_request_error";
-    }
-}
-
 void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words)
 {
     struct jr_http_server_stats *stats = &c->server->stats;
-    char body[256];
+    struct jr_buf body;
 
     if (status == 413)
         stats->body_too_large++;
     else if (status != 408)
         stats->bad_requests++;
-    const int n = snprintf(body, sizeof body, "{\"message\":\"%s\",\"type\":\"%s\",\"code\":%d}",
-                           words, error_type(status), status);
+    const struct jr_openai_failure failure = {.status = status, .message = words};
+    jr_buf_init(&body, 4096);
+    jr_openai_error_write(&body, &failure);
     c->req.keep_alive = false;
     c->req.is_head = c->req.http10 = false;
-    put_head(c, status, "application/json", NULL, n);
-    const uv_buf_t buf = uv_buf_init(body, (unsigned)n);
+    put_head(c, status, "application/json", NULL, (int64_t)body.n);
+    const uv_buf_t buf = uv_buf_init((char *)body.p, (unsigned)body.n);
     jr_http_conn_send(c, &buf, 1);
+    jr_buf_deinit(&body);
     if (jr_http_state(c) != JR_HTTP_CLOSED)
         jr_http_conn_linger(c, true);
 }

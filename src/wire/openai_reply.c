@@ -301,6 +301,11 @@ static const struct status_row *status_row_of(int status)
     return &other;
 }
 
+const char *jr_openai_error_type(int status)
+{
+    return status_row_of(status)->type;
+}
+
 const char *jr_openai_reason(int status)
 {
     return status_row_of(status)->reason;

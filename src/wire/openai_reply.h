@@ -57,6 +57,8 @@ struct jr_openai_failure {
 /* Both shapes in one: {"message", "type": reason phrase, "code": status (Dynamo's), "error":
  * {"message", "type", "param", "code"} (OpenAI's)}. Appends; check b->err. */
 void jr_openai_error_write(struct jr_buf *b, const struct jr_openai_failure *f);
+/* What OpenAI calls an error of that status. */
+const char *jr_openai_error_type(int status);
 /* HTTP's reason phrase; "Error" when unknown. */
 const char *jr_openai_reason(int status);
 

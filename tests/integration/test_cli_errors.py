@@ -36,7 +36,7 @@ class Errors(Lines):
     def test_commands(self):
         self.assert_fails([], 64, "a command is missing", "frontend")
         self.assert_fails(["frontned"], 64, "'frontned'", "'frontend'")
-        self.assert_fails(["docs", "nothing"], 64, "config, metrics or man")
+        self.assert_fails(["docs", "nothing"], 64, "config, metrics, errors or man")
 
     def test_options(self):
         self.assert_fails(["frontend", "--htpp-port", "1"], 64, "jetrouter frontend: ",

@@ -6,6 +6,7 @@
  *     proxy.c       one request: understood, routed, ended
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
  *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
+ *     errors.c      every error answer, as a table
  *     pools.c       which pool and which workers may get a request
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
@@ -15,6 +16,7 @@
 #define JR_APP_FRONTEND_FRONTEND_INTERNAL_H
 
 #include "app/driver/driver.h"
+#include "app/frontend/errors.h"
 #include "app/frontend/frontend.h"
 #include "app/frontend/tokenizer.h"
 #include "app/metrics.h"
@@ -86,13 +88,14 @@ struct jr_frontend {
 void jr_service_request(void *ctx, struct jr_http_request *req);
 void jr_service_tail(void *ctx, const char *line); /* to all /admin/tail streams */
 void jr_service_close_tails(struct jr_frontend *f);
-/* Both error shapes; takes the request. */
-void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
-                      const char *param, const char *code, const char *message);
+/* Both error shapes; takes the request. param and message: NULL for the row's own. */
+void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
+                      const char *param, const char *message);
 /* The same, with further "Name: value\r\n" lines in its head (NULL: none). */
-void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, int status,
-                           const char *param, const char *code, const char *message,
-                           const char *lines);
+void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
+                           const char *param, const char *message, const char *lines);
+/* The status of an error here: OVERLOADED's is an option. */
+int jr_service_status(const struct jr_frontend *f, enum jr_error error);
 
 /* proxy.c */
 void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);

@@ -75,11 +75,11 @@ void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *er
 }
 
 /* An error of ours: the answer, or the last event of one that was relayed so far. */
-void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, const char *code,
-                        const char *message)
+void jr_proxy_end_error(struct jr_proxied *x, enum jr_error error, const char *message)
 {
+    int status = jr_service_status(x->f, error);
     if (x->status) {
-        jr_proxy_end_cut(x, message);
+        jr_proxy_end_cut(x, message ? message : jr_error_row(error)->message);
         return;
     }
     jr_proxy_unbook(x);
@@ -88,7 +88,7 @@ void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, con
                        status == 404  ? "not_found"
                        : status < 500 ? "validation"
                                       : "internal");
-    jr_service_error_with(x->f, x->req, status, param, code, message, jr_proxy_own_lines(x));
+    jr_service_error_with(x->f, x->req, error, NULL, message, jr_proxy_own_lines(x));
     jr_proxy_free(x);
 }
 
@@ -107,23 +107,14 @@ static void on_gone(void *ctx)
     jr_proxy_free(x);
 }
 
-/* Dynamo's name for it; anything but an error status is as if it were not set. */
-static int overload_status(void)
+static enum jr_error refusal(const struct jr_proxied *x, int err)
 {
-    const char *s = getenv("DYN_HTTP_OVERLOAD_STATUS_CODE");
-    uint64_t status;
-    if (s && jr_parse_u64(s, strlen(s), &status) == 0 && status >= 400 && status <= 599)
-        return (int)status;
-    return 503;
-}
-
-static int reject_status(const struct jr_proxied *x, int err)
-{
-    if (err == JR_EBUSY)
-        return overload_status();
-    if (err == JR_ETIMEOUT)
-        return 504;
-    return err == JR_EINVAL || (err == JR_ENOTFOUND && x->has_pin) ? 400 : 503;
+    if (err == JR_ENOTFOUND && x->has_pin)
+        return JR_ERROR_PINNED_AWAY;
+    return err == JR_EBUSY      ? JR_ERROR_OVERLOADED
+           : err == JR_ETIMEOUT ? JR_ERROR_TIMEOUT
+           : err == JR_EINVAL   ? JR_ERROR_BAD_ROUTE
+                                : JR_ERROR_NO_WORKER;
 }
 
 /* Asked at once when its tokens are there: those of the request are still in f->tokens. */
@@ -141,7 +132,7 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
                                                  .tokens = &f->tokens});
     x->id = 0; /* nothing was booked */
     if (b.err) {
-        jr_proxy_end_error(x, 503, NULL, "overloaded", "no room for the answer: retry later");
+        jr_proxy_end_error(x, JR_ERROR_NO_ROOM, "no room for the answer: retry later");
     } else {
         x->status = 200;
         jr_proxy_count_end(x, "success", "");
@@ -162,10 +153,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     }
     if (!d) {
         x->id = 0;
-        const char *code = err == JR_EBUSY      ? "overloaded"
-                           : err == JR_ETIMEOUT ? "timeout"
-                                                : "no_worker";
-        jr_proxy_end_error(x, reject_status(x, err), NULL, code, why);
+        jr_proxy_end_error(x, refusal(x, err), why);
         return;
     }
     if (x->query_only) {
@@ -217,8 +205,7 @@ void jr_proxy_route(struct jr_proxied *x)
                                  x->with_aside || x->has_pin, &r);
     if (jr_driver_route(x->driver, &r, on_decided, x) < 0) {
         x->id = 0;
-        jr_proxy_end_error(x, 503, NULL, "overloaded",
-                           "too many requests are under way: retry later");
+        jr_proxy_end_error(x, JR_ERROR_NO_ROOM, NULL);
     }
 }
 
@@ -329,10 +316,9 @@ static bool place(struct jr_proxied *x)
     snprintf(words, sizeof words, "the model \"%.*s\" is not served here: see /v1/models", 200,
              x->model);
     if (known)
-        jr_proxy_end_error(x, 404, "model", "model_not_found", words);
+        jr_proxy_end_error(x, JR_ERROR_MODEL_NOT_FOUND, words);
     else
-        jr_proxy_end_error(x, 503, NULL, "no_worker",
-                           "no worker is available: start one, or wait for it to register");
+        jr_proxy_end_error(x, JR_ERROR_NO_WORKER, NULL);
     return false;
 }
 
@@ -342,7 +328,7 @@ struct jr_proxied *jr_proxy_begin(struct jr_frontend *f, struct jr_http_request 
 {
     if (own->err) {
         jr_buf_deinit(own);
-        jr_service_error(f, req, 503, NULL, "overloaded", "no room for the request: retry later");
+        jr_service_error(f, req, JR_ERROR_NO_ROOM, NULL, "no room for the request: retry later");
         return NULL;
     }
     struct jr_proxied *x = new_proxied(f, req, r, own);
@@ -353,13 +339,13 @@ struct jr_proxied *jr_proxy_begin(struct jr_frontend *f, struct jr_http_request 
 static void refuse(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind,
                    int err, const struct jr_openai_error *bad)
 {
-    int status = err == JR_ENOMEM ? 503 : 400;
+    enum jr_error error = err == JR_ENOMEM ? JR_ERROR_NO_ROOM : JR_ERROR_BAD_BODY;
     jr_metric_add(f->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
                   JR_LABELS("", kind == JR_OPENAI_CHAT ? "chat_completions" : "completions",
                             "unary", "error", "validation"),
                   1);
-    jr_proxy_log_refused(f, req, kind, status);
-    jr_service_error(f, req, status, bad->param, NULL, bad->msg.text);
+    jr_proxy_log_refused(f, req, kind, jr_service_status(f, error));
+    jr_service_error(f, req, error, bad->param, bad->msg.text[0] ? bad->msg.text : NULL);
 }
 
 /* The body with the model that the alias stands for, read anew: whatever was read lies elsewhere. */

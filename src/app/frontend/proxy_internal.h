@@ -109,9 +109,9 @@ void jr_proxy_unbook(struct jr_proxied *x);
 void jr_proxy_free(struct jr_proxied *x);
 /* In the metrics: status "success" or "error", and of which type. */
 void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *error_type);
-/* Before anything was relayed: an error of ours. Takes x. */
-void jr_proxy_end_error(struct jr_proxied *x, int status, const char *param, const char *code,
-                        const char *message);
+/* An error of ours: the answer, or the last event of what was relayed so far. message: NULL for the
+ * table's. Takes x. */
+void jr_proxy_end_error(struct jr_proxied *x, enum jr_error error, const char *message);
 
 /* Of the metrics and the access log. */
 const char *jr_proxy_endpoint(const struct jr_proxied *x);

@@ -51,7 +51,9 @@ static void write_error_event(struct jr_proxied *x, const char *message)
 {
     struct jr_buf b;
     jr_buf_init(&b, 64 << 10);
-    struct jr_openai_failure failure = {.status = 502, .message = message};
+    const struct jr_error_row *row = jr_error_row(JR_ERROR_STREAM_CUT);
+    struct jr_openai_failure failure = {
+        .status = row->status, .code = row->code, .message = message};
     /* An event that was cut is ended first: ours must not become its last line. */
     bool between = x->last[1] == '\n' && x->last[0] == '\n';
     jr_buf_puts(&b, between ? "event: error\n: " : "\n\nevent: error\n: ");
@@ -224,8 +226,7 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
 {
     jr_proxy_unbook(x);
     if (jr_proxy_time_left_ms(x) == 0) {
-        jr_proxy_end_error(x, 504, NULL, "timeout",
-                           "no worker answered within --request-timeout-secs: retry later");
+        jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
     }
     jr_metric_add(x->f->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
@@ -236,7 +237,7 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
                  "worker %llu did not answer (%s) and the request may not go to another one",
                  (unsigned long long)x->worker_id, jr_err_text(err));
         jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("no_answer"), 1);
-        jr_proxy_end_error(x, 502, NULL, "worker_failed", words);
+        jr_proxy_end_error(x, JR_ERROR_WORKER_FAILED, words);
         return;
     }
     jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
@@ -261,7 +262,7 @@ static void on_end(void *ctx, int err)
     else if (err == 0 && !broke_off(x))
         end_relayed(x);
     else if (!jr_proxy_resume(x))
-        jr_proxy_end_cut(x, "the worker ended its answer before it was whole");
+        jr_proxy_end_cut(x, jr_error_row(JR_ERROR_STREAM_CUT)->message);
 }
 
 /* ret has room for JR_URL_MAX + JR_HTTP_TARGET_MAX + 2. */

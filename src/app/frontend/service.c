@@ -13,38 +13,39 @@
 
 #define STATE_BYTES_MAX ((size_t)64 << 20)
 
-static void error_with(struct jr_frontend *f, struct jr_http_request *req, int status,
-                       const char *param, const char *code, const char *message, const char *extra)
+int jr_service_status(const struct jr_frontend *f, enum jr_error error)
 {
-    struct jr_openai_failure failure = {
-        .status = status, .param = param, .code = code, .message = message};
-    struct jr_buf b;
-    jr_buf_init(&b, 64 << 10);
-    jr_openai_error_write(&b, &failure);
+    return error == JR_ERROR_OVERLOADED ? (int)jr_config_u32(f->cfg, JR_CFG_OVERLOAD_STATUS)
+                                        : jr_error_row(error)->status;
+}
+
+void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
+                           const char *param, const char *message, const char *lines)
+{
+    const struct jr_error_row *row = jr_error_row(error);
+    struct jr_openai_failure failure = {.status = jr_service_status(f, error),
+                                        .param = param ? param : row->param,
+                                        .code = row->code,
+                                        .message = message ? message : row->message};
+    struct jr_buf body, head;
     char number[16];
-    snprintf(number, sizeof number, "%d", status);
+    jr_buf_init(&body, 64 << 10);
+    jr_openai_error_write(&body, &failure);
+    jr_buf_init(&head, (size_t)2 * JR_HTTP_HEADER_BYTES_MAX);
+    jr_buf_puts(&head, lines ? lines : "");
+    if (row->retry_s)
+        jr_buf_printf(&head, "Retry-After: %u\r\n", row->retry_s);
+    snprintf(number, sizeof number, "%d", failure.status);
     jr_metric_add(f->metrics, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS(number), 1);
-    jr_http_respond(req, status, "application/json", extra, b.p, b.n);
-    jr_buf_deinit(&b);
+    jr_http_respond(req, failure.status, "application/json", jr_buf_str(&head), body.p, body.n);
+    jr_buf_deinit(&head);
+    jr_buf_deinit(&body);
 }
 
-void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, int status,
-                           const char *param, const char *code, const char *message,
-                           const char *lines)
+void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
+                      const char *param, const char *message)
 {
-    struct jr_buf b;
-    jr_buf_init(&b, 2 * JR_HTTP_HEADER_BYTES_MAX);
-    jr_buf_puts(&b, lines ? lines : "");
-    if (status == 503 || status == 529)
-        jr_buf_puts(&b, "Retry-After: 1\r\n");
-    error_with(f, req, status, param, code, message, jr_buf_str(&b));
-    jr_buf_deinit(&b);
-}
-
-void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, int status,
-                      const char *param, const char *code, const char *message)
-{
-    jr_service_error_with(f, req, status, param, code, message, NULL);
+    jr_service_error_with(f, req, error, param, message, NULL);
 }
 
 static void answer_json(struct jr_http_request *req, int status, struct jr_buf *b)
@@ -196,8 +197,7 @@ static void model(struct jr_frontend *f, struct jr_http_request *req)
     if (found)
         answer_jansson(req, json_incref(found));
     else
-        jr_service_error(f, req, 404, "model", "model_not_found",
-                         "no such model is served here: see /v1/models");
+        jr_service_error(f, req, JR_ERROR_MODEL_NOT_FOUND, NULL, NULL);
     json_decref(list);
 }
 
@@ -265,12 +265,12 @@ static void admin_reset(struct jr_frontend *f, struct jr_http_request *req)
     bool is_object = body.n == 0 || json_is_object(root);
     json_decref(root);
     if (!is_object) {
-        jr_service_error(f, req, 400, NULL, NULL,
+        jr_service_error(f, req, JR_ERROR_BAD_BODY, NULL,
                          "the body is not a JSON object: send {\"token\":\"TOKEN\"} or nothing");
         return;
     }
     if (!fits) {
-        jr_service_error(f, req, 400, "token", NULL, "the token is longer than 63 bytes");
+        jr_service_error(f, req, JR_ERROR_BAD_BODY, "token", "the token is longer than 63 bytes");
         return;
     }
     for (uint32_t i = 0; i < f->n_drivers; i++)
@@ -410,7 +410,7 @@ static void serve(struct jr_frontend *f, struct jr_http_request *req, const stru
 {
     if (p->admin && !may_administer(f, req)) {
         jr_service_error(
-            f, req, 403, NULL, "forbidden",
+            f, req, JR_ERROR_FORBIDDEN, NULL,
             f->admin_token ? "/admin needs \"Authorization: Bearer TOKEN\""
                            : "/admin is answered on loopback only until --admin-token-file is set");
         return;
@@ -424,7 +424,7 @@ static void wrong_method(struct jr_frontend *f, struct jr_http_request *req, con
     snprintf(words, sizeof words, "this path is for %s", allowed);
     snprintf(extra, sizeof extra, "Allow: %s\r\n",
              strcmp(allowed, "GET") == 0 ? "GET, HEAD" : allowed);
-    error_with(f, req, 405, NULL, NULL, words, extra);
+    jr_service_error_with(f, req, JR_ERROR_METHOD, NULL, words, extra);
 }
 
 static bool starts_with(struct jr_str s, const char *text)
@@ -447,7 +447,7 @@ void jr_service_request(void *ctx, struct jr_http_request *req)
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
     const char *allowed = NULL;
     if (path.n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
-        jr_service_error(f, req, 414, NULL, NULL, "the path and query are longer than 4096 bytes");
+        jr_service_error(f, req, JR_ERROR_TARGET_TOO_LONG, NULL, NULL);
         return;
     }
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
@@ -466,7 +466,5 @@ void jr_service_request(void *ctx, struct jr_http_request *req)
     else if (starts_with(path, "/v1/"))
         pass(f, req, method);
     else
-        jr_service_error(f, req, 404, NULL, NULL,
-                         "there is no such path: requests go to /v1/chat/completions, "
-                         "/v1/completions or another path below /v1");
+        jr_service_error(f, req, JR_ERROR_NO_PATH, NULL, NULL);
 }
