@@ -73,7 +73,8 @@ static uint64_t ok, errs, e_status, e_frame, e_seq, e_conn, e_timeout, events_to
 static uint64_t st_hist[600];
 static vec lat, ttfb, gap, dly;
 static double rate;
-static uint64_t t_begin, t_end_max;
+static uint64_t t_begin, t_end_max, dur_ns;
+#define WARM_MAX_NS 30000000000ull
 static int measuring;
 static conn *C;
 static int *idle, nidle;
@@ -556,6 +557,7 @@ static void mark(void)
 {
     measuring = 1;
     m_start = now_ns();
+    t_end_max = m_start + dur_ns;
     self0 = self_us();
     cpu0 = main0 = 0;
     for (int i = 0; i < npid; i++)
@@ -642,7 +644,8 @@ static void usage(void)
 {
     fputs("usage: loadgen [options] http://HOST:PORT[,HOST:PORT...]/PATH\n"
           " -c N        connections (1)            -n N       requests to measure (0: no bound)\n"
-          " -d SEC      longest run, seconds (10)  -w N       warm-up requests, not counted (0)\n"
+          " -d SEC      longest run after the warm-up, seconds (10)  -w N       warm-up requests, "
+          "not counted (0)\n"
           " -b FILE     body (POST); none: GET     -s         expect a stream\n"
           " -e N        events expected a stream   -Q         do not check event order\n"
           " -m MOD      replace the literal 10000000 in the body by 1<counter mod MOD>, 7 digits "
@@ -795,8 +798,9 @@ int main(int ac, char **av)
         C[i].idx = i;
     }
     t_begin = now_ns();
-    t_end_max = t_begin + (uint64_t)(dur * 1e9);
-    uint64_t hard = t_end_max + timeout_ns, tick = t_begin + 100000000ull, t_sched = t_begin;
+    dur_ns = (uint64_t)(dur * 1e9);
+    t_end_max = t_begin + WARM_MAX_NS; /* until the warm-up is over */
+    uint64_t tick = t_begin + 100000000ull, t_sched = t_begin;
     int tfd = -1;
     if (!warm_n)
         mark();
@@ -835,7 +839,7 @@ int main(int ac, char **av)
             if (!busy && !may_start())
                 break;
         }
-        if (t > hard) {
+        if (t > t_end_max + timeout_ns) {
             errs += started - finished;
             e_timeout += started - finished;
             break;

@@ -119,8 +119,6 @@ class Rig:
     def load(self, way, body, options, seconds):
         """The driver's report; errors counts every reply that was wrong or missing."""
         host, pid = self.ways[way]
-        if "-r" in options:  # its warm-up takes a second, and a stream most of another
-            seconds += 2
         code, out, err = command([os.path.join(self.bins, "loadgen"), *options, "-d", seconds, "-b",
                                   os.path.join(self.bodies, body), "-P", pid, "http://%s/v1/completions" % host])
         if not out.startswith("{"):
