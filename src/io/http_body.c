@@ -24,7 +24,8 @@ static bool take_spare(struct jr_http_conn *c, size_t n)
     return true;
 }
 
-/* A new buffer doubles, but goes little beyond what is declared. */
+/* A new buffer has room for what is declared: pages that nothing comes for are not resident, and one
+ * that grew would leave holes behind. For a lot it doubles, but goes little beyond it. */
 static size_t cap_for(const struct jr_http_conn *c, size_t need)
 {
     const size_t max = c->server->config.body_max;
@@ -32,6 +33,8 @@ static size_t cap_for(const struct jr_http_conn *c, size_t need)
         (c->body_len + JR_HTTP_BODY_STEP - 1) / JR_HTTP_BODY_STEP * JR_HTTP_BODY_STEP;
     size_t cap = c->body_cap == 0 ? JR_HTTP_BODY_LEAST : c->body_cap;
 
+    if (c->body_cap == 0 && cap < whole && whole <= JR_HTTP_BODY_BELIEVED)
+        cap = whole;
     while (cap < need)
         cap *= 2;
     if (whole > JR_HTTP_BODY_LEAST && need <= whole && cap > whole)
@@ -39,7 +42,7 @@ static size_t cap_for(const struct jr_http_conn *c, size_t need)
     return cap > max ? max : cap;
 }
 
-/* What is declared is not yet believed: a new buffer grows with what comes. */
+/* A large length that is declared is not yet believed: a new buffer grows with what comes. */
 void jr_http_body_room(struct jr_http_conn *c, size_t need)
 {
     const size_t whole = c->body_len > need ? c->body_len : need;

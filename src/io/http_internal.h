@@ -35,6 +35,7 @@
 #define JR_HTTP_IN_SPARE         256 /* read buffers kept for the next connection that reads */
 #define JR_HTTP_ROOM_MIN         (4 << 10)  /* room that a read gets at least */
 #define JR_HTTP_BODY_LEAST       (64 << 10) /* of a body buffer */
+#define JR_HTTP_BODY_BELIEVED    (1 << 20)  /* a declared length for which there is room at once */
 #define JR_HTTP_BODY_STEP        (16 << 10) /* larger ones are multiples of it */
 #define JR_HTTP_BODY_SPARE       64 /* body buffers kept for the next bodies, and their bytes */
 #define JR_HTTP_BODY_SPARE_BYTES ((size_t)4 << 20)

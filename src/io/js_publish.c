@@ -181,7 +181,6 @@ static int enqueue(struct jr_js_publisher *publisher, struct op *op, const struc
     slot->op = op;
     op->slot = index;
     jr_list_push_back(&publisher->queue, &op->node);
-    pthread_cond_signal(&publisher->cond);
     return 0;
 }
 
@@ -206,6 +205,7 @@ int jr_js_publish_async(struct jr_js_publisher *publisher, const struct jr_pub *
         op_free(op);
         return rv;
     }
+    pthread_cond_signal(&publisher->cond); /* now that it finds the lock free */
     publisher->inflight_msgs++;
     publisher->inflight_bytes += pub->n;
     atomic_fetch_add(&publisher->published, 1);
