@@ -99,6 +99,7 @@ def restart(r, w, number):
     else:
         w.died()
         w.stop()
+        w.died()  # on a busy machine some time later
     w.start()
     wait_for(lambda: r.cluster.healthy() is None, "a healthy cluster", 60)
     r.cluster.await_workers(60)
