@@ -263,6 +263,20 @@ class Workers(Base):
         self.assertEqual(self.ask(f)[0], 200)
         self.assertEqual(self.results(f), {"failed": 1})
 
+    def test_the_request_has_no_longer_than_it_has(self):
+        stop = threading.Event()
+        self.addCleanup(stop.set)
+
+        def hangs(request):
+            if request.path == "/tokenize":
+                stop.wait(2 * LONG)
+            return by_bytes(request)
+        f = self.kv(self.worker(hangs), self.worker(hangs), request_timeout_secs=1)
+        began = time.monotonic()
+        status, _, reply = self.ask(f)
+        self.assert_error(status, reply, 504, "--request-timeout-secs")
+        self.assertLess(time.monotonic() - began, LONG / 2)
+
     def test_a_text_that_the_worker_refuses(self):
         def refuses(request):
             if request.path == "/tokenize":

@@ -147,6 +147,11 @@ static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
     struct jr_proxied *x = ctx;
     struct jr_hash_salt salt = salt_of(x);
     x->f->tokens.n = 0;
+    if (jr_proxy_time_left_ms(x) == 0) {
+        jr_proxy_end_error(x, 504, NULL, "timeout",
+                           "no worker tokenized it within --request-timeout-secs: retry later");
+        return;
+    }
     if (err < 0) {
         take_text(x, salt);
     } else {
@@ -188,6 +193,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
     struct jr_frontend *f = x->f;
+    uint64_t left_ms = jr_proxy_time_left_ms(x);
     read_text(x, r);
     const struct jr_token_question q = {
         .pool = jr_driver_pool(x->driver),
@@ -197,6 +203,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
         .request = r,
         .body = x->asked,
         .exact = x->query_only || x->splice.n || jr_proxy_extra_wants_ids(x),
+        .time_left_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
     };
     struct jr_tokens_found found;
     f->tokens.n = 0;

@@ -36,6 +36,7 @@ struct jr_token_ask {
     uint64_t worker_id;
     uint32_t attempts;
     uint64_t started_ns;
+    uint64_t until_ms; /* who asked first waits no longer; UINT64_MAX: no end */
     /* The turns before that were taken for a prefix; n_guess 0: none. */
     struct jr_token_key guess;
     uint32_t n_guess;
@@ -261,15 +262,19 @@ static void on_reply(void *ctx, int err, const struct jr_http_reply *reply, stru
 static int send_to(struct jr_token_ask *a, const struct jr_token_choice *c)
 {
     struct jr_tokenizer *t = a->t;
+    uint64_t now = now_ms(), left = a->until_ms > now ? a->until_ms - now : 0;
+    if (left == 0)
+        return JR_ETIMEOUT;
     char url[JR_URL_MAX + 16];
     snprintf(url, sizeof url, "%s/tokenize", c->url);
-    struct jr_http_fetch fetch = {.url = url,
-                                  .method = "POST",
-                                  .content_type = "application/json",
-                                  .body = a->question,
-                                  .n_body = a->n_question,
-                                  .body_stays = true,
-                                  .total_timeout_ms = t->config.timeout_ms};
+    struct jr_http_fetch fetch = {
+        .url = url,
+        .method = "POST",
+        .content_type = "application/json",
+        .body = a->question,
+        .n_body = a->n_question,
+        .body_stays = true,
+        .total_timeout_ms = left < t->config.timeout_ms ? (uint32_t)left : t->config.timeout_ms};
     int err =
         jr_http_client_whole_begin(t->config.client, &fetch, ANSWER_MAX, on_reply, a, &a->exchange);
     if (err < 0)
@@ -319,7 +324,9 @@ static int ask(struct jr_tokenizer *t, const struct jr_token_question *q,
                                .pool = q->pool,
                                .pool_number = q->pool_number,
                                .component = q->component,
-                               .started_ns = jr_loop_now_ns()};
+                               .started_ns = jr_loop_now_ns(),
+                               .until_ms = q->time_left_ms < UINT32_MAX ? now_ms() + q->time_left_ms
+                                                                        : UINT64_MAX};
     jr_list_init(&a->waiters);
     (void)jr_str_copy(a->model, sizeof a->model, q->model);
     a->question = jr_buf_take(&b, &a->n_question);

@@ -57,8 +57,9 @@ struct jr_token_question {
     uint32_t pool_number;  /* below JR_POOLS_MAX */
     const char *model;     /* as it is served */
     const struct jr_openai_request *request;
-    struct jr_str body; /* of the request; copied */
-    bool exact;         /* the turns before will not do */
+    struct jr_str body;    /* of the request; copied */
+    bool exact;            /* the turns before will not do */
+    uint32_t time_left_ms; /* of who asks; UINT32_MAX: no end */
 };
 
 struct jr_tokens_found {
