@@ -148,8 +148,7 @@ static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
     struct jr_hash_salt salt = salt_of(x);
     x->f->tokens.n = 0;
     if (jr_proxy_time_left_ms(x) == 0) {
-        jr_proxy_end_error(x, 504, NULL, "timeout",
-                           "no worker tokenized it within --request-timeout-secs: retry later");
+        jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
     }
     if (err < 0) {
