@@ -93,6 +93,11 @@ struct jr_pool {
     } seats;
     uint64_t seats_made_at, seats_turn; /* workers.changes and state->turns then */
     struct {
+        uint64_t at; /* workers.changes then, and one; 0: nothing is known */
+        char name[JR_MODEL_MAX];
+        enum jr_pool_model is;
+    } model; /* that was asked for last: mostly it is the same */
+    struct {
         JR_ARR_FIELDS(uint32_t); /* member of each seat */
     } seat_members;
     struct {

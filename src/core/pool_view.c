@@ -162,7 +162,7 @@ const char *jr_pool_any_url(struct jr_pool *p, const char *model)
     return NULL;
 }
 
-enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)
+static enum jr_pool_model look_for_model(const struct jr_pool *p, const char *model)
 {
     bool found = false, others = false;
     for (uint32_t i = 0; i < p->workers.n; i++) {
@@ -173,6 +173,17 @@ enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)
     if (found)
         return others ? JR_POOL_MODEL_SOME : JR_POOL_MODEL_ALL;
     return others ? JR_POOL_MODEL_NONE : JR_POOL_MODEL_EMPTY;
+}
+
+enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)
+{
+    const char *name = model ? model : "";
+    if (p->model.at != p->workers.changes + 1 || strcmp(p->model.name, name) != 0) {
+        bool fits = jr_str_copy(p->model.name, sizeof p->model.name, name);
+        p->model.is = look_for_model(p, model);
+        p->model.at = fits ? p->workers.changes + 1 : 0;
+    }
+    return p->model.is;
 }
 
 uint32_t jr_pool_serving(struct jr_pool *p, const char *model, uint64_t *ids, uint32_t max)

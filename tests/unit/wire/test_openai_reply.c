@@ -226,16 +226,45 @@ static void test_truncated_and_mutated(void **state)
     jr_xfree(body);
 }
 
+/* Of a stream that names the ids it is made of: those of the last chunk alone. */
+static void test_token_ids(void **state)
+{
+    static const struct {
+        const char *data, *ids; /* NULL: none */
+        uint32_t n;
+        bool has_text;
+    } rows[] = {
+        {"{\"choices\":[{\"text\":\"a\",\"token_ids\":[7, 8]}]}", "[7, 8]", 2, true},
+        {"{\"choices\":[{\"token_ids\":[9],\"text\":\"\"}]}", "[9]", 1, false},
+        {"{\"choices\":[{\"text\":\"b\",\"token_ids\":null}]}", NULL, 0, true},
+        {"{\"choices\":[{\"text\":\"b\",\"token_ids\":[]}]}", NULL, 0, true},
+        {"{\"choices\":[],\"usage\":{\"completion_tokens\":3}}", NULL, 0, false},
+        {"no json", NULL, 0, false},
+    };
+    struct jr_openai_progress p = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct jr_sse_event ev = {.data = jr_str_of(rows[i].data, strlen(rows[i].data))};
+        (void)jr_openai_progress_event(&p, &ev);
+        assert_int_equal(p.n_token_ids, rows[i].n);
+        if (rows[i].ids)
+            assert_true(jr_str_eq(p.token_ids, rows[i].ids));
+        if (i < 5)
+            assert_int_equal(p.has_text, rows[i].has_text);
+    }
+    assert_int_equal(p.n_content, 5);
+    struct jr_sse_event done = {.data = jr_str_of("[DONE]", 6), .done = true};
+    (void)jr_openai_progress_event(&p, &done);
+    assert_int_equal(p.n_token_ids, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sse_forms),
-        cmocka_unit_test(test_sse_bound),
-        cmocka_unit_test(test_real_streams),
-        cmocka_unit_test(test_whole_replies),
-        cmocka_unit_test(test_content_forms),
-        cmocka_unit_test(test_error_body),
-        cmocka_unit_test(test_truncated_and_mutated),
+        cmocka_unit_test(test_token_ids),     cmocka_unit_test(test_sse_forms),
+        cmocka_unit_test(test_sse_bound),     cmocka_unit_test(test_real_streams),
+        cmocka_unit_test(test_whole_replies), cmocka_unit_test(test_content_forms),
+        cmocka_unit_test(test_error_body),    cmocka_unit_test(test_truncated_and_mutated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
