@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #if defined(__SANITIZE_THREAD__)
-/* libzmq is not instrumented and passes messages between its threads with its own atomics. */
+/* libzmq is not instrumented and passes messages between its threads with its own atomics; libcrypto
+ * counts references with its own. */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-    return "race:libzmq.so\n";
+    return "race:libzmq.so\nrace:libcrypto.so\nrace:libssl.so\n";
 }
 #endif
 
