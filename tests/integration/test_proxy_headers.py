@@ -23,6 +23,9 @@ def raw(f, lines, body=b'{"model":"tiny","prompt":"x"}'):
         head, rest = data.split(b"\r\n\r\n", 1)
         first, *fields = head.decode().split("\r\n")
         fields = [(k.lower(), v) for k, v in (i.split(": ", 1) for i in fields)]
+        length = int(dict(fields)["content-length"])
+        while len(rest) < length:
+            rest += s.recv(65536)
         return int(first.split()[1]), fields, rest
 
 

@@ -288,7 +288,8 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     x->query_only = jr_query_is_asked(&r->nvext);
     x->started_ns = jr_loop_now_ns();
     size_t n = r->model.n < sizeof x->model - 1 ? r->model.n : sizeof x->model - 1;
-    memcpy(x->model, r->model.p, n);
+    if (n) /* other paths need not name one */
+        memcpy(x->model, r->model.p, n);
     jr_sm_init(&x->sm, &table, x, NULL, JR_PROXY_START);
     jr_sse_init(&x->sse, SSE_EVENT_MAX);
     jr_buf_init(&x->kept, REPLY_KEPT_MAX);
