@@ -304,20 +304,9 @@ static struct jr_token_ask *find_ask(const struct jr_tokenizer *t, const struct 
     return a;
 }
 
-/* The question, asked of a worker. JR_ELIMIT: too many are under way. */
-static int ask(struct jr_tokenizer *t, const struct jr_token_question *q,
-               const struct jr_token_key *key, struct jr_token_ask **ret)
+static struct jr_token_ask *make_ask(struct jr_tokenizer *t, const struct jr_token_question *q,
+                                     const struct jr_token_key *key)
 {
-    if (HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX)
-        return JR_ELIMIT;
-    struct jr_buf b;
-    jr_buf_init(&b, q->body.n + QUESTION_SLACK);
-    jr_tokenize_write(&b, q->request, q->body.p);
-    if (b.err) {
-        int err = b.err;
-        jr_buf_deinit(&b);
-        return err;
-    }
     struct jr_token_ask *a = jr_xalloc(sizeof *a);
     *a = (struct jr_token_ask){.key = *key,
                                .t = t,
@@ -329,14 +318,33 @@ static int ask(struct jr_tokenizer *t, const struct jr_token_question *q,
                                                                         : UINT64_MAX};
     jr_list_init(&a->waiters);
     (void)jr_str_copy(a->model, sizeof a->model, q->model);
-    a->question = jr_buf_take(&b, &a->n_question);
     HASH_ADD(hh, t->asks, key, sizeof a->key, a);
-    int err = next_attempt(a);
-    if (err < 0)
-        free_ask(a);
-    else
-        *ret = a;
-    return err;
+    return a;
+}
+
+/* The question, asked of a worker. NULL: too many are under way (JR_ELIMIT), no memory, or nobody to
+ * ask. */
+static struct jr_token_ask *ask(struct jr_tokenizer *t, const struct jr_token_question *q,
+                                const struct jr_token_key *key, int *ret_err)
+{
+    struct jr_buf b;
+    *ret_err = JR_ELIMIT;
+    if (HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX)
+        return NULL;
+    jr_buf_init(&b, q->body.n + QUESTION_SLACK);
+    jr_tokenize_write(&b, q->request, q->body.p);
+    *ret_err = b.err;
+    if (b.err) {
+        jr_buf_deinit(&b);
+        return NULL;
+    }
+    struct jr_token_ask *a = make_ask(t, q, key);
+    a->question = jr_buf_take(&b, &a->n_question);
+    *ret_err = next_attempt(a);
+    if (*ret_err == 0)
+        return a;
+    free_ask(a);
+    return NULL;
 }
 
 /* ---------------------------------------------------------------- what is known */
@@ -384,6 +392,22 @@ static int find_turns(struct jr_tokenizer *t, const struct jr_token_question *q,
     return -1;
 }
 
+/* The whole, for the turn after and to see whether the turns before were a prefix of it. */
+static void ask_beside(struct jr_tokenizer *t, const struct jr_token_question *q,
+                       const struct keys *k, int at, uint32_t n_guess)
+{
+    const struct jr_token_key *whole = &k->v[k->n - 1];
+    int err;
+    if (find_ask(t, whole) || HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX / 2)
+        return;
+    struct jr_token_ask *a = ask(t, q, whole, &err);
+    if (!a)
+        return;
+    a->beside = true;
+    a->guess = k->v[at];
+    a->n_guess = n_guess;
+}
+
 /* Answered by the turns before; the whole is asked for beside. */
 static bool get_turns(struct jr_tokenizer *t, const struct jr_token_question *q,
                       const struct keys *k, struct jr_tokens_found *ret)
@@ -397,21 +421,18 @@ static bool get_turns(struct jr_tokenizer *t, const struct jr_token_question *q,
     ret->n -= PREFIX_MARGIN;
     ret->key = k->v[at];
     ret->exact = false;
-    struct jr_token_ask *a = find_ask(t, &k->v[k->n - 1]);
-    if (a || HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX / 2 || ask(t, q, &k->v[k->n - 1], &a) < 0)
-        return true;
-    a->beside = true;
-    a->guess = k->v[at];
-    a->n_guess = ret->n;
+    ask_beside(t, q, k, at, ret->n);
     return true;
 }
 
 static int wait_for(struct jr_tokenizer *t, const struct jr_token_question *q,
                     const struct jr_token_key *key, struct jr_token_waiter *w)
 {
+    int err = 0;
     struct jr_token_ask *a = find_ask(t, key);
-    int err = a ? 0 : ask(t, q, key, &a);
-    if (err < 0) {
+    if (!a)
+        a = ask(t, q, key, &err);
+    if (!a) {
         count(t, "failed");
         return err;
     }
@@ -425,7 +446,7 @@ int jr_tokenizer_get(struct jr_tokenizer *t, const struct jr_token_question *q,
                      struct jr_tokens_found *ret, struct jr_token_waiter *waiter,
                      jr_tokenized_fn *fn, void *ctx)
 {
-    struct keys k;
+    struct keys k = {.n = 0};
     keys_of(t, q, &k);
     ret->ids = jr_token_cache_get(t->cache, k.v[k.n - 1], &ret->n);
     if (ret->ids) {
