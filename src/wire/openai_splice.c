@@ -144,6 +144,13 @@ static int check_field(struct edit *e, struct jr_str key)
     return JR_EUNSUPPORTED;
 }
 
+static bool is_empty(struct jr_str array)
+{
+    struct jr_json j;
+    jr_json_init(&j, array.p, array.n);
+    return jr_json_array(&j) < 0 || jr_json_item(&j) <= 0;
+}
+
 /* [1,2] and 7,8 make [1,2,7,8]. */
 static int lengthen(struct edit *e, struct jr_str ids)
 {
@@ -153,6 +160,8 @@ static int lengthen(struct edit *e, struct jr_str ids)
     int rv = read_raw(&e->j, &raw);
     if (rv < 0)
         return rv;
+    if (is_empty(raw))
+        return JR_EUNSUPPORTED;
     copy_up_to(e, raw.p + raw.n - 1);
     jr_buf_put(e->out, ",", 1);
     jr_buf_put(e->out, ids.p, ids.n);

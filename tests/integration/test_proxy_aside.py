@@ -55,6 +55,14 @@ class Aside(Case):
         self.assertEqual(self.aside(f), [True, False])
         self.assertEqual(len(workers[0].posts()), 3)
 
+    def test_one_that_does_not_answer_in_time(self):
+        go = threading.Event()
+        self.addCleanup(go.set)
+        f, workers = self.pair(lambda request: go.wait(60), worker_first_byte_timeout_secs=2)
+        self.ask_often(f, 8)  # each is answered by the other one
+        self.assertEqual(self.aside(f), [True, False])
+        self.assertEqual(len(workers[0].posts()), 3)
+
     def test_what_a_client_does_wrong_is_no_failure(self):
         f, workers = self.pair(lambda r: play.send_json(r, 400, {"error": "no"}))
         self.ask_often(f, 12, (200, 400))

@@ -36,6 +36,7 @@ static const struct {
     {"{\"prompt\":[1],\"max_tokens\":2.5}", NULL},
     {"{\"prompt\":\"text\",\"max_tokens\":9}", NULL},
     {"{\"max_tokens\":9}", NULL},
+    {"{\"prompt\":[ ],\"max_tokens\":9}", NULL},
     {"{\"prompt\":[1],\"max_tokens\":9,\"n\":2}", NULL},
     {"{\"prompt\":[1],\"max_tokens\":9,\"best_of\":2}", NULL},
     {"{\"prompt\":[1],\"max_tokens\":9,\"echo\":true}", NULL},
