@@ -89,9 +89,9 @@ struct jr_pool_config {
     uint64_t active_expiry_ms;
     uint64_t ready_timeout_ms;
     uint64_t base_interval_ms;
-    uint64_t sync_flush_ms;
-    bool reset_at_start;           /* --router-reset-states without a token */
-    char reset_token[64];          /* with one; "" none */
+    uint64_t sync_flush_ms; /* how long deltas wait for others; progress alone ten times as long */
+    bool reset_at_start;    /* --router-reset-states without a token */
+    char reset_token[64];   /* with one; "" none */
     struct jr_pages_warmer warmer; /* touches the index's tables; post NULL: small pages */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What we tell the peers of our live requests, and what they tell us. docs/protocol.md §6.
  *
- *     deltas ──► pending ── within 2 ms, an admission at once ──► batches, numbered
+ *     deltas ──► pending ── within 2 ms, an admission at once, progress within 20 ms ──► batches, numbered
  *                   │ lost, or too many
  *                   ▼
  *     a base: who is live is noted, then told in parts, one at a time; deltas go on meanwhile
@@ -13,13 +13,14 @@
 
 #include <string.h>
 
-#define DELTA_BYTES      96 /* encoded size of a delta without its hashes, generously */
-#define BATCH_BYTES      (128 << 10)
-#define PENDING_BYTES    (8 << 20) /* what waits at most; past it a base says it all */
-#define BLOCKS_SENT_MAX  16384     /* of one prompt: a longer one counts less on the peers */
-#define BASE_WAIT_MAX_MS 2000      /* between bases that cannot be published */
-#define PART_EVERY_MS    1         /* 128 MB/s at most, and no step is long */
-#define FAILURE_OLD_MS   30000
+#define PROGRESS_PATIENCE 10 /* times sync_flush_ms */
+#define DELTA_BYTES       96 /* encoded size of a delta without its hashes, generously */
+#define BATCH_BYTES       (128 << 10)
+#define PENDING_BYTES     (8 << 20) /* what waits at most; past it a base says it all */
+#define BLOCKS_SENT_MAX   16384     /* of one prompt: a longer one counts less on the peers */
+#define BASE_WAIT_MAX_MS  2000      /* between bases that cannot be published */
+#define PART_EVERY_MS     1         /* 128 MB/s at most, and no step is long */
+#define FAILURE_OLD_MS    30000
 
 static bool may_send(const struct jr_pool *p)
 {
@@ -117,9 +118,9 @@ static bool forget_pending(struct jr_pool *p, uint64_t request)
 
 /* An admission is what the peers are waiting for: it goes at once when none went just now, and
  * takes the others along. */
-static void plan_flush(struct jr_pool *p, bool urgent)
+static void plan_flush(struct jr_pool *p, uint64_t delay_ms, bool urgent)
 {
-    uint64_t at = p->now_ms + p->config.sync_flush_ms;
+    uint64_t at = p->now_ms + delay_ms;
     if (urgent) {
         at = p->admit_sent_at_ms + p->config.sync_flush_ms;
         at = at > p->now_ms ? at : p->now_ms;
@@ -149,7 +150,9 @@ void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_b
     }
     p->pending.v[p->pending.n++] = d;
     p->pending_bytes += delta_bytes(&d);
-    plan_flush(p, type == JR_DELTA_ADMIT);
+    /* How far an answer is alone changes little, and there is much of it. */
+    uint64_t patience = type == JR_DELTA_PROGRESS ? PROGRESS_PATIENCE : 1;
+    plan_flush(p, p->config.sync_flush_ms * patience, type == JR_DELTA_ADMIT);
     if (p->pending_bytes > BATCH_BYTES)
         p->flush_at_ms = p->now_ms;
 }
@@ -307,7 +310,7 @@ static void ask(struct jr_pool *p)
     p->want_wait_ms *= 2;
     if (p->want_wait_ms > p->config.base_interval_ms)
         p->want_wait_ms = p->config.base_interval_ms;
-    plan_flush(p, false);
+    plan_flush(p, p->config.sync_flush_ms, false);
 }
 
 void jr_pool_sync_ask(struct jr_pool *p)

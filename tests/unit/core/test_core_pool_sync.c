@@ -107,6 +107,27 @@ static void test_the_end_of_a_request_that_came_back_is_told(void **state)
     rig_deinit(&r);
 }
 
+/* How far an answer is waits longer than the rest, and goes with what goes before. */
+static void test_progress_waits(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    sync_settle(&r);
+    rig_route(&r, 1, NULL, 0);
+    (void)after_ms(&r, 5);
+    rig_request(&r, JR_EV_OUTPUT, 1, 500);
+    assert_null(after_ms(&r, 19));
+    const struct jr_sync_batch *b = after_ms(&r, 1);
+    assert_int_equal(b->n_deltas, 1);
+    assert_int_equal(b->deltas[0].type, JR_DELTA_PROGRESS);
+    rig_request(&r, JR_EV_OUTPUT, 1, 1000);
+    rig_request(&r, JR_EV_FINISH, 1, 0);
+    b = after_ms(&r, 2);
+    assert_int_equal(b->deltas[b->n_deltas - 1].type, JR_DELTA_DONE);
+    rig_deinit(&r);
+}
+
 static uint64_t *long_prompt(void)
 {
     static uint64_t prefix[12000]; /* two of them are more than a batch */
@@ -479,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_deltas_are_gathered),
         cmocka_unit_test(test_the_end_of_a_request_that_came_back_is_told),
+        cmocka_unit_test(test_progress_waits),
         cmocka_unit_test(test_many_batches_of_one_step),
         cmocka_unit_test(test_a_base_in_parts),
         cmocka_unit_test(test_a_question_holds_no_delta_up),
