@@ -10,9 +10,10 @@
 
 #include "wire/http1_head.h"
 
-/* Appends "Name: value\r\n" for each field that goes on, but for those named in `but` (n_but names
- * in any case; NULL with 0), which the caller writes itself. Everything borrows for the call. Errors
- * stick in the buffer. */
+/* v are all fields of one head, as jr_http1_fields collected them: views into it, in its order, so that
+ * lines that follow each other are copied in one piece. Appends the line of each field that goes on, as it
+ * came, but for those named in `but` (n_but names in any case; NULL with 0), which the caller writes
+ * itself. Everything borrows for the call. Errors stick in the buffer. */
 void jr_http1_pass(struct jr_buf *b, const struct jr_http_header *v, uint32_t n,
                    const struct jr_str *but, uint32_t n_but);
 

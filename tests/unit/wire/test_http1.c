@@ -660,7 +660,7 @@ static void test_pass(void **state)
         const char *raw, *want;
     } cases[] = {
         {"Host: x\r\nAuthorization: Bearer k\r\nX-Odd:\r\n",
-         "Authorization: Bearer k\r\nX-Odd: \r\n"},
+         "Authorization: Bearer k\r\nX-Odd:\r\n"},
         {"keep-alive: timeout=5\r\nte: trailers\r\nTRAILER: a\r\nUpgrade: h2c\r\nExpect: "
          "100-continue\r\n"
          "Transfer-Encoding: chunked\r\nContent-Length: 4\r\nProxy-Authorization: b\r\nproxy-x: "
@@ -684,7 +684,8 @@ static void test_pass(void **state)
             const char *colon = strchr(p, ':'), *end = strstr(p, "\r\n");
             const char *value = colon + 1 + strspn(colon + 1, " ");
             assert_int_equal(jr_http1_fields_name(&f, p, (size_t)(colon - p)), 0);
-            jr_http1_fields_value(&f, value, (size_t)(end - value));
+            if (end > value)
+                jr_http1_fields_value(&f, value, (size_t)(end - value));
         }
         jr_buf_clear(&b);
         jr_http1_pass(&b, f.v, f.n, but, 1);
