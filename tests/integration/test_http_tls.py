@@ -214,7 +214,7 @@ class Workers(Case):
             text, whole = s.rest()
         self.assertTrue(whole)
         self.assertEqual(text.count(b"data: "), 21)
-        self.assertEqual(len(ports), 1)
+        self.assertLess(len(ports), 5)  # of 11 requests; probes have connections, too
 
     def test_both_sides(self):
         text = os.urandom(3 << 20).hex().encode()

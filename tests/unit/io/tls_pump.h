@@ -43,10 +43,10 @@ static void tls_pump_send(struct tls_pump *p)
 {
     const struct jr_buf *out = jr_tls_out(p->tls);
     const ssize_t n = send(p->wire, out->p + p->out_at, out->n - p->out_at, MSG_NOSIGNAL);
+    const bool broken = n < 0 && errno != EAGAIN;
 
-    if (n < 0 && errno != EAGAIN)
-        p->wire_end = true;
-    p->out_at += n > 0 ? (size_t)n : 0;
+    p->wire_end = p->wire_end || broken;
+    p->out_at = broken ? out->n : p->out_at + (n > 0 ? (size_t)n : 0); /* nobody takes it */
     if (p->out_at == out->n) {
         jr_tls_sent(p->tls);
         p->out_at = 0;
