@@ -115,6 +115,7 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
     if (f->cancel_at_head) {
         jr_http_exchange_cancel(f->x);
         f->canceled = true;
+        jr_loop_stop(f->loop);
     }
 }
 
@@ -127,6 +128,7 @@ static void on_data(void *ctx, const void *p, size_t n)
     if (f->cancel_at_data) {
         jr_http_exchange_cancel(f->x);
         f->canceled = true;
+        jr_loop_stop(f->loop);
     }
 }
 
@@ -573,12 +575,12 @@ static void test_cancel(void **state)
     jr_http_exchange_cancel(f->x);
     fetch_with(f, (struct jr_http_fetch){0}, "/"); /* at the head */
     f->cancel_at_head = true;
-    let_loop_run(f, 30);
+    let_loop_run(f, 60000); /* until then */
     assert_true(f->canceled);
     f->canceled = f->cancel_at_head = false;
     f->cancel_at_data = true;
     fetch_with(f, (struct jr_http_fetch){0}, "/"); /* amid chunks */
-    let_loop_run(f, 30);
+    let_loop_run(f, 60000);                        /* until then */
     assert_true(f->canceled);
     assert_string_equal(jr_buf_str(&f->body), "a");
     f->canceled = f->cancel_at_data = false;
