@@ -332,6 +332,18 @@ int jr_http_respond_write(struct jr_http_request *req, const void *p, size_t n)
     return JR_EAGAIN;
 }
 
+/* A reset where only the end of the connection would mark the end of the body; else what was written
+ * goes first, and the client misses the end of it. */
+static void end_cut(struct jr_http_conn *c)
+{
+    if (!c->req.chunked && !c->req.has_left)
+        jr_http_conn_reset(c);
+    else if (jr_http_conn_queued(c) > 0)
+        c->req.keep_alive = false;
+    else
+        jr_http_conn_close(c);
+}
+
 void jr_http_respond_end(struct jr_http_request *req, bool abort)
 {
     struct jr_http_conn *c = jr_http_conn_of(req);
@@ -344,11 +356,7 @@ void jr_http_respond_end(struct jr_http_request *req, bool abort)
     }
     if (abort || !req->started || (req->has_left && req->left > 0)) {
         jr_http_conn_send(c, NULL, 0);
-        /* A reset where only the end of the connection would mark the end of the body. */
-        if (req->chunked || req->has_left)
-            jr_http_conn_close(c);
-        else
-            jr_http_conn_reset(c);
+        end_cut(c);
     } else {
         if (req->chunked)
             jr_http1_write_last_chunk(&c->out);

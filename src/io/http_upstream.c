@@ -215,8 +215,8 @@ static void complete(struct jr_upstream *c, size_t leftover)
     struct jr_http_client *client = c->client;
 
     c->x = NULL;
-    if (c->reply.keep_alive && leftover == 0 && c->sending == NULL && !client->closing &&
-        (c->tls == NULL || jr_upstream_tls_is_done(c, x->bytes)) &&
+    if (c->reply.keep_alive && leftover == 0 && c->sending == NULL && c->failed == 0 &&
+        !client->closing && (c->tls == NULL || jr_upstream_tls_is_done(c, x->bytes)) &&
         c->host->n_idle < client->config.idle_per_host_max) {
         jr_sm_move(&c->sm, JR_UPSTREAM_IDLE, "whole");
         c->reused = true;

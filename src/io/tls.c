@@ -142,8 +142,19 @@ static time_t not_after_of(SSL_CTX *ssl)
     return timegm(&tm);
 }
 
+/* A key under a password is refused: OpenSSL would ask whoever sits at the terminal. */
+static int no_password(char *buf, int size, int writing, void *ctx)
+{
+    (void)buf;
+    (void)size;
+    (void)writing;
+    (void)ctx;
+    return 0;
+}
+
 static int load_pair(SSL_CTX *ssl, const char *cert_path, const char *key_path, struct jr_errmsg *e)
 {
+    SSL_CTX_set_default_passwd_cb(ssl, no_password);
     if (SSL_CTX_use_certificate_chain_file(ssl, cert_path) != 1)
         return cannot(e, "cannot use the certificate (PEM) in", cert_path);
     if (SSL_CTX_use_PrivateKey_file(ssl, key_path, SSL_FILETYPE_PEM) != 1 &&

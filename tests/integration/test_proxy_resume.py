@@ -109,6 +109,16 @@ class Resume(Case):
                 self.assertIsNone(c.pop("prompt_token_ids", None))
         self.assertEqual(have, want)
 
+    def test_the_end_without_its_empty_line(self):
+        """[DONE] with a line's end and no more is relayed as it came."""
+        def answer(request):
+            play.send_head(request)
+            play.send_chunk(request, WHOLE[:-1])
+            request.wfile.write(b"0\r\n\r\n")
+        f, _ = self.pair(answer)
+        self.assertEqual(self.stream(f), (WHOLE[:-1], True))
+        self.nothing_left(f)
+
     def test_cut_at_every_byte(self):
         """However much of the stream had come: the client has each event once, and all of one stream."""
         events_of = stream_of(IDS)

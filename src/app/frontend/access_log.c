@@ -135,7 +135,9 @@ static void done_batch(struct jr_job *job)
     struct batch *b = (struct batch *)(void *)job;
     struct jr_access_log *log = b->log;
     log->busy = false;
-    if (job->err < 0) { /* the lane ended before */
+    if (job->err < 0 && atomic_load(&log->end_ns)) { /* the lane has ended before: it is our turn */
+        run_batch(job);
+    } else if (job->err < 0) {
         b->n_lost = count_lines(b->lines.p, b->lines.n);
         b->n_written = 0;
     }

@@ -163,6 +163,8 @@ JR_MUST_CHECK int jr_proxy_resume_event(struct jr_proxied *x, const struct jr_ss
 bool jr_proxy_resumes(const struct jr_proxied *x);
 /* Relays p of a stream that may be gone on with: whole events only. As jr_http_respond_write. */
 JR_MUST_CHECK int jr_proxy_resume_relay(struct jr_proxied *x, const void *p, size_t n);
+/* The first part has ended: what was held back, an event without its empty line, goes too. */
+void jr_proxy_resume_rest(struct jr_proxied *x);
 /* The worker died within the stream. True: another one gets the rest, x is taken; false: it cannot
  * be, and nothing was done. */
 bool jr_proxy_resume(struct jr_proxied *x);

@@ -32,6 +32,7 @@ static void count_usage(struct jr_proxied *x)
 
 static void end_relayed(struct jr_proxied *x)
 {
+    jr_proxy_resume_rest(x);
     jr_proxy_extra_end(x);
     if (!x->is_sse && x->kept.n && x->status == 200)
         (void)jr_openai_progress_body(&x->progress, x->kept.p, x->kept.n);

@@ -181,6 +181,13 @@ int jr_proxy_resume_relay(struct jr_proxied *x, const void *p, size_t n)
     return err;
 }
 
+void jr_proxy_resume_rest(struct jr_proxied *x)
+{
+    struct jr_proxy_resume *r = x->resume;
+    if (r && !r->later && r->held.n)
+        (void)!jr_proxy_write(x, r->held.p, r->held.n);
+}
+
 /* ---------------------------------------------------------------- the rest */
 
 /* All that was relayed is known as ids, and more is to come. */

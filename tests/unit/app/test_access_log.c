@@ -222,6 +222,24 @@ static void test_the_end_writes(void **state)
     end(&r);
 }
 
+/* A batch that was handed over and had not begun is part of it. */
+static void test_the_end_writes_what_is_on_its_way(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        struct rig r;
+        make(&r,
+             (struct jr_access_log_config){.share = 1, .linger_ms = 3600000, .buffer_max = 16384});
+        add(&r, 100, 1); /* more than fills it */
+        struct jr_access_log_stats stats;
+        jr_access_log_stats(r.log, &stats);
+        jr_access_log_destroy(r.log);
+        r.log = NULL;
+        assert_int_equal(lines_of(r.path), 100 - stats.dropped);
+        end(&r);
+    }
+}
+
 static void test_shares(void **state)
 {
     (void)state;
@@ -359,12 +377,19 @@ static void test_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_line),         cmocka_unit_test(test_hostile_text),
-        cmocka_unit_test(test_a_slow_line),    cmocka_unit_test(test_a_file_that_moves),
-        cmocka_unit_test(test_the_end_writes), cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_slow_requests),  cmocka_unit_test(test_a_reader_that_does_not_read),
-        cmocka_unit_test(test_no_room),        cmocka_unit_test(test_a_folder_that_is_gone),
-        cmocka_unit_test(test_cannot_open),    cmocka_unit_test(test_off),
+        cmocka_unit_test(test_a_line),
+        cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_a_slow_line),
+        cmocka_unit_test(test_a_file_that_moves),
+        cmocka_unit_test(test_the_end_writes),
+        cmocka_unit_test(test_the_end_writes_what_is_on_its_way),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_slow_requests),
+        cmocka_unit_test(test_a_reader_that_does_not_read),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_a_folder_that_is_gone),
+        cmocka_unit_test(test_cannot_open),
+        cmocka_unit_test(test_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,9 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define BODY_MAX (10u << 20)
+#define BODY_MAX   (10u << 20)
+
+#define LATE_BYTES ((size_t)16 << 20) /* more than the kernel takes */
 
 enum command { CMD_NONE, CMD_DRAIN, CMD_STOP, CMD_RELEASE };
 
@@ -120,7 +122,7 @@ static size_t number_of(struct jr_str s)
 
 /* /echo: the body. /head: what was parsed. /parts: a chunked answer of small writes. /stream?N: N
  * bytes with backpressure. /raw?N: the same with a length. /hold: no answer until released.
- * /abort: cut after a piece. */
+ * /abort: cut after a piece. /abort-late: the same behind more than the kernel takes. */
 static void on_request(void *ctx, struct jr_http_request *req)
 {
     struct fixture *f = ctx;
@@ -156,6 +158,14 @@ static void on_request(void *ctx, struct jr_http_request *req)
         jr_http_respond_start(req, 200, "text/plain", NULL, -1);
         assert_int_equal(jr_http_respond_write(req, "some", 4), 0);
         jr_http_respond_end(req, true);
+    } else if (jr_str_eq(path, "/abort-late")) {
+        char *much = jr_xalloc(LATE_BYTES);
+        memset(much, 'z', LATE_BYTES);
+        jr_http_respond_start(req, 200, "text/plain", NULL, -1);
+        assert_int_equal(jr_http_respond_write(req, much, LATE_BYTES), JR_EAGAIN);
+        assert_int_equal(jr_http_respond_write(req, "last words", 10), JR_EAGAIN);
+        jr_http_respond_end(req, true);
+        jr_xfree(much);
     } else {
         jr_http_respond(req, 404, NULL, NULL, NULL, 0);
     }
@@ -776,6 +786,22 @@ static void test_abort_is_seen(void **state)
     close(fd);
 }
 
+/* What was relayed before the cut is not lost with it. */
+static void test_abort_comes_last(void **state)
+{
+    struct fixture *f = *state;
+    char *all = jr_xalloc(LATE_BYTES + 1000);
+    const int fd = dial(f);
+
+    jr_test_puts(fd, "GET /abort-late HTTP/1.1\r\n" HOST "\r\n");
+    wait_for(&f->requests, 1);
+    const size_t n = jr_test_read_all(fd, all, LATE_BYTES + 1000);
+    assert_true(n > LATE_BYTES);
+    assert_memory_equal(all + n - 15, "a\r\nlast words\r\n", 15);
+    close(fd);
+    jr_xfree(all);
+}
+
 static void test_timeouts(void **state)
 {
     /* A handshake counts, too. */
@@ -978,6 +1004,7 @@ int main(void)
         TEST(test_gone_mid_stream),
         TEST(test_backpressure),
         TEST(test_abort_is_seen),
+        TEST(test_abort_comes_last),
         TEST_OWN(test_timeouts),
         TEST_OWN(test_conns_max),
         TEST(test_drain),
