@@ -97,6 +97,15 @@ class Pass(Case):
             status, head, _ = jr.call(method, f.url + "/v1/embeddings")
             self.assertEqual((status, head["allow"]), (405, "GET, POST"), method)
 
+    def test_what_changes_an_engine(self):
+        w = self.worker()
+        f = self.frontend(w)
+        for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+            with self.subTest(path=path):
+                status, _, body = self.ask(f, {"lora_name": "x", "lora_path": "/x"}, path)
+                self.assert_error(status, body, 403, "engine itself")
+                self.assertEqual(list(w.posts(path)), [])
+
     def test_errors(self):
         f = self.frontend(self.worker(play.cut))
         status, _, body = self.ask(f, {**EMBED, "model": "other"}, "/v1/embeddings")

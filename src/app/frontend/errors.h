@@ -21,7 +21,8 @@ X(BAD_ROUTE, 400, "bad_route", NULL, 0, "the request cannot be routed as it asks
 X(PINNED_AWAY, 400, "worker_not_found", NULL, 0, "the worker that the request names is not available", \
     "`x-worker-instance-id` or `nvext` name a worker that is not there")                           \
 X(FORBIDDEN, 403, "forbidden", NULL, 0, "/admin is for administrators",                            \
-    "administration without the token, or from elsewhere than this machine while there is none")   \
+    "administration without the token, or from elsewhere than this machine while there is none; "  \
+    "a path that changes one engine (`/v1/load_lora_adapter`, `/v1/unload_lora_adapter`)")         \
 X(MODEL_NOT_FOUND, 404, "model_not_found", "model", 0,                                             \
     "no such model is served here: see /v1/models", "no worker serves the model")                  \
 X(NO_PATH, 404, NULL, NULL, 0, "there is no such path: requests go to /v1/chat/completions, "      \

@@ -433,9 +433,18 @@ static bool starts_with(struct jr_str s, const char *text)
     return s.n >= n && memcmp(s.p, text, n) == 0;
 }
 
+/* vLLM's. What changes one engine is no client's to ask, and not of whichever has least to do. */
+static bool changes_an_engine(struct jr_str path)
+{
+    return jr_str_eq(path, "/v1/load_lora_adapter") || jr_str_eq(path, "/v1/unload_lora_adapter");
+}
+
 static void pass(struct jr_frontend *f, struct jr_http_request *req, struct jr_str method)
 {
-    if (jr_str_eq(method, "GET") || jr_str_eq(method, "POST"))
+    if (changes_an_engine(jr_http_request_path(req)))
+        jr_service_error(f, req, JR_ERROR_FORBIDDEN, NULL,
+                         "this path changes one engine: ask the engine itself");
+    else if (jr_str_eq(method, "GET") || jr_str_eq(method, "POST"))
         jr_proxy_pass(f, req);
     else
         wrong_method(f, req, "GET, POST");
