@@ -168,8 +168,7 @@ struct jr_route {
     uint32_t pin_rank;
     const uint64_t *exclude; /* workers that failed this request already */
     uint32_t n_exclude;
-    const uint64_t *allowed; /* workers it may go to; n_allowed 0: all */
-    uint32_t n_allowed;
+    uint64_t model;                  /* see jr_pool_model_id; others' workers never get it */
     bool query_only;                 /* decide at once, book nothing */
     uint32_t expected_output_tokens; /* 0 unknown */
     double priority_jump_s;          /* so many seconds ahead in the queue; negative: 0 */
@@ -456,16 +455,15 @@ int jr_pool_scores(struct jr_pool *pool, const uint64_t *prefix, uint32_t n,
                    void *ctx);
 /* First worker of a model (any when model is NULL or ""), for tokenization: NULL when none. */
 const char *jr_pool_any_url(struct jr_pool *pool, const char *model);
-/* Which of the routable workers serve a model ("" and NULL: any do; so does, for any, one that has
- * not said yet). */
+/* Does one of the routable workers serve a model? ("" and NULL: any does; so does, for any, one that
+ * has not said yet.) */
 enum jr_pool_model {
     JR_POOL_MODEL_EMPTY, /* there are no workers */
     JR_POOL_MODEL_NONE,
-    JR_POOL_MODEL_SOME,
-    JR_POOL_MODEL_ALL,
+    JR_POOL_MODEL_SERVED,
 };
 enum jr_pool_model jr_pool_model(struct jr_pool *pool, const char *model);
-/* Their ids, at most max; returns how many. */
-uint32_t jr_pool_serving(struct jr_pool *pool, const char *model, uint64_t *ids, uint32_t max);
+/* A model's name as one number, for jr_route; 0 for "" and NULL: any. */
+uint64_t jr_pool_model_id(const char *model);
 
 #endif

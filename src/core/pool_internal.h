@@ -45,6 +45,7 @@ struct jr_seat {
     uint64_t worker_id;
     double prefill_capacity;
     double kv_blocks; /* 0: unknown */
+    uint64_t model;   /* jr_pool_model_id; 0: it has not said */
     uint32_t member;
     uint32_t dp_rank;
 };
@@ -92,6 +93,8 @@ struct jr_pool {
         JR_ARR_FIELDS(struct jr_seat); /* by worker id, then as the lease lists the ranks */
     } seats;
     uint64_t seats_made_at, seats_turn; /* workers.changes and state->turns then */
+    uint64_t seats_model;               /* one that a seat has; 0: none says */
+    bool seats_mixed;                   /* another has another */
     struct {
         uint64_t at; /* workers.changes then, and one; 0: nothing is known */
         char name[JR_MODEL_MAX];

@@ -6,8 +6,7 @@
  *     at, the best that finds room goes, and again, until none does
  *
  * A lane holds the requests that may go to the same workers: the unrestricted ones, and one for each
- * pin (worker, rank), each set of allowed and each set of excluded workers that somebody has. So a
- * head that finds no room speaks for all behind it, and a blocked pin keeps nobody else from the
+ * pin (worker, rank), each model and each set of excluded workers that somebody has. So a head that finds no room speaks for all behind it, and a blocked pin keeps nobody else from the
  * room there is. Loads do not fall but by the events above, so between them no head can go: an
  * arrival that may wait behind none of them takes nothing that is theirs. */
 #include "core/pool_internal.h"
@@ -21,7 +20,7 @@ static void free_waiting(void *ctx, void *request)
     struct jr_pool *p = ctx;
     struct jr_waiting *w = request;
     const struct jr_route *r = &w->route;
-    size_t n = (size_t)r->n_prefix + r->n_exclude + r->n_allowed;
+    size_t n = (size_t)r->n_prefix + r->n_exclude;
     jr_list_remove(&w->node);
     p->waiting_tokens -= r->tokens;
     jr_mem_free(&p->mem, w->arrays, n * sizeof *w->arrays);
@@ -50,11 +49,11 @@ bool jr_pool_queue_on(const struct jr_pool *p)
 /* ---------------------------------------------------------------- in */
 
 /* The order of the ids does not matter. */
-static uint64_t set_key(uint64_t key, uint64_t salt, const uint64_t *ids, uint32_t n)
+static uint64_t set_key(uint64_t key, const uint64_t *ids, uint32_t n)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < n; i++)
-        sum += jr_mix64(ids[i] ^ salt);
+        sum += jr_mix64(ids[i] ^ UINT64_C(0x6578636c756465)); /* no pin's, no model's */
     return n ? jr_mix64(key ^ sum) : key;
 }
 
@@ -63,9 +62,10 @@ static uint64_t lane_of(const struct jr_route *r)
     uint64_t key = JR_QUEUE_ANY;
     if (r->has_pin)
         key = jr_mix64(r->pin_worker ^ jr_mix64(r->has_pin_rank ? UINT64_C(2) + r->pin_rank : 1));
-    key = set_key(key, UINT64_C(0x616c6c6f776564), r->allowed, r->n_allowed);
-    key = set_key(key, UINT64_C(0x6578636c756465), r->exclude, r->n_exclude);
-    bool restricted = r->has_pin || r->n_allowed || r->n_exclude;
+    if (r->model)
+        key = jr_mix64(key ^ r->model);
+    key = set_key(key, r->exclude, r->n_exclude);
+    bool restricted = r->has_pin || r->model || r->n_exclude;
     return restricted && key == JR_QUEUE_ANY ? 1 : key;
 }
 
@@ -89,7 +89,7 @@ static uint64_t *copy_ids(uint64_t *to, const uint64_t **ids, uint32_t n)
 
 static struct jr_waiting *copy_request(struct jr_pool *p, const struct jr_route *r)
 {
-    size_t n = (size_t)r->n_prefix + r->n_exclude + r->n_allowed;
+    size_t n = (size_t)r->n_prefix + r->n_exclude;
     struct jr_waiting *w = jr_mem_zalloc(&p->mem, sizeof *w);
     uint64_t *arrays = n ? jr_mem_alloc(&p->mem, n * sizeof *arrays) : NULL;
     if (!w || (n && !arrays)) {
@@ -100,8 +100,7 @@ static struct jr_waiting *copy_request(struct jr_pool *p, const struct jr_route 
     *w = (struct jr_waiting){.route = *r, .arrays = arrays, .since_ms = p->now_ms};
     if (n) {
         uint64_t *at = copy_ids(arrays, &w->route.prefix, r->n_prefix);
-        at = copy_ids(at, &w->route.exclude, r->n_exclude);
-        (void)copy_ids(at, &w->route.allowed, r->n_allowed);
+        (void)copy_ids(at, &w->route.exclude, r->n_exclude);
     }
     w->give_up_ms = r->wait_max_ms ? p->now_ms + r->wait_max_ms : UINT64_MAX;
     jr_list_push_back(&p->waiting, &w->node);

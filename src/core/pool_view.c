@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/hash.h"
 #include "core/pool_internal.h"
 
 #include <string.h>
@@ -164,14 +165,12 @@ const char *jr_pool_any_url(struct jr_pool *p, const char *model)
 
 static enum jr_pool_model look_for_model(const struct jr_pool *p, const char *model)
 {
-    bool found = false, others = false;
+    bool others = false;
     for (uint32_t i = 0; i < p->workers.n; i++) {
-        bool this_one = serves(p->workers.v[i], model);
-        found = found || this_one;
-        others = others || (!this_one && serves(p->workers.v[i], NULL));
+        if (serves(p->workers.v[i], model))
+            return JR_POOL_MODEL_SERVED;
+        others = others || serves(p->workers.v[i], NULL);
     }
-    if (found)
-        return others ? JR_POOL_MODEL_SOME : JR_POOL_MODEL_ALL;
     return others ? JR_POOL_MODEL_NONE : JR_POOL_MODEL_EMPTY;
 }
 
@@ -186,11 +185,10 @@ enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)
     return p->model.is;
 }
 
-uint32_t jr_pool_serving(struct jr_pool *p, const char *model, uint64_t *ids, uint32_t max)
+uint64_t jr_pool_model_id(const char *model)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < p->workers.n && n < max; i++)
-        if (serves(p->workers.v[i], model))
-            ids[n++] = p->workers.v[i]->lease.worker_id;
-    return n;
+    if (!model || !model[0])
+        return 0;
+    uint64_t id = jr_hash_bytes(NULL, model, strlen(model));
+    return id ? id : 1;
 }

@@ -22,12 +22,16 @@ static double prefill_capacity(const struct jr_worker_lease *lease)
 
 static void add_seats(struct jr_pool *p, const struct jr_worker *w)
 {
+    uint64_t model = jr_pool_model_id(w->lease.model);
+    p->seats_mixed = p->seats_mixed || (model && p->seats_model && model != p->seats_model);
+    p->seats_model = model ? model : p->seats_model;
     for (uint32_t i = 0; i < w->n_members; i++) {
         uint32_t member = w->members[i];
         p->seats.v[p->seats.n++] = (struct jr_seat){
             .worker_id = w->lease.worker_id,
             .prefill_capacity = prefill_capacity(&w->lease),
             .kv_blocks = (double)w->lease.total_kv_blocks,
+            .model = model,
             .member = member,
             .dp_rank = p->members.v[member].dp_rank,
         };
@@ -41,6 +45,8 @@ static int make_seats(struct jr_pool *p)
 {
     uint32_t n = p->members.n;
     p->seats.n = p->seat_members.n = p->marks.n = 0;
+    p->seats_model = 0;
+    p->seats_mixed = false;
     int err = jr_arr_reserve(&p->mem, &p->seats, n, JR_WORKERS_MAX);
     if (err == 0)
         err = jr_arr_reserve(&p->mem, &p->seat_members, n, JR_WORKERS_MAX);
@@ -81,9 +87,15 @@ static bool in_list(const uint64_t *ids, uint32_t n, uint64_t id)
 
 static bool may_take(const struct jr_seat *s, const struct jr_route *r)
 {
-    if (r->n_exclude && in_list(r->exclude, r->n_exclude, s->worker_id))
+    if (r->model && s->model && r->model != s->model)
         return false;
-    return r->n_allowed == 0 || in_list(r->allowed, r->n_allowed, s->worker_id);
+    return r->n_exclude == 0 || !in_list(r->exclude, r->n_exclude, s->worker_id);
+}
+
+/* Is there a seat that serves other models only? */
+static bool others_are_seated(const struct jr_pool *p, uint64_t model)
+{
+    return model && p->seats_model && (p->seats_mixed || model != p->seats_model);
 }
 
 /* First seat whose worker id is not below. */
@@ -432,7 +444,7 @@ static bool must_judge(const struct jr_pool *p, const struct jr_route *r)
 {
     const struct jr_busy_limits *b = &p->config.busy;
     return jr_pool_queue_on(p) || b->has_decode_blocks || b->has_prefill_tokens ||
-           b->has_prefill_frac || r->n_exclude || r->n_allowed;
+           b->has_prefill_frac || r->n_exclude || others_are_seated(p, r->model);
 }
 
 static bool passes(const struct jr_pool *p, const struct jr_route *r, uint32_t seat, double speed,

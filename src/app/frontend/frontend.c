@@ -592,7 +592,6 @@ static void free_parts(struct jr_frontend *f)
     jr_tokens_deinit(&f->tokens);
     jr_buf_deinit(&f->head);
     jr_buf_deinit(&f->name);
-    jr_pools_deinit(f->pools);
     jr_xfree(f->pools);
     jr_openai_parser_destroy(f->parser);
     jr_metrics_destroy(f->metrics);

@@ -18,18 +18,12 @@ void jr_pools_init(struct jr_pools *p, const struct jr_config *cfg)
         jr_outlier_init(&p->outliers[i], &config);
 }
 
-void jr_pools_deinit(struct jr_pools *p)
-{
-    jr_xfree(p->allowed);
-    p->allowed = NULL;
-}
-
 int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known)
 {
     *ret_known = false;
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         enum jr_pool_model m = jr_pool_model(jr_driver_pool(f->drivers[i]), model);
-        if (m == JR_POOL_MODEL_SOME || m == JR_POOL_MODEL_ALL)
+        if (m == JR_POOL_MODEL_SERVED)
             return (int)i;
         *ret_known = *ret_known || m == JR_POOL_MODEL_NONE;
     }
@@ -48,23 +42,6 @@ const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name)
     return NULL;
 }
 
-/* Only where the pool's workers serve several models. */
-static void allow_model(struct jr_frontend *f, uint32_t pool, const char *model, struct jr_route *r)
-{
-    struct jr_pools *p = f->pools;
-    struct jr_pool *of = jr_driver_pool(f->drivers[pool]);
-    struct jr_pool_view v;
-    if (jr_pool_model(of, model) != JR_POOL_MODEL_SOME)
-        return;
-    jr_pool_view(of, &v);
-    if (v.n_workers > p->cap_allowed) {
-        p->cap_allowed = v.n_workers * 2;
-        p->allowed = jr_xrealloc(p->allowed, p->cap_allowed * sizeof *p->allowed);
-    }
-    r->allowed = p->allowed;
-    r->n_allowed = jr_pool_serving(of, model, p->allowed, p->cap_allowed);
-}
-
 bool jr_pools_limit(struct jr_frontend *f, uint32_t pool, const char *model, const uint64_t *failed,
                     uint32_t n_failed, bool with_aside, struct jr_route *r)
 {
@@ -78,7 +55,7 @@ bool jr_pools_limit(struct jr_frontend *f, uint32_t pool, const char *model, con
         p->exclude[n++] = failed[i];
     r->exclude = p->exclude;
     r->n_exclude = n;
-    allow_model(f, pool, model, r);
+    r->model = jr_pool_model_id(model);
     return any;
 }
 

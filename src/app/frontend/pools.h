@@ -10,12 +10,9 @@
 struct jr_pools {
     struct jr_outlier outliers[JR_POOLS_MAX]; /* by driver */
     uint64_t exclude[JR_OUTLIERS_MAX + JR_PROXY_EXCLUDE_MAX];
-    uint64_t *allowed; /* owned */
-    uint32_t cap_allowed;
 };
 
 void jr_pools_init(struct jr_pools *p, const struct jr_config *cfg);
-void jr_pools_deinit(struct jr_pools *p);
 
 /* Of pools that have a worker for the model ("" any) the first: its index in f->drivers, or -1;
  * *ret_known false then: there are no workers at all. */
@@ -24,7 +21,7 @@ int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known);
 /* The model that an alias stands for (--model-alias); NULL: it is none. */
 const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name);
 
-/* Who may get a request, for jr_driver_route: fills r's exclude and allowed; failed are the workers
+/* Who may get a request, for jr_driver_route: fills r's model and exclude; failed are the workers
  * that had it already. with_aside: also who is put aside. True: somebody was left out for that.
  * Valid until the next call. */
 bool jr_pools_limit(struct jr_frontend *f, uint32_t pool, const char *model, const uint64_t *failed,

@@ -7,6 +7,7 @@
 #include "core/pool_internal.h"
 #include "jr_test.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define IDS 4096
@@ -108,15 +109,22 @@ static inline struct jr_worker_lease lease_of(uint64_t id, uint32_t ranks, uint3
     return l;
 }
 
-static inline void add_worker(struct fix *f, uint64_t id, uint32_t ranks, uint32_t capacity,
-                              uint64_t blocks)
+static inline void add_worker_of(struct fix *f, const char *model, uint64_t id, uint32_t ranks,
+                                 uint32_t capacity, uint64_t blocks)
 {
     struct jr_worker_lease l = lease_of(id, ranks, capacity, blocks);
+    (void)snprintf(l.model, sizeof l.model, "%s", model);
     struct jr_event ev = {.type = JR_EV_MEMBERS};
     ev.u.members.workers = &l;
     ev.u.members.n_workers = 1;
     ev.u.members.is_static = true;
     step(f, &ev);
+}
+
+static inline void add_worker(struct fix *f, uint64_t id, uint32_t ranks, uint32_t capacity,
+                              uint64_t blocks)
+{
+    add_worker_of(f, "m", id, ranks, capacity, blocks);
 }
 
 static inline void probed(struct fix *f, uint64_t id, bool healthy)

@@ -279,13 +279,13 @@ static void test_restricted_requests_have_lanes(void **state)
     struct jr_pool_config c = base_config();
     open_pool(&fx, &c);
     add_worker(&fx, 1, 1, 10, 0);
-    add_worker(&fx, 2, 1, 10, 0);
-    uint64_t one[2] = {1, 1}, two[1] = {2};
+    add_worker_of(&fx, "n", 2, 1, 10, 0);
+    uint64_t two[1] = {2};
     ask_pinned(&fx, 1, 100, 1);
-    route(&fx, (struct jr_route){.id = 2, .tokens = 100, .allowed = one, .n_allowed = 1});
+    route(&fx, (struct jr_route){.id = 2, .tokens = 100, .model = jr_pool_model_id("m")});
     route(&fx, (struct jr_route){.id = 3, .tokens = 100, .exclude = two, .n_exclude = 1});
     assert_true(waits(&fx, 2) && waits(&fx, 3));
-    one[0] = two[0] = 77; /* they were copied */
+    two[0] = 77; /* it was copied */
     ask(&fx, 4, 100);
     assert_true(fx.a[4].decided && fx.a[4].worker == 2);
     request(&fx, JR_EV_FINISH, 4, 0);
@@ -295,6 +295,56 @@ static void test_restricted_requests_have_lanes(void **state)
     request(&fx, JR_EV_FINISH, 2, 0);
     assert_true(fx.a[3].decided && fx.a[3].worker == 1);
     close_pool(&fx);
+}
+
+/* It came while all served its model; who registers meanwhile serves another. */
+static void test_waits_for_its_model(void **state)
+{
+    (void)state;
+    struct jr_pool_config c = base_config();
+    struct jr_route r = {.id = 2, .tokens = 100, .model = jr_pool_model_id("m")};
+    open_pool(&fx, &c);
+    add_worker(&fx, 1, 1, 10, 0);
+    ask(&fx, 1, 100);
+    route(&fx, r);
+    assert_true(waits(&fx, 2));
+    add_worker_of(&fx, "n", 2, 1, 10, 0);
+    tick_after(&fx, 100);
+    assert_true(waits(&fx, 2));
+    request(&fx, JR_EV_FINISH, 1, 0);
+    assert_true(fx.a[2].decided && fx.a[2].worker == 1);
+    close_pool(&fx);
+}
+
+/* Whoever served it is gone: nobody else gets it, waiting or new, pinned or not. */
+static void test_nobody_serves_its_model(void **state)
+{
+    (void)state;
+    for (int queue = 0; queue < 2; queue++) {
+        struct jr_pool_config c = base_config();
+        struct jr_route r = {.id = 2, .tokens = 100, .model = jr_pool_model_id("m")};
+        c.has_queue_threshold = queue;
+        open_pool(&fx, &c);
+        add_worker(&fx, 1, 1, 10, 0);
+        ask(&fx, 1, 100);
+        if (queue)
+            route(&fx, r);
+        add_worker_of(&fx, "n", 2, 1, 10, 0);
+        probed(&fx, 1, false);
+        assert_true(!queue || (fx.a[2].rejected && fx.a[2].err == JR_ENOWORKER));
+        r.id = 3;
+        route(&fx, r);
+        assert_true(fx.a[3].rejected && fx.a[3].err == JR_ENOWORKER);
+        r = (struct jr_route){.id = 4, .model = r.model, .has_pin = true, .pin_worker = 2};
+        route(&fx, r);
+        assert_true(fx.a[4].rejected && fx.a[4].err == JR_ENOWORKER);
+        add_worker_of(&fx, "", 3, 1, 10, 0); /* has not said: it may be its own */
+        r.id = 5;
+        r.has_pin = false;
+        route(&fx, r);
+        assert_true(fx.a[5].decided && fx.a[5].worker == 3);
+        close_pool(&fx);
+    }
 }
 
 static void expect_order(struct fix *f, const uint64_t *ids, uint32_t n, uint64_t running)
@@ -629,6 +679,8 @@ int main(void)
         cmocka_unit_test(test_peers_deltas_make_room),
         cmocka_unit_test(test_a_blocked_pin_blocks_nobody_else),
         cmocka_unit_test(test_restricted_requests_have_lanes),
+        cmocka_unit_test(test_waits_for_its_model),
+        cmocka_unit_test(test_nobody_serves_its_model),
         cmocka_unit_test(test_fcfs_jump_and_strict_priority),
         cmocka_unit_test(test_lcfs),
         cmocka_unit_test(test_wspt),

@@ -14,8 +14,7 @@ static struct fix fx;
 struct model_request {
     bool waiting, prefilling;
     struct jr_route r;
-    uint64_t sets[2]; /* allowed, exclude: bit masks of worker ids */
-    uint64_t arrays[2][M_WORKERS];
+    uint64_t excluded; /* bit mask of worker ids */
     double score;
     uint32_t tokens;
     uint64_t worker;
@@ -32,6 +31,7 @@ struct model {
 };
 
 static struct model md;
+static const char *const names[M_WORKERS + 1] = {"", "m", "n", ""}; /* the last has not said */
 
 static bool model_may(const struct model_request *q, uint64_t w, uint32_t rank)
 {
@@ -39,7 +39,8 @@ static bool model_may(const struct model_request *q, uint64_t w, uint32_t rank)
     if (md.down[w] || (r->has_pin && r->pin_worker != w) ||
         (r->has_pin && r->has_pin_rank && r->pin_rank != rank))
         return false;
-    return (q->sets[0] == 0 || (q->sets[0] >> w & 1)) && !(q->sets[1] >> w & 1);
+    return (r->model == 0 || !names[w][0] || r->model == jr_pool_model_id(names[w])) &&
+           !(q->excluded >> w & 1);
 }
 
 static void model_look(const struct model_request *q, uint32_t *ret_eligible, uint32_t *ret_room)
@@ -57,7 +58,7 @@ static bool same_lane(const struct model_request *a, const struct model_request 
 {
     return a->r.has_pin == b->r.has_pin && a->r.pin_worker == b->r.pin_worker &&
            a->r.has_pin_rank == b->r.has_pin_rank && a->r.pin_rank == b->r.pin_rank &&
-           a->sets[0] == b->sets[0] && a->sets[1] == b->sets[1];
+           a->r.model == b->r.model && a->excluded == b->excluded;
 }
 
 static bool goes_first(const struct model_request *a, const struct model_request *b)
@@ -128,20 +129,17 @@ static void model_arrive(struct fix *f, struct jr_rng *rng)
     r->pin_worker = r->has_pin ? 1 + jr_rng_below(rng, M_WORKERS) : 0;
     r->has_pin_rank = kind == 0;
     r->pin_rank = r->has_pin_rank ? jr_rng_below(rng, M_RANKS) : 0;
-    uint64_t set = kind == 2 || kind == 3 ? 1 + jr_rng_below(rng, M_WORKERS) : 0;
-    uint64_t ids[1] = {set};
-    if (set)
-        q->sets[kind - 2] = UINT64_C(1) << set;
-    r->allowed = kind == 2 ? ids : NULL;
-    r->n_allowed = kind == 2;
+    uint64_t ids[1] = {1 + jr_rng_below(rng, M_WORKERS)};
+    r->model = kind == 2 ? jr_pool_model_id(names[1 + jr_rng_below(rng, 2)]) : 0;
     r->exclude = kind == 3 ? ids : NULL;
     r->n_exclude = kind == 3;
+    q->excluded = kind == 3 ? UINT64_C(1) << ids[0] : 0;
     q->score =
         jr_queue_score(md.policy, r->priority_jump_s, (double)(f->now_ms + 1) / 1000, r->tokens);
     struct jr_event ev = {.type = JR_EV_ROUTE, .u.route = *r};
     step(f, &ev);
     model_answers(f, r->id);
-    r->allowed = r->exclude = NULL;
+    r->exclude = NULL;
 }
 
 static void model_end(struct fix *f, uint64_t id, bool finish)
@@ -167,7 +165,7 @@ static void model_run(uint64_t seed)
     c.queue_policy = md.policy;
     open_pool(&fx, &c);
     for (uint64_t w = 1; w <= M_WORKERS; w++)
-        add_worker(&fx, w, M_RANKS, M_CAP, 0);
+        add_worker_of(&fx, names[w], w, M_RANKS, M_CAP, 0);
     for (int i = 0; i < 600; i++) {
         uint32_t what = jr_rng_below(&rng, 100);
         uint64_t recent = md.next > 60 ? md.next - 60 : 1;

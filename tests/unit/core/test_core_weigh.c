@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The quick way to the best candidate and the whole way give the same decision: a request that wants
  * a record is weighed against all candidates, one that does not by cost alone. Random fleets, loads,
- * beliefs, thresholds, lists, and ties. */
+ * models, beliefs, thresholds, lists, and ties. */
 #include "core_pool.h"
 #include "core/hash.h"
 
@@ -54,8 +54,7 @@ static struct jr_route random_route(struct jr_rng *rng, uint64_t id, uint64_t *i
         r.exclude = ids;
         r.n_exclude = 1 + jr_rng_below(rng, 3);
     } else if (jr_rng_below(rng, 4) == 0) {
-        r.allowed = ids;
-        r.n_allowed = 1 + jr_rng_below(rng, 3);
+        r.model = jr_pool_model_id(jr_rng_below(rng, 3) ? "m" : "n");
     }
     r.override.has_track_prefill_tokens = jr_rng_below(rng, 8) == 0;
     return r;
@@ -73,6 +72,8 @@ static void ask_twice(struct jr_rng *rng, uint64_t *next_id)
     route(&fx, r);
     a = &fx.a[r.id];
     d = fx.last;
+    if (a->decided)
+        assert_true(!r.model || !d.model[0] || jr_pool_model_id(d.model) == r.model);
     r.id = ++*next_id;
     r.query_only = r.want_record = false;
     fx.now_ms--; /* at the same time */
@@ -110,6 +111,12 @@ static void one_step(struct jr_rng *rng, uint64_t *next_id)
     }
 }
 
+static const char *model_of(struct jr_rng *rng, bool mixed)
+{
+    static const char *const names[] = {"m", "n", ""};
+    return names[mixed ? jr_rng_below(rng, 3) : 0];
+}
+
 static void test_both_ways_agree(void **state)
 {
     uint64_t seed = jr_test_seed(), seeds = jr_test_seeds(SEEDS);
@@ -123,9 +130,11 @@ static void test_both_ways_agree(void **state)
         make_prompts(&rng);
         open_pool(&fx, &c);
         n_live = 0;
+        bool mixed = jr_rng_below(&rng, 2);
         for (uint64_t w = 1; w <= 40; w++)
             if (jr_rng_below(&rng, 4))
-                add_worker(&fx, w, 1 + jr_rng_below(&rng, 3), 1000, jr_rng_below(&rng, 2) * 40);
+                add_worker_of(&fx, model_of(&rng, mixed), w, 1 + jr_rng_below(&rng, 3), 1000,
+                              jr_rng_below(&rng, 2) * 40);
         for (uint32_t i = 0; i < STEPS; i++)
             one_step(&rng, &next_id);
         while (n_live)
