@@ -310,7 +310,8 @@ X(PROXY_FAILURES_TOTAL, COUNTER, "jetrouter_proxy_failures_total", "requests", "
   "Requests that no worker answered whole, by reason")                                             \
 X(TOKENIZE_TOTAL, COUNTER, "jetrouter_tokenize_total", "requests", "result", 8, NONE,              \
   "Prompts that needed token ids, by result: exact (known), prefix (the turns before are known), " \
-  "asked, coalesced (with an equal one), refused (by the worker), failed")                         \
+  "asked, coalesced (with an equal one), refused (by the worker), limit (too many tokens, or too " \
+  "much is being asked), failed")                                                                  \
 X(TOKENIZE_SECONDS, HISTOGRAM, "jetrouter_tokenize_seconds", "seconds", "", 1, DURATION,           \
   "From asking workers for a prompt's ids to their answer")                                        \
 X(TOKENIZER_REQUESTS_TOTAL, COUNTER, "jetrouter_tokenizer_requests_total", "requests", "result", 2,\

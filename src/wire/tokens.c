@@ -16,11 +16,11 @@ int jr_tokens_read(struct jr_json *j, struct jr_tokens *t)
         uint32_t n = 0;
         rv = jr_json_u32s(j, t->cap - t->n, t->v + t->n, &n);
         t->n += n;
+        if (rv >= 0 && t->n > JR_PROMPT_TOKENS_MAX) {
+            return JR_ELIMIT;
+        }
         if (rv <= 0) {
             return rv;
-        }
-        if (t->n > JR_PROMPT_TOKENS_MAX) {
-            return JR_ELIMIT;
         }
     }
 }

@@ -329,6 +329,59 @@ class Workers(Base):
             text = log.read()
         self.assertEqual((text.count("tokenizer.missing"), text.count("tokenizer.back")), (1, 1))
 
+    def test_a_text_with_too_many_tokens(self):
+        """Or an answer that is too long: the text's fault. The workers tokenize for everybody else."""
+        answers = {"many": b'{"tokens":[' + b"1," * (4 << 20) + b"1]}",
+                   "long": b'{"tokens":[1],"x":"' + b"x" * (64 << 20) + b'"}'}
+
+        def answer(request):
+            body = json.loads(request.body)
+            if request.path != "/tokenize" or body["prompt"] not in answers:
+                return by_bytes(request)
+            data = answers[body["prompt"]]
+            play.send_head(request, "application/json", len(data))
+            request.wfile.write(data)
+        w = [self.worker(answer) for _ in range(2)]
+        f = self.kv(*w)
+        for n, text in enumerate(answers, 1):
+            status, _, reply = self.ask(f, {**COMPLETION, "prompt": text})
+            self.assertEqual(status, 200, reply)
+            self.assertEqual(self.asked(*w), n)  # another would say the same
+        for i in range(8):
+            self.assertEqual(self.ask(f, {**COMPLETION, "prompt": "text %d" % i})[0], 200)
+        self.assertEqual(self.results(f), {"limit": 2, "asked": 8})
+        self.assertTrue(all(self.asked(x) for x in w))  # the one with less questions is asked first
+        self.assertEqual(jr.pool(f.url)["tokenizer"], "answers")
+
+    def hanging(self):
+        """Hangs at the prompt "hang", until the test is over."""
+        stop = threading.Event()
+        self.addCleanup(stop.set)
+
+        def answer(request):
+            if request.path == "/tokenize" and json.loads(request.body)["prompt"] == "hang":
+                stop.wait(2 * LONG)
+            return by_bytes(request)
+        return answer
+
+    def test_a_text_that_takes_too_long(self):
+        """Every worker's: only one is left out for it."""
+        answer = self.hanging()
+        w = [self.worker(answer) for _ in range(2)]
+        f = self.kv(*w, tokenizer_timeout_secs=0.3)
+        self.assertEqual(self.ask(f, {**COMPLETION, "prompt": "hang"})[0], 200)
+        self.assertEqual([self.asked(x) for x in w], [1, 1])
+        self.assertEqual(self.results(f), {"failed": 1})
+        self.assertEqual(jr.pool(f.url)["tokenizer"], "unknown")
+
+    def test_a_client_with_little_time(self):
+        """It had none to wait for the worker: that is no fault of the worker's."""
+        w = self.worker(self.hanging())
+        f = self.kv(w, request_timeout_secs=1)
+        self.assertEqual(self.ask(f, {**COMPLETION, "prompt": "hang"})[0], 504)
+        self.assertEqual(self.asked(w), 1)
+        self.assertEqual(jr.pool(f.url)["tokenizer"], "unknown")
+
     def test_no_such_path(self):
         def answer(request):
             if request.path == "/tokenize":

@@ -37,6 +37,8 @@ struct jr_token_ask {
     uint32_t attempts;
     uint64_t started_ns;
     uint64_t until_ms; /* who asked first waits no longer; UINT64_MAX: no end */
+    bool cut_short;    /* the worker has less than the whole time-out */
+    bool timed_out;    /* a worker had all of it, and did not answer */
     /* The turns before that were taken for a prefix; n_guess 0: none. */
     struct jr_token_key guess;
     uint32_t n_guess;
@@ -151,6 +153,13 @@ static void set_state(struct jr_token_ask *a, enum jr_tokenizer_state state)
 
 /* ---------------------------------------------------------------- answers */
 
+/* The text's fault, or ours: it has more tokens than we take, or there is no room for them. Another
+ * worker would say the same, and this one did what it should. */
+static bool too_large(int err)
+{
+    return err == JR_ELIMIT || err == JR_ENOMEM;
+}
+
 static void tell(struct jr_token_ask *a, int err, const uint32_t *ids, uint32_t n)
 {
     struct jr_list *node;
@@ -159,6 +168,7 @@ static void tell(struct jr_token_ask *a, int err, const uint32_t *ids, uint32_t 
         struct jr_token_waiter *w = JR_CONTAINER_OF(node, struct jr_token_waiter, node);
         w->ask = NULL;
         count(a->t, err == JR_EINVAL ? "refused"
+                    : too_large(err) ? "limit"
                     : err < 0        ? "failed"
                     : first          ? "asked"
                                      : "coalesced");
@@ -211,12 +221,25 @@ static void failed(struct jr_token_ask *a, int err)
     end_ask(a, err);
 }
 
+/* A text that takes too long takes it from every worker: only the first is left out for it. And none
+ * for what the client had no time for. */
+static enum jr_token_outcome outcome_of_timeout(struct jr_token_ask *a)
+{
+    if (a->cut_short || a->timed_out)
+        return JR_TOKEN_HOST_DROPPED;
+    a->timed_out = true;
+    return JR_TOKEN_HOST_FAILED;
+}
+
 /* 404 and the like: there is no such path, or no such model. 400: the text is at fault, or its chat
  * template does not take it; another worker would say the same. */
-static enum jr_token_outcome outcome_of(int err, const struct jr_http_reply *reply)
+static enum jr_token_outcome outcome_of(struct jr_token_ask *a, int err,
+                                        const struct jr_http_reply *reply)
 {
+    if (too_large(err))
+        return JR_TOKEN_HOST_ANSWERED;
     if (err < 0)
-        return JR_TOKEN_HOST_FAILED;
+        return err == JR_ETIMEOUT ? outcome_of_timeout(a) : JR_TOKEN_HOST_FAILED;
     switch (reply->status) {
     case 200:
     case 400:
@@ -237,11 +260,11 @@ static void on_reply(void *ctx, int err, const struct jr_http_reply *reply, stru
     struct jr_token_ask *a = ctx;
     struct jr_tokenizer *t = a->t;
     struct jr_tokenize_reply answer;
-    enum jr_token_outcome outcome = outcome_of(err, reply);
+    enum jr_token_outcome outcome = outcome_of(a, err, reply);
     a->exchange = NULL;
-    if (outcome == JR_TOKEN_HOST_ANSWERED && reply->status == 200) {
+    if (err == 0 && reply->status == 200) {
         err = jr_tokenize_reply_parse(body.p, body.n, &t->reply, &answer, NULL);
-        if (err < 0)
+        if (err < 0 && !too_large(err))
             outcome = JR_TOKEN_HOST_CANNOT;
     } else if (err == 0) {
         err = outcome == JR_TOKEN_HOST_ANSWERED ? JR_EINVAL : JR_EPROTO;
@@ -280,6 +303,7 @@ static int send_to(struct jr_token_ask *a, const struct jr_token_choice *c)
     if (err < 0)
         return err;
     jr_token_hosts_asked(&t->hosts, c->worker_id);
+    a->cut_short = left < t->config.timeout_ms;
     a->worker_id = c->worker_id;
     a->attempts++;
     return 0;
@@ -433,7 +457,7 @@ static int wait_for(struct jr_tokenizer *t, const struct jr_token_question *q,
     if (!a)
         a = ask(t, q, key, &err);
     if (!a) {
-        count(t, "failed");
+        count(t, too_large(err) ? "limit" : "failed");
         return err;
     }
     jr_list_init(&w->node);
