@@ -211,6 +211,25 @@ class Turns(Base):
         self.assertEqual(self.results(f), {"asked": 2, "prefix": 1})
         self.wait_log(f, "tokenizer.prefix")
 
+    def test_the_end_with_a_question_beside(self):
+        """Nobody waits for it, and it does not outlive the pool that it is of."""
+        held, gone = threading.Event(), threading.Event()
+
+        def answer(request):
+            if request.path != "/tokenize" or not held.is_set():
+                return by_bytes(request)
+            if play.wait_gone(request, LONG):
+                gone.set()
+            return None
+        w = self.worker(answer)
+        f = self.kv(w, tokenizer_timeout_secs=600)
+        self.turn(f, 1)
+        held.set()
+        self.turn(f, 3)
+        jr.wait_for(lambda: self.asked(w) == 2, "asked beside")
+        self.assertEqual(f.stop(timeout=LONG), 0)
+        self.assertTrue(gone.wait(LONG))
+
     def test_what_is_told_to_clients_is_exact(self):
         w = self.worker(by_bytes)
         f = self.kv(w)

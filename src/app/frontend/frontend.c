@@ -276,6 +276,7 @@ static void stop(struct jr_frontend *f)
     jr_log(JR_LOG_INFO, "frontend.stop", "inflight=%u", f->inflight);
     jr_timer_stop(f->drain_timer);
     jr_proxy_abort_all(f);
+    jr_tokenizer_stop(f->tokenizer);
     jr_service_close_tails(f);
     close_drivers(f);
 }

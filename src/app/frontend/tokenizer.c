@@ -106,12 +106,17 @@ static void take_back(struct jr_token_ask *a)
     free_ask(a);
 }
 
+void jr_tokenizer_stop(struct jr_tokenizer *t)
+{
+    while (t->asks)
+        take_back(t->asks);
+}
+
 void jr_tokenizer_destroy(struct jr_tokenizer *t)
 {
     if (!t)
         return;
-    while (t->asks)
-        take_back(t->asks);
+    jr_tokenizer_stop(t);
     jr_token_hosts_deinit(&t->hosts);
     jr_token_cache_destroy(t->cache);
     jr_tokens_deinit(&t->reply);

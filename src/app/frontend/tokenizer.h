@@ -36,7 +36,10 @@ struct jr_tokenizer_config {
 };
 
 struct jr_tokenizer *jr_tokenizer_create(const struct jr_tokenizer_config *config);
-/* Cancels what is under way; nobody may wait any more. NULL is fine. */
+/* Takes back all questions, also those that nobody waits for: they hold on to their pools, so before
+ * these go. Nobody may wait any more. */
+void jr_tokenizer_stop(struct jr_tokenizer *t);
+/* Stops it. NULL is fine. */
 void jr_tokenizer_destroy(struct jr_tokenizer *t);
 
 /* ids are borrowed for the call. err: 0, JR_EINVAL (the worker refuses the text), or why no worker
