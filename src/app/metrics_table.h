@@ -314,8 +314,9 @@ X(TOKENIZE_TOTAL, COUNTER, "jetrouter_tokenize_total", "requests", "result", 8, 
   "much is being asked), failed")                                                                  \
 X(TOKENIZE_SECONDS, HISTOGRAM, "jetrouter_tokenize_seconds", "seconds", "", 1, DURATION,           \
   "From asking workers for a prompt's ids to their answer")                                        \
-X(TOKENIZER_REQUESTS_TOTAL, COUNTER, "jetrouter_tokenizer_requests_total", "requests", "result", 2,\
-  NONE, "Requests to workers' tokenizers, by result (answered, failed)")                           \
+X(TOKENIZER_REQUESTS_TOTAL, COUNTER, "jetrouter_tokenizer_requests_total", "requests", "result", 3,\
+  NONE, "Requests to workers' tokenizers, by result: answered, failed, skipped (a later turn of a " \
+  "chat, when much is being asked)")                                                               \
 X(TOKENIZER_PREFIX_WRONG_TOTAL, COUNTER, "jetrouter_tokenizer_prefix_wrong_total", "requests", "", \
   1, NONE, "Chats routed by turns before that the template renders otherwise now")                 \
 X(TOKENIZER_MISSING, GAUGE, "jetrouter_tokenizer_missing", "", "namespace component", JR_SETS_POOL,\

@@ -401,6 +401,31 @@ class Workers(Base):
         self.assertEqual(self.asked(w), 1)
         self.assertEqual(jr.pool(f.url)["tokenizer"], "unknown")
 
+    def test_long_texts_at_a_time(self):
+        """The questions under way are bounded by what they hold: 256 MiB, three times their length."""
+        stop = threading.Event()
+        self.addCleanup(stop.set)
+
+        def answer(request):
+            if request.path == "/tokenize":
+                stop.wait(2 * LONG)
+            return play.plain(request)
+        w = self.worker(answer)
+        f = self.kv(w, tokenizer_timeout_secs=600)
+        streams = []
+        for i in range(3):
+            body = {**COMPLETION, "prompt": str(i) + "x" * (31 << 20)}
+            streams.append(play.Stream(f.url + "/v1/completions", body, timeout=LONG))
+            jr.wait_for(lambda: self.asked(w) + len(w.posts()) == i + 1, "it goes to the worker", LONG)
+        self.assertEqual((self.asked(w), streams[2].head()), (2, 200))
+        self.assertEqual(self.results(f), {"limit": 1})
+        for s in streams:
+            s.close()
+        # What they held is free again.
+        jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == 0, "all are gone", LONG)
+        with play.Stream(f.url + "/v1/completions", {**COMPLETION, "prompt": "x" * (31 << 20)}):
+            jr.wait_for(lambda: self.asked(w) == 3, "it is asked", LONG)
+
     def test_no_such_path(self):
         def answer(request):
             if request.path == "/tokenize":

@@ -15,6 +15,9 @@
 #define ANSWER_MAX     ((size_t)64 << 20)
 #define QUESTION_SLACK ((size_t)64 << 10) /* beside what is copied from the request */
 #define ATTEMPTS_MAX   2
+/* A question holds its own bytes, and those of its answer: an id is 5 digits and a comma, and stands
+ * for about 4 bytes of text; some more of other scripts. */
+#define BYTES_HELD(n_question) (3 * (n_question))
 /* At the end of what is known of a chat: what makes the next message begin, and tokens that merge
  * with it. Templates write 2 to 12. */
 #define PREFIX_MARGIN 16
@@ -57,6 +60,7 @@ struct jr_tokenizer {
     struct jr_tokens reply;
     struct jr_token_hosts hosts;
     struct jr_token_ask *asks;
+    size_t bytes_held; /* by asks */
     struct tokenizer_pool pools[JR_POOLS_MAX];
 };
 
@@ -92,6 +96,7 @@ static void free_ask(struct jr_token_ask *a)
 {
     JR_ASSERT(jr_list_empty(&a->waiters));
     HASH_DEL(a->t->asks, a);
+    a->t->bytes_held -= BYTES_HELD(a->n_question);
     jr_xfree(a->question);
     jr_xfree(a);
 }
@@ -351,6 +356,15 @@ static struct jr_token_ask *make_ask(struct jr_tokenizer *t, const struct jr_tok
     return a;
 }
 
+/* Room for one more; share: 1 all of it, 2 the half. A single one of any length is taken. */
+static bool has_room(const struct jr_tokenizer *t, size_t n_question, uint32_t share)
+{
+    size_t free_bytes = JR_TOKENIZER_BYTES_MAX / share;
+    free_bytes -= t->bytes_held < free_bytes ? t->bytes_held : free_bytes;
+    return HASH_COUNT(t->asks) < JR_TOKENIZER_ASKS_MAX / share &&
+           (!t->asks || BYTES_HELD(n_question) <= free_bytes);
+}
+
 /* The question, asked of a worker. NULL: too many are under way (JR_ELIMIT), no memory, or nobody to
  * ask. */
 static struct jr_token_ask *ask(struct jr_tokenizer *t, const struct jr_token_question *q,
@@ -358,7 +372,7 @@ static struct jr_token_ask *ask(struct jr_tokenizer *t, const struct jr_token_qu
 {
     struct jr_buf b;
     *ret_err = JR_ELIMIT;
-    if (HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX)
+    if (!has_room(t, q->body.n, 1))
         return NULL;
     jr_buf_init(&b, q->body.n + QUESTION_SLACK);
     jr_tokenize_write(&b, q->request, q->body.p);
@@ -369,6 +383,7 @@ static struct jr_token_ask *ask(struct jr_tokenizer *t, const struct jr_token_qu
     }
     struct jr_token_ask *a = make_ask(t, q, key);
     a->question = jr_buf_take(&b, &a->n_question);
+    t->bytes_held += BYTES_HELD(a->n_question);
     *ret_err = next_attempt(a);
     if (*ret_err == 0)
         return a;
@@ -427,8 +442,13 @@ static void ask_beside(struct jr_tokenizer *t, const struct jr_token_question *q
 {
     const struct jr_token_key *whole = &k->v[k->n - 1];
     int err;
-    if (find_ask(t, whole) || HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX / 2)
+    if (find_ask(t, whole))
         return;
+    if (!has_room(t, q->body.n, 2)) {
+        jr_metric_add(t->config.metrics, JR_METRIC_TOKENIZER_REQUESTS_TOTAL, JR_LABELS("skipped"),
+                      1);
+        return;
+    }
     struct jr_token_ask *a = ask(t, q, whole, &err);
     if (!a)
         return;
