@@ -63,6 +63,47 @@ class Aside(Case):
         self.assertEqual(self.aside(f), [True, False])
         self.assertEqual(len(workers[0].posts()), 3)
 
+    def test_the_time_of_the_request_is_no_failure(self):
+        """Over before the head, within the answer, or while the client does not read."""
+        go = threading.Event()
+        self.addCleanup(go.set)
+
+        def begins(request):
+            play.send_head(request)
+            play.send_chunk(request, b'data: {"choices":[{"text":"begun"}]}\n\n')
+            go.wait(60)
+
+        def floods(request):
+            play.send_head(request)
+            while not go.is_set():
+                play.send_chunk(request, b'data: {"choices":[{"text":"%s"}]}\n\n' % (b"a" * 60000))
+        f, workers = self.pair(lambda request: go.wait(60), request_timeout_secs=0.3)
+        jr.wait_for(lambda: self.ask(f) and len(workers[0].posts()) > 4, "it was asked often", 60)
+        self.assertEqual(self.aside(f), [False, False])
+
+        f, workers = self.pair(begins, name="begins", request_timeout_secs=0.3)
+        for _ in range(10):
+            with play.Stream(f.url + "/v1/completions", {**COMPLETION, "stream": True}) as s:
+                status, (text, whole) = s.head(), s.rest()
+            if status == 200 and b'"begun"' in text:
+                self.assertFalse(whole)
+                self.assertIn(b'"code":"timeout"', text)
+                self.assertIn(b"within --request-timeout-secs", text)
+        self.assertEqual(self.aside(f), [False, False])
+
+        f, workers = self.pair(floods, name="floods", request_timeout_secs=0.3)
+        streams = [play.Stream(f.url + "/v1/completions", COMPLETION) for _ in range(10)]
+
+        def ended():
+            return jr.metric(f.url, "jetrouter_proxy_failures_total")
+        try:
+            jr.wait_for(lambda: ended() > 3, "their time is over", 60)
+        finally:
+            go.set()
+            for s in streams:
+                s.close()
+        self.assertEqual(self.aside(f), [False, False])
+
     def test_what_a_client_does_wrong_is_no_failure(self):
         f, workers = self.pair(lambda r: play.send_json(r, 400, {"error": "no"}))
         self.ask_often(f, 12, (200, 400))

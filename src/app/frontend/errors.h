@@ -46,7 +46,8 @@ X(NO_ROOM, 503, "overloaded", NULL, 1, "too many requests are under way: retry l
     "a limit of this replica or its memory")                                                       \
 X(TIMEOUT, 504, "timeout", NULL, 0,                                                                \
     "no worker answered within --request-timeout-secs: retry later",                               \
-    "`--request-timeout-secs` passed before the first byte of an answer, or in the queue")
+    "`--request-timeout-secs` passed before the first byte of an answer, or in the queue; in a "   \
+    "stream, as `event: error`, before its end")
 /* clang-format on */
 
 enum jr_error {

@@ -79,7 +79,7 @@ void jr_proxy_end_error(struct jr_proxied *x, enum jr_error error, const char *m
 {
     int status = jr_service_status(x->f, error);
     if (x->status) {
-        jr_proxy_end_cut(x, message ? message : jr_error_row(error)->message);
+        jr_proxy_end_cut(x, error, message ? message : jr_error_row(error)->message);
         return;
     }
     jr_proxy_unbook(x);
@@ -175,8 +175,10 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
     jr_pools_sent(x->f, x->pool, x->worker_id);
     err = jr_proxy_send(x, d->url);
-    if (err < 0)
+    if (err < 0) {
+        jr_proxy_judge_worker(x, err);
         jr_proxy_retry(x, err);
+    }
 }
 
 void jr_proxy_route(struct jr_proxied *x)

@@ -177,8 +177,11 @@ void jr_proxy_resume_free(struct jr_proxied *x);
 JR_MUST_CHECK int jr_proxy_send(struct jr_proxied *x, const char *worker_url);
 /* Dead before the first byte: another worker gets it, or the client an error. Takes x. */
 void jr_proxy_retry(struct jr_proxied *x, int err);
-/* Something was relayed already: an event that says why there is no more, and the end. Takes x. */
-void jr_proxy_end_cut(struct jr_proxied *x, const char *message);
+/* What an exchange with the present worker that failed says of it: a failure, or nothing. */
+void jr_proxy_judge_worker(struct jr_proxied *x, int err);
+/* Something was relayed already: an event that says why there is no more, and the end. message: NULL
+ * for the table's. Takes x. */
+void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *message);
 /* The present worker gets this request no more. */
 void jr_proxy_leave_out(struct jr_proxied *x);
 /* jr_http_respond_write, minding how what was relayed ends. */

@@ -48,11 +48,11 @@ static void end_relayed(struct jr_proxied *x)
 }
 
 /* Dynamo's clients read the comment, OpenAI's the data. */
-static void write_error_event(struct jr_proxied *x, const char *message)
+static void write_error_event(struct jr_proxied *x, const struct jr_error_row *row,
+                              const char *message)
 {
     struct jr_buf b;
     jr_buf_init(&b, 64 << 10);
-    const struct jr_error_row *row = jr_error_row(JR_ERROR_STREAM_CUT);
     struct jr_openai_failure failure = {
         .status = row->status, .code = row->code, .message = message};
     /* An event that was cut is ended first: ours must not become its last line. */
@@ -67,15 +67,18 @@ static void write_error_event(struct jr_proxied *x, const char *message)
 }
 
 /* After bytes were relayed nothing can be sent again: the client is told in the stream. */
-void jr_proxy_end_cut(struct jr_proxied *x, const char *message)
+void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *message)
 {
+    bool late = error == JR_ERROR_TIMEOUT; /* any other has its words, but is the worker's end */
+    const struct jr_error_row *row = jr_error_row(late ? error : JR_ERROR_STREAM_CUT);
+    message = message ? message : row->message;
     jr_proxy_unbook(x);
     jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("mid_stream"), 1);
     jr_proxy_count_end(x, "error", "internal");
     jr_log(JR_LOG_WARN, "proxy.cut", "worker=%llu words=\"%s\"", (unsigned long long)x->worker_id,
            message);
     if (x->is_sse)
-        write_error_event(x, message);
+        write_error_event(x, row, message);
     jr_http_respond_end(x->req, true);
     jr_proxy_free(x);
 }
@@ -189,7 +192,8 @@ static void on_data(void *ctx, const void *p, size_t n)
         jr_http_exchange_cancel(x->exchange);
         x->exchange = NULL;
         jr_proxy_end_cut(
-            x, "the worker that went on with the answer sent what does not fit its beginning");
+            x, JR_ERROR_STREAM_CUT,
+            "the worker that went on with the answer sent what does not fit its beginning");
         return;
     }
     int err = x->resume ? jr_proxy_resume_relay(x, p, n) : jr_proxy_write(x, p, n);
@@ -252,18 +256,40 @@ static bool broke_off(const struct jr_proxied *x)
     return jr_proxy_resumes(x) && !x->progress.done;
 }
 
+/* The time of the whole request is over: its client may have read too slowly, and the worker had what
+ * others before it had left. */
+static bool is_too_late(const struct jr_proxied *x, int err)
+{
+    return err == JR_ETIMEOUT && jr_proxy_time_left_ms(x) == 0;
+}
+
+void jr_proxy_judge_worker(struct jr_proxied *x, int err)
+{
+    bool failed = err == JR_ENOTFOUND || err == JR_ECONN || err == JR_ETIMEOUT ||
+                  err == JR_ETRUNC || err == JR_EPROTO ||
+                  err == JR_ECONFIG; /* no TLS to it: it cannot even be asked */
+    if (failed && !is_too_late(x, err))
+        jr_pools_failed(x->f, x->pool, x->worker_id, jr_err_text(err));
+    else
+        jr_pools_unknown(x->f, x->pool, x->worker_id);
+}
+
 static void on_end(void *ctx, int err)
 {
     struct jr_proxied *x = ctx;
     x->exchange = NULL;
+    if (err == 0 && x->sm.state == JR_PROXY_UPSTREAM)
+        err = JR_EPROTO;
     if (err < 0)
-        jr_pools_failed(x->f, x->pool, x->worker_id, jr_err_text(err));
+        jr_proxy_judge_worker(x, err);
     if (x->sm.state == JR_PROXY_UPSTREAM)
-        jr_proxy_retry(x, err == 0 ? JR_EPROTO : err);
+        jr_proxy_retry(x, err);
+    else if (is_too_late(x, err))
+        jr_proxy_end_cut(x, JR_ERROR_TIMEOUT, NULL);
     else if (err == 0 && !broke_off(x))
         end_relayed(x);
     else if (!jr_proxy_resume(x))
-        jr_proxy_end_cut(x, jr_error_row(JR_ERROR_STREAM_CUT)->message);
+        jr_proxy_end_cut(x, JR_ERROR_STREAM_CUT, NULL);
 }
 
 /* ret has room for JR_URL_MAX + JR_HTTP_TARGET_MAX + 2. */
