@@ -15,6 +15,7 @@ void jr_tokenize_write(struct jr_buf *b, const struct jr_openai_request *req, co
 /* All of the question but the text or the messages, each raw and absent ones empty: what else the
  * tokens depend on. Borrows from the request and the body. */
 #define JR_TOKENIZE_FIELDS 9
+#define JR_TOKENIZE_TOOLS  2 /* the place of the tools among them */
 void jr_tokenize_fields(const struct jr_openai_request *req, const void *body,
                         struct jr_str ret[JR_TOKENIZE_FIELDS]);
 

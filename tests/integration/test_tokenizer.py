@@ -211,6 +211,25 @@ class Turns(Base):
         self.assertEqual(self.results(f), {"asked": 2, "prefix": 1})
         self.wait_log(f, "tokenizer.prefix")
 
+    def test_a_template_of_ones_own(self):
+        """It renders the past otherwise: that is nothing to those who use the model's."""
+        def answer(request):
+            body = json.loads(request.body)
+            if request.path == "/tokenize" and "chat_template" in body:
+                return tokenize(request, [len(body["messages"])] * 400)
+            return by_bytes(request)
+        w = self.worker(answer)
+        f = self.kv(w)
+        own = {"chat_template": "{{ messages | length }}"}
+        self.turn(f, 1, **own)
+        self.turn(f, 3, **own)
+        jr.wait_for(lambda: jr.metric(f.url, "jetrouter_tokenizer_prefix_wrong_total") == 1, "seen")
+        self.turn(f, 1)
+        self.turn(f, 3)
+        self.assertEqual(self.results(f), {"asked": 2, "prefix": 2})
+        self.turn(f, 5, **own)
+        self.assertEqual(self.results(f), {"asked": 3, "prefix": 2})
+
     def test_the_end_with_a_question_beside(self):
         """Nobody waits for it, and it does not outlive the pool that it is of."""
         held, gone = threading.Event(), threading.Event()

@@ -2,6 +2,7 @@
 #include "app/frontend/tokenizer.h"
 
 #include "app/frontend/tokenizer_hosts.h"
+#include "app/frontend/tokenizer_templates.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "io/loop.h"
@@ -43,13 +44,8 @@ struct jr_token_ask {
     bool cut_short;    /* the worker has less than the whole time-out */
     bool timed_out;    /* a worker had all of it, and did not answer */
     /* The turns before that were taken for a prefix; n_guess 0: none. */
-    struct jr_token_key guess;
+    struct jr_token_key guess, template_;
     uint32_t n_guess;
-};
-
-struct tokenizer_pool {
-    enum jr_tokenizer_state state;
-    uint64_t no_prefix_until_ms;
 };
 
 struct jr_tokenizer {
@@ -61,7 +57,8 @@ struct jr_tokenizer {
     struct jr_token_hosts hosts;
     struct jr_token_ask *asks;
     size_t bytes_held; /* by asks */
-    struct tokenizer_pool pools[JR_POOLS_MAX];
+    struct jr_token_templates templates;
+    enum jr_tokenizer_state states[JR_POOLS_MAX];
 };
 
 static uint64_t now_ms(void)
@@ -133,7 +130,7 @@ void jr_tokenizer_destroy(struct jr_tokenizer *t)
 
 enum jr_tokenizer_state jr_tokenizer_state(const struct jr_tokenizer *t, uint32_t pool_number)
 {
-    return t->pools[pool_number].state;
+    return t->states[pool_number];
 }
 
 const char *jr_tokenizer_state_name(enum jr_tokenizer_state state)
@@ -144,9 +141,8 @@ const char *jr_tokenizer_state_name(enum jr_tokenizer_state state)
 
 static void set_state(struct jr_token_ask *a, enum jr_tokenizer_state state)
 {
-    struct tokenizer_pool *p = &a->t->pools[a->pool_number];
-    enum jr_tokenizer_state was = p->state;
-    p->state = state;
+    enum jr_tokenizer_state was = a->t->states[a->pool_number];
+    a->t->states[a->pool_number] = state;
     if (state == was)
         return;
     bool missing = state == JR_TOKENIZER_MISSING;
@@ -197,11 +193,12 @@ static void check_guess(struct jr_token_ask *a)
         return; /* it has left meanwhile */
     if (a->n_guess <= t->reply.n && memcmp(ids, t->reply.v, a->n_guess * sizeof *ids) == 0)
         return;
-    t->pools[a->pool_number].no_prefix_until_ms = now_ms() + PREFIX_OFF_MS;
+    jr_token_templates_distrust(&t->templates, a->template_, now_ms() + PREFIX_OFF_MS);
     jr_metric_add(t->config.metrics, JR_METRIC_TOKENIZER_PREFIX_WRONG_TOTAL, JR_NO_LABELS, 1);
-    jr_log(JR_LOG_WARN, "tokenizer.prefix", "component=%s model=" JR_LOG_Q " words=" JR_LOG_Q,
-           a->component, a->model,
-           "the template renders earlier turns otherwise: chats are tokenized whole for a while");
+    jr_log(
+        JR_LOG_WARN, "tokenizer.prefix", "component=%s model=" JR_LOG_Q " words=" JR_LOG_Q,
+        a->component, a->model,
+        "the template renders earlier turns otherwise: its chats are tokenized whole for a while");
 }
 
 static void end_ask(struct jr_token_ask *a, int err)
@@ -395,6 +392,7 @@ static struct jr_token_ask *ask(struct jr_tokenizer *t, const struct jr_token_qu
 
 /* Keys of the text, or of the chat up to each of its last messages; the whole's is the last. */
 struct keys {
+    struct jr_token_key template_; /* of a chat: of all that makes it, which tools do not */
     struct jr_token_key v[JR_OPENAI_ENDS_MAX];
     size_t ends[JR_OPENAI_ENDS_MAX];
     uint32_t n;
@@ -419,6 +417,9 @@ static void keys_of(const struct jr_tokenizer *t, const struct jr_token_question
     }
     JR_ASSERT(ret->n > 0);
     jr_token_keys(&text, ret->ends, ret->n, ret->v);
+    text.text = fields[1 + JR_TOKENIZE_TOOLS] = jr_str_of(NULL, 0);
+    if (r->kind == JR_OPENAI_CHAT)
+        jr_token_keys(&text, &(size_t){0}, 1, &ret->template_);
 }
 
 /* The longest known run of earlier messages; its place in the keys, or -1. */
@@ -426,7 +427,7 @@ static int find_turns(struct jr_tokenizer *t, const struct jr_token_question *q,
                       const struct keys *k, struct jr_tokens_found *ret)
 {
     if (!t->config.prefixes || q->exact || q->request->kind != JR_OPENAI_CHAT ||
-        now_ms() < t->pools[q->pool_number].no_prefix_until_ms)
+        !jr_token_templates_trusted(&t->templates, k->template_, now_ms()))
         return -1;
     for (uint32_t i = k->n - 1; i-- > 0;) {
         ret->ids = jr_token_cache_get(t->cache, k->v[i], &ret->n);
@@ -454,6 +455,7 @@ static void ask_beside(struct jr_tokenizer *t, const struct jr_token_question *q
         return;
     a->beside = true;
     a->guess = k->v[at];
+    a->template_ = k->template_;
     a->n_guess = n_guess;
 }
 

@@ -10,8 +10,8 @@
  * The next turn of a chat: the ids of the turns before are a prefix of its own, but for the last few
  * (where the next message began, tokens may merge) and but for templates that render earlier
  * messages otherwise once others follow. So a chat whose earlier turns are known is answered at once
- * with their ids, less a margin, and its own are asked for beside; when those say otherwise, the
- * pool's chats are not answered that way for a while. What is answered so serves for routing only
+ * with their ids, less a margin, and its own are asked for beside; when those say otherwise, chats
+ * of that template are not answered that way for a while. What is answered so serves for routing only
  * (docs/adr/0014). */
 #ifndef JR_APP_FRONTEND_TOKENIZER_H
 #define JR_APP_FRONTEND_TOKENIZER_H
