@@ -32,6 +32,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_list_remove(&x->node);
     f->inflight--;
     jr_xfree(x->prefix);
+    jr_xfree(x->query_ids);
     jr_sse_deinit(&x->sse);
     jr_buf_deinit(&x->kept);
     jr_buf_deinit(&x->own_body);
@@ -117,10 +118,8 @@ static enum jr_error refusal(const struct jr_proxied *x, int err)
                                 : JR_ERROR_NO_WORKER;
 }
 
-/* Asked at once when its tokens are there: those of the request are still in f->tokens. */
 static void end_query(struct jr_proxied *x, const struct jr_decision *d)
 {
-    struct jr_frontend *f = x->f;
     struct jr_buf b;
     jr_buf_init(&b, QUERY_MAX);
     jr_query_write(&b, &(struct jr_query_answer){.kind = x->kind,
@@ -129,7 +128,8 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
                                                  .number = x->id,
                                                  .created = jr_unix_ns() / 1000000000,
                                                  .decision = d,
-                                                 .tokens = &f->tokens});
+                                                 .ids = x->query_ids,
+                                                 .n_ids = x->n_query_ids});
     x->id = 0; /* nothing was booked */
     if (b.err) {
         jr_proxy_end_error(x, JR_ERROR_NO_ROOM, "no room for the answer: retry later");

@@ -56,6 +56,8 @@ struct jr_proxied {
         splice;         /* of the body: where ids take the text's place; n == 0: nowhere */
     double first_share; /* of the first prompt's tokens in those of all prompts */
     struct jr_token_waiter waiter;
+    uint32_t *query_ids; /* owned; of the whole first prompt, when the client asks for them alone */
+    uint32_t n_query_ids;
     bool by_text;      /* prefix is of runs of the text's bytes */
     uint32_t n_tokens; /* of all prompts */
     uint64_t *prefix;  /* owned */

@@ -127,18 +127,14 @@ void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt)
 /* Hashed already; ids are exact, and of the whole first prompt. */
 static void take_whole(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
 {
-    struct jr_tokens *kept = &x->f->tokens;
     x->n_tokens = tokens_of_all(x, n);
     count_input(x);
     jr_proxy_extra_ids(x, ids, n);
     if (x->splice.n)
         put_ids(x, ids, n);
-    if (!x->query_only || ids == kept->v)
-        return;
-    kept->n = 0; /* the answer names them */
-    if (jr_arr_reserve(kept->mem, kept, n, JR_PROMPT_TOKENS_MAX) == 0) {
-        memcpy(kept->v, ids, n * sizeof *ids);
-        kept->n = n;
+    if (x->query_only && n) { /* the answer names them, and may have to wait for others */
+        x->query_ids = jr_xmemdup(ids, n * sizeof *ids);
+        x->n_query_ids = n;
     }
 }
 
@@ -146,7 +142,6 @@ static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
 {
     struct jr_proxied *x = ctx;
     struct jr_hash_salt salt = salt_of(x);
-    x->f->tokens.n = 0;
     if (jr_proxy_time_left_ms(x) == 0) {
         jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
@@ -205,7 +200,6 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
         .time_left_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
     };
     struct jr_tokens_found found;
-    f->tokens.n = 0;
     int rv = jr_tokenizer_get(f->tokenizer, &q, &found, &x->waiter, on_tokenized, x);
     if (rv == 0) {
         keep(x, r);

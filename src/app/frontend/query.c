@@ -42,6 +42,6 @@ void jr_query_write(struct jr_buf *b, const struct jr_query_answer *a)
     jr_buf_puts(b, ",\"choices\":[],\"nvext\":{");
     jr_query_put_worker(b, a->decision->worker_id, a->decision->dp_rank);
     jr_buf_puts(b, ",\"token_ids\":");
-    jr_tokens_write(b, a->tokens->v, a->tokens->n);
+    jr_tokens_write(b, a->ids, a->n_ids);
     jr_buf_puts(b, a->stream ? "}}\n\ndata: [DONE]\n\n" : "}}");
 }

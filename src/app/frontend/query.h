@@ -21,7 +21,8 @@ struct jr_query_answer {
     uint64_t number; /* makes the id of the answer */
     int64_t created; /* unix seconds */
     const struct jr_decision *decision;
-    const struct jr_tokens *tokens; /* the whole prompt; empty when nobody tokenized it */
+    const uint32_t *ids; /* of the whole prompt; none when nobody tokenized it */
+    uint32_t n_ids;
 };
 
 /* One answer or chunk without choices whose nvext has worker_id and token_ids, as Dynamo writes it;
