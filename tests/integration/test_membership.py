@@ -107,6 +107,21 @@ class Worker(Members):
             self.assertNotIn("1", [x["worker_id"] for x in view["workers"] if x["blocks"]])
 
 
+    def test_a_lease_whose_url_is_none(self):
+        """Like one that cannot be read: no request is given to it."""
+        w, pool = self.worker(), self.pool()
+        for i, url in enumerate(("10.0.0.1:8000", "ftp://host/", "http://", "http://a b/"), 3):
+            pool.add_worker(i, url)
+        pool.add_worker(2, w.url)  # listed with or after them
+        for f in self.replicas:
+            jr.wait_for(lambda f=f: self.state(f, 2), "the good one", 60)
+            self.assertEqual([x["worker_id"] for x in jr.pool(f.url)["workers"]], ["2"])
+            with open(f.log) as text:
+                self.assertIn("lease.unreadable", text.read())
+            for _ in range(3):
+                self.assertEqual(self.ask(f)[0], 200)
+
+
 class Replica(Members):
     def held(self):
         """A worker whose streams go on until the client goes."""

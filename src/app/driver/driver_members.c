@@ -8,6 +8,7 @@
 
 #include "base/cursor.h"
 #include "base/log.h"
+#include "io/http_client.h"
 #include "wire/lease_json.h"
 
 #include <sodium.h>
@@ -121,7 +122,8 @@ static void take_worker(struct round *r, const struct jr_js_kv_entry *entry)
     r->workers = grow(r->workers, r->n_workers, sizeof *r->workers);
     struct jr_worker_lease *w = &r->workers[r->n_workers];
     struct jr_errmsg e = {0};
-    if (jr_lease_decode_worker(entry->value, entry->n, w, &e) < 0 || w->worker_id != id)
+    if (jr_lease_decode_worker(entry->value, entry->n, w, &e) < 0 || w->worker_id != id ||
+        jr_http_url_check(w->url, &e) < 0)
         jr_log(JR_LOG_WARN, "lease.unreadable", "key=%s words=\"%s\"", entry->key, e.text);
     else
         r->n_workers++;
