@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#define FORGET_TIMES 10 /* so many times its time aside is over: nobody has use for it */
+#define FORGET_TIMES 10 /* so many times the longest time aside: nobody has use for it */
 
 static const struct jr_sm_row rows[JR_OUTLIER_STATES] = {
     [JR_OUTLIER_IN] = {"in", JR_SM_TO(JR_OUTLIER_ASIDE), JR_SM_INITIAL},
@@ -41,9 +41,12 @@ static uint64_t aside_ms(const struct jr_outlier *o, const struct jr_outlier_ent
 static void forget_old(struct jr_outlier *o, uint64_t now_ms)
 {
     uint64_t after = FORGET_TIMES * o->config.aside_max_ms;
-    for (uint32_t i = o->n; i-- > 0;)
-        if (o->v[i].sm.state == JR_OUTLIER_ASIDE && now_ms > o->v[i].until_ms + after)
+    for (uint32_t i = o->n; i-- > 0;) {
+        const struct jr_outlier_entry *e = &o->v[i];
+        uint64_t since = e->sm.state == JR_OUTLIER_IN ? e->failed_ms : e->until_ms;
+        if (e->sm.state != JR_OUTLIER_PROBED && now_ms > since + after)
             forget(o, &o->v[i]);
+    }
 }
 
 static struct jr_outlier_entry *find_or_add(struct jr_outlier *o, uint64_t worker_id,
@@ -99,6 +102,7 @@ bool jr_outlier_failed(struct jr_outlier *o, uint64_t worker_id, uint32_t n_work
         return false;
     }
     e->failures += e->failures < UINT32_MAX;
+    e->failed_ms = now_ms;
     if (e->sm.state == JR_OUTLIER_ASIDE) /* sent before it was put aside */
         return false;
     bool room = (jr_outlier_n_aside(o) + 1) * JR_OUTLIER_SHARE <= n_workers;
@@ -122,6 +126,14 @@ void jr_outlier_well(struct jr_outlier *o, uint64_t worker_id)
     struct jr_outlier_entry *e = o->n ? find(o, worker_id) : NULL;
     if (e)
         forget(o, e);
+}
+
+void jr_outlier_keep(struct jr_outlier *o, bool (*is_there)(void *ctx, uint64_t worker_id),
+                     void *ctx)
+{
+    for (uint32_t i = o->n; i-- > 0;)
+        if (!is_there(ctx, o->v[i].worker_id))
+            forget(o, &o->v[i]);
 }
 
 void jr_outlier_sent(struct jr_outlier *o, uint64_t worker_id, uint64_t now_ms)

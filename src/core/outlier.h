@@ -8,9 +8,10 @@
  *      │                                 │ └── fails: aside for twice as long ───────────┤
  *      └── answers after all ────────────┴───────────────── answers ─────────────────────┘
  *
- * Once back, one failure is enough again until a whole answer has come. Never is more than half of
- * the workers aside: a fault of all is the router's or the network's, and nobody is helped by having
- * none to ask. A worker not heard of has no entry and costs nothing. */
+ * Once back, one failure is enough again until a whole answer has come. Nobody is
+ * put aside that would make more than half of the workers aside: a fault of all is the router's or
+ * the network's, and nobody is helped by having none to ask. (Who is aside stays so when others go
+ * away.) A worker not heard of has no entry and costs nothing. */
 #ifndef JR_CORE_OUTLIER_H
 #define JR_CORE_OUTLIER_H
 
@@ -32,9 +33,10 @@ struct jr_outlier_config {
 struct jr_outlier_entry {
     uint64_t worker_id;
     struct jr_sm sm;
-    uint32_t failures; /* in a row */
-    uint64_t aside_ms; /* the next time; 0: as configured */
-    uint64_t until_ms; /* ASIDE: its end; PROBED: when the probe counts as lost */
+    uint32_t failures;  /* in a row */
+    uint64_t aside_ms;  /* the next time; 0: as configured */
+    uint64_t failed_ms; /* the last time */
+    uint64_t until_ms;  /* ASIDE: its end; PROBED: when the probe counts as lost */
 };
 
 struct jr_outlier {
@@ -47,14 +49,17 @@ struct jr_outlier {
 
 void jr_outlier_init(struct jr_outlier *o, const struct jr_outlier_config *config);
 
-/* It did not connect, did not answer in time, broke off, or answered with a 5xx of its own. n_workers: of
- * the pool. True: it was put aside now, for *ret_ms. */
+/* It did not connect, did not answer in time, broke off, or answered with a 5xx of its own. n_workers:
+ * that could get a request. True: it was put aside now, for *ret_ms. */
 bool jr_outlier_failed(struct jr_outlier *o, uint64_t worker_id, uint32_t n_workers,
                        uint64_t now_ms, uint64_t *ret_ms);
 /* The head of an answer came: who was aside is back. */
 void jr_outlier_answered(struct jr_outlier *o, uint64_t worker_id);
 /* A whole answer came: all is forgotten. */
 void jr_outlier_well(struct jr_outlier *o, uint64_t worker_id);
+/* Forgets all workers but those that are there. */
+void jr_outlier_keep(struct jr_outlier *o, bool (*is_there)(void *ctx, uint64_t worker_id),
+                     void *ctx);
 /* A request goes to it; when its time aside is up, this is its probe. */
 void jr_outlier_sent(struct jr_outlier *o, uint64_t worker_id, uint64_t now_ms);
 /* What was sent had no outcome (its client went away): the next request may be the probe. */

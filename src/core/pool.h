@@ -463,6 +463,11 @@ enum jr_pool_model {
     JR_POOL_MODEL_SERVED,
 };
 enum jr_pool_model jr_pool_model(struct jr_pool *pool, const char *model);
+/* May requests go to the worker at all? How many such there are, and a number that is another one
+ * whenever that may have changed. */
+bool jr_pool_is_routable(const struct jr_pool *pool, uint64_t worker_id);
+uint32_t jr_pool_n_routable(const struct jr_pool *pool);
+uint64_t jr_pool_registry_version(const struct jr_pool *pool);
 /* A model's name as one number, for jr_route; 0 for "" and NULL: any. */
 uint64_t jr_pool_model_id(const char *model);
 

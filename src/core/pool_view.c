@@ -185,6 +185,25 @@ enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)
     return p->model.is;
 }
 
+bool jr_pool_is_routable(const struct jr_pool *p, uint64_t worker_id)
+{
+    const struct jr_worker *w = jr_workers_find(&p->workers, worker_id);
+    return w && serves(w, NULL);
+}
+
+uint32_t jr_pool_n_routable(const struct jr_pool *p)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->workers.n; i++)
+        n += serves(p->workers.v[i], NULL);
+    return n;
+}
+
+uint64_t jr_pool_registry_version(const struct jr_pool *p)
+{
+    return p->workers.changes;
+}
+
 uint64_t jr_pool_model_id(const char *model)
 {
     if (!model || !model[0])

@@ -188,6 +188,15 @@ class Aside(Case):
         self.assertEqual(self.ask(f, headers={"x-worker-instance-id": "1"})[0], 200)
         self.assertEqual(self.aside(f), [False, False])
 
+    def test_one_that_is_down_is_not_counted(self):
+        f, workers = self.pair(play.cut)
+        self.ask_often(f, 8)
+        self.assertEqual(jr.metric(f.url, "jetrouter_workers_aside"), 1)
+        workers[0].close()
+        jr.wait_for(lambda: jr.metric(f.url, "jetrouter_workers_aside") == 0, "it is forgotten", 60)
+        self.assertEqual([w["state"] for w in jr.pool(f.url)["workers"]], ["down", "live"])
+        self.ask_often(f, 4)
+
     def test_off(self):
         f, workers = self.pair(play.cut, worker_failures=0)
         self.ask_often(f, 12)

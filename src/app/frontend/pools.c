@@ -14,8 +14,10 @@ void jr_pools_init(struct jr_pools *p, const struct jr_config *cfg)
         .aside_ms = jr_config_ms(cfg, JR_CFG_WORKER_ASIDE_SECS),
         .aside_max_ms = ASIDE_MAX_MS,
     };
-    for (uint32_t i = 0; i < JR_POOLS_MAX; i++)
+    for (uint32_t i = 0; i < JR_POOLS_MAX; i++) {
         jr_outlier_init(&p->outliers[i], &config);
+        p->registry[i] = 0;
+    }
 }
 
 int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known)
@@ -42,11 +44,35 @@ const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name)
     return NULL;
 }
 
+static bool is_routable(void *ctx, uint64_t worker_id)
+{
+    return jr_pool_is_routable(ctx, worker_id);
+}
+
+/* Who is gone or down gets no request anyway: it takes no place of the list, and none of the half
+ * that may be aside. */
+static struct jr_outlier *outlier_of(struct jr_frontend *f, uint32_t pool)
+{
+    struct jr_pools *p = f->pools;
+    struct jr_outlier *o = &p->outliers[pool];
+    struct jr_pool *of = jr_driver_pool(f->drivers[pool]);
+    uint64_t version = jr_pool_registry_version(of);
+    if (o->n && p->registry[pool] != version)
+        jr_outlier_keep(o, is_routable, of);
+    p->registry[pool] = version;
+    return o;
+}
+
+uint32_t jr_pools_n_aside(struct jr_frontend *f, uint32_t pool)
+{
+    return jr_outlier_n_aside(outlier_of(f, pool));
+}
+
 bool jr_pools_limit(struct jr_frontend *f, uint32_t pool, const char *model, const uint64_t *failed,
                     uint32_t n_failed, bool with_aside, struct jr_route *r)
 {
     struct jr_pools *p = f->pools;
-    struct jr_outlier *o = &p->outliers[pool];
+    struct jr_outlier *o = outlier_of(f, pool);
     uint32_t n = 0;
     if (o->n && !with_aside)
         n = jr_outlier_list(o, jr_loop_now_ms(f->loop), p->exclude);
@@ -66,11 +92,11 @@ void jr_pools_sent(struct jr_frontend *f, uint32_t pool, uint64_t worker_id)
 
 void jr_pools_failed(struct jr_frontend *f, uint32_t pool, uint64_t worker_id, const char *why)
 {
-    struct jr_pool_view v;
+    struct jr_outlier *o = outlier_of(f, pool);
+    struct jr_pool *of = jr_driver_pool(f->drivers[pool]);
     uint64_t ms;
-    jr_pool_view(jr_driver_pool(f->drivers[pool]), &v);
-    if (!jr_outlier_failed(&f->pools->outliers[pool], worker_id, v.n_workers,
-                           jr_loop_now_ms(f->loop), &ms))
+    if (!jr_pool_is_routable(of, worker_id) ||
+        !jr_outlier_failed(o, worker_id, jr_pool_n_routable(of), jr_loop_now_ms(f->loop), &ms))
         return;
     jr_metric_add(f->metrics, JR_METRIC_WORKERS_PUT_ASIDE_TOTAL,
                   JR_LABELS(f->namespace_, f->components[pool]), 1);

@@ -9,6 +9,7 @@
 
 struct jr_pools {
     struct jr_outlier outliers[JR_POOLS_MAX]; /* by driver */
+    uint64_t registry[JR_POOLS_MAX];          /* its version when those gone were forgotten */
     uint64_t exclude[JR_OUTLIERS_MAX + JR_PROXY_EXCLUDE_MAX];
 };
 
@@ -26,6 +27,9 @@ const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name);
  * Valid until the next call. */
 bool jr_pools_limit(struct jr_frontend *f, uint32_t pool, const char *model, const uint64_t *failed,
                     uint32_t n_failed, bool with_aside, struct jr_route *r);
+
+/* How many are put aside, of those there are. */
+uint32_t jr_pools_n_aside(struct jr_frontend *f, uint32_t pool);
 
 /* What became of a request that was sent: see core/outlier.h. */
 void jr_pools_sent(struct jr_frontend *f, uint32_t pool, uint64_t worker_id);

@@ -150,7 +150,7 @@ static void workers(struct jr_frontend *f, uint32_t i)
 static void outliers(struct jr_frontend *f, uint32_t i)
 {
     jr_metric_set(f->metrics, JR_METRIC_WORKERS_ASIDE, JR_LABELS(f->namespace_, f->components[i]),
-                  jr_outlier_n_aside(&f->pools->outliers[i]));
+                  jr_pools_n_aside(f, i));
 }
 
 static void peers(struct jr_frontend *f, uint32_t i)

@@ -142,6 +142,49 @@ static void test_room(void **state)
     assert_int_equal(o.n, 1);
 }
 
+/* One failure each, of workers that never came to a second: no place is taken for ever. */
+static void test_room_after_single_failures(void **state)
+{
+    static struct jr_outlier o;
+    (void)state;
+    jr_outlier_init(&o, &config);
+    for (uint64_t id = 1; id <= JR_OUTLIERS_MAX; id++)
+        (void)fails(&o, id, 4, AT);
+    (void)fails(&o, 9999, 4, AT + 4500);
+    assert_int_equal(o.untold, 1);
+    for (int i = 0; i < 3; i++)
+        (void)fails(&o, 9999, 4, AT + 4501);
+    assert_int_equal(o.untold, 1);
+    assert_true(jr_outlier_is_aside(&o, 9999));
+}
+
+static bool is_odd(void *ctx, uint64_t worker_id)
+{
+    (*(int *)ctx)++;
+    return worker_id & 1;
+}
+
+/* Those that are gone take none of the half that may be aside. */
+static void test_keep(void **state)
+{
+    static struct jr_outlier o;
+    int asked = 0;
+    (void)state;
+    jr_outlier_init(&o, &config);
+    for (uint64_t id = 1; id <= 4; id++)
+        for (int i = 0; i < 3; i++)
+            (void)fails(&o, id, 8, AT);
+    assert_int_equal(jr_outlier_n_aside(&o), 4);
+    jr_outlier_keep(&o, is_odd, &asked);
+    assert_int_equal(asked, 4);
+    assert_int_equal(o.n, 2);
+    assert_true(jr_outlier_is_aside(&o, 1) && jr_outlier_is_aside(&o, 3));
+    assert_false(is_listed(&o, 2, AT) || is_listed(&o, 4, AT));
+    for (int i = 0; i < 3; i++)
+        (void)fails(&o, 5, 6, AT);
+    assert_true(jr_outlier_is_aside(&o, 5));
+}
+
 /* ---- the model: one history per worker, looked through from its beginning ---- */
 
 #define WORKERS 5
@@ -150,7 +193,7 @@ struct model {
     bool known[WORKERS]; /* has an entry */
     enum jr_outlier_state state[WORKERS];
     uint32_t failures[WORKERS];
-    uint64_t next[WORKERS], until[WORKERS];
+    uint64_t next[WORKERS], until[WORKERS], failed[WORKERS];
 };
 
 static uint32_t model_aside(const struct model *m)
@@ -172,9 +215,11 @@ static void model_forget(struct model *m, int i)
 /* Whoever nobody asked for long loses its place when another one needs one. */
 static void model_know(struct model *m, int i, uint64_t now)
 {
-    for (int w = 0; w < WORKERS && !m->known[i]; w++)
-        if (m->state[w] == JR_OUTLIER_ASIDE && now > m->until[w] + 10 * config.aside_max_ms)
+    for (int w = 0; w < WORKERS && !m->known[i]; w++) {
+        uint64_t since = m->state[w] == JR_OUTLIER_IN ? m->failed[w] : m->until[w];
+        if (m->state[w] != JR_OUTLIER_PROBED && now > since + 10 * config.aside_max_ms)
             model_forget(m, w);
+    }
     m->known[i] = true;
 }
 
@@ -182,6 +227,7 @@ static void model_fail(struct model *m, int i, uint64_t now)
 {
     model_know(m, i, now);
     m->failures[i]++;
+    m->failed[i] = now;
     bool room = model_aside(m) < WORKERS / 2;
     if (m->state[i] == JR_OUTLIER_ASIDE ||
         (m->state[i] == JR_OUTLIER_IN && (m->failures[i] < config.failures || !room)))
@@ -271,6 +317,8 @@ int main(void)
         cmocka_unit_test(test_never_more_than_half),
         cmocka_unit_test(test_off),
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_room_after_single_failures),
+        cmocka_unit_test(test_keep),
         cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
