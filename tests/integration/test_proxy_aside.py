@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers that fail request after request are put aside, and are probed back by one request."""
+"""Workers that fail request after request are put aside, and are probed back by one request. Whoever gets
+a request instead serves its model."""
 import threading
 import unittest
 
@@ -196,6 +197,26 @@ class Aside(Case):
         jr.wait_for(lambda: jr.metric(f.url, "jetrouter_workers_aside") == 0, "it is forgotten", 60)
         self.assertEqual([w["state"] for w in jr.pool(f.url)["workers"]], ["down", "live"])
         self.ask_often(f, 4)
+
+    def test_never_to_another_model(self):
+        """The only one of its model dies with the request, and is down when it would be sent again."""
+        go, answers = threading.Event(), []
+        self.addCleanup(go.set)
+
+        def dies(request):
+            go.wait(60)
+            play.cut(request)
+        mine, other = self.worker(dies), self.worker(model="other")
+        f = self.frontend(mine, other)
+        t = threading.Thread(target=lambda: answers.append(self.ask(f)))
+        t.start()
+        jr.wait_for(mine.posts, "it was asked", 60)
+        mine.healthy = False
+        jr.wait_for(lambda: jr.pool(f.url)["workers"][0]["state"] == "down", "it is down", 60)
+        go.set()
+        t.join(60)
+        self.assert_error(answers[0][0], answers[0][2], 503, "every worker failed")
+        self.assertEqual(other.posts(), [])
 
     def test_off(self):
         f, workers = self.pair(play.cut, worker_failures=0)
