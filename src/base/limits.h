@@ -50,7 +50,8 @@
 #define JR_OPENAI_ENDS_MAX       32   /* messages of a chat, from the last, whose places are told */
 #define JR_TOKENIZER_ASKS_MAX    1024 /* prompts being tokenized by workers at a time */
 #define JR_TOKENIZER_BYTES_MAX   (256 << 20) /* that they hold, with the answers they will get */
-#define JR_TOKEN_TEMPLATES_MAX   64    /* that render the past of a chat otherwise, remembered */
+#define JR_TOKEN_MODELS_MAX      64 /* whose workers are watched: texts' ids hold while they live */
+#define JR_TOKEN_TEMPLATES_MAX   64 /* that render the past of a chat otherwise, remembered */
 #define JR_TOKENIZER_HOSTS_MAX   16384 /* tokenizing workers that are remembered: those of a pool */
 
 #define JR_MOCKER_BODY_MAX       (64 << 20) /* request body of a mock engine */

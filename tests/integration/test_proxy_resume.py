@@ -149,6 +149,7 @@ class Resume(Case):
         text = jr.get(f.url + "/metrics")[1].decode()
         self.assertRegex(text, r'_model_migration_total\{[^}]*migration_type="ongoing_request"[^}]*\} 1\n')
         self.assertEqual(jr.metric(f.url, "dynamo_frontend_output_tokens_total"), 6)
+        self.assertEqual(jr.metric(f.url, "dynamo_frontend_input_sequence_tokens_count"), 1)
         self.wait_log(f, "proxy.resume")
         self.nothing_left(f)
         self.assertEqual(len({r.headers["X-Request-Id"] for r in self.asked}), 1)

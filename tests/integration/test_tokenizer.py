@@ -126,6 +126,20 @@ class Cache(Base):
         self.assertEqual(len(w.posts()), 9)
         self.assertEqual(self.results(f), {"asked": 2, "coalesced": 7})
 
+    def test_a_models_workers_are_replaced(self):
+        """What their tokenizer said counts no more."""
+        w = [self.worker(by_bytes) for _ in range(2)]
+        f = self.kv(*w)
+        for _ in range(2):
+            self.assertEqual(self.ask(f)[0], 200)
+        self.assertEqual(self.asked(*w), 1)
+        w[0].healthy = False  # the one that is watched: the first of its model
+
+        def asked_anew():
+            self.assertEqual(self.ask(f)[0], 200)
+            return self.asked(*w) == 2
+        jr.wait_for(asked_anew, "asked anew", LONG, every=0.2)
+
     def test_nobody_left_who_wants_to_know(self):
         gone = threading.Event()
 

@@ -2,6 +2,7 @@
 #include "app/frontend/tokenizer.h"
 
 #include "app/frontend/tokenizer_hosts.h"
+#include "app/frontend/tokenizer_models.h"
 #include "app/frontend/tokenizer_templates.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -57,6 +58,7 @@ struct jr_tokenizer {
     struct jr_token_hosts hosts;
     struct jr_token_ask *asks;
     size_t bytes_held; /* by asks */
+    struct jr_token_models models;
     struct jr_token_templates templates;
     enum jr_tokenizer_state states[JR_POOLS_MAX];
 };
@@ -398,15 +400,17 @@ struct keys {
     uint32_t n;
 };
 
-static void keys_of(const struct jr_tokenizer *t, const struct jr_token_question *q,
-                    struct keys *ret)
+static void keys_of(struct jr_tokenizer *t, const struct jr_token_question *q, struct keys *ret)
 {
     const struct jr_openai_request *r = q->request;
-    struct jr_str fields[1 + JR_TOKENIZE_FIELDS];
+    struct jr_str fields[2 + JR_TOKENIZE_FIELDS];
+    uint64_t generation =
+        jr_token_models_generation(&t->models, q->pool, q->pool_number, q->model, now_ms());
     struct jr_token_text text = {
-        .secret = t->secret, .fields = fields, .n_fields = 1 + JR_TOKENIZE_FIELDS, .text = r->text};
+        .secret = t->secret, .fields = fields, .n_fields = 2 + JR_TOKENIZE_FIELDS, .text = r->text};
     fields[0] = jr_str_of((const char *)&q->pool_number, sizeof q->pool_number);
-    jr_tokenize_fields(r, q->body.p, fields + 1);
+    fields[1] = jr_str_of((const char *)&generation, sizeof generation);
+    jr_tokenize_fields(r, q->body.p, fields + 2);
     ret->n = 1;
     ret->ends[0] = r->text.n;
     if (r->kind == JR_OPENAI_CHAT) {
@@ -417,7 +421,7 @@ static void keys_of(const struct jr_tokenizer *t, const struct jr_token_question
     }
     JR_ASSERT(ret->n > 0);
     jr_token_keys(&text, ret->ends, ret->n, ret->v);
-    text.text = fields[1 + JR_TOKENIZE_TOOLS] = jr_str_of(NULL, 0);
+    text.text = fields[2 + JR_TOKENIZE_TOOLS] = jr_str_of(NULL, 0);
     if (r->kind == JR_OPENAI_CHAT)
         jr_token_keys(&text, &(size_t){0}, 1, &ret->template_);
 }
