@@ -441,23 +441,24 @@ class Workers(Base):
 
         def answer(request):
             if request.path == "/tokenize":
-                stop.wait(2 * LONG)
+                stop.wait(4 * LONG)
             return play.plain(request)
         w = self.worker(answer)
         f = self.kv(w, tokenizer_timeout_secs=600)
-        streams = []
+        streams, long = [], 3 * LONG  # they are, for a sanitizer
         for i in range(3):
             body = {**COMPLETION, "prompt": str(i) + "x" * (31 << 20)}
-            streams.append(play.Stream(f.url + "/v1/completions", body, timeout=LONG))
-            jr.wait_for(lambda: self.asked(w) + len(w.posts()) == i + 1, "it goes to the worker", LONG)
+            streams.append(play.Stream(f.url + "/v1/completions", body, timeout=long))
+            jr.wait_for(lambda: self.asked(w) + len(w.posts()) == i + 1, "it goes to the worker", long)
         self.assertEqual((self.asked(w), streams[2].head()), (2, 200))
         self.assertEqual(self.results(f), {"limit": 1})
         for s in streams:
             s.close()
         # What they held is free again.
-        jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == 0, "all are gone", LONG)
-        with play.Stream(f.url + "/v1/completions", {**COMPLETION, "prompt": "x" * (31 << 20)}):
-            jr.wait_for(lambda: self.asked(w) == 3, "it is asked", LONG)
+        jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == 0, "all are gone", long)
+        with play.Stream(f.url + "/v1/completions", {**COMPLETION, "prompt": "x" * (31 << 20)},
+                         timeout=long):
+            jr.wait_for(lambda: self.asked(w) == 3, "it is asked", long)
 
     def test_no_such_path(self):
         def answer(request):
