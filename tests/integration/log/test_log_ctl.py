@@ -10,7 +10,7 @@ import log_rig as rig
 class Ctl(rig.LogTest):
     def test_a_snapshot_is_followed(self):
         """Its failure is an exit code and a reason; the next one is verified when ctl returns."""
-        f = self.replica("a", "snapshot.after_upload=error*1")
+        f = self.replica("a", "snapshot.after_upload=error*1", lease_ttl_secs=20)
         self.ready(f)
         self.begin_log()
         self.leader()
@@ -50,7 +50,7 @@ class Ctl(rig.LogTest):
         self.leader()
         self.fill_chunks()
         self.at_rest()
-        self.assertEqual(self.procs.ctl(f.url, "snapshot").returncode, 0)
+        self.ask_snapshot()
         entries = jr.pool(f.url)["entries"]
         self.fill(40)
         self.at_rest()

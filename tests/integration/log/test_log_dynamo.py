@@ -132,7 +132,7 @@ class Written(rig.LogTest):
         """One more of ours, and then one of Dynamo's."""
         before = jr.metric(f.url, "jetrouter_dynamo_snapshots_total")
         self.leader([f])
-        self.assertEqual(self.procs.ctl(f.url, "snapshot").returncode, 0)
+        self.ask_snapshot()
         jr.wait_for(lambda: jr.metric(f.url, "jetrouter_dynamo_snapshots_total") >= before + times,
                     lambda: "radix-state is written\n" + f.tail(30))
 

@@ -71,8 +71,7 @@ class OtherSettings(rig.LogTest):
             seq = client.publish(rig.STREAM + ".kv-events", router_event(7, i, [(i + 1, 1000 + i)], i or None))
         jr.wait_for(lambda: jr.pool(f.url)["applied_seq"] == seq, "all is read")
         self.assertEqual(jr.pool(f.url)["entries"], 50)
-        self.leader()
-        self.assertEqual(self.procs.ctl(f.url, "snapshot").returncode, 0)
+        self.ask_snapshot()
         self.ready_from_snapshot(self.replica("late"))
         self.assertEqual(len({p["digest"] for p in self.views()}), 1)
 
