@@ -58,7 +58,12 @@ void jr_http_conn_deadline(struct jr_http_conn *c, uint64_t delay_ms)
         arm_timer(c, now);
 }
 
-/* A peer that reads nothing of what waits for it for a whole idle timeout is gone. */
+static uint64_t patience(const struct jr_http_conn *c)
+{
+    return c->cut ? JR_HTTP_CUT_MS : c->server->config.idle_timeout_ms;
+}
+
+/* A peer that reads nothing of what waits for it for so long is gone. */
 static void check_stall(struct jr_http_conn *c)
 {
     const size_t queued = jr_http_conn_queued(c);
@@ -69,7 +74,7 @@ static void check_stall(struct jr_http_conn *c)
     }
     c->stall_queue = queued;
     c->stall_sent = c->bytes_sent;
-    jr_http_conn_deadline(c, c->server->config.idle_timeout_ms);
+    jr_http_conn_deadline(c, patience(c));
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -397,7 +402,7 @@ void jr_http_conn_linger(struct jr_http_conn *c, bool for_input)
         jr_http_conn_close(c);
         return;
     }
-    jr_http_conn_deadline(c, c->server->config.idle_timeout_ms);
+    jr_http_conn_deadline(c, patience(c));
     if (for_input)
         start_reading(c);
 }
@@ -426,7 +431,7 @@ void jr_http_conn_answered(struct jr_http_conn *c)
         return;
     }
     jr_http_body_release(c);
-    if (!c->req.keep_alive || c->server->retired) {
+    if (!c->req.keep_alive || c->cut || c->server->retired) {
         const bool unread = c->in_end > c->in_start;
         if (!unread && jr_http_conn_queued(c) == 0 && c->tls == NULL)
             jr_http_conn_close(c);

@@ -43,6 +43,7 @@
 #define JR_HTTP_OUT_MAX          (16 << 10) /* gathered bytes are sent at this size */
 #define JR_HTTP_OUT_KEEP         (32 << 10)
 #define JR_HTTP_LINGER_MS        1000
+#define JR_HTTP_CUT_MS           2000 /* for a reader that stands still behind an answer that was cut */
 #define JR_HTTP_WIRE_SIZE        (64 << 10) /* of the server's one read buffer of ciphertext */
 
 enum jr_http_state {
@@ -107,6 +108,7 @@ struct jr_http_conn {
     bool head_deadline;    /* runs for this head */
     bool shut;             /* LINGER: our end is shut down, all is written */
     bool linger_for_input; /* LINGER: wait for the client's end too */
+    bool cut;              /* LINGER: behind an answer that is not whole */
 };
 
 /* Body buffers between two requests: a large one costs more to get from the kernel than to fill. */

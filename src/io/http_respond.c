@@ -339,7 +339,7 @@ static void end_cut(struct jr_http_conn *c)
     if (!c->req.chunked && !c->req.has_left)
         jr_http_conn_reset(c);
     else if (jr_http_conn_queued(c) > 0)
-        c->req.keep_alive = false;
+        c->cut = true;
     else
         jr_http_conn_close(c);
 }

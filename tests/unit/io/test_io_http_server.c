@@ -802,6 +802,30 @@ static void test_abort_comes_last(void **state)
     jr_xfree(all);
 }
 
+/* Who reads nothing behind the cut does not keep the connection for the idle timeout, an hour here:
+ * the only place is free again. */
+static void test_cut_and_not_read(void **state)
+{
+    struct fixture *f = start(5000, 3600000, 1);
+    char text[512] = "";
+    bool served = false;
+
+    *state = f;
+    const int fd = dial(f);
+    jr_test_puts(fd, "GET /abort-late HTTP/1.1\r\n" HOST "\r\n");
+    wait_for(&f->requests, 1);
+    for (int i = 0; i < 600 && !served; i++) {
+        jr_test_sleep_ms(100);
+        const int next = dial(f);
+        jr_test_puts(next, "GET /echo HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+        jr_test_read_all(next, text, sizeof text);
+        served = strncmp(text, "HTTP/1.1 200 ", 13) == 0;
+        close(next);
+    }
+    assert_true(served);
+    close(fd);
+}
+
 static void test_timeouts(void **state)
 {
     /* A handshake counts, too. */
@@ -1005,6 +1029,7 @@ int main(void)
         TEST(test_backpressure),
         TEST(test_abort_is_seen),
         TEST(test_abort_comes_last),
+        TEST_OWN(test_cut_and_not_read),
         TEST_OWN(test_timeouts),
         TEST_OWN(test_conns_max),
         TEST(test_drain),
