@@ -6,9 +6,10 @@
  *     at, the best that finds room goes, and again, until none does
  *
  * A lane holds the requests that may go to the same workers: the unrestricted ones, and one for each
- * pin (worker, rank), each model and each set of excluded workers that somebody has. So a head that finds no room speaks for all behind it, and a blocked pin keeps nobody else from the
- * room there is. Loads do not fall but by the events above, so between them no head can go: an
- * arrival that may wait behind none of them takes nothing that is theirs. */
+ * pin (worker, rank), each model and each set of excluded workers that somebody has. So a head that
+ * finds no room speaks for all behind it, and a blocked pin keeps nobody else from the room there
+ * is. Loads do not fall but by the events above, so between them no head can go: an arrival that may
+ * wait behind none of them takes nothing that is theirs. */
 #include "core/pool_internal.h"
 
 #include <string.h>
