@@ -515,10 +515,12 @@ class LogTest(unittest.TestCase):
 
     def settle(self, messages=None, timeout=40):
         """Nothing is lost; see the head of this file. The views of the replicas."""
-        views = self.at_rest(timeout)
-        with witness_nats.Nats(self.nats.port) as client:
-            self.scribe.read(client)
-        self.assertTrue(all(v["applied_seq"] == self.scribe.next - 1 for v in views), "it moved again")
+        def look():
+            views = self.at_rest(timeout)
+            with witness_nats.Nats(self.nats.port) as client:
+                self.scribe.read(client)
+            return views if all(v["applied_seq"] == self.scribe.next - 1 for v in views) else None
+        views = jr.wait_for(look, "a rest that lasts", timeout)
         messages = self.scribe.messages() if messages is None else messages
         witness = Witness(decoded(messages))
         if witness.known:
