@@ -336,8 +336,9 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
     memcpy(ret->id, p->config.replica_id, sizeof ret->id);
     memcpy(ret->version, p->config.version, sizeof ret->version);
     memcpy(ret->address, p->config.address, sizeof ret->address);
-    /* A candidate that is being installed needs what follows it, too. */
-    if (p->image)
+    /* A candidate that is being installed needs what follows it. One that is still judged may turn out
+     * to be of another stream: then what we hold goes on, or, without, the first message is next. */
+    if (p->importing || (p->image && p->image->seq < ret->applied))
         ret->applied = p->image->seq;
     const struct jr_digest_point *newest = jr_state_newest_point(p->state);
     if (holds && !p->rebuilding && newest)

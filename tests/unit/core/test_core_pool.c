@@ -147,8 +147,10 @@ static void test_snapshot_installed_in_slices(void **state)
     rig_loaded(&r, 0, image_at(4, RIG_CREATED), "snapshot-a");
     assert_int_equal(rig_find(&r, JR_ACT_STREAM_INFO)->u.seq, 4);
     jr_pool_lease(r.pool, &lease);
-    assert_int_equal(lease.applied, 4); /* what follows it is needed */
+    assert_int_equal(lease.applied, 0); /* it may be of another stream */
     rig_info(&r, RIG_CREATED, 3, 6);
+    jr_pool_lease(r.pool, &lease);
+    assert_int_equal(lease.applied, 4); /* what follows it is needed */
     assert_true(jr_pool_has_slices(r.pool));
     rig_slices(&r);
     assert_int_equal(rig_find(&r, JR_ACT_START_READER)->u.start.applied, 4);
