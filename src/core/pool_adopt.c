@@ -20,7 +20,7 @@
 bool jr_pool_keeps_index(const struct jr_pool *p)
 {
     return p->has_position && p->index_is_old && !p->rebuilding && !p->broken && !p->too_new &&
-           !p->untrusted && jr_index_entries(p->state->index) > 0;
+           !p->untrusted && !p->digest_mismatch && jr_index_entries(p->state->index) > 0;
 }
 
 enum standing { NOTHING, HOLDS, AHEAD, KEEPS };

@@ -157,6 +157,33 @@ static void test_a_peer_that_disagrees_stops_it(void **state)
     rig_deinit(&r);
 }
 
+/* Should the stream be lost with it: it is not put into the next one, and nobody waits for it. */
+static void test_an_index_in_doubt_is_kept_for_nobody(void **state)
+{
+    (void)state;
+    for (int same = 0; same < 2; same++) {
+        struct rig r;
+        struct gen_msg g;
+        struct jr_replica_lease lease;
+        lead(&r, 30);
+        gen_batch(&g, 1, 1, 0, 11, 1, true);
+        gen_store(&g, 0, 5);
+        rig_log(&r, &g);
+        rig_log_noop(&r, 2, 10);
+        peer_says(&r, 10, same);
+        rig_tick(&r, 60000);
+        assert_int_equal(r.pool->digest_mismatch, !same);
+        rig_nats(&r, false);
+        rig_nats(&r, true);
+        rig_send(&r, JR_EV_LEASE_HELD);
+        rig_info(&r, RIG_CREATED + 1, 1, 3);
+        assert_true(r.pool->index_is_old);
+        jr_pool_lease(r.pool, &lease);
+        assert_int_equal(lease.held, same ? 10 : 0);
+        rig_deinit(&r);
+    }
+}
+
 /* Ourselves, a peer that disagrees at 10, and a second one whose point is at `seq`. */
 static void members_of_three(struct rig *r, uint64_t seq)
 {
@@ -559,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_order_is_copy_write_agree_record_purge),
         cmocka_unit_test(test_the_log_goes_on_while_an_image_is_copied),
         cmocka_unit_test(test_a_peer_that_disagrees_stops_it),
+        cmocka_unit_test(test_an_index_in_doubt_is_kept_for_nobody),
         cmocka_unit_test(test_a_vote_waits_for_who_is_not_comparable_yet),
         cmocka_unit_test(test_failures_back_off),
         cmocka_unit_test(test_an_answer_to_an_older_job_is_not_ours),
