@@ -363,9 +363,11 @@ static uint64_t time_lookups(struct fleet *f)
 {
     uint64_t start = jr_bench_cpu_ns();
 
-    for (uint32_t i = 0; i < DECISIONS; i++)
-        if (jr_pool_match(f->q.pool[0], prefix_of(f, i % PROMPTS), f->n_blocks) < 0)
+    for (uint32_t i = 0; i < DECISIONS; i++) {
+        struct jr_route r = request_of(f, i % PROMPTS);
+        if (jr_pool_match(f->q.pool[0], &r) < 0)
             die("out of memory");
+    }
     return jr_bench_cpu_ns() - start;
 }
 
