@@ -69,30 +69,13 @@ def read_stream(reply, want):
     return "".join(text), usage
 
 
-class Traffic:
-    """N clients against one or more ports; results() is everything since the start."""
+class Clients:
+    """Threads that run self.client(number, rng) until self.stopping is set."""
 
-    def __init__(self, ports, seed, clients=4, model="mock-model", block=64, families=12, tails=40,
-                 prefix_blocks=6, max_tokens=8, think=0.01, stream_share=0.5, timeout=30):
-        self.ports, self.model, self.max_tokens = list(ports), model, max_tokens
-        self.think, self.timeout, self.seed, self.block = think, timeout, seed, block
-        self.rng = random.Random(seed)
-        self.stream_share = stream_share
-        self.prompts = self._make_prompts(families, tails, prefix_blocks, block)
-        self.done, self.texts = [], {}
-        self.lock = threading.Lock()
-        self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._client, args=(i, random.Random(seed * 1000 + i)),
-                                         daemon=True) for i in range(clients)]
-
-    def _make_prompts(self, families, tails, prefix_blocks, block):
-        prompts = []
-        for _ in range(families):
-            head = [self.rng.randrange(1, 30000) for _ in range(prefix_blocks * block)]
-            for _ in range(tails):
-                n = block * self.rng.randint(1, 4) + self.rng.randrange(block)
-                prompts.append(head + [self.rng.randrange(1, 30000) for _ in range(n)])
-        return prompts
+    def __init__(self, n, seed, timeout=30):
+        self.timeout, self.lock, self.stopping = timeout, threading.Lock(), threading.Event()
+        self.threads = [threading.Thread(target=self.client, args=(i, random.Random(seed * 1000 + i)), daemon=True)
+                        for i in range(n)]
 
     def start(self):
         for t in self.threads:
@@ -106,7 +89,29 @@ class Traffic:
             t.join(self.timeout + 10)
         if any(t.is_alive() for t in self.threads):
             raise Failed("a client did not come back within %d s" % (self.timeout + 10))
-        return self.done
+
+
+class Traffic(Clients):
+    """N clients against one or more ports; results() is everything since the start."""
+
+    def __init__(self, ports, seed, clients=4, model="mock-model", block=64, families=12, tails=40,
+                 prefix_blocks=6, max_tokens=8, think=0.01, stream_share=0.5, timeout=30):
+        super().__init__(clients, seed, timeout)
+        self.ports, self.model, self.max_tokens = list(ports), model, max_tokens
+        self.think, self.seed, self.block = think, seed, block
+        self.rng = random.Random(seed)
+        self.stream_share = stream_share
+        self.prompts = self._make_prompts(families, tails, prefix_blocks, block)
+        self.done, self.texts = [], {}
+
+    def _make_prompts(self, families, tails, prefix_blocks, block):
+        prompts = []
+        for _ in range(families):
+            head = [self.rng.randrange(1, 30000) for _ in range(prefix_blocks * block)]
+            for _ in range(tails):
+                n = block * self.rng.randint(1, 4) + self.rng.randrange(block)
+                prompts.append(head + [self.rng.randrange(1, 30000) for _ in range(n)])
+        return prompts
 
     def results(self):
         with self.lock:
@@ -116,7 +121,7 @@ class Traffic:
         with self.lock:
             return len(self.done)
 
-    def _client(self, number, rng):
+    def client(self, number, rng):
         conns, n = {}, 0
         while not self.stopping.is_set():
             port = self.ports[(number + rng.randrange(len(self.ports))) % len(self.ports)]

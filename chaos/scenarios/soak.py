@@ -5,12 +5,11 @@ no descriptor, and memory that stays where it is."""
 import http.client
 import json
 import os
-import random
 import statistics
-import threading
 import time
 
 from lib.process import wait_for
+from lib.traffic import Clients
 
 PROMISES = "TerminatesOnce LoadReturnsToZero IndexDigestConverges (no descriptor, booking or memory is left)"
 OWN_LENGTH = True  # only by name
@@ -21,29 +20,17 @@ SLACK = 2          # descriptors: somebody asks for /state just then
 LEAVERS = 3
 
 
-class Leavers:
+class Leavers(Clients):
     """Clients that close their stream after a few events, or before the first."""
 
     def __init__(self, ports, seed, prompts):
+        super().__init__(LEAVERS, seed + 1)
         self.ports, self.prompts = ports, prompts
         self.left, self.failed = 0, 0
-        self.stopping, self.lock = threading.Event(), threading.Lock()
-        self.threads = [threading.Thread(target=self._run, args=(random.Random(seed * 100 + i),), daemon=True)
-                        for i in range(LEAVERS)]
 
-    def start(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def stop(self):
-        self.stopping.set()
-        for t in self.threads:
-            t.join(60)
-
-    def _run(self, rng):
+    def client(self, _, rng):
         while not self.stopping.wait(rng.random() * 0.06):
-            conn = http.client.HTTPConnection("127.0.0.1", rng.choice(self.ports), timeout=30)
+            conn = http.client.HTTPConnection("127.0.0.1", rng.choice(self.ports), timeout=self.timeout)
             try:
                 conn.request("POST", "/v1/completions", json.dumps({
                     "model": "mock-model", "prompt": rng.choice(self.prompts), "max_tokens": 2000, "stream": True}),

@@ -104,6 +104,26 @@ void jr_buf_be64(struct jr_buf *b, uint64_t v)
     put_be(b, v, 8);
 }
 
+size_t jr_digits(uint64_t v, char *ret)
+{
+    char text[JR_DIGITS_MAX];
+    size_t at = sizeof text;
+
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    memcpy(ret, text + at, sizeof text - at);
+    return sizeof text - at;
+}
+
+void jr_buf_digits(struct jr_buf *b, uint64_t v)
+{
+    char text[JR_DIGITS_MAX];
+
+    jr_buf_put(b, text, jr_digits(v, text));
+}
+
 void jr_buf_printf(struct jr_buf *b, const char *fmt, ...)
 {
     va_list ap;

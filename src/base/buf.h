@@ -20,6 +20,10 @@ struct jr_buf {
     int err;    /* 0, JR_ELIMIT or JR_ENOMEM */
 };
 
+/* Decimal digits of v, without a NUL, to ret, which has room for JR_DIGITS_MAX; their number. */
+#define JR_DIGITS_MAX 20
+size_t jr_digits(uint64_t v, char *ret);
+
 void jr_buf_init(struct jr_buf *b, size_t max);
 void jr_buf_deinit(struct jr_buf *b);
 void jr_buf_clear(struct jr_buf *b);             /* keeps the memory, clears err */
@@ -30,6 +34,7 @@ void jr_buf_u8(struct jr_buf *b, uint8_t v);
 void jr_buf_be16(struct jr_buf *b, uint16_t v);
 void jr_buf_be32(struct jr_buf *b, uint32_t v);
 void jr_buf_be64(struct jr_buf *b, uint64_t v);
+void jr_buf_digits(struct jr_buf *b, uint64_t v); /* decimal; where printf would be felt */
 void jr_buf_printf(struct jr_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void jr_buf_vprintf(struct jr_buf *b, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));

@@ -1,31 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/dynamo_json.h"
 
-/* Decimal digits, faster than printf: a store of a long prompt has thousands of numbers. */
-static void put_u64(struct jr_buf *b, uint64_t v)
-{
-    char digits[20];
-    size_t i = sizeof digits;
-    do {
-        digits[--i] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    jr_buf_put(b, digits + i, sizeof digits - i);
-}
-
 static void put_stored(struct jr_buf *b, const struct jr_kv_event *e)
 {
     jr_buf_puts(b, "{\"stored\":{\"parent_hash\":");
     if (e->has_parent)
-        put_u64(b, e->parent_hash);
+        jr_buf_digits(b, e->parent_hash);
     else
         jr_buf_puts(b, "null");
     jr_buf_puts(b, ",\"blocks\":[");
     for (uint32_t i = 0; i < e->n; i++) {
         jr_buf_puts(b, i ? ",{\"block_hash\":" : "{\"block_hash\":");
-        put_u64(b, e->blocks[i].block_hash);
+        jr_buf_digits(b, e->blocks[i].block_hash);
         jr_buf_puts(b, ",\"tokens_hash\":");
-        put_u64(b, e->blocks[i].local_hash);
+        jr_buf_digits(b, e->blocks[i].local_hash);
         jr_buf_puts(b, ",\"mm_extra_info\":null}");
     }
     jr_buf_puts(b, "]}}");
@@ -37,7 +25,7 @@ static void put_removed(struct jr_buf *b, const struct jr_kv_event *e)
     for (uint32_t i = 0; i < e->n; i++) {
         if (i)
             jr_buf_u8(b, ',');
-        put_u64(b, e->hashes[i]);
+        jr_buf_digits(b, e->hashes[i]);
     }
     jr_buf_puts(b, "]}}");
 }
@@ -65,13 +53,13 @@ int jr_dynamo_json_encode(const struct jr_kv_batch *batch, uint32_t i, struct jr
     if (i >= batch->n_events)
         return JR_EINVAL;
     jr_buf_puts(b, "{\"worker_id\":");
-    put_u64(b, batch->worker_id);
+    jr_buf_digits(b, batch->worker_id);
     jr_buf_puts(b, ",\"event\":{\"event_id\":");
-    put_u64(b, batch->first_id + i);
+    jr_buf_digits(b, batch->first_id + i);
     jr_buf_puts(b, ",\"data\":");
     int rv = put_data(b, &batch->events[i]);
     jr_buf_puts(b, ",\"dp_rank\":");
-    put_u64(b, batch->dp_rank);
+    jr_buf_digits(b, batch->dp_rank);
     jr_buf_puts(b, "}}");
     if (rv == 0)
         rv = b->err;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/http1_write.h"
 
-static void put_number(struct jr_buf *b, uint64_t v, unsigned base)
+static void put_hex(struct jr_buf *b, uint64_t v)
 {
-    char text[20];
+    char text[16];
     unsigned at = sizeof text;
 
     do {
-        text[--at] = "0123456789abcdef"[v % base];
-        v /= base;
+        text[--at] = "0123456789abcdef"[v % 16];
+        v /= 16;
     } while (v > 0);
     jr_buf_put(b, text + at, sizeof text - at);
 }
@@ -78,7 +78,7 @@ static void put_content_type(struct jr_buf *b, const char *content_type)
 static void put_length(struct jr_buf *b, uint64_t n)
 {
     jr_buf_put(b, "Content-Length: ", 16);
-    put_number(b, n, 10);
+    jr_buf_digits(b, n);
     jr_buf_put(b, "\r\n", 2);
 }
 
@@ -105,7 +105,7 @@ static void put_status(struct jr_buf *b, int status)
         return;
     }
     jr_buf_put(b, "HTTP/1.1 ", 9);
-    put_number(b, (uint64_t)status, 10);
+    jr_buf_digits(b, (uint64_t)status);
     jr_buf_u8(b, ' ');
     jr_buf_puts(b, jr_http1_reason(status));
     jr_buf_put(b, "\r\n", 2);
@@ -132,7 +132,7 @@ void jr_http1_write_reply(struct jr_buf *b, const struct jr_http1_reply_head *h)
 
 void jr_http1_write_chunk(struct jr_buf *b, uint64_t n)
 {
-    put_number(b, n, 16);
+    put_hex(b, n);
     jr_buf_put(b, "\r\n", 2);
 }
 

@@ -3,7 +3,6 @@
 
 #include "wire/json.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 /* A text being read, and copied but for some of its values. */
@@ -51,7 +50,7 @@ static int replace(struct edit *e, struct jr_str with)
 static int replace_number(struct edit *e, uint64_t v)
 {
     int rv = replace(e, jr_str_of(NULL, 0));
-    jr_buf_printf(e->out, "%" PRIu64, v);
+    jr_buf_digits(e->out, v);
     return rv;
 }
 

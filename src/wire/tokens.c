@@ -25,33 +25,19 @@ int jr_tokens_read(struct jr_json *j, struct jr_tokens *t)
     }
 }
 
-/* Decimal digits of v in at, which has room for 10; their number. */
-static uint32_t put_digits(char *at, uint32_t v)
-{
-    char last[10];
-    uint32_t n = 0;
-    do {
-        last[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    for (uint32_t i = 0; i < n; i++)
-        at[i] = last[n - 1 - i];
-    return n;
-}
-
 void jr_tokens_write(struct jr_buf *b, const uint32_t *ids, uint32_t n)
 {
     char text[4096];
-    uint32_t used = 0;
+    size_t used = 0;
     text[used++] = '[';
     for (uint32_t i = 0; i < n; i++) {
-        if (used + 12 > sizeof text) {
+        if (used + 2 + JR_DIGITS_MAX > sizeof text) {
             jr_buf_put(b, text, used);
             used = 0;
         }
         if (i > 0)
             text[used++] = ',';
-        used += put_digits(text + used, ids[i]);
+        used += jr_digits(ids[i], text + used);
     }
     text[used++] = ']';
     jr_buf_put(b, text, used);

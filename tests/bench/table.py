@@ -27,16 +27,23 @@ class Bench:
         self._print({"name": name, "unit": "right answers", "measured": checked - wrong, "peer": None, "floor": None,
                      "ratio": None, "against": None, "goal": None, "ok": wrong == 0}, "  SOME ARE WRONG" if wrong else "")
 
+    def heading(self):
+        return "%-36s %-14s %9s %9s %9s %7s %6s" % ("name", "unit", "measured", "peer", "floor", "ratio", "goal")
+
+    def line(self, row):
+        cells = [(row["measured"], 9), (row["peer"], 9), (row["floor"], 9), (row["ratio"], 7), (row["goal"], 6)]
+        return "%-36s %-14s" % (row["name"], row["unit"]) + "".join(
+            " %*s" % (width, "-" if value is None else "%d" % value if isinstance(value, int) else "%.4g" % value)
+            for value, width in cells)
+
     def _print(self, row, words):
         if self.json:
             print(json.dumps({k: float("%.6g" % v) if isinstance(v, float) else v for k, v in row.items()},
                              separators=(",", ":")))
         else:
             if self.rows == 0:
-                print("%-36s %-14s %9s %9s %9s %7s %6s" % ("name", "unit", "measured", "peer", "floor", "ratio", "goal"))
-            cells = [(row["measured"], 9), (row["peer"], 9), (row["floor"], 9), (row["ratio"], 7), (row["goal"], 6)]
-            print("%-36s %-14s" % (row["name"], row["unit"]) + "".join(
-                " %*s" % (width, "-" if value is None else "%d" % value if isinstance(value, int) else "%.4g" % value) for value, width in cells) + words)
+                print(self.heading())
+            print(self.line(row) + words)
         sys.stdout.flush()
         self.rows += 1
 

@@ -62,17 +62,6 @@ void jr_proxy_read_headers(struct jr_proxied *x, struct jr_str user)
     x->explain = jr_str_eq(explain, "1") || jr_str_ieq(explain, "true");
 }
 
-static void put_number(struct jr_buf *b, uint64_t v)
-{
-    char text[20];
-    unsigned at = sizeof text;
-    do {
-        text[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    jr_buf_put(b, text + at, sizeof text - at);
-}
-
 static void put_id(struct jr_buf *b, struct jr_str id)
 {
     jr_buf_put(b, "X-Request-Id: ", 14);
@@ -98,7 +87,7 @@ const char *jr_proxy_request_lines(struct jr_proxied *x)
     jr_http1_pass(b, v, n, ours, 2);
     put_id(b, x->request_id);
     jr_buf_put(b, "X-Data-Parallel-Rank: ", 22);
-    put_number(b, x->dp_rank);
+    jr_buf_digits(b, x->dp_rank);
     jr_buf_put(b, "\r\n", 2);
     if (x->body.n && !jr_http_request_header(x->req, "content-type").n)
         jr_buf_puts(b, "Content-Type: application/json\r\n");
@@ -121,7 +110,7 @@ const char *jr_proxy_reply_lines(struct jr_proxied *x, const struct jr_http_repl
         put_id(b, x->request_id);
     if (x->explain) {
         jr_buf_puts(b, "X-Jetrouter-Worker: ");
-        put_number(b, x->worker_id);
+        jr_buf_digits(b, x->worker_id);
         jr_buf_put(b, "\r\n", 2);
     }
     return b->err ? NULL : jr_buf_str(b);

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "io/http_client.h"
 #include "io/signal.h"
+#include "wire/tokens.h"
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -158,16 +159,6 @@ static void on_end(void *ctx, int err)
 
 /* ---------------------------------------------------------------- requests */
 
-static void put_u32(struct jr_buf *b, uint32_t v)
-{
-    char digits[10];
-    size_t n = sizeof digits;
-    do
-        digits[--n] = (char)('0' + v % 10);
-    while ((v /= 10) > 0);
-    jr_buf_put(b, digits + n, sizeof digits - n);
-}
-
 static void write_body(struct run *r, const struct jr_trace_row *row)
 {
     struct jr_buf *b = &r->body;
@@ -175,14 +166,10 @@ static void write_body(struct run *r, const struct jr_trace_row *row)
     jr_trace_prompt(r->plan->trace, row, r->tokens);
     jr_buf_puts(b, "{\"model\":");
     jr_buf_json_str(b, r->report->model);
-    jr_buf_puts(b, ",\"prompt\":[");
-    for (uint32_t i = 0; i < row->input_length; i++) {
-        if (i > 0)
-            jr_buf_u8(b, ',');
-        put_u32(b, r->tokens[i]);
-    }
+    jr_buf_puts(b, ",\"prompt\":");
+    jr_tokens_write(b, r->tokens, row->input_length);
     jr_buf_printf(b,
-                  "],\"max_tokens\":%u,\"ignore_eos\":true,\"temperature\":0,\"stream\":true,"
+                  ",\"max_tokens\":%u,\"ignore_eos\":true,\"temperature\":0,\"stream\":true,"
                   "\"stream_options\":{\"include_usage\":true}}",
                   row->output_length);
 }

@@ -213,17 +213,21 @@ def sweep(n, gap=0.01):
     return dict(requests=n, errors=errs, kinds=kinds, first=first, last=last, worst_ms=round(worst * 1e3, 1), sec=round(time.monotonic() - t0, 1))
 
 
+def end_proxy(px):
+    px.terminate()
+    try:
+        px.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(px.pid, signal.SIGKILL)
+        px.wait()
+
+
 def proxy(px):
     """(Re)start the proxy, so that each test meets it with every worker in rotation."""
     if not A.start:
         return None
     if px:
-        px.terminate()
-        try:
-            px.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(px.pid, signal.SIGKILL)
-            px.wait()
+        end_proxy(px)
     px = subprocess.Popen(shlex.split(A.start), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     for _ in range(200):
         st, _, _ = one(body(False, 2), 2)
@@ -272,11 +276,7 @@ def main():
         print(json.dumps(r), flush=True)
     finally:
         if px:
-            px.terminate()
-            try:
-                px.wait(5)
-            except subprocess.TimeoutExpired:
-                os.killpg(px.pid, signal.SIGKILL)
+            end_proxy(px)
         for p in procs.values():
             p.kill()
 

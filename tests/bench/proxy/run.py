@@ -19,10 +19,11 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
-sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "lib")]
+sys.path[:0] = [HERE, os.path.dirname(HERE), os.path.join(ROOT, "tests", "lib")]
 sys.dont_write_bytecode = True
 
 from jr_procs import Failed, Procs  # noqa: E402
+from table import Bench  # noqa: E402
 from rig import CACHED, Rig, Waiting, command, rss_kb  # noqa: E402
 
 WAYS = ("kv", "haproxy", "plain", "direct")
@@ -46,11 +47,8 @@ MEMORY = {"waiting 1 KiB": ("c1k.json", 500, 24.0), "waiting 234 kB": ("text235k
 IDLE_MOST_MIB = 24.0
 
 
-class Table:
+class Table(Bench):
     """Rows of kv beside the others; a goal is a ratio to haproxy, or the most when that is said."""
-
-    def __init__(self, as_json):
-        self.json, self.missed, self.wrong, self.rows = as_json, 0, 0, 0
 
     def add(self, name, unit, runs, goal, stretch=None, most=False, aside=None):
         """runs: {way: values of its runs}."""
@@ -65,35 +63,17 @@ class Table:
                      "plain_ratio": mid["plain"] / floor if floor > 0 and "plain" in mid else None,
                      "direct": mid.get("direct"), "runs": len(runs["kv"]), "ok": ok}, "" if ok else "  MISSED")
 
-    def answers(self, name, checked, wrong):
-        self.wrong += wrong > 0
-        if self.json:
-            print(json.dumps({"name": name, "unit": "right answers", "measured": checked - wrong, "ok": wrong == 0}))
-        else:
-            print("%-22s %d answers, %s" % (name, checked, "%d ARE WRONG" % wrong if wrong else "all right"))
+    def heading(self):
+        return "%-22s %-13s %7s %7s %9s %8s %7s %7s %7s %9s %7s %8s" % (
+            "name", "unit", "goal", "stretch", "measured", "haproxy", "ratio", "spread", "aside", "plain", "ratio", "direct")
 
-    def _print(self, row, words):
-        if self.json:
-            print(json.dumps({k: float("%.6g" % v) if isinstance(v, float) else v for k, v in row.items()}))
-        else:
-            if self.rows == 0:
-                print("%-22s %-10s %7s %7s %9s %8s %7s %7s %7s %9s %7s %8s" % (
-                    "name", "unit", "goal", "stretch", "measured", "haproxy", "ratio", "spread", "aside", "plain", "ratio",
-                    "direct"))
-
-            def cell(value, width, form="%.4g"):
-                return " %*s" % (width, "-" if value is None else form % value)
-            print("%-22s %-10s" % (row["name"], row["unit"]) + cell(row["goal"], 7) + cell(row["stretch"], 7)
-                  + cell(row["measured"], 9) + cell(row["floor"], 8) + cell(row["ratio"], 7, "%.2fx")
-                  + cell(row["spread_pct"], 7, "%.0f%%") + cell(row["aside"], 7, "%.3g") + cell(row["plain"], 9)
-                  + cell(row["plain_ratio"], 7, "%.2fx") + cell(row["direct"], 8) + words)
-        sys.stdout.flush()
-        self.rows += 1
-
-    def end(self):
-        if self.missed and not self.json:
-            print("%d of %d rows miss their goal" % (self.missed, self.rows))
-        return 1 if self.wrong else 0
+    def line(self, row):
+        def cell(key, width, form="%.4g"):
+            value = row.get(key)
+            return " %*s" % (width, "-" if value is None else form % value)
+        return ("%-22s %-13s" % (row["name"], row["unit"]) + cell("goal", 7) + cell("stretch", 7)
+                + cell("measured", 9) + cell("floor", 8) + cell("ratio", 7, "%.2fx") + cell("spread_pct", 7, "%.0f%%")
+                + cell("aside", 7, "%.3g") + cell("plain", 9) + cell("plain_ratio", 7, "%.2fx") + cell("direct", 8))
 
 
 def run_all(rig, body, options, args):

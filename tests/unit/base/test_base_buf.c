@@ -32,6 +32,25 @@ static void writes_numbers_and_text(void **state)
     jr_buf_deinit(NULL);
 }
 
+static void writes_decimal_digits(void **state)
+{
+    static const uint64_t v[] = {0, 7, 10, 4294967295u, UINT64_MAX};
+    struct jr_rng rng;
+
+    (void)state;
+    jr_rng_init(&rng, jr_test_seed(), 0);
+    for (int i = 0; i < 1000; i++) {
+        struct jr_buf b;
+        char want[32];
+        uint64_t x = i < 5 ? v[i] : jr_rng_u64(&rng) >> jr_rng_below(&rng, 64);
+        jr_buf_init(&b, 100);
+        jr_buf_digits(&b, x);
+        snprintf(want, sizeof want, "%llu", (unsigned long long)x);
+        assert_string_equal(jr_buf_str(&b), want);
+        jr_buf_deinit(&b);
+    }
+}
+
 static void first_failure_sticks(void **state)
 {
     struct jr_buf b;
@@ -183,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_numbers_and_text),
+        cmocka_unit_test(writes_decimal_digits),
         cmocka_unit_test(first_failure_sticks),
         cmocka_unit_test(take_gives_the_memory_away),
         cmocka_unit_test(grows_like_a_plain_array),
