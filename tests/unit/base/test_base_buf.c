@@ -201,14 +201,10 @@ static void quotes_strings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_numbers_and_text),
-        cmocka_unit_test(writes_decimal_digits),
-        cmocka_unit_test(first_failure_sticks),
-        cmocka_unit_test(take_gives_the_memory_away),
-        cmocka_unit_test(grows_like_a_plain_array),
-        cmocka_unit_test(escapes_control_characters),
-        cmocka_unit_test(replaces_bad_utf8),
-        cmocka_unit_test(quotes_strings),
+        cmocka_unit_test(writes_numbers_and_text),  cmocka_unit_test(writes_decimal_digits),
+        cmocka_unit_test(first_failure_sticks),     cmocka_unit_test(take_gives_the_memory_away),
+        cmocka_unit_test(grows_like_a_plain_array), cmocka_unit_test(escapes_control_characters),
+        cmocka_unit_test(replaces_bad_utf8),        cmocka_unit_test(quotes_strings),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
