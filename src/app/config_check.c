@@ -156,11 +156,6 @@ static bool predicted_without_events(const struct jr_config *cfg)
            !jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS);
 }
 
-static bool many_threads(const struct jr_config *cfg)
-{
-    return jr_config_u32(cfg, JR_CFG_HTTP_THREADS) > 1;
-}
-
 static bool reset_at_every_start(const struct jr_config *cfg)
 {
     const char *token = jr_config_str(cfg, JR_CFG_ROUTER_RESET_STATES);
@@ -208,9 +203,6 @@ static const struct rule {
     {JR_CMD_ROUTING, false, approximate_with_events,
      "--router-ttl-secs, --router-max-tree-size and --router-prune-target-ratio act only with "
      "--no-router-kv-events"},
-    {JR_CMD_ROUTING, false, many_threads,
-     "--http-threads: one loop serves all connections; more replicas share a port with "
-     "--http-reuse-port"},
     {JR_CMD_ROUTING, false, reset_at_every_start,
      "--router-reset-states without a token resets every replica at each start of this one"},
 };

@@ -27,7 +27,7 @@ X(HTTP_REUSE_PORT, BOOL, "http-reuse-port", "JETROUTER_HTTP_REUSE_PORT", "false"
     HTTP, NULL, "share the port with other processes of this user that say so, too; the kernel "   \
     "spreads connections among them")                                                              \
 X(HTTP_THREADS, U32, "http-threads", "JETROUTER_HTTP_THREADS", "1", JR_CMD_ROUTING, HTTP, "N",     \
-    "loops that own connections and relay bytes; so far one serves all", .min = 1, .max = 64)                             \
+    "loops that own connections and relay bytes, each on a thread; the main one, which decides, is the first", .min = 1, .max = 64)                             \
 X(HTTP_BODY_LIMIT_MB, U32, "http-body-limit-mb", "DYN_HTTP_BODY_LIMIT_MB", "45", JR_CMD_ROUTING,   \
     HTTP, "MB", "largest request body, in MiB", .min = 1, .max = 4096)                             \
 X(HTTP_CONNECTIONS_MAX, U32, "http-connections-max", "JETROUTER_HTTP_CONNECTIONS_MAX", "16384",     \

@@ -287,6 +287,27 @@ double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const c
     return rows[key].type == JR_METRIC_TYPE_GAUGE ? s->value : (double)s->count;
 }
 
+static void merge_series(struct jr_metrics *to, const struct jr_series *s)
+{
+    const char *labels[LABELS_MAX + 1] = {0};
+    for (unsigned i = 0; i < LABELS_MAX; i++)
+        labels[i] = s->values[i];
+    struct jr_series *sum = jr_metric_series(to, s->key, labels);
+    if (!sum)
+        return;
+    sum->count += s->count;
+    sum->value += s->value;
+    for (unsigned i = 0; s->below && i <= buckets[rows[s->key].buckets].n; i++)
+        sum->below[i] += s->below[i];
+}
+
+void jr_metrics_merge(struct jr_metrics *to, const struct jr_metrics *from)
+{
+    for (int key = 0; key < JR_METRIC_COUNT; key++)
+        for (uint32_t i = 0; i < from->families[key].n; i++)
+            merge_series(to, from->families[key].v[i]);
+}
+
 /* ---------------------------------------------------------------- exposition */
 
 /* Help: backslash and newline; values of labels: the quote too. */

@@ -74,6 +74,9 @@ double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const c
 /* Drops every set, of any metric, in which this label has this value: a worker or pool that left. */
 void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *value);
 
+/* Adds all of from to what to has: counts, sums and gauges. */
+void jr_metrics_merge(struct jr_metrics *to, const struct jr_metrics *from);
+
 /* Prometheus text format 0.0.4, in the order of the table. */
 #define JR_METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 void jr_metrics_render(const struct jr_metrics *m, struct jr_buf *b);

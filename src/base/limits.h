@@ -38,6 +38,9 @@
 #define JR_HTTP_HEADERS_MAX      128
 #define JR_HTTP_TARGET_MAX       4096 /* path and query of a request that goes on to a worker */
 #define JR_HTTP_FRAMING_MAX      (128 << 10) /* of a chunked answer, between two pieces of its body */
+#define JR_HTTP_THREADS_MAX      64
+#define JR_FRONT_TICKETS_MAX                                                                       \
+    65536 /* requests of one HTTP loop beside the main one that are under way */
 #define JR_HTTP_CONNS_MAX        16384
 #define JR_HTTP_WRITE_HIGH       (256 << 10) /* a writer is told to wait above this */
 

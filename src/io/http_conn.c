@@ -239,7 +239,18 @@ static struct jr_http_conn *conn_create(struct jr_http_server *s)
     jr_buf_init(&c->out, SIZE_MAX / 2);
     jr_http1_request_init(&c->h1, s->config.body_max, jr_http_conn_on_body, c);
     s->stats.conns++;
+    if (s->config.conns != NULL)
+        atomic_fetch_add_explicit(s->config.conns, 1, memory_order_relaxed);
     return c;
+}
+
+static bool is_full(const struct jr_http_server *s)
+{
+    const uint64_t n = s->config.conns != NULL
+                           ? atomic_load_explicit(s->config.conns, memory_order_relaxed)
+                           : s->stats.conns;
+
+    return n > s->config.conns_max;
 }
 
 void jr_http_conn_accept(struct jr_http_server *s)
@@ -250,7 +261,7 @@ void jr_http_conn_accept(struct jr_http_server *s)
         jr_http_conn_close(c);
         return;
     }
-    if (s->stats.conns > s->config.conns_max) {
+    if (is_full(s)) {
         s->stats.refused_conns++;
         jr_http_conn_close(c);
         return;

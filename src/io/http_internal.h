@@ -26,6 +26,7 @@
 #ifndef JR_IO_HTTP_INTERNAL_H
 #define JR_IO_HTTP_INTERNAL_H
 
+#include "base/limits.h"
 #include "base/list.h"
 #include "base/sm.h"
 #include "io/http_server.h"
@@ -72,7 +73,9 @@ struct jr_http_request {
     bool chunked;       /* the answer */
     bool no_body;       /* the answer: HEAD, 204, 304 */
     bool want_writable; /* a write returned JR_EAGAIN */
-    bool has_left;      /* the answer has a Content-Length: left counts down */
+    struct jr_http_away
+        *away;     /* it is the copy of one of another loop; NULL: it is in its connection */
+    bool has_left; /* the answer has a Content-Length: left counts down */
     uint64_t left;
 };
 
@@ -204,6 +207,22 @@ void jr_http_conn_send_raw(struct jr_http_conn *c, const uv_buf_t *bufs, unsigne
 void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words);
 void jr_http_flush_all(uv_prepare_t *flusher);
 size_t jr_http_conn_queued(const struct jr_http_conn *c);
+
+/* http_away.c: of the copy of a request that another loop answers */
+struct jr_http_away_head {
+    struct jr_str method, path, query;
+    struct jr_http_header headers[JR_HTTP_HEADERS_MAX];
+    uint32_t n_headers;
+    char client[JR_HTTP_CLIENT_MAX];
+    bool from_loopback;
+};
+const struct jr_http_away_head *jr_http_away_head(const struct jr_http_request *req);
+void jr_http_away_respond(struct jr_http_request *req, int status, const char *content_type,
+                          const char *lines, const void *body, size_t n);
+void jr_http_away_start(struct jr_http_request *req, int status, const char *content_type,
+                        const char *lines, int64_t length);
+JR_MUST_CHECK int jr_http_away_write(struct jr_http_request *req, const void *p, size_t n);
+void jr_http_away_end(struct jr_http_request *req, bool abort);
 
 /* http_tls.c: of connections with TLS only */
 void jr_http_tls_begin(struct jr_http_conn *c);

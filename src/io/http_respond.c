@@ -25,17 +25,17 @@ static const struct jr_http_conn *conn_of(const struct jr_http_request *req)
 
 struct jr_str jr_http_request_method(const struct jr_http_request *req)
 {
-    return conn_of(req)->h1.method;
+    return req->away ? jr_http_away_head(req)->method : conn_of(req)->h1.method;
 }
 
 struct jr_str jr_http_request_path(const struct jr_http_request *req)
 {
-    return conn_of(req)->h1.path;
+    return req->away ? jr_http_away_head(req)->path : conn_of(req)->h1.path;
 }
 
 struct jr_str jr_http_request_query(const struct jr_http_request *req)
 {
-    return conn_of(req)->h1.query;
+    return req->away ? jr_http_away_head(req)->query : conn_of(req)->h1.query;
 }
 
 struct jr_str jr_http_request_body(const struct jr_http_request *req)
@@ -45,12 +45,23 @@ struct jr_str jr_http_request_body(const struct jr_http_request *req)
 
 struct jr_str jr_http_request_header(const struct jr_http_request *req, const char *name)
 {
-    return jr_http1_fields_find(&conn_of(req)->h1.fields, name, NULL);
+    if (req->away == NULL)
+        return jr_http1_fields_find(&conn_of(req)->h1.fields, name, NULL);
+    const struct jr_http_away_head *h = jr_http_away_head(req);
+    for (uint32_t i = 0; i < h->n_headers; i++) {
+        if (jr_str_ieq(h->headers[i].name, name))
+            return h->headers[i].value;
+    }
+    return jr_str_of(NULL, 0);
 }
 
 const struct jr_http_header *jr_http_request_headers(const struct jr_http_request *req,
                                                      uint32_t *ret_n)
 {
+    if (req->away != NULL) {
+        *ret_n = jr_http_away_head(req)->n_headers;
+        return jr_http_away_head(req)->headers;
+    }
     const struct jr_http1_fields *f = &conn_of(req)->h1.fields;
 
     *ret_n = f->n;
@@ -69,6 +80,10 @@ bool jr_http_is_loopback(const struct sockaddr_storage *addr)
 
 void jr_http_request_client(const struct jr_http_request *req, char *ret, size_t n)
 {
+    if (req->away != NULL) {
+        (void)snprintf(ret, n, "%s", jr_http_away_head(req)->client);
+        return;
+    }
     const struct jr_http_conn *c = conn_of(req);
     struct sockaddr_storage addr = {0};
     int size = sizeof addr;
@@ -86,6 +101,8 @@ void jr_http_request_client(const struct jr_http_request *req, char *ret, size_t
 
 bool jr_http_request_from_loopback(const struct jr_http_request *req)
 {
+    if (req->away != NULL)
+        return jr_http_away_head(req)->from_loopback;
     const struct jr_http_conn *c = conn_of(req);
     struct sockaddr_storage addr = {0};
     int n = sizeof addr;
@@ -265,6 +282,10 @@ static void put_head(struct jr_http_conn *c, int status, const char *content_typ
 void jr_http_respond(struct jr_http_request *req, int status, const char *content_type,
                      const char *extra_headers, const void *body, size_t n)
 {
+    if (req->away != NULL) {
+        jr_http_away_respond(req, status, content_type, extra_headers, body, n);
+        return;
+    }
     struct jr_http_conn *c = jr_http_conn_of(req);
 
     JR_ASSERT(req->owned && !req->started);
@@ -279,6 +300,10 @@ void jr_http_respond(struct jr_http_request *req, int status, const char *conten
 void jr_http_respond_start(struct jr_http_request *req, int status, const char *content_type,
                            const char *extra_headers, int64_t content_length)
 {
+    if (req->away != NULL) {
+        jr_http_away_start(req, status, content_type, extra_headers, content_length);
+        return;
+    }
     struct jr_http_conn *c = jr_http_conn_of(req);
 
     JR_ASSERT(req->owned && !req->started);
@@ -312,6 +337,8 @@ static void write_gathered(struct jr_http_conn *c, const void *p, size_t n)
 
 int jr_http_respond_write(struct jr_http_request *req, const void *p, size_t n)
 {
+    if (req->away != NULL)
+        return jr_http_away_write(req, p, n);
     struct jr_http_conn *c = jr_http_conn_of(req);
 
     JR_ASSERT(req->owned && req->started);
@@ -346,6 +373,10 @@ static void end_cut(struct jr_http_conn *c)
 
 void jr_http_respond_end(struct jr_http_request *req, bool abort)
 {
+    if (req->away != NULL) {
+        jr_http_away_end(req, abort);
+        return;
+    }
     struct jr_http_conn *c = jr_http_conn_of(req);
     const bool open = jr_http_state(c) != JR_HTTP_CLOSED;
 

@@ -39,6 +39,8 @@ static void on_handle_closed(uv_handle_t *handle)
 void jr_http_server_conn_gone(struct jr_http_server *s)
 {
     s->stats.conns--;
+    if (s->config.conns != NULL)
+        atomic_fetch_sub_explicit(s->config.conns, 1, memory_order_relaxed);
     maybe_free(s);
 }
 
@@ -103,10 +105,28 @@ static int open_shared(uv_tcp_t *tcp, int family)
     return rv;
 }
 
+/* The kernel lets one more share a port that is shared; a socket that does not share finds out. */
+static int check_first(const struct sockaddr *addr)
+{
+    const int one = 1, fd = socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const socklen_t n =
+        addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    int rv = fd < 0 ? uv_translate_sys_error(errno) : 0;
+
+    if (rv == 0 &&
+        (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 || bind(fd, addr, n) != 0))
+        rv = uv_translate_sys_error(errno);
+    if (fd >= 0)
+        close(fd);
+    return rv;
+}
+
 static int listen_at(struct jr_http_server *s, const struct sockaddr *addr)
 {
-    int rv = s->config.reuse_port ? open_shared(&s->listener, addr->sa_family) : 0;
+    int rv = s->config.first ? check_first(addr) : 0;
 
+    if (rv == 0 && s->config.reuse_port)
+        rv = open_shared(&s->listener, addr->sa_family);
     if (rv == 0)
         rv = uv_tcp_bind(&s->listener, addr, 0); /* sets SO_REUSEADDR */
     if (rv == 0)
@@ -161,6 +181,19 @@ uint16_t jr_http_server_port(const struct jr_http_server *s)
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s)
 {
     return &s->stats;
+}
+
+void jr_http_server_stats_add(struct jr_http_server_stats *to, const struct jr_http_server_stats *s)
+{
+    to->conns += s->conns;
+    to->conns_total += s->conns_total;
+    to->requests_total += s->requests_total;
+    to->refused_conns += s->refused_conns;
+    to->bad_requests += s->bad_requests;
+    to->body_too_large += s->body_too_large;
+    to->header_timeouts += s->header_timeouts;
+    to->tls_handshakes += s->tls_handshakes;
+    to->tls_failures += s->tls_failures;
 }
 
 static void close_listener(struct jr_http_server *s)

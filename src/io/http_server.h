@@ -15,6 +15,8 @@
 #include "io/loop.h"
 #include "wire/http1_head.h"
 
+#include <stdatomic.h>
+
 struct jr_http_server;
 struct jr_http_request;
 struct jr_tls_context;
@@ -23,8 +25,10 @@ struct jr_http_server_config {
     const char *host; /* "0.0.0.0" */
     uint16_t port;    /* 0: any free one */
     bool reuse_port;  /* SO_REUSEPORT: shared with others of this user that say so, too */
+    bool first;       /* with reuse_port: JR_EADDRINUSE when another has the port already */
     uint64_t body_max;
     uint32_t conns_max;
+    atomic_uint *conns; /* counts those of several servers, which share conns_max; NULL: its own */
     uint32_t header_timeout_ms; /* time from the first byte to the whole header */
     uint32_t
         idle_timeout_ms; /* keep-alive without a request; a body or a reader that stands still */
@@ -44,6 +48,9 @@ JR_MUST_CHECK int jr_http_server_listen(struct jr_loop *loop,
                                         struct jr_errmsg *e, struct jr_http_server **ret);
 uint16_t jr_http_server_port(const struct jr_http_server *s);
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s);
+/* Of several servers. */
+void jr_http_server_stats_add(struct jr_http_server_stats *to,
+                              const struct jr_http_server_stats *s);
 /* Takes ctx (io/tls.h, a server's): connections from now on speak TLS by it; those there are go on as
  * they began. */
 void jr_http_server_set_tls(struct jr_http_server *s, struct jr_tls_context *ctx);

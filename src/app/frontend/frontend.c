@@ -3,7 +3,7 @@
 #include "app/frontend/pools.h"
 
 #include "app/frontend/certificate.h"
-#include "app/https_options.h"
+#include "app/frontend/front_threads.h"
 #include "app/nats_options.h"
 #include "app/open_files.h"
 #include "base/log.h"
@@ -26,6 +26,14 @@
 #define SECOND_SIGNAL_S      1 /* for giving leases back; else they end by themselves */
 
 /* ---------------------------------------------------------------- pools */
+
+uint32_t jr_frontend_inflight(const struct jr_frontend *f)
+{
+    uint32_t n = atomic_load_explicit(&f->main.inflight, memory_order_relaxed);
+    for (uint32_t i = 0; i < f->n_others; i++)
+        n += atomic_load_explicit(&f->others[i].inflight, memory_order_relaxed);
+    return n;
+}
 
 static void fatal(struct jr_frontend *f, int err, const char *words)
 {
@@ -268,17 +276,23 @@ static void close_drivers(struct jr_frontend *f)
     on_driver_closed(f);
 }
 
+/* Nobody asks pools and tokenizer any more. */
+static void stop_rest(struct jr_frontend *f)
+{
+    jr_tokenizer_stop(f->tokenizer);
+    close_drivers(f);
+}
+
 static void stop(struct jr_frontend *f)
 {
     if (f->stopping)
         return;
     f->stopping = true;
-    jr_log(JR_LOG_INFO, "frontend.stop", "inflight=%u", f->inflight);
+    jr_log(JR_LOG_INFO, "frontend.stop", "inflight=%u", jr_frontend_inflight(f));
     jr_timer_stop(f->drain_timer);
-    jr_proxy_abort_all(f);
-    jr_tokenizer_stop(f->tokenizer);
+    jr_proxy_abort_all(&f->main);
     jr_service_close_tails(f);
-    close_drivers(f);
+    jr_front_threads_stop(f, stop_rest);
 }
 
 /* not ready ─ drain delay ─► no new connections ─ in-flight finish, up to the time-out ─► last
@@ -295,13 +309,15 @@ static void on_drain_timer(void *ctx)
         f->drain_until_ms = now + jr_config_ms(f->cfg, JR_CFG_DRAIN_TIMEOUT_SECS);
         jr_service_close_tails(f);
         jr_http_server_drain(f->server);
+        jr_front_threads_drain(f);
         jr_timer_start(f->drain_timer, DRAIN_LOOK_MS, DRAIN_LOOK_MS);
         return;
     }
-    if (f->inflight == 0 && jr_http_server_busy(f->server) == 0) {
+    if (jr_frontend_inflight(f) == 0 && jr_http_server_busy(f->server) == 0 &&
+        jr_front_threads_idle(f)) {
         stop(f);
     } else if (now >= f->drain_until_ms) {
-        jr_log(JR_LOG_WARN, "drain.timeout", "inflight=%u", f->inflight);
+        jr_log(JR_LOG_WARN, "drain.timeout", "inflight=%u", jr_frontend_inflight(f));
         stop(f);
     }
 }
@@ -311,8 +327,9 @@ void jr_frontend_drain(struct jr_frontend *f)
     if (f->draining)
         return;
     f->draining = true;
-    jr_log(JR_LOG_INFO, "frontend.drain", "inflight=%u", f->inflight);
+    jr_log(JR_LOG_INFO, "frontend.drain", "inflight=%u", jr_frontend_inflight(f));
     jr_http_server_retire(f->server);
+    jr_front_threads_retire(f);
     for (uint32_t i = 0; i < f->n_drivers; i++)
         jr_driver_drain(f->drivers[i]);
     jr_timer_start(f->drain_timer, jr_config_ms(f->cfg, JR_CFG_DRAIN_DELAY_SECS), 0);
@@ -347,7 +364,7 @@ static void on_signal(void *ctx, int signum)
         _exit(128 + signum);
     }
     if (f->draining) {
-        jr_log(JR_LOG_WARN, "frontend.second_signal", "inflight=%u", f->inflight);
+        jr_log(JR_LOG_WARN, "frontend.second_signal", "inflight=%u", jr_frontend_inflight(f));
         end_within(SECOND_SIGNAL_S);
         stop(f);
         return;
@@ -393,23 +410,15 @@ static int read_admin_token(struct jr_frontend *f, struct jr_errmsg *e)
 
 static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
 {
-    struct jr_http_server_config config = {
-        .host = jr_config_str(f->cfg, JR_CFG_HTTP_HOST),
-        .port = jr_config_port(f->cfg, JR_CFG_HTTP_PORT),
-        .body_max = (uint64_t)jr_config_u32(f->cfg, JR_CFG_HTTP_BODY_LIMIT_MB) << 20,
-        .conns_max = jr_config_u32(f->cfg, JR_CFG_HTTP_CONNECTIONS_MAX),
-        .header_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_HEADER_TIMEOUT_SECS),
-        .idle_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_IDLE_TIMEOUT_SECS),
-        .reuse_port = jr_config_bool(f->cfg, JR_CFG_HTTP_REUSE_PORT),
-        .on_request = jr_service_request,
-        .ctx = f,
-    };
     const uint64_t files = jr_open_files_raise();
-    if (files < config.conns_max)
+    const uint32_t conns = jr_config_u32(f->cfg, JR_CFG_HTTP_CONNECTIONS_MAX);
+    if (files < conns)
         jr_log(JR_LOG_WARN, "frontend.open_files", "limit=%llu connections=%u hint=\"%s\"",
-               (unsigned long long)files, config.conns_max,
+               (unsigned long long)files, conns,
                "raise the limit (ulimit -n, LimitNOFILE=) to more than twice the connections");
-    return jr_http_server_listen(f->loop, &config, e, &f->server);
+    int err = jr_front_loop_listen(&f->main, jr_config_port(f->cfg, JR_CFG_HTTP_PORT), e);
+    f->server = f->main.server;
+    return err < 0 ? err : jr_front_threads_make(f, jr_http_server_port(f->server), e);
 }
 
 static void make_tokenizer(struct jr_frontend *f)
@@ -445,40 +454,27 @@ static int open_access_log(struct jr_frontend *f, struct jr_errmsg *e)
 
 static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
 {
-    struct jr_http_client_config client = {
-        .connect_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_WORKER_CONNECT_TIMEOUT_SECS),
-        .idle_timeout_ms = 60000,
-        .idle_per_host_max = 256};
     f->mode = jr_router_mode_from(f->cfg);
     f->migration_limit = jr_config_u32(f->cfg, JR_CFG_MIGRATION_LIMIT);
     (void)jr_str_copy(f->namespace_, sizeof f->namespace_, jr_config_str(f->cfg, JR_CFG_NAMESPACE));
     name_replica(f);
-    int err = jr_loop_create(&f->loop);
+    int err = jr_front_loop_init(&f->main, f, 0, e);
+    f->loop = f->main.loop;
+    f->client = f->main.client;
+    f->metrics = f->main.metrics;
     if (err == 0)
         err = jr_signals_create(f->loop, on_signal, f, &f->signals);
-    if (err == 0)
-        err = jr_https_options(f->cfg, &client, e);
-    if (err == 0)
-        err = jr_http_client_create(f->loop, &client, &f->client);
-    if (err == 0)
-        err = jr_openai_parser_create(
-            (size_t)jr_config_u32(f->cfg, JR_CFG_HTTP_BODY_LIMIT_MB) << 20, &f->parser);
     if (err == 0)
         err = read_admin_token(f, e);
     if (err == 0)
         err = open_access_log(f, e);
     if (err == 0)
         err = listen_http(f, e);
-    f->metrics = jr_metrics_create();
     if (err == 0)
         err = jr_certificate_load(f, e);
     f->drain_timer = f->loop ? jr_timer_create(f->loop, on_drain_timer, f) : NULL;
-    jr_tokens_init(&f->tokens, &f->tokens_mem);
     f->pools = jr_xalloc(sizeof *f->pools);
     jr_pools_init(f->pools, f->cfg);
-    uint64_t seed[2];
-    randombytes_buf(seed, sizeof seed);
-    jr_rng_init(&f->rng, seed[0], seed[1]);
     make_tokenizer(f);
     return err;
 }
@@ -549,11 +545,29 @@ static void on_part_closed(void *ctx)
         jr_loop_stop(f->loop);
 }
 
+static void on_threads_ended(struct jr_frontend *f)
+{
+    if (f->closings > 0)
+        jr_loop_stop(f->loop);
+    f->closings = 0;
+}
+
+static void end_threads(struct jr_frontend *f)
+{
+    f->closings = 0;
+    jr_front_threads_stop(f, on_threads_ended);
+    if (f->n_running == 0)
+        return;
+    f->closings = 1;
+    jr_loop_run(f->loop);
+}
+
 /* What start made, in reverse; after an orderly stop or a failed start. */
 static void free_parts(struct jr_frontend *f)
 {
     f->stopping = true;
-    jr_proxy_abort_all(f); /* before the drivers: what is booked is freed there */
+    jr_proxy_abort_all(&f->main); /* before the drivers: what is booked is freed there */
+    end_threads(f);
     jr_tokenizer_destroy(f->tokenizer);
     f->tokenizer = NULL;
     jr_service_close_tails(f);
@@ -587,15 +601,9 @@ static void free_parts(struct jr_frontend *f)
     jr_signals_destroy(f->signals);
     jr_timer_destroy(f->drain_timer);
     free_static_workers(f);
-    if (f->loop)
-        jr_loop_destroy(f->loop);
+    jr_front_loop_deinit(&f->main);
     jr_warmer_destroy(f->warmer); /* after the pools */
-    jr_tokens_deinit(&f->tokens);
-    jr_buf_deinit(&f->head);
-    jr_buf_deinit(&f->name);
     jr_xfree(f->pools);
-    jr_openai_parser_destroy(f->parser);
-    jr_metrics_destroy(f->metrics);
     jr_xfree(f->scraped);
     jr_xfree(f->admin_token);
 }
@@ -605,12 +613,12 @@ int jr_frontend_main(const struct jr_config *cfg, struct jr_errmsg *e)
     struct jr_frontend *f = jr_xalloc(sizeof *f);
     f->cfg = cfg;
     f->started_ms = jr_loop_now_ns() / 1000000;
-    jr_list_init(&f->proxied);
     jr_list_init(&f->tails);
-    jr_mem_init(&f->tokens_mem);
     int err = sodium_init() < 0 ? JR_EINTERNAL : make_parts(f, e);
     if (err == 0)
         err = start(f, e);
+    if (err == 0)
+        err = jr_front_threads_start(f, e);
     if (err == 0) {
         jr_log(JR_LOG_INFO, "frontend.listening", "port=%u replica=%s version=%s",
                jr_http_server_port(f->server), f->replica_id, JETROUTER_VERSION);

@@ -2,6 +2,10 @@
 /* frontend_internal: what the files of the frontend share. Loop thread only.
  *
  *     frontend.c    the process: parts, NATS, signals, drain
+ *     front_loop.c  what each HTTP loop has of its own
+ *     front_threads.c  the loops beside the main one
+ *     decide.c, decide_main.c  what requests ask of the main loop, and its answers
+ *     gather.c      what the loops have counted, in one
  *     service.c     what each path answers
  *     proxy.c       one request: understood, routed, ended
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
@@ -17,6 +21,7 @@
 
 #include "app/driver/driver.h"
 #include "app/frontend/errors.h"
+#include "app/frontend/front_loop.h"
 #include "app/frontend/frontend.h"
 #include "app/frontend/tokenizer.h"
 #include "app/metrics.h"
@@ -30,6 +35,7 @@
 #include "wire/openai.h"
 
 struct jr_access_log;
+struct jr_gathered;
 struct jr_warmer;
 struct jr_pools;
 struct static_worker;
@@ -37,12 +43,17 @@ struct static_worker;
 #define JR_PROXY_EXCLUDE_MAX 16 /* workers that failed one request */
 
 struct jr_frontend {
-    const struct jr_config *cfg; /* borrows */
+    const struct jr_config *cfg;  /* borrows */
+    struct jr_front_loop *others; /* owned, n_others: --http-threads */
+    uint32_t n_others, n_running;
+    void (*others_done)(struct jr_frontend *f);
+    atomic_uint conns;         /* of all loops, when there are several */
+    struct jr_front_loop main; /* owns the four that follow */
     struct jr_loop *loop;
-    struct jr_signals *signals;
     struct jr_http_server *server;
-    struct jr_http_client *client; /* workers: requests, health, tokenizers */
+    struct jr_http_client *client;
     struct jr_metrics *metrics;
+    struct jr_signals *signals;
     struct jr_nats *nats; /* NULL without */
     struct jr_embedded_nats *embedded;
     struct jr_warmer *warmer; /* of the pools' tables; NULL: small pages */
@@ -58,23 +69,16 @@ struct jr_frontend {
     uint64_t incarnation;
     uint64_t started_ms;
     char *admin_token; /* NULL: loopback only */
-    struct jr_openai_parser *parser;
     struct jr_tokenizer *tokenizer;
-    struct jr_mem tokens_mem;
-    struct jr_tokens tokens;          /* of the request being read */
-    struct jr_buf head;               /* lines of the head being written */
-    struct jr_buf name;               /* of the model being read */
-    struct jr_rng rng;                /* of request ids */
     struct jr_access_log *access_log; /* NULL: off */
-    struct jr_list proxied;           /* requests under way */
-    uint32_t inflight;
-    struct jr_list tails; /* /admin/tail streams */
-    uint64_t *scraped;    /* ids of the workers in the last /metrics */
+    struct jr_list tails;             /* /admin/tail streams */
+    uint64_t *scraped;                /* ids of the workers in the last /metrics */
     uint32_t n_scraped;
     uint32_t migration_limit;
     enum jr_router_mode mode;
     /* end of life */
-    bool draining, stopping;
+    bool draining;
+    atomic_bool stopping; /* any loop reads it */
     struct jr_timer *drain_timer;
     uint64_t drain_until_ms;
     bool server_drained;
@@ -85,27 +89,31 @@ struct jr_frontend {
 };
 
 /* service.c */
-void jr_service_request(void *ctx, struct jr_http_request *req);
-void jr_service_tail(void *ctx, const char *line); /* to all /admin/tail streams */
+void jr_service_request(void *ctx, struct jr_http_request *req); /* ctx: a jr_front_loop */
+void jr_service_tail(void *ctx, const char *line);               /* to all /admin/tail streams */
 void jr_service_close_tails(struct jr_frontend *f);
 /* Both error shapes; takes the request. param and message: NULL for the row's own. */
-void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
+void jr_service_error(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,
                       const char *param, const char *message);
 /* The same, with further "Name: value\r\n" lines in its head (NULL: none). */
-void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
-                           const char *param, const char *message, const char *lines);
+void jr_service_error_with(struct jr_front_loop *l, struct jr_http_request *req,
+                           enum jr_error error, const char *param, const char *message,
+                           const char *lines);
 /* The status of an error here: OVERLOADED's is an option. */
 int jr_service_status(const struct jr_frontend *f, enum jr_error error);
 
 /* proxy.c */
-void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind);
+void jr_proxy_request(struct jr_front_loop *l, struct jr_http_request *req,
+                      enum jr_openai_kind kind);
 /* Any other /v1 path: to a worker of its model, by load alone. */
-void jr_proxy_pass(struct jr_frontend *f, struct jr_http_request *req);
-void jr_proxy_abort_all(struct jr_frontend *f);
+void jr_proxy_pass(struct jr_front_loop *l, struct jr_http_request *req);
+void jr_proxy_abort_all(struct jr_front_loop *l);
 
 /* state_json.c, scrape.c */
 void jr_state_json(struct jr_frontend *f, struct jr_buf *b);
-void jr_scrape(struct jr_frontend *f, struct jr_buf *b);
+/* /metrics; takes the request. others: what other loops have counted; it is added to. */
+void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,
+                      struct jr_http_request *req);
 
 /* busy.c: each takes the request */
 void jr_busy_get(struct jr_frontend *f, struct jr_http_request *req);
@@ -117,6 +125,7 @@ JR_MUST_CHECK int jr_pool_config_from(const struct jr_config *cfg, const char *c
 enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg);
 
 /* frontend.c */
+uint32_t jr_frontend_inflight(const struct jr_frontend *f); /* requests under way, of all loops */
 bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why);
 /* Routing without NATS, in some pool: how long, in ms; *ret_since is when that began, Unix seconds.
  * False: all is well, or there is no NATS in this set-up. */

@@ -12,6 +12,7 @@
 
 #define SSE_EVENT_MAX  ((size_t)1 << 20)
 #define REPLY_KEPT_MAX ((size_t)4 << 20)  /* of an answer that is not streamed, to read its usage */
+#define TRIES_MAX      8                  /* of placing a request */
 #define QUERY_MAX      ((size_t)64 << 20) /* of an answer that names the prompt's ids */
 
 static const struct jr_sm_row rows[JR_PROXY_STATES] = {
@@ -26,11 +27,17 @@ static const struct jr_sm_table table = {"proxy", rows, JR_PROXY_STATES, NULL};
 
 /* ---------------------------------------------------------------- end */
 
+/* One thread writes it: no need of more than a load and a store. */
+static void count_inflight(struct jr_front_loop *l, int by)
+{
+    const unsigned n = atomic_load_explicit(&l->inflight, memory_order_relaxed);
+    atomic_store_explicit(&l->inflight, n + (unsigned)by, memory_order_relaxed);
+}
+
 void jr_proxy_free(struct jr_proxied *x)
 {
-    struct jr_frontend *f = x->f;
     jr_list_remove(&x->node);
-    f->inflight--;
+    count_inflight(x->l, -1);
     jr_xfree(x->prefix);
     jr_xfree(x->query_ids);
     jr_sse_deinit(&x->sse);
@@ -43,16 +50,8 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_tokenizer_leave(&x->waiter);
     jr_xfree(x->decision);
     jr_proxy_extra_free(x);
+    jr_decide_leave(x);
     jr_xfree(x);
-}
-
-void jr_proxy_unbook(struct jr_proxied *x)
-{
-    if (x->id == 0)
-        return;
-    uint64_t id = x->id;
-    x->id = 0;
-    jr_driver_finish(x->driver, id);
 }
 
 const char *jr_proxy_endpoint(const struct jr_proxied *x)
@@ -64,9 +63,9 @@ const char *jr_proxy_endpoint(const struct jr_proxied *x)
 
 void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *error_type)
 {
-    struct jr_metrics *m = x->f->metrics;
+    struct jr_metrics *m = x->l->metrics;
     double secs = (double)(jr_loop_now_ns() - x->started_ns) / 1e9;
-    const char *model = x->driver ? x->model : ""; /* a name that is not served is no label */
+    const char *model = x->placed ? x->model : ""; /* a name that is not served is no label */
     jr_metric_add(
         m, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
         JR_LABELS(model, jr_proxy_endpoint(x), x->stream ? "stream" : "unary", status, error_type),
@@ -83,13 +82,13 @@ void jr_proxy_end_error(struct jr_proxied *x, enum jr_error error, const char *m
         jr_proxy_end_cut(x, error, message ? message : jr_error_row(error)->message);
         return;
     }
-    jr_proxy_unbook(x);
+    jr_decide_finish(x);
     x->status = status;
     jr_proxy_count_end(x, "error",
                        status == 404  ? "not_found"
                        : status < 500 ? "validation"
                                       : "internal");
-    jr_service_error_with(x->f, x->req, error, NULL, message, jr_proxy_own_lines(x));
+    jr_service_error_with(x->l, x->req, error, NULL, message, jr_proxy_own_lines(x));
     jr_proxy_free(x);
 }
 
@@ -100,9 +99,9 @@ static void on_gone(void *ctx)
         jr_http_exchange_cancel(x->exchange);
     x->exchange = NULL;
     if (x->sm.state == JR_PROXY_UPSTREAM)
-        jr_pools_unknown(x->f, x->pool, x->worker_id);
-    jr_proxy_unbook(x);
-    jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_DISCONNECTED_CLIENTS, JR_NO_LABELS, 1);
+        jr_decide_note(x, JR_NOTE_UNKNOWN, NULL);
+    jr_decide_finish(x);
+    jr_metric_add(x->l->metrics, JR_METRIC_FRONTEND_DISCONNECTED_CLIENTS, JR_NO_LABELS, 1);
     jr_proxy_count_end(x, "error", "cancelled");
     jr_http_respond_end(x->req, true);
     jr_proxy_free(x);
@@ -143,17 +142,18 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
     jr_buf_deinit(&b);
 }
 
-static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
+void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
 {
-    struct jr_proxied *x = ctx;
-    if (!d && err == JR_ENOWORKER && x->left_out && !x->with_aside) {
+    const struct jr_decision *d = decided->d;
+    jr_proxy_log_decided(x, decided->record);
+    if (!d && decided->err == JR_ENOWORKER && x->left_out && !x->with_aside) {
         x->with_aside = true; /* better one that fails often than none */
         jr_proxy_route(x);
         return;
     }
     if (!d) {
         x->id = 0;
-        jr_proxy_end_error(x, refusal(x, err), why);
+        jr_proxy_end_error(x, refusal(x, decided->err), decided->why);
         return;
     }
     if (x->query_only) {
@@ -164,17 +164,17 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     x->dp_rank = d->dp_rank;
     x->overlap_blocks = d->overlap_blocks;
     x->attempts++;
-    jr_proxy_log_decided(x, d);
     x->sent_ns = jr_loop_now_ns();
     if (d->waited)
-        jr_metric_observe(x->f->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
-                          JR_LABELS(x->f->namespace_, x->component), (double)d->waited_ms / 1000);
+        jr_metric_observe(x->l->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
+                          JR_LABELS(x->f->namespace_, x->place.component),
+                          (double)d->waited_ms / 1000);
     if (x->n_prefix && !x->by_text)
-        jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_KV_HIT_RATE, JR_LABELS(x->model),
+        jr_metric_observe(x->l->metrics, JR_METRIC_FRONTEND_KV_HIT_RATE, JR_LABELS(x->model),
                           (double)d->overlap_blocks / x->n_prefix);
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
-    jr_pools_sent(x->f, x->pool, x->worker_id);
-    err = jr_proxy_send(x, d->url);
+    jr_decide_note(x, JR_NOTE_SENT, NULL);
+    int err = jr_proxy_send(x, d->url);
     if (err < 0) {
         jr_proxy_judge_worker(x, err);
         jr_proxy_retry(x, err);
@@ -184,46 +184,13 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
 void jr_proxy_route(struct jr_proxied *x)
 {
     jr_sm_move(&x->sm, JR_PROXY_ROUTE, "");
-    x->id = jr_driver_request_id(x->driver);
-    uint64_t left_ms = jr_proxy_time_left_ms(x);
-    struct jr_route r = {
-        .id = x->id,
-        .tokens = x->n_tokens,
-        .prefix = x->prefix,
-        .n_prefix = x->n_prefix,
-        .by_text = x->by_text,
-        .has_pin = x->has_pin,
-        .pin_worker = x->pin,
-        .has_pin_rank = x->has_pin_rank,
-        .pin_rank = x->pin_rank,
-        .query_only = x->query_only,
-        .expected_output_tokens = x->expected_output_tokens,
-        .priority_jump_s = x->priority_jump_s,
-        .strict_priority = x->strict_priority,
-        .want_record = jr_access_log_wants_decisions(x->f->access_log),
-        .wait_max_ms = left_ms < UINT32_MAX ? (uint32_t)(left_ms ? left_ms : 1) : 0,
-    };
-    x->left_out = jr_pools_limit(x->f, x->pool, x->model, x->exclude, x->n_exclude,
-                                 x->with_aside || x->has_pin, &r);
-    if (jr_driver_route(x->driver, &r, on_decided, x) < 0) {
+    if (jr_decide_route(x) < 0) {
         x->id = 0;
         jr_proxy_end_error(x, JR_ERROR_NO_ROOM, NULL);
     }
 }
 
 /* ---------------------------------------------------------------- start */
-
-/* The pool that serves the model; false with known true is an unknown model. */
-static bool find_pool(struct jr_proxied *x, bool *ret_known)
-{
-    int at = jr_pools_find(x->f, x->model, ret_known);
-    if (at < 0)
-        return false;
-    x->pool = (uint32_t)at;
-    x->driver = x->f->drivers[at];
-    x->component = x->f->components[at];
-    return true;
-}
 
 /* The first of these headers that is there and a whole number. */
 static bool header_number(const struct jr_proxied *x, const char *const *names, uint64_t max,
@@ -279,11 +246,13 @@ static void read_hints(struct jr_proxied *x, const struct jr_openai_request *r)
         x->strict_priority = (uint32_t)v;
 }
 
-static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_request *req,
+static struct jr_proxied *new_proxied(struct jr_front_loop *l, struct jr_http_request *req,
                                       const struct jr_openai_request *r, struct jr_buf *own)
 {
     struct jr_proxied *x = jr_xalloc(sizeof *x);
-    x->f = f;
+    x->l = l;
+    x->f = l->f;
+    x->tries = l->tries;
     x->req = req;
     x->kind = r->kind;
     x->stream = r->stream;
@@ -295,8 +264,8 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     jr_sm_init(&x->sm, &table, x, NULL, JR_PROXY_START);
     jr_sse_init(&x->sse, SSE_EVENT_MAX);
     jr_buf_init(&x->kept, REPLY_KEPT_MAX);
-    jr_list_push_back(&f->proxied, &x->node);
-    f->inflight++;
+    jr_list_push_back(&l->proxied, &x->node);
+    count_inflight(l, 1);
     x->alias_body = *own;
     x->asked = own->n ? jr_str_of((const char *)own->p, own->n) : jr_http_request_body(req);
     x->body = x->asked;
@@ -309,90 +278,118 @@ static struct jr_proxied *new_proxied(struct jr_frontend *f, struct jr_http_requ
     return x;
 }
 
-/* A pool for it, or its end. */
-static bool place(struct jr_proxied *x)
+void jr_proxy_not_placed(struct jr_proxied *x, enum jr_placed placed)
 {
-    bool known;
-    if (find_pool(x, &known))
-        return true;
     char words[JR_MODEL_MAX + 96];
     snprintf(words, sizeof words, "the model \"%.*s\" is not served here: see /v1/models", 200,
              x->model);
-    if (known)
+    if (placed == JR_PLACED_UNKNOWN)
         jr_proxy_end_error(x, JR_ERROR_MODEL_NOT_FOUND, words);
+    else if (placed == JR_PLACED_NO_ROOM)
+        jr_proxy_end_error(x, JR_ERROR_NO_ROOM, NULL);
     else
         jr_proxy_end_error(x, JR_ERROR_NO_WORKER, NULL);
-    return false;
 }
 
-struct jr_proxied *jr_proxy_begin(struct jr_frontend *f, struct jr_http_request *req,
+/* A pool for it; false: it waits for one, or has ended. */
+static bool place(struct jr_proxied *x)
+{
+    enum jr_placed placed = jr_decide_place(x);
+    x->placed = placed == JR_PLACED;
+    if (placed != JR_PLACED && placed != JR_PLACED_LATER)
+        jr_proxy_not_placed(x, placed);
+    return placed == JR_PLACED;
+}
+
+struct jr_proxied *jr_proxy_begin(struct jr_front_loop *l, struct jr_http_request *req,
                                   const struct jr_openai_request *r, struct jr_buf *own,
                                   bool passed)
 {
     if (own->err) {
         jr_buf_deinit(own);
-        jr_service_error(f, req, JR_ERROR_NO_ROOM, NULL, "no room for the request: retry later");
+        jr_service_error(l, req, JR_ERROR_NO_ROOM, NULL, "no room for the request: retry later");
         return NULL;
     }
-    struct jr_proxied *x = new_proxied(f, req, r, own);
+    struct jr_proxied *x = new_proxied(l, req, r, own);
     x->passed = passed;
     return place(x) ? x : NULL;
 }
 
-static void refuse(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind,
+static void refuse(struct jr_front_loop *l, struct jr_http_request *req, enum jr_openai_kind kind,
                    int err, const struct jr_openai_error *bad)
 {
     enum jr_error error = err == JR_ENOMEM ? JR_ERROR_NO_ROOM : JR_ERROR_BAD_BODY;
-    jr_metric_add(f->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
+    jr_metric_add(l->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
                   JR_LABELS("", kind == JR_OPENAI_CHAT ? "chat_completions" : "completions",
                             "unary", "error", "validation"),
                   1);
-    jr_proxy_log_refused(f, req, kind, jr_service_status(f, error));
-    jr_service_error(f, req, error, bad->param, bad->msg.text[0] ? bad->msg.text : NULL);
+    jr_proxy_log_refused(l, req, kind, jr_service_status(l->f, error));
+    jr_service_error(l, req, error, bad->param, bad->msg.text[0] ? bad->msg.text : NULL);
 }
 
 /* The body with the model that the alias stands for, read anew: whatever was read lies elsewhere. */
-static int take_alias(struct jr_frontend *f, struct jr_str body, const char *model,
+static int take_alias(struct jr_front_loop *l, struct jr_str body, const char *model,
                       struct jr_openai_request *r, struct jr_buf *own, struct jr_openai_error *bad)
 {
     jr_buf_init(own, body.n + JR_ALIAS_MORE);
     jr_openai_put_model(body, r->model_span, model, own);
     return own->err ? own->err
-                    : jr_openai_parse(f->parser, r->kind, own->p, own->n, &f->tokens, r, bad);
+                    : jr_openai_parse(l->parser, r->kind, own->p, own->n, &l->tokens, r, bad);
 }
 
-void jr_proxy_request(struct jr_frontend *f, struct jr_http_request *req, enum jr_openai_kind kind)
+void jr_proxy_request(struct jr_front_loop *l, struct jr_http_request *req,
+                      enum jr_openai_kind kind)
 {
     struct jr_str body = jr_http_request_body(req);
     struct jr_openai_request r;
     struct jr_openai_error bad = {0};
     struct jr_buf own;
     jr_buf_init(&own, 0);
-    int err = jr_openai_parse(f->parser, kind, body.p, body.n, &f->tokens, &r, &bad);
-    const char *model = err == 0 ? jr_pools_alias(f, r.model) : NULL;
+    int err = jr_openai_parse(l->parser, kind, body.p, body.n, &l->tokens, &r, &bad);
+    const char *model = err == 0 ? jr_pools_alias(l->f, r.model) : NULL;
     if (model)
-        err = take_alias(f, body, model, &r, &own, &bad);
+        err = take_alias(l, body, model, &r, &own, &bad);
     if (err < 0) {
         jr_buf_deinit(&own);
-        refuse(f, req, kind, err, &bad);
+        refuse(l, req, kind, err, &bad);
         return;
     }
-    struct jr_proxied *x = jr_proxy_begin(f, req, &r, &own, false);
+    struct jr_proxied *x = jr_proxy_begin(l, req, &r, &own, false);
     if (x)
         jr_proxy_tokenize(x, &r);
 }
 
+void jr_proxy_again(struct jr_proxied *x)
+{
+    struct jr_front_loop *l = x->l;
+    struct jr_http_request *req = x->req;
+    const enum jr_openai_kind kind = x->kind;
+    const bool passed = x->passed;
+    if (x->tries == TRIES_MAX) { /* workers come and go faster than it is read */
+        jr_proxy_end_error(x, JR_ERROR_NO_WORKER, NULL);
+        return;
+    }
+    l->tries = x->tries + 1;
+    jr_http_request_watch(req, NULL, NULL, NULL);
+    jr_proxy_free(x);
+    if (passed)
+        jr_proxy_pass(l, req);
+    else
+        jr_proxy_request(l, req, kind);
+    l->tries = 0;
+}
+
 /* The drain took too long, or a second signal came. */
-void jr_proxy_abort_all(struct jr_frontend *f)
+void jr_proxy_abort_all(struct jr_front_loop *l)
 {
     /* The end of one may let another go that waits for a worker, and that may end it: no place in the
      * list is sure but the first. */
-    while (!jr_list_empty(&f->proxied)) {
-        struct jr_proxied *x = JR_CONTAINER_OF(f->proxied.next, struct jr_proxied, node);
+    while (!jr_list_empty(&l->proxied)) {
+        struct jr_proxied *x = JR_CONTAINER_OF(l->proxied.next, struct jr_proxied, node);
         if (x->exchange)
             jr_http_exchange_cancel(x->exchange);
         x->exchange = NULL;
-        jr_proxy_unbook(x);
+        jr_decide_finish(x);
         jr_proxy_count_end(x, "error", "cancelled");
         jr_http_request_watch(x->req, NULL, NULL, NULL);
         jr_http_respond_end(x->req, true);

@@ -50,7 +50,7 @@ static struct jr_str find_id(struct jr_proxied *x, struct jr_str user)
     if (is_uuid(user))
         memcpy(x->own_id, user.p, UUID_LEN);
     else
-        new_uuid(&x->f->rng, x->own_id);
+        new_uuid(&x->l->rng, x->own_id);
     return jr_str_of(x->own_id, UUID_LEN);
 }
 
@@ -71,7 +71,7 @@ static void put_id(struct jr_buf *b, struct jr_str id)
 
 static struct jr_buf *cleared(struct jr_proxied *x)
 {
-    struct jr_buf *b = &x->f->head;
+    struct jr_buf *b = &x->l->head;
     if (!b->max)
         jr_buf_init(b, HEAD_MAX);
     jr_buf_clear(b);

@@ -33,12 +33,14 @@ enum jr_proxy_state {
 
 struct jr_proxied {
     struct jr_list node;
-    struct jr_frontend *f;
+    struct jr_front_loop *l;
+    struct jr_frontend *f; /* of l */
     struct jr_http_request *req;
     struct jr_sm sm;
-    struct jr_driver *driver;
-    const char *component; /* of the driver */
-    uint32_t pool;         /* its place among the drivers */
+    bool placed;
+    struct jr_place place;    /* its pool, once it is placed */
+    struct jr_ticket *ticket; /* on a loop other than the main one */
+    unsigned tries;           /* that it was read anew, because its place had changed */
     enum jr_openai_kind kind;
     bool passed; /* of another /v1 path: relayed, not read */
     bool stream, query_only;
@@ -103,11 +105,15 @@ struct jr_proxied {
 /* proxy.c */
 /* A request that was read as r: with a pool, or NULL and it was answered. own (taken) is the body for
  * the workers; empty: the request's. */
-struct jr_proxied *jr_proxy_begin(struct jr_frontend *f, struct jr_http_request *req,
+struct jr_proxied *jr_proxy_begin(struct jr_front_loop *l, struct jr_http_request *req,
                                   const struct jr_openai_request *r, struct jr_buf *own,
                                   bool passed);
 void jr_proxy_route(struct jr_proxied *x);
-void jr_proxy_unbook(struct jr_proxied *x);
+/* Answers to what decide.h asked. Each takes x. */
+void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided);
+void jr_proxy_not_placed(struct jr_proxied *x, enum jr_placed placed);
+/* Its place is known now, or another one: it is read anew. */
+void jr_proxy_again(struct jr_proxied *x);
 void jr_proxy_free(struct jr_proxied *x);
 /* In the metrics: status "success" or "error", and of which type. */
 void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *error_type);
@@ -123,16 +129,19 @@ const char *jr_proxy_passed_endpoint(struct jr_str path);
 
 /* proxy_log.c: the access log, when there is one */
 void jr_proxy_log_begin(struct jr_proxied *x);
-void jr_proxy_log_decided(struct jr_proxied *x, const struct jr_decision *d);
+/* Takes the record. */
+void jr_proxy_log_decided(struct jr_proxied *x, struct jr_access_decision *record);
 void jr_proxy_log_end(struct jr_proxied *x, const char *error_type);
 /* A body that could not be read. */
-void jr_proxy_log_refused(struct jr_frontend *f, const struct jr_http_request *req,
+void jr_proxy_log_refused(struct jr_front_loop *l, const struct jr_http_request *req,
                           enum jr_openai_kind kind, int status);
 
 /* proxy_tokens.c */
-/* The ids of the whole prompt are in f->tokens: hashes them. */
+/* The ids of the whole prompt are in l->tokens: hashes them. */
 void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt);
-/* The prompt's ids, of the body, known or asked of a worker; then routes. f->tokens holds what the
+/* Answer to what decide.h asked. Takes x. */
+void jr_proxy_tokenized(struct jr_proxied *x, const struct jr_decide_tokens *a);
+/* The prompt's ids, of the body, known or asked of a worker; then routes. l->tokens holds what the
  * body told. */
 void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r);
 

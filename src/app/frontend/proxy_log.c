@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy_log: what the access log is told of a request. */
 #include "app/frontend/access_log.h"
+#include "app/frontend/access_post.h"
 #include "app/frontend/proxy_internal.h"
 
 #include <string.h>
@@ -12,12 +13,12 @@ void jr_proxy_log_begin(struct jr_proxied *x)
         jr_http_request_client(x->req, x->client, sizeof x->client);
 }
 
-void jr_proxy_log_decided(struct jr_proxied *x, const struct jr_decision *d)
+void jr_proxy_log_decided(struct jr_proxied *x, struct jr_access_decision *record)
 {
-    if (!jr_access_log_wants_decisions(x->f->access_log))
+    if (!record)
         return;
     jr_xfree(x->decision);
-    x->decision = jr_access_decision_copy(jr_driver_pool(x->driver), d);
+    x->decision = record;
 }
 
 void jr_proxy_log_end(struct jr_proxied *x, const char *error_type)
@@ -53,13 +54,13 @@ void jr_proxy_log_end(struct jr_proxied *x, const char *error_type)
         .bytes_out = x->bytes_out,
         .slow = x->decision,
     };
-    jr_access_log_add(x->f->access_log, &entry);
+    jr_access_post(x->l, &entry);
 }
 
-void jr_proxy_log_refused(struct jr_frontend *f, const struct jr_http_request *req,
+void jr_proxy_log_refused(struct jr_front_loop *l, const struct jr_http_request *req,
                           enum jr_openai_kind kind, int status)
 {
-    if (!f->access_log)
+    if (!l->f->access_log)
         return;
     char client[JR_HTTP_CLIENT_MAX];
     jr_http_request_client(req, client, sizeof client);
@@ -72,5 +73,5 @@ void jr_proxy_log_refused(struct jr_frontend *f, const struct jr_http_request *r
         .status = status,
         .bytes_in = jr_http_request_body(req).n,
     };
-    jr_access_log_add(f->access_log, &entry);
+    jr_access_post(l, &entry);
 }

@@ -16,30 +16,30 @@ const char *jr_proxy_passed_endpoint(struct jr_str path)
 }
 
 /* What is no JSON object names no model; the worker will say what it thinks of it. */
-static void read_body(struct jr_frontend *f, struct jr_str body, struct jr_openai_request *r)
+static void read_body(struct jr_front_loop *l, struct jr_str body, struct jr_openai_request *r)
 {
     struct jr_openai_outline o;
     if (jr_openai_outline(body, &o) < 0)
         return;
     r->stream = o.stream;
     r->model_span = o.model;
-    if (!f->name.max)
-        jr_buf_init(&f->name, JR_MODEL_MAX);
-    jr_buf_clear(&f->name);
+    if (!l->name.max)
+        jr_buf_init(&l->name, JR_MODEL_MAX);
+    jr_buf_clear(&l->name);
     if (o.model.n == 0)
         return;
     struct jr_str raw = jr_str_of(body.p + o.model.off + 1, o.model.n - 2);
-    if (jr_json_unescape(raw, &f->name) == 0 && !f->name.err)
-        r->model = jr_str_of(jr_buf_str(&f->name), f->name.n);
+    if (jr_json_unescape(raw, &l->name) == 0 && !l->name.err)
+        r->model = jr_str_of(jr_buf_str(&l->name), l->name.n);
     else
         r->model = raw; /* nobody's */
 }
 
-void jr_proxy_pass(struct jr_frontend *f, struct jr_http_request *req)
+void jr_proxy_pass(struct jr_front_loop *l, struct jr_http_request *req)
 {
     struct jr_openai_request r = {.kind = JR_OPENAI_COMPLETION, .n = 1};
-    read_body(f, jr_http_request_body(req), &r);
-    const char *model = jr_pools_alias(f, r.model);
+    read_body(l, jr_http_request_body(req), &r);
+    const char *model = jr_pools_alias(l->f, r.model);
     struct jr_buf own;
     jr_buf_init(&own, 0);
     if (model) {
@@ -48,7 +48,7 @@ void jr_proxy_pass(struct jr_frontend *f, struct jr_http_request *req)
         jr_openai_put_model(body, r.model_span, model, &own);
         r.model = jr_str_of(model, strlen(model));
     }
-    struct jr_proxied *x = jr_proxy_begin(f, req, &r, &own, true);
+    struct jr_proxied *x = jr_proxy_begin(l, req, &r, &own, true);
     if (x)
         jr_proxy_route(x);
 }

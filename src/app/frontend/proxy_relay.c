@@ -13,10 +13,10 @@
 
 static void count_usage(struct jr_proxied *x)
 {
-    struct jr_metrics *m = x->f->metrics;
+    struct jr_metrics *m = x->l->metrics;
     struct jr_openai_progress *p = &x->progress;
     p->completion_tokens += p->has_usage ? jr_proxy_resume_produced(x) : 0;
-    const char *const *pool = JR_LABELS(x->f->namespace_, x->component);
+    const char *const *pool = JR_LABELS(x->f->namespace_, x->place.component);
     uint64_t out = p->has_usage ? p->completion_tokens : p->n_content;
     jr_metric_add(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS_TOTAL, JR_LABELS(x->model), out);
     jr_metric_observe(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS, JR_LABELS(x->model), (double)out);
@@ -25,7 +25,7 @@ static void count_usage(struct jr_proxied *x)
     jr_metric_observe(m, JR_METRIC_FRONTEND_CACHED_TOKENS, JR_LABELS(x->model),
                       (double)p->cached_tokens);
     jr_metric_add(m, JR_METRIC_REPORTED_CACHED_TOKENS_TOTAL, pool, p->cached_tokens);
-    uint32_t block_size = x->by_text ? 0 : jr_pool_block_size(jr_driver_pool(x->driver));
+    uint32_t block_size = x->by_text ? 0 : jr_decide_block_size(x);
     jr_metric_add(m, JR_METRIC_PREDICTED_CACHED_TOKENS_TOTAL, pool,
                   (uint64_t)x->overlap_blocks * block_size);
 }
@@ -36,11 +36,11 @@ static void end_relayed(struct jr_proxied *x)
     jr_proxy_extra_end(x);
     if (!x->is_sse && x->kept.n && x->status == 200)
         (void)jr_openai_progress_body(&x->progress, x->kept.p, x->kept.n);
-    jr_proxy_unbook(x);
+    jr_decide_finish(x);
     if (x->status == 200 && !x->passed)
         count_usage(x);
     if (x->status < 500)
-        jr_pools_well(x->f, x->pool, x->worker_id);
+        jr_decide_note(x, JR_NOTE_WELL, NULL);
     jr_proxy_count_end(x, x->status < 400 ? "success" : "error",
                        x->status < 400 ? "" : "validation");
     jr_http_respond_end(x->req, false);
@@ -72,8 +72,8 @@ void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *mes
     bool late = error == JR_ERROR_TIMEOUT; /* any other has its words, but is the worker's end */
     const struct jr_error_row *row = jr_error_row(late ? error : JR_ERROR_STREAM_CUT);
     message = message ? message : row->message;
-    jr_proxy_unbook(x);
-    jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("mid_stream"), 1);
+    jr_decide_finish(x);
+    jr_metric_add(x->l->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("mid_stream"), 1);
     jr_proxy_count_end(x, "error", "internal");
     jr_log(JR_LOG_WARN, "proxy.cut", "worker=%llu words=\"%s\"", (unsigned long long)x->worker_id,
            message);
@@ -87,11 +87,11 @@ void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *mes
 
 static void on_first_token(struct jr_proxied *x)
 {
-    jr_driver_first_token(x->driver, x->id);
+    jr_decide_first_token(x);
     if (x->first_token_ns)
         return;
     x->first_token_ns = jr_loop_now_ns();
-    jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS(x->model),
+    jr_metric_observe(x->l->metrics, JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS(x->model),
                       (double)(x->first_token_ns - x->started_ns) / 1e9);
 }
 
@@ -103,7 +103,7 @@ static int on_sse(void *ctx, const struct jr_sse_event *ev)
     uint32_t out = (uint32_t)(x->progress.n_content - jr_proxy_resume_produced(x));
     if (out >= x->output_told + OUTPUT_EVERY) {
         x->output_told = out;
-        jr_driver_output(x->driver, x->id, out);
+        jr_decide_output(x, out);
     }
     return x->may_resume ? jr_proxy_resume_event(x, ev) : 0;
 }
@@ -152,9 +152,9 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
 {
     struct jr_proxied *x = ctx;
     if (reply->status < 500)
-        jr_pools_answered(x->f, x->pool, x->worker_id);
+        jr_decide_note(x, JR_NOTE_ANSWERED, NULL);
     else
-        jr_pools_failed(x->f, x->pool, x->worker_id, "it answers with a server error");
+        jr_decide_note(x, JR_NOTE_FAILED, "it answers with a server error");
     if (x->status) {
         on_later_head(x, reply);
         return;
@@ -229,23 +229,23 @@ void jr_proxy_leave_out(struct jr_proxied *x)
 /* Dead before the first byte: another worker gets it, with a new booking. */
 void jr_proxy_retry(struct jr_proxied *x, int err)
 {
-    jr_proxy_unbook(x);
+    jr_decide_finish(x);
     if (jr_proxy_time_left_ms(x) == 0) {
         jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
     }
-    jr_metric_add(x->f->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
+    jr_metric_add(x->l->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
     jr_proxy_leave_out(x);
     if (x->has_pin || x->attempts > x->f->migration_limit) {
         char words[160];
         snprintf(words, sizeof words,
                  "worker %llu did not answer (%s) and the request may not go to another one",
                  (unsigned long long)x->worker_id, jr_err_text(err));
-        jr_metric_add(x->f->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("no_answer"), 1);
+        jr_metric_add(x->l->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("no_answer"), 1);
         jr_proxy_end_error(x, JR_ERROR_WORKER_FAILED, words);
         return;
     }
-    jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
+    jr_metric_add(x->l->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
                   JR_LABELS(x->model, x->status ? "ongoing_request" : "new_request"), 1);
     jr_proxy_route(x);
 }
@@ -269,9 +269,9 @@ void jr_proxy_judge_worker(struct jr_proxied *x, int err)
                   err == JR_ETRUNC || err == JR_EPROTO ||
                   err == JR_ECONFIG; /* no TLS to it: it cannot even be asked */
     if (failed && !is_too_late(x, err))
-        jr_pools_failed(x->f, x->pool, x->worker_id, jr_err_text(err));
+        jr_decide_note(x, JR_NOTE_FAILED, jr_err_text(err));
     else
-        jr_pools_unknown(x->f, x->pool, x->worker_id);
+        jr_decide_note(x, JR_NOTE_UNKNOWN, NULL);
 }
 
 static void on_end(void *ctx, int err)
@@ -335,5 +335,5 @@ int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
         .on_end = on_end,
         .ctx = x,
     };
-    return jr_http_client_fetch(x->f->client, &fetch, &x->exchange);
+    return jr_http_client_fetch(x->l->client, &fetch, &x->exchange);
 }

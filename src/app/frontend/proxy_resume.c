@@ -223,18 +223,18 @@ static void take_body(struct jr_proxied *x, struct jr_buf *body)
 /* The prompt is longer now: hashed anew, and booked as what it is. */
 static int read_prompt(struct jr_proxied *x, const struct jr_buf *body)
 {
-    struct jr_frontend *f = x->f;
+    struct jr_front_loop *l = x->l;
     struct jr_openai_request q;
     struct jr_openai_error bad;
-    int err = jr_openai_parse(f->parser, x->kind, body->p, body->n, &f->tokens, &q, &bad);
+    int err = jr_openai_parse(l->parser, x->kind, body->p, body->n, &l->tokens, &q, &bad);
     if (err < 0)
         return err;
     jr_xfree(x->prefix);
     x->prefix = NULL;
     x->n_prefix = 0;
-    x->n_tokens = f->tokens.n;
+    x->n_tokens = l->tokens.n;
     struct jr_hash_salt salt = {.lora = q.lora_name, .cache_salt = q.cache_salt};
-    if (f->mode == JR_MODE_KV)
+    if (x->f->mode == JR_MODE_KV)
         jr_proxy_take_tokens(x, &salt);
     return 0;
 }
@@ -278,9 +278,9 @@ bool jr_proxy_resume(struct jr_proxied *x)
            (unsigned long long)x->worker_id, (unsigned long long)r->n_ids);
     take_body(x, &body);
     begin_part(x);
-    jr_proxy_unbook(x);
+    jr_decide_finish(x);
     jr_proxy_leave_out(x);
-    jr_metric_add(x->f->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
+    jr_metric_add(x->l->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
                   JR_LABELS(x->model, "ongoing_request"), 1);
     jr_proxy_route(x);
     return true;

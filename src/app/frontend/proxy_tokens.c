@@ -22,7 +22,7 @@ static uint32_t tokens_of_all(const struct jr_proxied *x, uint32_t first)
 /* The other modes have no use for hashes. 0: the prompt has no whole block. */
 static uint32_t block_size_of(const struct jr_proxied *x, uint32_t n)
 {
-    uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
+    uint32_t block_size = jr_decide_block_size(x);
     return x->f->mode == JR_MODE_KV && n >= block_size ? block_size : 0;
 }
 
@@ -52,7 +52,7 @@ static void hash_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
 
 static void count_input(const struct jr_proxied *x)
 {
-    jr_metric_observe(x->f->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model),
+    jr_metric_observe(x->l->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model),
                       x->n_tokens);
 }
 
@@ -73,7 +73,7 @@ static struct jr_hash_salt salt_of(const struct jr_proxied *x)
 static void take_text(struct jr_proxied *x, struct jr_hash_salt salt)
 {
     struct jr_str body = x->asked;
-    uint32_t block_size = jr_pool_block_size(jr_driver_pool(x->driver));
+    uint32_t block_size = jr_decide_block_size(x);
     size_t run = (size_t)TOKEN_BYTES * (block_size ? block_size : JR_BLOCK_SIZE_DEFAULT);
     size_t n = x->text.n / run;
     x->by_text = true;
@@ -106,7 +106,7 @@ static void put_ids(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
     }
     x->body = jr_str_of((const char *)b->p, b->n);
     x->may_resume = x->may_resume_ids;
-    jr_metric_add(x->f->metrics, JR_METRIC_FORWARDED_IDS_TOTAL, JR_NO_LABELS, 1);
+    jr_metric_add(x->l->metrics, JR_METRIC_FORWARDED_IDS_TOTAL, JR_NO_LABELS, 1);
 }
 
 /* Only a single text: what a worker answers to it is the same for its ids. Not where the answer is
@@ -121,7 +121,7 @@ static bool may_splice(const struct jr_proxied *x, const struct jr_openai_reques
 
 void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt)
 {
-    hash(x, salt, x->f->tokens.v, x->f->tokens.n);
+    hash(x, salt, x->l->tokens.v, x->l->tokens.n);
 }
 
 /* Hashed already; ids are exact, and of the whole first prompt. */
@@ -138,21 +138,41 @@ static void take_whole(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
     }
 }
 
-static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
+/* Those of the turns before, as far as they go; or all. */
+static void take_answer(struct jr_proxied *x, const struct jr_decide_tokens *a)
 {
-    struct jr_proxied *x = ctx;
     struct jr_hash_salt salt = salt_of(x);
+    if (a->prefix) {
+        x->prefix = jr_xmemdup(a->prefix, a->n_prefix * sizeof *a->prefix);
+        x->n_prefix = a->n_prefix;
+    } else {
+        hash(x, &salt, a->ids, a->n);
+    }
+    if (a->exact) {
+        take_whole(x, a->ids, a->n);
+        return;
+    }
+    x->n_tokens = a->n_whole > a->n ? a->n_whole : a->n;
+    count_input(x);
+}
+
+void jr_proxy_tokenized(struct jr_proxied *x, const struct jr_decide_tokens *a)
+{
     if (jr_proxy_time_left_ms(x) == 0) {
         jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
     }
-    if (err < 0) {
-        take_text(x, salt);
-    } else {
-        hash(x, &salt, ids, n);
-        take_whole(x, ids, n);
-    }
+    if (a->err < 0)
+        take_text(x, salt_of(x));
+    else
+        take_answer(x, a);
     jr_proxy_route(x);
+}
+
+static void on_tokenized(void *ctx, int err, const uint32_t *ids, uint32_t n)
+{
+    jr_proxy_tokenized(ctx, &(struct jr_decide_tokens){
+                                .err = err, .ids = ids, .n = n, .exact = true, .n_whole = n});
 }
 
 /* What is needed after the answer of the tokenizer; what was read of the request is gone then. */
@@ -183,21 +203,21 @@ static void take_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
     count_input(x);
 }
 
-static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
+/* Of the main loop's tokenizer, which may have them. */
+static void ask_here(struct jr_proxied *x, const struct jr_openai_request *r, bool exact,
+                     uint32_t time_left_ms)
 {
     struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
     struct jr_frontend *f = x->f;
-    uint64_t left_ms = jr_proxy_time_left_ms(x);
-    read_text(x, r);
     const struct jr_token_question q = {
-        .pool = jr_driver_pool(x->driver),
-        .component = x->component,
-        .pool_number = x->pool,
+        .pool = jr_driver_pool(f->drivers[x->place.pool]),
+        .component = x->place.component,
+        .pool_number = x->place.pool,
         .model = x->model,
         .request = r,
         .body = x->asked,
-        .exact = x->query_only || x->splice.n || jr_proxy_extra_wants_ids(x),
-        .time_left_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
+        .exact = exact,
+        .time_left_ms = time_left_ms,
     };
     struct jr_tokens_found found;
     int rv = jr_tokenizer_get(f->tokenizer, &q, &found, &x->waiter, on_tokenized, x);
@@ -213,15 +233,30 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
     jr_proxy_route(x);
 }
 
+static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
+{
+    uint64_t left_ms = jr_proxy_time_left_ms(x);
+    uint32_t time_left_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
+    read_text(x, r);
+    bool exact = x->query_only || x->splice.n || jr_proxy_extra_wants_ids(x);
+    if (!jr_decide_is_remote(x)) {
+        ask_here(x, r, exact, time_left_ms);
+        return;
+    }
+    keep(x, r);
+    jr_sm_move(&x->sm, JR_PROXY_TOKENIZE, "text");
+    jr_decide_ask_tokens(x, exact, time_left_ms);
+}
+
 /* The client's own ids of a text or chat, which serve as those of a tokenizer would: only with the
- * worker they are meant for. They are in f->tokens then. */
+ * worker they are meant for. They are in l->tokens then. */
 static bool has_token_data(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     const struct jr_openai_span *s = &r->nvext.token_data;
     struct jr_str body = x->asked;
     bool is_text = r->prompt == JR_PROMPT_NONE || r->prompt == JR_PROMPT_TEXT;
     return x->has_pin && s->n > 0 && is_text &&
-           jr_openai_tokens_of(body.p + s->off, s->n, &x->f->tokens) == 0;
+           jr_openai_tokens_of(body.p + s->off, s->n, &x->l->tokens) == 0;
 }
 
 /* proxy_resume.c, as far as the request goes. */
@@ -234,7 +269,7 @@ static bool may_resume(const struct jr_proxied *x, const struct jr_openai_reques
 void jr_proxy_tokenize(struct jr_proxied *x, const struct jr_openai_request *r)
 {
     struct jr_hash_salt salt = {.lora = r->lora_name, .cache_salt = r->cache_salt};
-    struct jr_tokens *told = &x->f->tokens;
+    struct jr_tokens *told = &x->l->tokens;
     x->may_resume_ids = may_resume(x, r);
     x->may_resume = x->may_resume_ids && r->prompt == JR_PROMPT_TOKENS;
     bool has_ids = r->prompt == JR_PROMPT_TOKENS || r->prompt == JR_PROMPT_TOKEN_LISTS;

@@ -2,12 +2,15 @@
 /* /metrics: most counters live in the pools and the server; they are copied when asked for. */
 #include "app/frontend/certificate.h"
 #include "app/frontend/access_log.h"
+#include "app/frontend/gather.h"
 #include "app/frontend/pools.h"
 
 #include "core/recovery.h"
 #include "jetrouter/version.h"
 
 #include <string.h>
+
+#define METRICS_BYTES_MAX ((size_t)64 << 20)
 
 static void pool_gauges(struct jr_frontend *f, const char *component, const struct jr_pool_view *v)
 {
@@ -167,7 +170,7 @@ static void peers(struct jr_frontend *f, uint32_t i)
                   not_ready);
 }
 
-static void process(struct jr_frontend *f)
+static void process(struct jr_frontend *f, const struct jr_http_server_stats *others)
 {
     const char *why;
     struct jr_nats_counters c = {0};
@@ -175,7 +178,9 @@ static void process(struct jr_frontend *f)
     int64_t since;
     if (f->nats)
         jr_nats_counters_get(f->nats, &c);
-    const struct jr_http_server_stats *s = jr_http_server_stats(f->server);
+    struct jr_http_server_stats all = *jr_http_server_stats(f->server);
+    const struct jr_http_server_stats *s = &all;
+    jr_http_server_stats_add(&all, others);
     struct jr_metrics *m = f->metrics;
     jr_metric_set(m, JR_METRIC_BUILD_INFO, JR_LABELS(JETROUTER_VERSION), 1);
     jr_metric_set(m, JR_METRIC_UPTIME_SECONDS, JR_NO_LABELS,
@@ -186,7 +191,7 @@ static void process(struct jr_frontend *f)
     jr_metric_set(m, JR_METRIC_DEGRADED_SECONDS, JR_NO_LABELS, (double)ms / 1e3);
     jr_metric_set(m, JR_METRIC_NATS_RECONNECTS_TOTAL, JR_NO_LABELS,
                   c.connects ? (double)(c.connects - 1) : 0);
-    jr_metric_set(m, JR_METRIC_HTTP_INFLIGHT, JR_NO_LABELS, f->inflight);
+    jr_metric_set(m, JR_METRIC_HTTP_INFLIGHT, JR_NO_LABELS, jr_frontend_inflight(f));
     const struct jr_token_cache *ids = jr_tokenizer_cache(f->tokenizer);
     jr_metric_set(m, JR_METRIC_TOKENIZER_CACHE_BYTES, JR_NO_LABELS,
                   (double)jr_token_cache_bytes(ids));
@@ -254,10 +259,10 @@ static void forget_workers(struct jr_frontend *f)
     f->n_scraped = n;
 }
 
-void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
+static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *others)
 {
     forget_workers(f);
-    process(f);
+    process(f, others);
     double waiting = 0;
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_pool_view v;
@@ -272,5 +277,16 @@ void jr_scrape(struct jr_frontend *f, struct jr_buf *b)
     }
     jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING, JR_LABELS("decode"),
                   waiting);
-    jr_metrics_render(f->metrics, b);
+}
+
+void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,
+                      struct jr_http_request *req)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, METRICS_BYTES_MAX);
+    scrape(f, &others->stats);
+    jr_metrics_merge(others->metrics, f->metrics);
+    jr_metrics_render(others->metrics, &b);
+    jr_http_respond(req, b.err ? 500 : 200, JR_METRICS_CONTENT_TYPE, NULL, b.p, b.err ? 0 : b.n);
+    jr_buf_deinit(&b);
 }

@@ -2,8 +2,10 @@
 /* What each path answers. Known paths with a wrong method are 405, unknown paths 404. */
 #include "app/frontend/frontend_internal.h"
 
+#include "app/frontend/gather.h"
 #include "base/log.h"
 #include "core/workers.h"
+#include "io/http_away.h"
 #include "wire/openai_reply.h"
 
 #include <jansson.h>
@@ -19,11 +21,12 @@ int jr_service_status(const struct jr_frontend *f, enum jr_error error)
                                         : jr_error_row(error)->status;
 }
 
-void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
-                           const char *param, const char *message, const char *lines)
+void jr_service_error_with(struct jr_front_loop *l, struct jr_http_request *req,
+                           enum jr_error error, const char *param, const char *message,
+                           const char *lines)
 {
     const struct jr_error_row *row = jr_error_row(error);
-    struct jr_openai_failure failure = {.status = jr_service_status(f, error),
+    struct jr_openai_failure failure = {.status = jr_service_status(l->f, error),
                                         .param = param ? param : row->param,
                                         .code = row->code,
                                         .message = message ? message : row->message};
@@ -36,16 +39,16 @@ void jr_service_error_with(struct jr_frontend *f, struct jr_http_request *req, e
     if (row->retry_s)
         jr_buf_printf(&head, "Retry-After: %u\r\n", row->retry_s);
     snprintf(number, sizeof number, "%d", failure.status);
-    jr_metric_add(f->metrics, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS(number), 1);
+    jr_metric_add(l->metrics, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS(number), 1);
     jr_http_respond(req, failure.status, "application/json", jr_buf_str(&head), body.p, body.n);
     jr_buf_deinit(&head);
     jr_buf_deinit(&body);
 }
 
-void jr_service_error(struct jr_frontend *f, struct jr_http_request *req, enum jr_error error,
+void jr_service_error(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,
                       const char *param, const char *message)
 {
-    jr_service_error_with(f, req, error, param, message, NULL);
+    jr_service_error_with(l, req, error, param, message, NULL);
 }
 
 static void answer_json(struct jr_http_request *req, int status, struct jr_buf *b)
@@ -197,7 +200,7 @@ static void model(struct jr_frontend *f, struct jr_http_request *req)
     if (found)
         answer_jansson(req, json_incref(found));
     else
-        jr_service_error(f, req, JR_ERROR_MODEL_NOT_FOUND, NULL, NULL);
+        jr_service_error(&f->main, req, JR_ERROR_MODEL_NOT_FOUND, NULL, NULL);
     json_decref(list);
 }
 
@@ -209,15 +212,6 @@ static void state(struct jr_frontend *f, struct jr_http_request *req)
     jr_buf_init(&b, STATE_BYTES_MAX);
     jr_state_json(f, &b);
     answer_json(req, 200, &b);
-}
-
-static void metrics(struct jr_frontend *f, struct jr_http_request *req)
-{
-    struct jr_buf b;
-    jr_buf_init(&b, STATE_BYTES_MAX);
-    jr_scrape(f, &b);
-    jr_http_respond(req, b.err ? 500 : 200, JR_METRICS_CONTENT_TYPE, NULL, b.p, b.err ? 0 : b.n);
-    jr_buf_deinit(&b);
 }
 
 /* ---------------------------------------------------------------- administration */
@@ -265,12 +259,13 @@ static void admin_reset(struct jr_frontend *f, struct jr_http_request *req)
     bool is_object = body.n == 0 || json_is_object(root);
     json_decref(root);
     if (!is_object) {
-        jr_service_error(f, req, JR_ERROR_BAD_BODY, NULL,
+        jr_service_error(&f->main, req, JR_ERROR_BAD_BODY, NULL,
                          "the body is not a JSON object: send {\"token\":\"TOKEN\"} or nothing");
         return;
     }
     if (!fits) {
-        jr_service_error(f, req, JR_ERROR_BAD_BODY, "token", "the token is longer than 63 bytes");
+        jr_service_error(&f->main, req, JR_ERROR_BAD_BODY, "token",
+                         "the token is longer than 63 bytes");
         return;
     }
     for (uint32_t i = 0; i < f->n_drivers; i++)
@@ -367,38 +362,30 @@ void jr_service_close_tails(struct jr_frontend *f)
 
 /* ---------------------------------------------------------------- dispatch */
 
-static void completions(struct jr_frontend *f, struct jr_http_request *req)
-{
-    jr_proxy_request(f, req, JR_OPENAI_COMPLETION);
-}
-
-static void chat(struct jr_frontend *f, struct jr_http_request *req)
-{
-    jr_proxy_request(f, req, JR_OPENAI_CHAT);
-}
-
 static const struct path {
     const char *method, *path;
-    void (*fn)(struct jr_frontend *f, struct jr_http_request *req);
+    void (*fn)(struct jr_frontend *f, struct jr_http_request *req); /* main loop */
     bool admin;
+    enum jr_openai_kind kind; /* fn NULL: of what goes to a worker */
 } paths[] = {
-    {"POST", "/v1/completions", completions, false},
-    {"POST", "/v1/chat/completions", chat, false},
-    {"GET", "/v1/models", models, false},
-    {"GET", "/health", health, false},
-    {"GET", "/live", live, false},
-    {"GET", "/ready", ready, false},
-    {"GET", "/metrics", metrics, false},
-    {"GET", "/state", state, false},
-    {"GET", "/busy_threshold", jr_busy_get, false},
-    {"POST", "/busy_threshold", jr_busy_post, true}, /* changes what is refused: administration */
-    {"POST", "/admin/snapshot", admin_snapshot, true},
-    {"POST", "/admin/reset", admin_reset, true},
-    {"POST", "/admin/drain", admin_drain, true},
-    {"GET", "/admin/tail", admin_tail, true},
+    {"POST", "/v1/completions", NULL, false, JR_OPENAI_COMPLETION},
+    {"POST", "/v1/chat/completions", NULL, false, JR_OPENAI_CHAT},
+    {"GET", "/v1/models", models, false, JR_OPENAI_COMPLETION},
+    {"GET", "/health", health, false, JR_OPENAI_COMPLETION},
+    {"GET", "/live", live, false, JR_OPENAI_COMPLETION},
+    {"GET", "/ready", ready, false, JR_OPENAI_COMPLETION},
+    {"GET", "/metrics", jr_gather_metrics, false, JR_OPENAI_COMPLETION},
+    {"GET", "/state", state, false, JR_OPENAI_COMPLETION},
+    {"GET", "/busy_threshold", jr_busy_get, false, JR_OPENAI_COMPLETION},
+    {"POST", "/busy_threshold", jr_busy_post, true,
+     JR_OPENAI_COMPLETION}, /* changes what is refused: administration */
+    {"POST", "/admin/snapshot", admin_snapshot, true, JR_OPENAI_COMPLETION},
+    {"POST", "/admin/reset", admin_reset, true, JR_OPENAI_COMPLETION},
+    {"POST", "/admin/drain", admin_drain, true, JR_OPENAI_COMPLETION},
+    {"GET", "/admin/tail", admin_tail, true, JR_OPENAI_COMPLETION},
 };
 
-static const struct path one_model = {"GET", "/v1/models/", NULL, false};
+static const struct path one_model = {"GET", "/v1/models/", model, false, JR_OPENAI_COMPLETION};
 
 static bool method_fits(const struct path *p, struct jr_str method)
 {
@@ -406,11 +393,11 @@ static bool method_fits(const struct path *p, struct jr_str method)
            (jr_str_eq(method, "HEAD") && strcmp(p->method, "GET") == 0);
 }
 
-static void serve(struct jr_frontend *f, struct jr_http_request *req, const struct path *p)
+static void serve_here(struct jr_frontend *f, struct jr_http_request *req, const struct path *p)
 {
     if (p->admin && !may_administer(f, req)) {
         jr_service_error(
-            f, req, JR_ERROR_FORBIDDEN, NULL,
+            &f->main, req, JR_ERROR_FORBIDDEN, NULL,
             f->admin_token ? "/admin needs \"Authorization: Bearer TOKEN\""
                            : "/admin is answered on loopback only until --admin-token-file is set");
         return;
@@ -418,13 +405,24 @@ static void serve(struct jr_frontend *f, struct jr_http_request *req, const stru
     p->fn(f, req);
 }
 
-static void wrong_method(struct jr_frontend *f, struct jr_http_request *req, const char *allowed)
+/* What is not a worker's to answer is the main loop's. */
+static void serve(struct jr_front_loop *l, struct jr_http_request *req, const struct path *p)
+{
+    if (!p->fn)
+        jr_proxy_request(l, req, p->kind);
+    else if (l->number == 0 || p->fn == live) /* which looks at one flag */
+        serve_here(l->f, req, p);
+    else
+        jr_http_away(req, l->loop, l->f->loop, &l->n_away, jr_service_request, &l->f->main);
+}
+
+static void wrong_method(struct jr_front_loop *l, struct jr_http_request *req, const char *allowed)
 {
     char words[64], extra[64];
     snprintf(words, sizeof words, "this path is for %s", allowed);
     snprintf(extra, sizeof extra, "Allow: %s\r\n",
              strcmp(allowed, "GET") == 0 ? "GET, HEAD" : allowed);
-    jr_service_error_with(f, req, JR_ERROR_METHOD, NULL, words, extra);
+    jr_service_error_with(l, req, JR_ERROR_METHOD, NULL, words, extra);
 }
 
 static bool starts_with(struct jr_str s, const char *text)
@@ -439,24 +437,24 @@ static bool changes_an_engine(struct jr_str path)
     return jr_str_eq(path, "/v1/load_lora_adapter") || jr_str_eq(path, "/v1/unload_lora_adapter");
 }
 
-static void pass(struct jr_frontend *f, struct jr_http_request *req, struct jr_str method)
+static void pass(struct jr_front_loop *l, struct jr_http_request *req, struct jr_str method)
 {
     if (changes_an_engine(jr_http_request_path(req)))
-        jr_service_error(f, req, JR_ERROR_FORBIDDEN, NULL,
+        jr_service_error(l, req, JR_ERROR_FORBIDDEN, NULL,
                          "this path changes one engine: ask the engine itself");
     else if (jr_str_eq(method, "GET") || jr_str_eq(method, "POST"))
-        jr_proxy_pass(f, req);
+        jr_proxy_pass(l, req);
     else
-        wrong_method(f, req, "GET, POST");
+        wrong_method(l, req, "GET, POST");
 }
 
 void jr_service_request(void *ctx, struct jr_http_request *req)
 {
-    struct jr_frontend *f = ctx;
+    struct jr_front_loop *l = ctx;
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
     const char *allowed = NULL;
     if (path.n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
-        jr_service_error(f, req, JR_ERROR_TARGET_TOO_LONG, NULL, NULL);
+        jr_service_error(l, req, JR_ERROR_TARGET_TOO_LONG, NULL, NULL);
         return;
     }
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
@@ -464,16 +462,16 @@ void jr_service_request(void *ctx, struct jr_http_request *req)
             continue;
         allowed = paths[i].method;
         if (method_fits(&paths[i], method)) {
-            serve(f, req, &paths[i]);
+            serve(l, req, &paths[i]);
             return;
         }
     }
     if (allowed)
-        wrong_method(f, req, allowed);
+        wrong_method(l, req, allowed);
     else if (starts_with(path, "/v1/models/") && method_fits(&one_model, method))
-        model(f, req);
+        serve(l, req, &one_model);
     else if (starts_with(path, "/v1/"))
-        pass(f, req, method);
+        pass(l, req, method);
     else
-        jr_service_error(f, req, JR_ERROR_NO_PATH, NULL, NULL);
+        jr_service_error(l, req, JR_ERROR_NO_PATH, NULL, NULL);
 }

@@ -242,7 +242,7 @@ void jr_state_json(struct jr_frontend *f, struct jr_buf *b)
     put_bool(b, "ready", ready);
     put_str(b, "because", why);
     put_bool(b, "draining", f->draining);
-    put_u64(b, "inflight", f->inflight);
+    put_u64(b, "inflight", jr_frontend_inflight(f));
     put_u64(b, "uptime_s", (jr_loop_now_ns() / 1000000 - f->started_ms) / 1000);
     end_object(b);
     jr_buf_puts(b, ",");

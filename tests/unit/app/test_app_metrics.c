@@ -228,6 +228,34 @@ static void test_long_values_and_handles(void **state)
     jr_metrics_destroy(m);
 }
 
+static void test_merge_adds(void **state)
+{
+    (void)state;
+    struct jr_metrics *v[2], *sum = jr_metrics_create();
+    for (unsigned i = 0; i < 2; i++) {
+        v[i] = jr_metrics_create();
+        jr_metric_add(v[i], JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS("503"), 2 + i);
+        jr_metric_observe(v[i], JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS("m"), 0.5 + i);
+        jr_metric_set(v[i], JR_METRIC_HTTP_CONNECTIONS, JR_NO_LABELS, 10 * (i + 1));
+    }
+    jr_metric_add(v[1], JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS("404"), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        jr_metrics_merge(sum, v[i]);
+        jr_metrics_destroy(v[i]);
+    }
+    assert_true(jr_metric_get(sum, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS("503")) == 5);
+    assert_true(jr_metric_get(sum, JR_METRIC_HTTP_ERRORS_TOTAL, JR_LABELS("404")) == 1);
+    assert_true(jr_metric_get(sum, JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS("m")) == 2);
+    assert_true(jr_metric_get(sum, JR_METRIC_HTTP_CONNECTIONS, JR_NO_LABELS) == 30);
+    struct jr_buf b;
+    jr_buf_init(&b, 1 << 20);
+    jr_metrics_render(sum, &b);
+    assert_non_null(strstr(jr_buf_str(&b), "_sum{model=\"m\"} 2\n"));
+    assert_non_null(strstr(jr_buf_str(&b), "le=\"+Inf\"} 2\n"));
+    jr_buf_deinit(&b);
+    jr_metrics_destroy(sum);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +266,7 @@ int main(void)
         cmocka_unit_test(test_cap_and_forget),
         cmocka_unit_test(test_forget_takes_the_right_label),
         cmocka_unit_test(test_long_values_and_handles),
+        cmocka_unit_test(test_merge_adds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
