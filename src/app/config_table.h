@@ -316,6 +316,26 @@ X(MAX_MODEL_LEN, U32, "max-model-len", "JETROUTER_MAX_MODEL_LEN", "131072", JR_C
 X(SPEEDUP_RATIO, F64, "speedup-ratio", "JETROUTER_SPEEDUP_RATIO", "1.0", JR_CMD_MOCKER, MOCKER,    \
     "R", "simulated time runs this much faster; 0: no waiting at all", .aliases = "speedup",       \
     .max = 1000000)                                                                                \
+X(STEP_BASE_MS, F64, "step-base-ms", "JETROUTER_STEP_BASE_MS", "12", JR_CMD_MOCKER, MOCKER, "MS",   \
+    "time of an engine step by itself; what follows is added to it", .max = 1000000)               \
+X(STEP_PREFILL_US, F64, "step-prefill-us", "JETROUTER_STEP_PREFILL_US", "100", JR_CMD_MOCKER,      \
+    MOCKER, "US", "for a prompt token", .max = 1000000)                                            \
+X(STEP_ATTENTION_PS, F64, "step-attention-ps", "JETROUTER_STEP_ATTENTION_PS", "750",               \
+    JR_CMD_MOCKER, MOCKER, "PS", "for a prompt token and a token before it", .max = 1000000000)    \
+X(STEP_DECODE_US, F64, "step-decode-us", "JETROUTER_STEP_DECODE_US", "100", JR_CMD_MOCKER, MOCKER, \
+    "US", "for a request that decodes", .max = 1000000)                                            \
+X(STEP_KV_NS, F64, "step-kv-ns", "JETROUTER_STEP_KV_NS", "25", JR_CMD_MOCKER, MOCKER, "NS",        \
+    "for a token in the KV cache of the requests that run", .max = 1000000)                        \
+X(STARTUP_DELAY_SECS, F64, "startup-delay-secs", "JETROUTER_STARTUP_DELAY_SECS", "0",              \
+    JR_CMD_MOCKER, MOCKER, "SECS", "so long an engine answers 503, /health too", .max = 86400)     \
+X(LORA_MODULES, LIST, "lora-modules", "JETROUTER_LORA_MODULES", NULL, JR_CMD_MOCKER, MOCKER,       \
+    "NAME[,NAME...]", "LoRA adapters of the engines, each a model of its own")                     \
+X(FAULT, LIST, "fault", "JETROUTER_FAULT", NULL, JR_CMD_MOCKER, MOCKER, "NAME=VALUE",              \
+    "what is wrong with the engines: refuse=true, hang=true, slow=FACTOR, drop_events=SHARE "      \
+    "(repeatable; POST /mock/faults?NAME=VALUE changes it)")                                       \
+X(EVENT_FLAVOUR, ENUM, "event-flavour", "JETROUTER_EVENT_FLAVOUR", "vllm", JR_CMD_MOCKER, MOCKER,  \
+    "ENGINE", "whose KV events they are: vLLM 0.32, vLLM 0.15, SGLang 0.5.23",                     \
+    .choices = "vllm vllm-0.15 sglang")                                                            \
 X(ZMQ_KV_EVENTS_PORTS, LIST, "zmq-kv-events-ports", "JETROUTER_ZMQ_KV_EVENTS_PORTS", NULL,         \
     JR_CMD_MOCKER, MOCKER, "PORT[,PORT...]",                                                       \
     "port of each engine's KV events; a single number counts up", .aliases = "zmq-ports",          \

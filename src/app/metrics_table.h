@@ -256,6 +256,12 @@ X(PROMPT_TOKENS_TOTAL, COUNTER, "jetrouter_prompt_tokens_total", "tokens", "name
 X(PREDICTED_CACHED_TOKENS_TOTAL, COUNTER, "jetrouter_predicted_cached_tokens_total", "tokens",     \
   "namespace component", JR_SETS_POOL, NONE,                                                       \
   "Prompt tokens that the index said were cached, of requests whose worker reported")              \
+X(PREDICTED_NOT_CACHED_TOKENS_TOTAL, COUNTER, "jetrouter_predicted_not_cached_tokens_total",       \
+  "tokens", "namespace component", JR_SETS_POOL, NONE,                                             \
+  "Of the predicted ones, those the worker did not report")                                        \
+X(CACHED_NOT_PREDICTED_TOKENS_TOTAL, COUNTER, "jetrouter_cached_not_predicted_tokens_total",       \
+  "tokens", "namespace component", JR_SETS_POOL, NONE,                                             \
+  "Of the reported ones, those that were not predicted")                                           \
 X(REPORTED_CACHED_TOKENS_TOTAL, COUNTER, "jetrouter_reported_cached_tokens_total", "tokens",       \
   "namespace component", JR_SETS_POOL, NONE, "Prompt tokens that the workers reported as cached")  \
 X(SPEED_FACTOR, GAUGE, "jetrouter_speed_factor", "ratio", "namespace component", JR_SETS_POOL,     \

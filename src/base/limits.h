@@ -57,8 +57,10 @@
 #define JR_TOKEN_TEMPLATES_MAX   64 /* that render the past of a chat otherwise, remembered */
 #define JR_TOKENIZER_HOSTS_MAX   16384 /* tokenizing workers that are remembered: those of a pool */
 
-#define JR_MOCKER_BODY_MAX       (64 << 20) /* request body of a mock engine */
-#define JR_MOCKER_SEQS_MAX       1024       /* outputs of one of its requests: prompts times n */
+#define JR_MOCKER_BODY_MAX       (64 << 20)          /* request body of a mock engine */
+#define JR_MOCKER_REPLAY_STEPS   10000               /* event batches an engine can replay */
+#define JR_MOCKER_REPLAY_BYTES   (UINT64_C(1) << 30) /* and all engines of a mocker together */
+#define JR_MOCKER_SEQS_MAX       1024 /* outputs of one of its requests: prompts times n */
 
 #define JR_TRACE_BYTES_MAX       (1u << 30) /* a trace file */
 #define JR_TRACE_ROWS_MAX        (1u << 24)

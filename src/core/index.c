@@ -372,6 +372,11 @@ uint64_t jr_index_blocks(const struct jr_index *idx)
     return idx->places.n;
 }
 
+uint64_t jr_index_member_digest(const struct jr_index *idx, uint32_t member)
+{
+    return jr_index_column(idx, member)->digest;
+}
+
 uint64_t jr_index_member_entries(const struct jr_index *idx, uint32_t member)
 {
     return jr_index_column(idx, member)->blocks.n;

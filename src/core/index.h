@@ -123,6 +123,8 @@ uint64_t jr_index_digest_term(uint64_t worker_id, uint32_t dp_rank, uint64_t blo
 uint64_t jr_index_entries(const struct jr_index *idx);
 /* Distinct prefixes, those of cleared members included until jr_index_work comes to them. */
 uint64_t jr_index_blocks(const struct jr_index *idx);
+/* The part of one member in the sum. */
+uint64_t jr_index_member_digest(const struct jr_index *idx, uint32_t member);
 uint64_t jr_index_member_entries(const struct jr_index *idx, uint32_t member);
 uint64_t jr_index_bytes(const struct jr_index *idx); /* live, of all it allocated */
 

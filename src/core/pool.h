@@ -398,7 +398,7 @@ struct jr_pool_view {
             snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
             sync_unknown, sync_failed, bookings_expired, bookings_refused, reannounce, resets,
             adoptions, reloads, history_checks, recoveries, overlap_blocks, prompt_blocks,
-            leases_refused;
+            prompt_tokens, leases_refused;
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);
@@ -413,6 +413,7 @@ struct jr_worker_view {
     const char *url, *model;
     enum jr_worker_state state;
     uint64_t blocks; /* indexed */
+    uint64_t digest; /* of them, as jr_index_digest */
     uint64_t active_blocks, active_prefill_tokens;
     uint32_t active_requests;
     double backlog_seconds;

@@ -153,6 +153,7 @@ static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_
         return;
     p->n.overlap_blocks += c->overlap_blocks;
     p->n.prompt_blocks += r->n_prefix;
+    p->n.prompt_tokens += r->tokens;
 }
 
 int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look,

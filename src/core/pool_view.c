@@ -72,6 +72,12 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
     view_counters(p, &ret->counters);
 }
 
+static uint64_t digest_held(const struct jr_pool *p, uint32_t member)
+{
+    const struct jr_index *index = jr_pool_index(p);
+    return jr_index_has_member(index, member) ? jr_index_member_digest(index, member) : 0;
+}
+
 static void view_rank(struct jr_pool *p, const struct jr_worker *w, uint32_t i,
                       struct jr_worker_view *ret)
 {
@@ -85,6 +91,7 @@ static void view_rank(struct jr_pool *p, const struct jr_worker *w, uint32_t i,
         .model = w->lease.model,
         .state = w->state,
         .blocks = jr_pool_blocks_held(p, member),
+        .digest = digest_held(p, member),
         .active_blocks = load.active_blocks,
         .active_prefill_tokens = load.prefill_tokens,
         .active_requests = load.requests,

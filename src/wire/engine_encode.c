@@ -163,6 +163,68 @@ static void put_positional(struct jr_buf *out, const struct jr_engine_event *ev)
     }
 }
 
+static void put_signed(struct jr_buf *out, uint64_t hash)
+{
+    int64_t v;
+    memcpy(&v, &hash, sizeof v);
+    jr_msgpack_put_int(out, v);
+}
+
+static void put_signed_hashes(struct jr_buf *out, const struct jr_engine_event *ev)
+{
+    put_text(out, "block_hashes");
+    jr_msgpack_put_array(out, ev->n_hashes);
+    for (uint32_t i = 0; i < ev->n_hashes; i++) {
+        put_signed(out, ev->hashes[i]);
+    }
+}
+
+static void put_sglang_stored(struct jr_buf *out, const struct jr_engine_event *ev)
+{
+    jr_msgpack_put_map(out, 7 + (ev->cache_salt.n > 0 ? 1u : 0u) + (ev->lora_name.n > 0 ? 1u : 0u));
+    put_text(out, "type");
+    put_text(out, "BlockStored");
+    put_signed_hashes(out, ev);
+    put_text(out, "parent_block_hash");
+    if (ev->has_parent) {
+        put_signed(out, ev->parent);
+    } else {
+        jr_msgpack_put_nil(out);
+    }
+    put_text(out, "token_ids");
+    put_tokens(out, ev);
+    put_text(out, "block_size");
+    jr_msgpack_put_uint(out, ev->block_size);
+    put_text(out, "lora_id");
+    put_lora_id(out, ev);
+    put_text(out, "medium");
+    put_medium(out, ev->medium);
+    if (ev->cache_salt.n > 0) {
+        put_text(out, "cache_salt");
+        put_opt_str(out, ev->cache_salt);
+    }
+    if (ev->lora_name.n > 0) {
+        put_text(out, "lora_name");
+        put_opt_str(out, ev->lora_name);
+    }
+}
+
+static void put_sglang(struct jr_buf *out, const struct jr_engine_event *ev)
+{
+    if (ev->type == JR_ENGINE_STORED) {
+        put_sglang_stored(out, ev);
+    } else if (ev->type == JR_ENGINE_REMOVED) {
+        jr_msgpack_put_map(out, 3);
+        put_text(out, "type");
+        put_text(out, "BlockRemoved");
+        put_signed_hashes(out, ev);
+        put_text(out, "medium");
+        put_medium(out, ev->medium);
+    } else {
+        put_map(out, ev);
+    }
+}
+
 void jr_engine_batch_encode(struct jr_buf *out, const struct jr_engine_batch *batch,
                             enum jr_engine_format format)
 {
@@ -172,6 +234,8 @@ void jr_engine_batch_encode(struct jr_buf *out, const struct jr_engine_batch *ba
     for (uint32_t i = 0; i < batch->n_events; i++) {
         if (format == JR_ENGINE_VLLM_MAP) {
             put_map(out, &batch->events[i]);
+        } else if (format == JR_ENGINE_SGLANG_MAP) {
+            put_sglang(out, &batch->events[i]);
         } else {
             put_positional(out, &batch->events[i]);
         }

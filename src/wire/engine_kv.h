@@ -96,6 +96,7 @@ bool jr_engine_event_is_main(const struct jr_engine_event *ev, struct jr_engine_
 enum jr_engine_format {
     JR_ENGINE_VLLM_MAP,        /* as vLLM 0.32.0 */
     JR_ENGINE_VLLM_POSITIONAL, /* as vLLM 0.15.1: no salt, no extra keys, no group */
+    JR_ENGINE_SGLANG_MAP,      /* as SGLang 0.5.23: signed hashes, the salt beside them, no group */
 };
 /* Appends; check out->err. Stored events with a cache_salt or lora_name get extra_keys; mm is not
  * written. Always writes the rank, as engines do. */

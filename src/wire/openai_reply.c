@@ -235,6 +235,7 @@ static bool take_reply(struct jr_openai_progress *pr, const struct jr_openai_rep
         pr->has_usage = true;
         pr->prompt_tokens = r->prompt_tokens;
         pr->completion_tokens = r->completion_tokens;
+        pr->has_cached = r->has_cached;
         pr->cached_tokens = r->cached_tokens;
     }
     return first;

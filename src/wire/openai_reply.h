@@ -31,7 +31,7 @@ struct jr_openai_progress {
     bool first_token; /* something generated was seen */
     bool finished, done, failed;
     uint64_t n_content; /* chunks' content, counted by choice: about the tokens put out */
-    bool has_usage;
+    bool has_usage, has_cached;
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
     uint64_t bad_chunks; /* that were no JSON; relayed all the same */
     /* Of the last chunk alone, until the next one; a view into it. */

@@ -111,6 +111,8 @@ const char *jr_proxy_reply_lines(struct jr_proxied *x, const struct jr_http_repl
     if (x->explain) {
         jr_buf_puts(b, "X-Jetrouter-Worker: ");
         jr_buf_digits(b, x->worker_id);
+        jr_buf_puts(b, "\r\nX-Jetrouter-Predicted-Tokens: ");
+        jr_buf_digits(b, jr_proxy_predicted_tokens(x));
         jr_buf_put(b, "\r\n", 2);
     }
     return b->err ? NULL : jr_buf_str(b);

@@ -195,6 +195,8 @@ void jr_proxy_judge_worker(struct jr_proxied *x, int err);
 void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *message);
 /* The present worker gets this request no more. */
 void jr_proxy_leave_out(struct jr_proxied *x);
+/* Tokens of the prompt that the index says the worker has; at least the last one is computed always. */
+uint64_t jr_proxy_predicted_tokens(const struct jr_proxied *x);
 /* jr_http_respond_write, minding how what was relayed ends. */
 JR_MUST_CHECK int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n);
 /* Without what proxy_extra.c adds. */

@@ -11,6 +11,32 @@
 #define OUTPUT_EVERY  16 /* tokens between two reports of progress */
 #define TIME_LEFT_MIN 50 /* ms: a worker is not asked for less */
 
+uint64_t jr_proxy_predicted_tokens(const struct jr_proxied *x)
+{
+    uint64_t block_size = x->by_text ? 0 : jr_decide_block_size(x);
+    if (block_size == 0 || x->n_tokens == 0)
+        return 0;
+    uint64_t held = x->overlap_blocks * block_size, most = x->n_tokens - 1;
+    most -= most % block_size;
+    return held < most ? held : most;
+}
+
+/* How far prediction and truth are apart, in each direction, so that they do not make up for each
+ * other. Where nothing was predicted there is nothing to compare. */
+static void count_cached(struct jr_proxied *x, const char *const *pool)
+{
+    struct jr_metrics *m = x->l->metrics;
+    uint64_t cached = x->progress.cached_tokens, predicted = jr_proxy_predicted_tokens(x);
+    jr_metric_add(m, JR_METRIC_REPORTED_CACHED_TOKENS_TOTAL, pool, cached);
+    jr_metric_add(m, JR_METRIC_PREDICTED_CACHED_TOKENS_TOTAL, pool, predicted);
+    if (x->by_text || x->n_prefix == 0)
+        return;
+    jr_metric_add(m, JR_METRIC_PREDICTED_NOT_CACHED_TOKENS_TOTAL, pool,
+                  predicted > cached ? predicted - cached : 0);
+    jr_metric_add(m, JR_METRIC_CACHED_NOT_PREDICTED_TOKENS_TOTAL, pool,
+                  cached > predicted ? cached - predicted : 0);
+}
+
 static void count_usage(struct jr_proxied *x)
 {
     struct jr_metrics *m = x->l->metrics;
@@ -20,14 +46,11 @@ static void count_usage(struct jr_proxied *x)
     uint64_t out = p->has_usage ? p->completion_tokens : p->n_content;
     jr_metric_add(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS_TOTAL, JR_LABELS(x->model), out);
     jr_metric_observe(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS, JR_LABELS(x->model), (double)out);
-    if (!p->has_usage)
+    if (!p->has_usage || !p->has_cached)
         return;
     jr_metric_observe(m, JR_METRIC_FRONTEND_CACHED_TOKENS, JR_LABELS(x->model),
                       (double)p->cached_tokens);
-    jr_metric_add(m, JR_METRIC_REPORTED_CACHED_TOKENS_TOTAL, pool, p->cached_tokens);
-    uint32_t block_size = x->by_text ? 0 : jr_decide_block_size(x);
-    jr_metric_add(m, JR_METRIC_PREDICTED_CACHED_TOKENS_TOTAL, pool,
-                  (uint64_t)x->overlap_blocks * block_size);
+    count_cached(x, pool);
 }
 
 static void end_relayed(struct jr_proxied *x)

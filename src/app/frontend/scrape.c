@@ -61,6 +61,7 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_LEASES_REFUSED_TOTAL, (double)v->counters.leases_refused},
         {JR_METRIC_OVERLAP_BLOCKS_TOTAL, (double)v->counters.overlap_blocks},
         {JR_METRIC_PROMPT_BLOCKS_TOTAL, (double)v->counters.prompt_blocks},
+        {JR_METRIC_PROMPT_TOKENS_TOTAL, (double)v->counters.prompt_tokens},
         {JR_METRIC_SPEED_FACTOR, v->speed_factor},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -63,6 +63,7 @@ static void workers(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
         put_bool(b, "credited", w.credited);
         put_bool(b, "aside", jr_outlier_is_aside(&f->pools->outliers[i], w.worker_id));
         put_u64(b, "blocks", w.blocks);
+        jr_buf_printf(b, "\"digest\":\"%016llx\",", (unsigned long long)w.digest);
         put_u64(b, "active_blocks", w.active_blocks);
         put_u64(b, "active_prefill_tokens", w.active_prefill_tokens);
         put_u64(b, "active_requests", w.active_requests);

@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "core/hash.h"
 #include <string.h>
 
 #define XXH_INLINE_ALL
@@ -12,9 +13,10 @@
 struct jr_engine_seq {
     struct jr_list node; /* in waiting */
     void *user;
-    uint32_t *tokens; /* prompt, then output */
-    uint64_t *hashes; /* of the full blocks of tokens */
-    uint32_t *blocks; /* block table */
+    uint32_t *tokens;   /* prompt, then output */
+    uint64_t *hashes;   /* of the full blocks of tokens */
+    uint64_t *prefixes; /* of the same, as routers name them */
+    uint32_t *blocks;   /* block table */
     uint32_t n_tokens, cap_tokens;
     uint32_t n_hashes, cap_hashes;
     uint32_t n_blocks, cap_blocks;
@@ -27,8 +29,8 @@ struct jr_engine_seq {
     bool scheduled; /* in the step under way */
     bool cancelled; /* to be dropped at the end of the step */
     uint64_t seen;  /* of all tokens; makes the next one */
-    char *salt;
-    uint32_t n_salt;
+    char *salt, *lora;
+    uint32_t n_salt, n_lora;
 };
 
 struct jr_engine {
@@ -93,8 +95,10 @@ static void seq_destroy(struct jr_engine_seq *s)
 {
     jr_xfree(s->tokens);
     jr_xfree(s->hashes);
+    jr_xfree(s->prefixes);
     jr_xfree(s->blocks);
     jr_xfree(s->salt);
+    jr_xfree(s->lora);
     jr_xfree(s);
 }
 
@@ -133,7 +137,7 @@ static void *grown(void *v, uint32_t *cap, uint32_t need, size_t elem)
 }
 
 /* Hash of the block after `parent`: opaque to everyone else, and never the router's own, which has a
- * fixed seed and no parent. The root's parent is the salt's hash. */
+ * fixed seed and no parent. The root's parent is the hash of salt and adapter. */
 static uint64_t block_hash(const struct jr_engine *e, uint64_t parent, const uint32_t *tokens)
 {
     return XXH3_64bits_withSeed(tokens, e->config.block_size * sizeof *tokens,
@@ -142,16 +146,31 @@ static uint64_t block_hash(const struct jr_engine *e, uint64_t parent, const uin
 
 static uint64_t root_hash(const struct jr_engine *e, const struct jr_engine_seq *s)
 {
-    return XXH3_64bits_withSeed(s->salt, s->n_salt, e->config.hash_seed);
+    uint64_t adapter = s->n_lora ? XXH3_64bits_withSeed(s->lora, s->n_lora, 1) : 0;
+    return XXH3_64bits_withSeed(s->salt, s->n_salt, e->config.hash_seed) ^ adapter;
+}
+
+/* The name of block i, whose tokens these are, after the block before it. */
+static uint64_t prefix_hash(const struct jr_engine *e, const struct jr_engine_seq *s, uint32_t i,
+                            const uint32_t *tokens)
+{
+    const struct jr_hash_salt salt = {.lora = jr_str_of(s->lora, s->n_lora),
+                                      .cache_salt = jr_str_of(s->salt, s->n_salt)};
+    uint64_t local;
+    (void)jr_hash_local(&salt, tokens, e->config.block_size, e->config.block_size, &local);
+    return i == 0 ? local : jr_hash_chain(s->prefixes[i - 1], local);
 }
 
 static void seq_hash(const struct jr_engine *e, struct jr_engine_seq *s)
 {
-    uint32_t full = s->n_tokens / e->config.block_size;
+    uint32_t full = s->n_tokens / e->config.block_size, cap = s->cap_hashes;
+    s->prefixes = grown(s->prefixes, &cap, full, sizeof *s->prefixes);
     s->hashes = grown(s->hashes, &s->cap_hashes, full, sizeof *s->hashes);
     for (uint32_t i = s->n_hashes; i < full; i++) {
         uint64_t parent = i == 0 ? root_hash(e, s) : s->hashes[i - 1];
-        s->hashes[i] = block_hash(e, parent, s->tokens + (size_t)i * e->config.block_size);
+        const uint32_t *tokens = s->tokens + (size_t)i * e->config.block_size;
+        s->hashes[i] = block_hash(e, parent, tokens);
+        s->prefixes[i] = prefix_hash(e, s, i, tokens);
     }
     s->n_hashes = full;
 }
@@ -172,6 +191,8 @@ static struct jr_engine_seq *seq_create(const struct jr_engine *e,
     s->user = req->user;
     s->salt = jr_xstrndup(req->salt == NULL ? "" : req->salt, req->n_salt);
     s->n_salt = req->n_salt;
+    s->lora = jr_xstrndup(req->lora == NULL ? "" : req->lora, req->n_lora);
+    s->n_lora = req->n_lora;
     s->n_prompt = s->n_tokens = req->n_tokens;
     s->max_tokens = req->max_tokens;
     s->tokens = grown(NULL, &s->cap_tokens, s->n_tokens + 1, sizeof *s->tokens);
@@ -282,10 +303,13 @@ static void register_full(struct jr_engine *e, struct jr_engine_seq *s)
         .parent_hash = at > 0 ? s->hashes[at - 1] : 0,
         .blocks = s->blocks + at,
         .hashes = s->hashes + at,
+        .prefixes = s->prefixes + at,
         .tokens = s->tokens + (size_t)at * bs,
         .n = full - at,
         .salt = s->salt,
         .n_salt = s->n_salt,
+        .lora = s->lora,
+        .n_lora = s->n_lora,
     };
     if (run.n == 0)
         return;
@@ -463,6 +487,12 @@ bool jr_engine_step(struct jr_engine *e, int64_t now_ns, struct jr_engine_step *
     end_step(e);
     *ret = e->step;
     return true;
+}
+
+void jr_engine_set_speedup(struct jr_engine *e, double ratio)
+{
+    JR_ASSERT(ratio >= 0);
+    e->config.speedup_ratio = ratio;
 }
 
 bool jr_engine_reset_cache(struct jr_engine *e, struct jr_cache_log *ret)

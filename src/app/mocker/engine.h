@@ -54,6 +54,8 @@ struct jr_engine_request {
     uint32_t max_tokens;    /* at least 1; exactly as many are produced */
     const char *salt;       /* cache salt, copies; may be NULL */
     uint32_t n_salt;
+    const char *lora; /* name of the adapter, copies; may be NULL */
+    uint32_t n_lora;
     void *user; /* comes back with each output */
 };
 
@@ -104,6 +106,9 @@ int64_t jr_engine_due_ns(const struct jr_engine *e);
  * any: false. A step starts when the one before ended, however late this is called, so the pace
  * does not depend on the caller's timers. */
 JR_MUST_CHECK bool jr_engine_step(struct jr_engine *e, int64_t now_ns, struct jr_engine_step *ret);
+
+/* From the next step on; 0: steps take no time. */
+void jr_engine_set_speedup(struct jr_engine *e, double ratio);
 
 /* Empties the prefix cache: the cleared event is in *ret, valid as step.kv. false, and nothing
  * happens, while requests hold blocks. (A real vLLM keeps the event back until its next step.) */

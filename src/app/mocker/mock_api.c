@@ -40,10 +40,18 @@ static void respond_invalid(struct jr_mock_worker *w, struct jr_http_request *ht
                   e->text[0] != '\0' ? e->text : jr_err_text(err));
 }
 
+static bool is_lora(const struct jr_mock_worker *w, struct jr_str name)
+{
+    for (uint32_t i = 0; i < w->config.n_loras; i++)
+        if (jr_str_eq(name, w->config.loras[i]))
+            return true;
+    return false;
+}
+
 static bool check_model(struct jr_mock_worker *w, struct jr_http_request *http, struct jr_str model)
 {
     struct jr_errmsg e = {{0}};
-    if (model.n == 0 || jr_str_eq(model, w->config.model))
+    if (model.n == 0 || jr_str_eq(model, w->config.model) || is_lora(w, model))
         return true;
     jr_errmsg_set(&e, JR_ENOTFOUND, "The model `%.*s` does not exist. Valid aliases: %s.",
                   (int)(model.n < 64 ? model.n : 64), model.p, w->config.model);
@@ -249,10 +257,12 @@ static void generate(struct jr_mock_worker *w, struct jr_http_request *http,
         respond_error(w, http, 400, "n", "too many choices: prompts times n is above 1024");
         return;
     }
+    /* As a model of its own, as with vLLM, or named beside it. */
+    struct jr_str lora = is_lora(w, req.model) ? req.model : req.lora_name;
     uint32_t max_tokens = kind == JR_OPENAI_CHAT ? CHAT_TOKENS : COMPLETION_TOKENS;
     struct mock_request *r = request_create(w, http, &req, prompts.n * n);
     jr_mock_worker_start(r, prompts.ends, prompts.n,
-                         req.has_max_tokens ? req.max_tokens : max_tokens, req.cache_salt);
+                         req.has_max_tokens ? req.max_tokens : max_tokens, req.cache_salt, lora);
 }
 
 static void post_completions(struct jr_mock_worker *w, struct jr_http_request *http)
@@ -482,8 +492,33 @@ static const struct route {
     {"/kv_event_sources", "GET", get_kv_sources},
 };
 
+static void on_hung_gone(void *ctx)
+{
+    jr_http_respond_end(ctx, true);
+}
+
+/* What a fault or a start that takes its time does with it. */
+static bool is_withheld(struct jr_mock_worker *w, struct jr_http_request *http)
+{
+    static const char loading[] = "the engine is starting";
+    static const char refused[] = "refused on purpose";
+    if (w->faults.hang) {
+        jr_http_request_watch(http, on_hung_gone, NULL, http);
+        return true;
+    }
+    if (w->faults.refuse)
+        jr_http_respond(http, 503, "text/plain", NULL, refused, sizeof refused - 1);
+    else if (jr_loop_now_ns() < w->ready_at_ns)
+        jr_http_respond(http, 503, "text/plain", NULL, loading, sizeof loading - 1);
+    else
+        return false;
+    return true;
+}
+
 void jr_mock_api_request(void *ctx, struct jr_http_request *http)
 {
+    if (jr_mock_admin_request(ctx, http) || is_withheld(ctx, http))
+        return;
     static const char no_path[] = "{\"detail\":\"Not Found\"}";
     static const char no_method[] = "{\"detail\":\"Method Not Allowed\"}";
     struct jr_str path = jr_http_request_path(http), method = jr_http_request_method(http);

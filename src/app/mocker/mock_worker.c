@@ -144,7 +144,7 @@ static void deliver(const struct jr_engine_output *o)
 }
 
 void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t n_prompts,
-                          uint32_t max_tokens, struct jr_str salt)
+                          uint32_t max_tokens, struct jr_str salt, struct jr_str lora)
 {
     struct jr_mock_worker *w = r->worker;
     jr_mock_worker_pump(w); /* up to now, before anything joins */
@@ -166,6 +166,8 @@ void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t
                                         .max_tokens = max_tokens < room ? max_tokens : room,
                                         .salt = salt.p,
                                         .n_salt = (uint32_t)salt.n,
+                                        .lora = lora.p,
+                                        .n_lora = (uint32_t)lora.n,
                                         .user = s};
         if (r->return_token_ids) {
             s->prompt = jr_xmemdup(req.tokens, req.n_tokens * sizeof *req.tokens);
@@ -204,8 +206,21 @@ static void kv_event(const struct jr_mock_worker *w, const struct jr_cache_log *
     to->n_tokens = from->n_tokens;
     to->block_size = w->config.engine.block_size;
     to->spec_kind = jr_str_of("full_attention", strlen("full_attention"));
+    if (from->n_lora > 0)
+        to->lora_name = jr_str_of(log->texts + from->lora_at, from->n_lora);
     if (from->n_salt > 0)
-        to->cache_salt = jr_str_of(log->salts + from->salt_at, from->n_salt);
+        to->cache_salt = jr_str_of(log->texts + from->salt_at, from->n_salt);
+}
+
+static void send_batch(struct jr_mock_worker *w)
+{
+    bool drop = jr_rng_unit(&w->rng) < w->faults.drop_events;
+    w->batches++;
+    w->batches_dropped += drop;
+    if (drop)
+        (void)jr_zmq_pub_skip(w->pub, w->out.p, w->out.n);
+    else
+        (void)jr_zmq_pub_send(w->pub, w->out.p, w->out.n);
 }
 
 static void publish(struct jr_mock_worker *w, const struct jr_cache_log *log)
@@ -223,12 +238,19 @@ static void publish(struct jr_mock_worker *w, const struct jr_cache_log *log)
                                     .events = w->kv_events,
                                     .n_events = log->n_events};
     jr_buf_clear(&w->out);
-    jr_engine_batch_encode(&w->out, &batch, JR_ENGINE_VLLM_MAP);
+    jr_engine_batch_encode(&w->out, &batch, w->config.format);
     if (w->out.err != 0)
-        jr_log(JR_LOG_ERROR, "mocker.kv_events", "port=%u lost=%u err=%s", jr_mock_worker_port(w),
+        jr_log(JR_LOG_ERROR, "mocker.kv_events", "port=%u lost=%u err=%s", w->config.port,
                log->n_events, jr_err_name(w->out.err));
     else
-        (void)jr_zmq_pub_send(w->pub, w->out.p, w->out.n);
+        send_batch(w);
+}
+
+void jr_mock_worker_set_faults(struct jr_mock_worker *w, const struct jr_mock_faults *faults)
+{
+    jr_mock_worker_pump(w);
+    w->faults = *faults;
+    jr_engine_set_speedup(w->engine, w->config.engine.speedup_ratio / faults->slow);
 }
 
 bool jr_mock_worker_reset_cache(struct jr_mock_worker *w)
@@ -305,6 +327,53 @@ static void worker_free(struct jr_mock_worker *w)
     jr_xfree(w);
 }
 
+static void start_engine(struct jr_mock_worker *w)
+{
+    w->engine = jr_engine_create(&w->config.engine);
+    w->faults = w->config.faults;
+    jr_engine_set_speedup(w->engine, w->config.engine.speedup_ratio / w->faults.slow);
+}
+
+/* SGLang's first batch says that there is nothing. */
+static int start_events(struct jr_mock_worker *w, const struct jr_zmq_pub_config *pub,
+                        struct jr_errmsg *e)
+{
+    const struct jr_cache_event nothing = {.type = JR_KV_CLEARED};
+    const struct jr_cache_log log = {.events = &nothing, .n_events = 1};
+    int err = jr_zmq_pub_create(pub, &w->pub, e);
+    if (err == 0 && w->config.format == JR_ENGINE_SGLANG_MAP)
+        publish(w, &log);
+    return err;
+}
+
+static int restart_events(struct jr_mock_worker *w, struct jr_errmsg *e)
+{
+    char *endpoint = jr_xstrndup(jr_zmq_pub_endpoint(w->pub), strlen(jr_zmq_pub_endpoint(w->pub)));
+    const char *old = jr_zmq_pub_replay_endpoint(w->pub);
+    char *replay = jr_xstrndup(old, strlen(old));
+    struct jr_zmq_pub_config pub = w->config.pub;
+    pub.endpoint = endpoint;
+    pub.replay_endpoint = replay;
+    jr_zmq_pub_destroy(w->pub);
+    w->pub = NULL;
+    int err = start_events(w, &pub, e);
+    jr_xfree(endpoint);
+    jr_xfree(replay);
+    return err;
+}
+
+int jr_mock_worker_restart(struct jr_mock_worker *w, struct jr_errmsg *e)
+{
+    JR_LIST_FOREACH_SAFE (node, &w->requests)
+        request_reap(JR_CONTAINER_OF(node, struct mock_request, node));
+    struct jr_mock_faults faults = w->faults;
+    jr_engine_destroy(w->engine);
+    w->config.engine.hash_seed = jr_mix64(w->config.engine.hash_seed + 1);
+    start_engine(w);
+    jr_mock_worker_set_faults(w, &faults); /* they outlive it */
+    return w->pub ? restart_events(w, e) : 0;
+}
+
 int jr_mock_worker_create(struct jr_loop *loop, const struct jr_mock_worker_config *config,
                           struct jr_errmsg *e, struct jr_mock_worker **ret)
 {
@@ -316,11 +385,13 @@ int jr_mock_worker_create(struct jr_loop *loop, const struct jr_mock_worker_conf
     jr_tokens_init(&w->tokens, &w->mem);
     jr_buf_init(&w->out, JR_MOCKER_BODY_MAX);
     w->next_id = jr_mix64((uint64_t)jr_unix_ns() ^ (uint64_t)(uintptr_t)w);
-    w->engine = jr_engine_create(&config->engine);
+    jr_rng_init(&w->rng, config->fault_seed, 1);
+    w->ready_at_ns = jr_loop_now_ns() + config->startup_delay_ms * 1000000;
+    start_engine(w);
     w->timer = jr_timer_create(loop, on_timer, w);
     int err = 0;
     if (config->pub.endpoint != NULL)
-        err = jr_zmq_pub_create(&config->pub, &w->pub, e);
+        err = start_events(w, &config->pub, e);
     if (err == 0)
         err = listen_http(w, e);
     if (err < 0) {

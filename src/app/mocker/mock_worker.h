@@ -9,16 +9,24 @@
 #define JR_APP_MOCKER_MOCK_WORKER_H
 
 #include "app/mocker/engine.h"
+#include "app/mocker/mock_fault.h"
 #include "io/http_server.h"
 #include "io/zmq_pub.h"
+#include "wire/engine_kv.h"
 #include "wire/openai.h"
 
 struct jr_mock_worker;
 
 struct jr_mock_worker_config {
     struct jr_engine_config engine;
-    uint32_t max_model_len; /* at most the engine's capacity */
-    const char *model;      /* borrowed for the worker's life */
+    uint32_t max_model_len;   /* at most the engine's capacity */
+    const char *model;        /* borrowed for the worker's life */
+    const char *const *loras; /* names of adapters; borrowed as model */
+    uint32_t n_loras;
+    uint64_t startup_delay_ms; /* so long everything is answered 503 */
+    struct jr_mock_faults faults;
+    uint64_t fault_seed; /* which event batches are dropped */
+    enum jr_engine_format format;
     const char *host;
     uint16_t port;
     struct jr_zmq_pub_config pub;    /* endpoint NULL: no KV events */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mock_worker_internal: what mock_worker.c (engine, sockets) and mock_api.c (HTTP routes) share. */
+/* mock_worker_internal: what mock_worker.c (engine, sockets), mock_api.c (HTTP routes) and
+ * mock_admin.c (those under /mock) share. */
 #ifndef JR_APP_MOCKER_MOCK_WORKER_INTERNAL_H
 #define JR_APP_MOCKER_MOCK_WORKER_INTERNAL_H
 
 #include "app/mocker/mock_reply.h"
 #include "app/mocker/mock_worker.h"
 #include "base/list.h"
-#include "wire/engine_kv.h"
+#include "base/rng.h"
 
 struct mock_request;
 
@@ -42,6 +43,10 @@ struct jr_mock_worker {
     struct jr_engine *engine;
     struct jr_http_server *http;
     struct jr_zmq_pub *pub; /* NULL: no KV events */
+    struct jr_mock_faults faults;
+    struct jr_rng rng; /* of the faults */
+    uint64_t batches, batches_dropped;
+    uint64_t ready_at_ns;
     struct jr_timer *timer;
     struct jr_list requests;
     uint32_t n_requests;
@@ -67,6 +72,13 @@ bool jr_mock_worker_reset_cache(struct jr_mock_worker *w);
 /* Takes the request, whose seqs are not submitted yet: prompt i ends at ends[i] in w->tokens, and
  * is answered n times. */
 void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t n_prompts,
-                          uint32_t max_tokens, struct jr_str salt);
+                          uint32_t max_tokens, struct jr_str salt, struct jr_str lora);
+
+/* Is it one of the paths under /mock, and so answered? (mock_admin.c) */
+bool jr_mock_admin_request(struct jr_mock_worker *w, struct jr_http_request *http);
+void jr_mock_worker_set_faults(struct jr_mock_worker *w, const struct jr_mock_faults *faults);
+/* As if the engine's process had died and come back on the same ports: clients are cut off, cache and
+ * event sequence begin anew under other hashes. JR_EADDRINUSE, JR_EIO: no events from now on. */
+JR_MUST_CHECK int jr_mock_worker_restart(struct jr_mock_worker *w, struct jr_errmsg *e);
 
 #endif

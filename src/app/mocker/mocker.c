@@ -52,8 +52,26 @@ static void engine_config(const struct jr_config *cfg, struct jr_engine_config *
     ret->max_num_seqs = jr_config_u32(cfg, JR_CFG_MAX_NUM_SEQS);
     ret->max_num_batched_tokens = jr_config_u32(cfg, JR_CFG_MAX_NUM_BATCHED_TOKENS);
     ret->speedup_ratio = jr_config_f64(cfg, JR_CFG_SPEEDUP_RATIO);
+    ret->timing = (struct jr_engine_timing){
+        .base_s = jr_config_f64(cfg, JR_CFG_STEP_BASE_MS) / 1e3,
+        .prefill_s = jr_config_f64(cfg, JR_CFG_STEP_PREFILL_US) / 1e6,
+        .attention_s = jr_config_f64(cfg, JR_CFG_STEP_ATTENTION_PS) / 1e12,
+        .decode_s = jr_config_f64(cfg, JR_CFG_STEP_DECODE_US) / 1e6,
+        .kv_s = jr_config_f64(cfg, JR_CFG_STEP_KV_NS) / 1e9,
+    };
     ret->output_token_first = JR_TOY_OUTPUT_FIRST;
     ret->output_tokens = JR_TOY_OUTPUTS;
+}
+
+static int read_faults(const struct jr_config *cfg, struct jr_mock_faults *ret, struct jr_errmsg *e)
+{
+    uint32_t n;
+    int err = 0;
+    const char *const *list = jr_config_list(cfg, JR_CFG_FAULT, &n);
+    jr_mock_faults_init(ret);
+    for (uint32_t i = 0; i < n && err == 0; i++)
+        err = jr_mock_faults_set(ret, jr_str_of(list[i], strlen(list[i])), e);
+    return err < 0 ? jr_errmsg_wrap(e, JR_ECONFIG, "--fault") : 0;
 }
 
 static uint32_t max_model_len(const struct jr_config *cfg, const struct jr_engine_config *engine)
@@ -72,6 +90,13 @@ static char *zmq_endpoint(const char *host, uint16_t port)
     return port == 0 ? NULL : jr_xprintf("tcp://%s:%u", any ? "*" : host, port);
 }
 
+/* For replays all engines together keep this much. */
+static uint64_t replay_bytes(const struct mocker *m)
+{
+    uint64_t each = JR_MOCKER_REPLAY_BYTES / jr_config_u32(m->cfg, JR_CFG_NUM_WORKERS);
+    return each < JR_MOCKER_REPLAY_BYTES / 4 ? each : JR_MOCKER_REPLAY_BYTES / 4;
+}
+
 static int start_worker(struct mocker *m, struct jr_mock_worker_config *config, uint32_t i,
                         struct jr_errmsg *e)
 {
@@ -82,8 +107,8 @@ static int start_worker(struct mocker *m, struct jr_mock_worker_config *config, 
     config->pub = (struct jr_zmq_pub_config){.endpoint = endpoint,
                                              .replay_endpoint = replay_endpoint,
                                              .hwm = 100000,
-                                             .buffer_steps = 10000,
-                                             .buffer_bytes = 256 << 20};
+                                             .buffer_steps = JR_MOCKER_REPLAY_STEPS,
+                                             .buffer_bytes = replay_bytes(m)};
     int err = jr_mock_worker_create(m->loop, config, e, &m->workers[i]);
     jr_xfree(endpoint);
     jr_xfree(replay_endpoint);
@@ -167,17 +192,26 @@ static int start_bridges(struct mocker *m, uint32_t n, struct jr_errmsg *e)
 static int start_workers(struct mocker *m, struct jr_errmsg *e)
 {
     uint32_t n = jr_config_u32(m->cfg, JR_CFG_NUM_WORKERS);
-    struct jr_mock_worker_config config = {.model = jr_config_str(m->cfg, JR_CFG_MODEL_NAME),
-                                           .host = jr_config_str(m->cfg, JR_CFG_HTTP_HOST),
-                                           .parser = m->parser};
-    int err = 0;
+    struct jr_mock_worker_config config = {
+        .model = jr_config_str(m->cfg, JR_CFG_MODEL_NAME),
+        .host = jr_config_str(m->cfg, JR_CFG_HTTP_HOST),
+        .startup_delay_ms = jr_config_ms(m->cfg, JR_CFG_STARTUP_DELAY_SECS),
+        .fault_seed = (uint64_t)jr_unix_ns(),
+        .format = (enum jr_engine_format)jr_config_enum(m->cfg, JR_CFG_EVENT_FLAVOUR),
+        .parser = m->parser};
+    int err = read_faults(m->cfg, &config.faults, e);
+    config.loras = jr_config_list(m->cfg, JR_CFG_LORA_MODULES, &config.n_loras);
     engine_config(m->cfg, &config.engine);
     config.max_model_len = max_model_len(m->cfg, &config.engine);
     m->workers = jr_xalloc(n * sizeof *m->workers);
     for (uint32_t i = 0; i < n && err == 0; i++) {
+        config.fault_seed++;
         config.engine.hash_seed++; /* as of engines in processes of their own, up to vLLM 0.28 */
         err = start_worker(m, &config, i, e);
     }
+    if (err == 0)
+        jr_log(JR_LOG_DEBUG, "mocker.seed", "faults=%llu",
+               (unsigned long long)(config.fault_seed - n + 1));
     if (err == 0 && jr_config_bool(m->cfg, JR_CFG_BRIDGE))
         err = start_bridges(m, n, e);
     return err;

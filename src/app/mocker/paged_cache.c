@@ -6,7 +6,7 @@
 #include <string.h>
 
 struct block {
-    uint64_t hash;
+    uint64_t hash, prefix;
     uint32_t ref;
     uint32_t prev, next;           /* free queue, through sentinel 0; only while ref is 0 */
     uint32_t copy_prev, copy_next; /* ring of the copies of one hash, oldest first */
@@ -17,9 +17,9 @@ struct log_buf {
     struct jr_cache_event *events;
     uint64_t *hashes;
     uint32_t *tokens;
-    char *salts;
-    uint32_t n_events, n_hashes, n_tokens, n_salts;
-    uint32_t cap_events, cap_hashes, cap_tokens, cap_salts;
+    char *texts;
+    uint32_t n_events, n_hashes, n_tokens, n_texts;
+    uint32_t cap_events, cap_hashes, cap_tokens, cap_texts;
 };
 
 struct jr_paged_cache {
@@ -71,7 +71,7 @@ static void log_free(struct log_buf *l)
     jr_xfree(l->events);
     jr_xfree(l->hashes);
     jr_xfree(l->tokens);
-    jr_xfree(l->salts);
+    jr_xfree(l->texts);
 }
 
 void jr_paged_cache_destroy(struct jr_paged_cache *c)
@@ -129,6 +129,12 @@ bool jr_paged_cache_hash_of(const struct jr_paged_cache *c, uint32_t block, uint
     return c->blocks[block].cached;
 }
 
+uint64_t jr_paged_cache_prefix_of(const struct jr_paged_cache *c, uint32_t block)
+{
+    JR_ASSERT(block > 0 && block < c->num_blocks && c->blocks[block].cached);
+    return c->blocks[block].prefix;
+}
+
 uint32_t jr_paged_cache_free_order(const struct jr_paged_cache *c, uint32_t *ret, uint32_t cap)
 {
     uint32_t n = 0;
@@ -173,6 +179,15 @@ static void log_hashes(struct jr_paged_cache *c, struct jr_cache_event *e, const
     l->n_hashes += n;
 }
 
+static uint32_t log_text(struct log_buf *l, const char *text, uint32_t n)
+{
+    uint32_t at = l->n_texts;
+    l->texts = grown(l->texts, &l->cap_texts, at + n, 1);
+    memcpy(l->texts + at, text, n);
+    l->n_texts += n;
+    return at;
+}
+
 static void log_stored(struct jr_paged_cache *c, const struct jr_cache_run *run)
 {
     struct log_buf *l = &c->logs[c->turn];
@@ -186,13 +201,12 @@ static void log_stored(struct jr_paged_cache *c, const struct jr_cache_run *run)
     e->token_at = l->n_tokens;
     e->n_tokens = n;
     l->n_tokens += n;
-    if (run->has_parent || run->n_salt == 0)
-        return;
-    l->salts = grown(l->salts, &l->cap_salts, l->n_salts + run->n_salt, 1);
-    memcpy(l->salts + l->n_salts, run->salt, run->n_salt);
-    e->salt_at = l->n_salts;
-    e->n_salt = run->n_salt;
-    l->n_salts += run->n_salt;
+    e->n_salt = run->has_parent ? 0 : run->n_salt;
+    if (e->n_salt > 0)
+        e->salt_at = log_text(l, run->salt, e->n_salt);
+    e->n_lora = run->n_lora;
+    if (e->n_lora > 0)
+        e->lora_at = log_text(l, run->lora, e->n_lora);
 }
 
 void jr_paged_cache_take_log(struct jr_paged_cache *c, struct jr_cache_log *ret)
@@ -202,20 +216,21 @@ void jr_paged_cache_take_log(struct jr_paged_cache *c, struct jr_cache_log *ret)
                                  .n_events = l->n_events,
                                  .hashes = l->hashes,
                                  .tokens = l->tokens,
-                                 .salts = l->salts};
+                                 .texts = l->texts};
     c->turn ^= 1;
     l = &c->logs[c->turn];
-    l->n_events = l->n_hashes = l->n_tokens = l->n_salts = 0;
+    l->n_events = l->n_hashes = l->n_tokens = l->n_texts = 0;
 }
 
 /* ---- registering and evicting --------------------------------------------- */
 
-static void copies_add(struct jr_paged_cache *c, uint32_t i, uint64_t hash)
+static void copies_add(struct jr_paged_cache *c, uint32_t i, uint64_t hash, uint64_t prefix)
 {
     struct block *b = &c->blocks[i];
     uint32_t first = jr_paged_cache_find(c, hash);
     JR_ASSERT(b->ref > 0 && !b->cached);
     b->hash = hash;
+    b->prefix = prefix;
     b->cached = true;
     if (first == 0) {
         b->copy_prev = b->copy_next = i;
@@ -279,7 +294,7 @@ void jr_paged_cache_release(struct jr_paged_cache *c, uint32_t block)
 void jr_paged_cache_store(struct jr_paged_cache *c, const struct jr_cache_run *run)
 {
     for (uint32_t i = 0; i < run->n; i++)
-        copies_add(c, run->blocks[i], run->hashes[i]);
+        copies_add(c, run->blocks[i], run->hashes[i], run->prefixes[i]);
     if (run->n > 0)
         log_stored(c, run);
 }

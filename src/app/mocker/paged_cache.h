@@ -31,6 +31,7 @@ struct jr_cache_event {
     uint32_t hash_at, n_hashes;
     uint32_t token_at, n_tokens; /* stored: n_hashes * block_size */
     uint32_t salt_at, n_salt;    /* stored with a root block under a cache salt; else n_salt is 0 */
+    uint32_t lora_at, n_lora;    /* stored of a LoRA adapter; else n_lora is 0 */
 };
 
 /* What changed since the last take. Owned by the cache. */
@@ -39,7 +40,7 @@ struct jr_cache_log {
     uint32_t n_events;
     const uint64_t *hashes;
     const uint32_t *tokens;
-    const char *salts;
+    const char *texts; /* salts and names of LoRA adapters */
 };
 
 /* A run of full blocks to register: the children of `parent`, one after the other. Borrowed. */
@@ -48,10 +49,13 @@ struct jr_cache_run {
     uint64_t parent_hash;
     const uint32_t *blocks;
     const uint64_t *hashes;
-    const uint32_t *tokens; /* n * block_size */
+    const uint64_t *prefixes; /* what routers call the blocks (core/hash.h) */
+    const uint32_t *tokens;   /* n * block_size */
     uint32_t n;
     const char *salt; /* of a root run; may be NULL */
     uint32_t n_salt;
+    const char *lora; /* may be NULL */
+    uint32_t n_lora;
 };
 
 /* num_blocks at least 2. Aborts when out of memory (jr_x*). */
@@ -67,6 +71,8 @@ uint32_t jr_paged_cache_copies(const struct jr_paged_cache *c, uint64_t hash);
 uint32_t jr_paged_cache_refs(const struct jr_paged_cache *c, uint32_t block);
 /* True, and its hash, when block (1..total) is registered. */
 bool jr_paged_cache_hash_of(const struct jr_paged_cache *c, uint32_t block, uint64_t *ret);
+/* The prefix hash it was registered with; of a registered block. */
+uint64_t jr_paged_cache_prefix_of(const struct jr_paged_cache *c, uint32_t block);
 /* Free blocks in the order in which they will be taken; returns how many were written. */
 uint32_t jr_paged_cache_free_order(const struct jr_paged_cache *c, uint32_t *ret, uint32_t cap);
 

@@ -37,6 +37,19 @@ static struct jr_tally_worker *worker_of(struct jr_tally *t, const char *name)
     return w;
 }
 
+static void tally_prediction(struct jr_tally_prediction *p, const struct jr_tally_answer *a)
+{
+    if (!a->has_cached || !a->has_predicted)
+        return;
+    p->answers++;
+    p->predicted += a->predicted_tokens;
+    p->cached += a->cached_tokens;
+    if (a->predicted_tokens > a->cached_tokens)
+        p->too_many += a->predicted_tokens - a->cached_tokens;
+    else
+        p->too_few += a->cached_tokens - a->predicted_tokens;
+}
+
 void jr_tally_ok(struct jr_tally *t, const struct jr_tally_answer *a)
 {
     t->requests++;
@@ -44,6 +57,7 @@ void jr_tally_ok(struct jr_tally *t, const struct jr_tally_answer *a)
     t->cached_tokens += a->cached_tokens;
     t->completion_tokens += a->completion_tokens;
     t->no_cached += !a->has_cached;
+    tally_prediction(&t->prediction, a);
     jr_hist_add(&t->ttft_us, a->ttft_us);
     jr_hist_add(&t->total_us, a->total_us);
     if (a->worker[0] == '\0')
@@ -114,6 +128,7 @@ void jr_report_of(struct jr_tally *t, struct jr_report *ret)
     ret->cached_tokens = t->cached_tokens;
     ret->completion_tokens = t->completion_tokens;
     ret->no_cached = t->no_cached;
+    ret->prediction = t->prediction;
     times_of(&t->ttft_us, &ret->ttft_ms);
     times_of(&t->total_us, &ret->total_ms);
     ret->workers = t->workers;
@@ -160,6 +175,17 @@ static void put_workers(const struct jr_report *r, struct jr_buf *b)
     jr_buf_printf(b, "busiest worker: %.2f x the mean of prompt tokens\n", r->spread);
 }
 
+static void put_prediction(const struct jr_tally_prediction *p, struct jr_buf *b)
+{
+    if (p->answers == 0)
+        return;
+    jr_buf_printf(b,
+                  "predicted by the router: %" PRIu64
+                  " cached tokens where the workers had %" PRIu64 " (%" PRIu64 " too many, %" PRIu64
+                  " too few, in %" PRIu64 " answers)\n",
+                  p->predicted, p->cached, p->too_many, p->too_few, p->answers);
+}
+
 static void put_reasons(const struct jr_report *r, struct jr_buf *b)
 {
     for (uint32_t i = 0; i < r->n_reasons; i++)
@@ -174,6 +200,7 @@ void jr_report_text(const struct jr_report *r, struct jr_buf *b)
     put_reasons(r, b);
     jr_buf_printf(b, "cached tokens: %.1f %% of the prompts (%" PRIu64 " of %" PRIu64 ")\n",
                   r->cached_share * 100, r->cached_tokens, r->prompt_tokens);
+    put_prediction(&r->prediction, b);
     if (r->no_cached > 0)
         jr_buf_printf(b,
                       "  %" PRIu64 " answers do not say how many tokens were cached and count as 0 "

@@ -29,6 +29,11 @@ struct jr_tally {
     uint64_t late;             /* sent later than due: JR_REPLAY_IN_FLIGHT_MAX were under way */
     uint64_t prompt_tokens, cached_tokens, completion_tokens; /* of whole answers */
     uint64_t no_cached;                                       /* whole answers that say no cached */
+    struct jr_tally_prediction {
+        uint64_t answers;           /* with both, a prediction and the truth */
+        uint64_t predicted, cached; /* tokens of them */
+        uint64_t too_many, too_few; /* tokens predicted and not cached, and the other way round */
+    } prediction;
     struct jr_hist ttft_us, total_us;
     struct jr_tally_worker *workers; /* in order of first appearance; none when answers name none */
     uint32_t n_workers;
@@ -39,7 +44,8 @@ struct jr_tally {
 struct jr_tally_answer {
     const char *worker; /* "": not named */
     uint64_t prompt_tokens, completion_tokens, cached_tokens;
-    bool has_cached;
+    uint64_t predicted_tokens;
+    bool has_cached, has_predicted;
     uint64_t ttft_us, total_us;
 };
 
@@ -56,6 +62,7 @@ struct jr_report {
     char label[JR_NAME_MAX], url[JR_URL_MAX], model[JR_MODEL_MAX], trace[256];
     double speed, duration_s;
     uint64_t requests, errors, late, prompt_tokens, cached_tokens, completion_tokens, no_cached;
+    struct jr_tally_prediction prediction;
     double cached_share; /* cached / prompt tokens, 0..1 */
     double spread;       /* prompt tokens of the busiest worker / mean of the workers; 0: unknown */
     struct jr_report_times ttft_ms, total_ms;

@@ -21,6 +21,11 @@ static const struct number {
     {"cached_tokens", offsetof(struct jr_report, cached_tokens)},
     {"completion_tokens", offsetof(struct jr_report, completion_tokens)},
     {"answers_without_cached_tokens", offsetof(struct jr_report, no_cached)},
+    {"predicted_answers", offsetof(struct jr_report, prediction.answers)},
+    {"predicted_tokens", offsetof(struct jr_report, prediction.predicted)},
+    {"predicted_answers_cached_tokens", offsetof(struct jr_report, prediction.cached)},
+    {"predicted_too_many", offsetof(struct jr_report, prediction.too_many)},
+    {"predicted_too_few", offsetof(struct jr_report, prediction.too_few)},
 };
 #define COUNTS (sizeof counts / sizeof counts[0])
 

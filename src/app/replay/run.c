@@ -4,6 +4,7 @@
 #include "app/https_options.h"
 #include "app/open_files.h"
 #include "app/replay/answer.h"
+#include "base/cursor.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "io/http_client.h"
@@ -24,6 +25,7 @@
 #define SEND_AT_ONCE       16
 #define BODY_BYTES_MAX     ((size_t)64 << 20)
 #define WORKER_HEADER      "x-jetrouter-worker"
+#define PREDICTED_HEADER   "x-jetrouter-predicted-tokens"
 
 struct run {
     const struct jr_replay_plan *plan;
@@ -57,6 +59,8 @@ struct flight {
     uint64_t sent_ns, first_ns;
     int status;
     bool is_stream; /* content type */
+    bool has_predicted;
+    uint64_t predicted;
     char worker[JR_NAME_MAX];
 };
 
@@ -114,6 +118,8 @@ static void count(struct flight *f, int err)
                                  .completion_tokens = f->answer.completion_tokens,
                                  .cached_tokens = f->answer.cached_tokens,
                                  .has_cached = f->answer.has_cached,
+                                 .predicted_tokens = f->predicted,
+                                 .has_predicted = f->has_predicted,
                                  .ttft_us = (f->first_ns - f->sent_ns) / 1000,
                                  .total_us = (now - f->sent_ns) / 1000};
     jr_tally_ok(&f->run->tally, &ok);
@@ -129,6 +135,8 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
         if (jr_str_ieq(h->name, WORKER_HEADER))
             (void)snprintf(f->worker, sizeof f->worker, "%.*s",
                            (int)(h->value.n < JR_NAME_MAX ? h->value.n : JR_NAME_MAX), h->value.p);
+        else if (jr_str_ieq(h->name, PREDICTED_HEADER))
+            f->has_predicted = jr_parse_u64(h->value.p, h->value.n, &f->predicted) == 0;
         else if (jr_str_ieq(h->name, "content-type") && h->value.n >= sizeof stream - 1)
             f->is_stream = memcmp(h->value.p, stream, sizeof stream - 1) == 0;
     }

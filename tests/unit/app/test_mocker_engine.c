@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "core/hash.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -517,7 +518,7 @@ static void salts_part_the_cache(void **state)
         if (i == 1) {
             const struct jr_cache_event *ev = &step.kv.events[0];
             assert_int_equal(ev->n_salt, 8);
-            assert_memory_equal(step.kv.salts + ev->salt_at, "tenant-a", 8);
+            assert_memory_equal(step.kv.texts + ev->salt_at, "tenant-a", 8);
             assert_memory_equal(step.kv.tokens + ev->token_at, tokens, 32);
         }
     }
@@ -526,6 +527,55 @@ static void salts_part_the_cache(void **state)
     assert_int_equal(r.slots[3].cached, 8);
     assert_int_equal(r.n_stored, 6);
     run_deinit(&r);
+}
+
+/* The first block of a prompt of 8 tokens under that salt and adapter: its hash, and the name that
+ * routers give it. */
+static uint64_t first_block(const char *salt, const char *lora, uint64_t *ret_prefix)
+{
+    static const uint32_t tokens[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    struct jr_engine_config c = small(100);
+    struct jr_engine_request req = {.tokens = tokens,
+                                    .n_tokens = 8,
+                                    .max_tokens = 1,
+                                    .salt = salt,
+                                    .n_salt = (uint32_t)strlen(salt),
+                                    .lora = lora,
+                                    .n_lora = (uint32_t)strlen(lora)};
+    const struct jr_hash_salt known = {.lora = jr_str_of(lora, strlen(lora)),
+                                       .cache_salt = jr_str_of(salt, strlen(salt))};
+    uint64_t prefixes[2], hash = 0;
+    struct run r;
+    struct jr_engine_step step;
+    struct slot slot = {0};
+    run_init(&r, &c);
+    req.user = &slot;
+    assert_int_equal(jr_engine_submit(r.e, 0, &req, &slot.seq), 0);
+    assert_true(run_step(&r, &step));
+    assert_int_equal(jr_hash_prompt(&known, tokens, 8, 4, prefixes), 2);
+    const struct jr_paged_cache *cache = jr_engine_cache(r.e);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t block = jr_paged_cache_find(cache, r.stored[i]);
+        assert_int_equal(jr_paged_cache_prefix_of(cache, block), prefixes[i]);
+    }
+    hash = r.stored[0];
+    assert_int_equal(step.kv.n_events, 1);
+    assert_int_equal(step.kv.events[0].n_lora, strlen(lora));
+    *ret_prefix = prefixes[0];
+    run_deinit(&r);
+    return hash;
+}
+
+static void adapters_part_the_cache_and_prefixes_are_the_routers(void **state)
+{
+    (void)state;
+    static const char *const names[][2] = {{"", ""}, {"a", ""}, {"", "a"}, {"a", "a"}, {"", "b"}};
+    uint64_t hashes[5], prefixes[5];
+    for (uint32_t i = 0; i < 5; i++) {
+        hashes[i] = first_block(names[i][0], names[i][1], &prefixes[i]);
+        for (uint32_t k = 0; k < i; k++)
+            assert_true(hashes[k] != hashes[i] && prefixes[k] != prefixes[i]);
+    }
 }
 
 /* Steps follow each other without a gap, however late the caller looks. */
@@ -646,6 +696,7 @@ int main(void)
         cmocka_unit_test(refuses_what_can_never_run),
         cmocka_unit_test(reset_clears),
         cmocka_unit_test(salts_part_the_cache),
+        cmocka_unit_test(adapters_part_the_cache_and_prefixes_are_the_routers),
         cmocka_unit_test(pace_does_not_depend_on_the_caller),
         cmocka_unit_test(random_load_keeps_the_replica_equal),
     };
