@@ -133,7 +133,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
 {
     struct jr_proxied *x = ctx;
     struct jr_decided decided = {.d = d, .err = err, .why = why};
-    if (d && jr_access_log_wants_decisions(x->f->access_log))
+    if (d && !x->query_only && jr_access_log_wants_decisions(x->f->access_log))
         decided.record = jr_access_decision_copy(pool_of(x), d);
     jr_proxy_decided(x, &decided);
 }
@@ -166,6 +166,19 @@ int jr_decide_route(struct jr_proxied *x)
     return 0;
 }
 
+/* Its client went away before the worker was asked, which the main loop takes for asked: whoever is put
+ * aside there and was to be tried may be tried by another. */
+static void unknown(struct jr_ticket *t, uint64_t worker_id)
+{
+    struct jr_order_note *o = jr_xalloc(sizeof *o);
+    o->l = t->l;
+    o->note = JR_NOTE_UNKNOWN;
+    o->pool = t->pool;
+    o->worker_id = worker_id;
+    o->msg.deliver = jr_decide_on_note;
+    jr_loop_post(t->l->f->loop, &o->msg);
+}
+
 void jr_decide_routed(struct jr_msg *msg)
 {
     struct jr_answer_route *a = JR_CONTAINER_OF(msg, struct jr_answer_route, msg);
@@ -178,6 +191,8 @@ void jr_decide_routed(struct jr_msg *msg)
         x->left_out = a->left_out;
         x->id = a->d.id;
         jr_proxy_decided(x, &decided);
+    } else if (!a->refused && !a->t->query_only) {
+        unknown(a->t, a->d.worker_id);
     }
     jr_xfree(a->record);
     jr_xfree(a);

@@ -67,7 +67,7 @@ static void answer_route(struct jr_ticket *t, const struct jr_decision *d, int e
     if (d) {
         a->d = *d;
         (void)jr_str_copy(a->url, sizeof a->url, d->url);
-        if (jr_access_log_wants_decisions(t->l->f->access_log))
+        if (!t->query_only && jr_access_log_wants_decisions(t->l->f->access_log))
             a->record = jr_access_decision_copy(jr_driver_pool(t->driver), d);
     }
     reply(t, &a->msg, jr_decide_routed);

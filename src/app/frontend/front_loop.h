@@ -37,7 +37,8 @@ struct jr_front_loop {
     atomic_uint inflight;    /* how many; any thread reads */
     /* Of loops other than the main one: see decide.h. */
     uint32_t n_tickets;
-    unsigned tries; /* of the request that is read anew; 0: it is a new one */
+    unsigned tries;    /* of the request that is read anew; 0: it is a new one */
+    uint64_t tried_ns; /* and when the first of them began */
     struct jr_places places;
     uint32_t n_away;   /* requests that the main loop answers */
     atomic_uint lines; /* of the access log, on their way to it; any thread */

@@ -101,7 +101,8 @@ static void tell(struct jr_front_loop *l, enum word word, struct jr_tls_context 
 static void tell_all(struct jr_frontend *f, enum word word)
 {
     for (uint32_t i = 0; i < f->n_others; i++)
-        tell(&f->others[i], word, NULL);
+        if (!f->others[i].told_to_stop) /* it may not live to hear */
+            tell(&f->others[i], word, NULL);
 }
 
 int jr_front_threads_make(struct jr_frontend *f, uint16_t port, struct jr_errmsg *e)

@@ -279,6 +279,7 @@ static void close_drivers(struct jr_frontend *f)
 /* Nobody asks pools and tokenizer any more. */
 static void stop_rest(struct jr_frontend *f)
 {
+    jr_proxy_abort_all(&f->main); /* what came while the other loops ended */
     jr_tokenizer_stop(f->tokenizer);
     close_drivers(f);
 }
@@ -559,7 +560,8 @@ static void end_threads(struct jr_frontend *f)
     if (f->n_running == 0)
         return;
     f->closings = 1;
-    jr_loop_run(f->loop);
+    while (f->closings > 0)
+        jr_loop_run(f->loop);
 }
 
 /* What start made, in reverse; after an orderly stop or a failed start. */
@@ -567,7 +569,10 @@ static void free_parts(struct jr_frontend *f)
 {
     f->stopping = true;
     jr_proxy_abort_all(&f->main); /* before the drivers: what is booked is freed there */
+    if (f->drain_timer)
+        jr_timer_stop(f->drain_timer);
     end_threads(f);
+    jr_proxy_abort_all(&f->main); /* what came meanwhile */
     jr_tokenizer_destroy(f->tokenizer);
     f->tokenizer = NULL;
     jr_service_close_tails(f);
@@ -614,6 +619,7 @@ int jr_frontend_main(const struct jr_config *cfg, struct jr_errmsg *e)
     f->cfg = cfg;
     f->started_ms = jr_loop_now_ns() / 1000000;
     jr_list_init(&f->tails);
+    jr_list_init(&f->main.proxied); /* looked at also when nothing else was made */
     int err = sodium_init() < 0 ? JR_EINTERNAL : make_parts(f, e);
     if (err == 0)
         err = start(f, e);

@@ -257,7 +257,7 @@ static struct jr_proxied *new_proxied(struct jr_front_loop *l, struct jr_http_re
     x->kind = r->kind;
     x->stream = r->stream;
     x->query_only = jr_query_is_asked(&r->nvext);
-    x->started_ns = jr_loop_now_ns();
+    x->started_ns = l->tries ? l->tried_ns : jr_loop_now_ns();
     size_t n = r->model.n < sizeof x->model - 1 ? r->model.n : sizeof x->model - 1;
     if (n) /* other paths need not name one */
         memcpy(x->model, r->model.p, n);
@@ -370,6 +370,7 @@ void jr_proxy_again(struct jr_proxied *x)
         return;
     }
     l->tries = x->tries + 1;
+    l->tried_ns = x->started_ns;
     jr_http_request_watch(req, NULL, NULL, NULL);
     jr_proxy_free(x);
     if (passed)

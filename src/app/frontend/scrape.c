@@ -286,8 +286,9 @@ void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,
     struct jr_buf b;
     jr_buf_init(&b, METRICS_BYTES_MAX);
     scrape(f, &others->stats);
-    jr_metrics_merge(others->metrics, f->metrics);
-    jr_metrics_render(others->metrics, &b);
+    if (f->n_others > 0)
+        jr_metrics_merge(others->metrics, f->metrics);
+    jr_metrics_render(f->n_others > 0 ? others->metrics : f->metrics, &b);
     jr_http_respond(req, b.err ? 500 : 200, JR_METRICS_CONTENT_TYPE, NULL, b.p, b.err ? 0 : b.n);
     jr_buf_deinit(&b);
 }
