@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/signal.h"
+#include <inttypes.h>
 #include <string.h>
 
 struct mocker {
@@ -210,8 +211,7 @@ static int start_workers(struct mocker *m, struct jr_errmsg *e)
         err = start_worker(m, &config, i, e);
     }
     if (err == 0)
-        jr_log(JR_LOG_DEBUG, "mocker.seed", "faults=%llu",
-               (unsigned long long)(config.fault_seed - n + 1));
+        jr_log(JR_LOG_DEBUG, "mocker.seed", "faults=%" PRIu64, config.fault_seed - n + 1);
     if (err == 0 && jr_config_bool(m->cfg, JR_CFG_BRIDGE))
         err = start_bridges(m, n, e);
     return err;
