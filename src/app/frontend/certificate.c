@@ -31,7 +31,7 @@ static int read_all(const struct jr_frontend *f, struct jr_tls_context **ret, ui
 
 int jr_certificate_load(struct jr_frontend *f, struct jr_errmsg *e)
 {
-    struct jr_tls_context *ctxs[JR_HTTP_THREADS_MAX];
+    struct jr_tls_context *ctxs[JR_HTTP_THREADS_MAX] = {NULL};
 
     if (!jr_certificate_wanted(f))
         return 0;
