@@ -360,11 +360,12 @@ static void on_signal(void *ctx, int signum)
             jr_certificate_reload(f);
         return;
     }
-    if (f->stopping) {
+    if (f->hurried || f->exit_err < 0) {
         jr_log(JR_LOG_WARN, "frontend.third_signal", "signal=%d", signum);
         _exit(128 + signum);
     }
-    if (f->draining) {
+    if (f->draining || f->stopping) { /* the drain may just have ended by itself */
+        f->hurried = true;
         jr_log(JR_LOG_WARN, "frontend.second_signal", "inflight=%u", jr_frontend_inflight(f));
         end_within(SECOND_SIGNAL_S);
         stop(f);
