@@ -78,7 +78,7 @@ struct jr_frontend {
     enum jr_router_mode mode;
     /* end of life */
     bool draining;
-    bool hurried; /* a second signal came */
+    bool hurried;         /* a second signal came */
     atomic_bool stopping; /* any loop reads it */
     struct jr_timer *drain_timer;
     uint64_t drain_until_ms;
