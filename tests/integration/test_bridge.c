@@ -155,6 +155,7 @@ static void start_engine(uint32_t blocks)
         .parser = t.parser,
     };
     jr_engine_config_init(&config.engine);
+    jr_mock_faults_init(&config.faults);
     config.engine.block_size = BLOCK;
     config.engine.num_gpu_blocks = blocks + 1;
     config.engine.speedup_ratio = 0;

@@ -227,7 +227,7 @@ class Mockers(unittest.TestCase):
                      {**COMPLETION, "model": "other"}):
             jr.post(self.f.url + "/v1/completions", body)
         jr.wait_for(lambda: jr.pool(self.f.url)["bookings"] == 0, "no bookings")
-        self.assertEqual(jr.get_json(self.f.url + "/state")["replica"]["inflight"], 0)
+        jr.wait_for(lambda: jr.get_json(self.f.url + "/state")["replica"]["inflight"] == 0, "nothing in flight")
 
 
 class Requests(Case):

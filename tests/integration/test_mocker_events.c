@@ -52,6 +52,7 @@ static void *host_run(void *ctx)
         .pub = {.endpoint = "tcp://127.0.0.1:0", .replay_endpoint = "tcp://127.0.0.1:0"},
     };
     jr_engine_config_init(&config.engine);
+    jr_mock_faults_init(&config.faults);
     config.engine.block_size = BLOCK;
     config.engine.num_gpu_blocks = h->blocks + 1;
     config.engine.speedup_ratio = 0;
