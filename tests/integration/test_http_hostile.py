@@ -23,8 +23,6 @@ ROUNDS = int(os.environ.get("JR_CUT_ROUNDS", "60"))
 HOST = b"Host: x\r\n"
 LIVE = b"GET /live HTTP/1.1\r\n" + HOST + b"\r\n"
 PATIENCE = 120
-# Each HTTP loop keeps a connection to the worker of the requests that went well.
-KEPT = int(os.environ.get("JETROUTER_HTTP_THREADS", "1")) - 1
 with open(jr.JETROUTER, "rb") as program:
     SANITIZED = b"__asan_init" in (text := program.read()) or b"__tsan_init" in text
 PAIR = {"tls_cert_path": jr.tls_file("server.pem"), "tls_key_path": jr.tls_file("server.key")}
@@ -94,7 +92,7 @@ class Base(Case):
     def nothing_left(self, f, before):
         """As before: descriptors, connections (the one that asks counts), requests, bookings."""
         def left():
-            return {"descriptors": descriptors(f) - before - KEPT,
+            return {"descriptors": descriptors(f) - before,
                     "connections": jr.metric(f.url, "jetrouter_http_connections") - 1,
                     "requests": jr.metric(f.url, "jetrouter_http_requests_inflight"),
                     "bookings": jr.pool(f.url)["bookings"]}

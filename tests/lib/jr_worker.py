@@ -22,6 +22,7 @@ class Worker:
         worker = self
         self.answer, self.model, self.healthy = answer or plain, model, True
         self.requests, self.hang_health = [], None
+        self.connections = set()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -55,6 +56,14 @@ class Worker:
             def handle_error(self, request, address):
                 pass
 
+            def process_request(self, request, address):
+                worker.connections.add(request)
+                super().process_request(request, address)
+
+            def shutdown_request(self, request):
+                worker.connections.discard(request)
+                super().shutdown_request(request)
+
         self.server = Server(("127.0.0.1", port), Handler)
         self.port = self.server.server_port
         self.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", self.port)
@@ -71,8 +80,14 @@ class Worker:
         return [r for r in self.requests if r.path == path]
 
     def close(self):
+        """As its process would: what is connected is cut off, too."""
         self.server.shutdown()
         self.server.server_close()
+        for s in list(self.connections):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 def send_json(request, status, body):
