@@ -141,3 +141,13 @@ unsigned jr_str_distance(const char *a, const char *b)
     }
     return row[nb];
 }
+
+struct jr_str jr_str_pack(char **at, struct jr_str s)
+{
+    char *p = *at;
+
+    if (s.n > 0)
+        memcpy(p, s.p, s.n);
+    *at += s.n;
+    return jr_str_of(p, s.n);
+}

@@ -28,6 +28,8 @@ JR_MUST_CHECK int jr_str_slug(const char *src, char *dst, size_t cap);
 /* base64url with '=' padding, as NATS object names and digests use it. */
 void jr_str_base64url(struct jr_buf *b, const void *p, size_t n);
 
+/* Copies s to *at, which moves behind it; there is room. The copy. */
+struct jr_str jr_str_pack(char **at, struct jr_str s);
 /* Copy with truncation, always terminated; returns false when it did not fit. */
 bool jr_str_copy(char *dst, size_t cap, const char *src);
 /* Edit distance, for "did you mean"; counts up to 32 characters. */

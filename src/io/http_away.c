@@ -223,15 +223,6 @@ static void on_piece(struct jr_msg *msg)
 
 /* ---------------------------------------------------------------- the copy */
 
-static struct jr_str keep(char **at, struct jr_str s)
-{
-    char *p = *at;
-    if (s.n)
-        memcpy(p, s.p, s.n);
-    *at += s.n;
-    return jr_str_of(p, s.n);
-}
-
 static size_t text_size(const struct jr_http_request *req)
 {
     uint32_t n;
@@ -248,13 +239,13 @@ static void copy_head(struct jr_http_away *a, const struct jr_http_request *req)
     struct jr_http_away_head *h = &a->head;
     char *at = a->text;
     const struct jr_http_header *v = jr_http_request_headers(req, &h->n_headers);
-    h->method = keep(&at, jr_http_request_method(req));
-    h->path = keep(&at, jr_http_request_path(req));
-    h->query = keep(&at, jr_http_request_query(req));
-    a->req.body = keep(&at, req->body);
+    h->method = jr_str_pack(&at, jr_http_request_method(req));
+    h->path = jr_str_pack(&at, jr_http_request_path(req));
+    h->query = jr_str_pack(&at, jr_http_request_query(req));
+    a->req.body = jr_str_pack(&at, req->body);
     for (uint32_t i = 0; i < h->n_headers; i++) {
-        h->headers[i].name = keep(&at, v[i].name);
-        h->headers[i].value = keep(&at, v[i].value);
+        h->headers[i].name = jr_str_pack(&at, v[i].name);
+        h->headers[i].value = jr_str_pack(&at, v[i].value);
     }
     jr_http_request_client(req, h->client, sizeof h->client);
     h->from_loopback = jr_http_request_from_loopback(req);

@@ -92,6 +92,19 @@ static void put_group(struct jr_buf *out, const struct jr_engine_event *ev)
     }
 }
 
+/* Of a stored event, in all that are maps. */
+static void put_run(struct jr_buf *out, const struct jr_engine_event *ev)
+{
+    put_text(out, "token_ids");
+    put_tokens(out, ev);
+    put_text(out, "block_size");
+    jr_msgpack_put_uint(out, ev->block_size);
+    put_text(out, "lora_id");
+    put_lora_id(out, ev);
+    put_text(out, "medium");
+    put_medium(out, ev->medium);
+}
+
 static void put_stored_map(struct jr_buf *out, const struct jr_engine_event *ev)
 {
     jr_msgpack_put_map(out, 9 + (ev->has_group ? 1u : 0u) + (ev->spec_kind.n > 0 ? 1u : 0u));
@@ -101,14 +114,7 @@ static void put_stored_map(struct jr_buf *out, const struct jr_engine_event *ev)
     put_hashes(out, ev);
     put_text(out, "parent_block_hash");
     put_parent(out, ev);
-    put_text(out, "token_ids");
-    put_tokens(out, ev);
-    put_text(out, "block_size");
-    jr_msgpack_put_uint(out, ev->block_size);
-    put_text(out, "lora_id");
-    put_lora_id(out, ev);
-    put_text(out, "medium");
-    put_medium(out, ev->medium);
+    put_run(out, ev);
     put_text(out, "lora_name");
     put_opt_str(out, ev->lora_name);
     put_text(out, "extra_keys");
@@ -191,14 +197,7 @@ static void put_sglang_stored(struct jr_buf *out, const struct jr_engine_event *
     } else {
         jr_msgpack_put_nil(out);
     }
-    put_text(out, "token_ids");
-    put_tokens(out, ev);
-    put_text(out, "block_size");
-    jr_msgpack_put_uint(out, ev->block_size);
-    put_text(out, "lora_id");
-    put_lora_id(out, ev);
-    put_text(out, "medium");
-    put_medium(out, ev->medium);
+    put_run(out, ev);
     if (ev->cache_salt.n > 0) {
         put_text(out, "cache_salt");
         put_opt_str(out, ev->cache_salt);

@@ -4,8 +4,6 @@
 #include "app/frontend/access_log.h"
 #include "app/frontend/frontend_internal.h"
 
-#include <string.h>
-
 struct line {
     struct jr_msg msg;
     struct jr_front_loop *l;
@@ -20,15 +18,6 @@ static void on_line(struct jr_msg *msg)
     jr_access_log_add(line->l->f->access_log, &line->entry);
     jr_xfree((void *)(uintptr_t)line->entry.slow);
     jr_xfree(line);
-}
-
-static struct jr_str keep(char **at, struct jr_str s)
-{
-    char *p = *at;
-    if (s.n)
-        memcpy(p, s.p, s.n);
-    *at += s.n;
-    return jr_str_of(p, s.n);
 }
 
 void jr_access_post(struct jr_front_loop *l, const struct jr_access_entry *entry)
@@ -46,9 +35,9 @@ void jr_access_post(struct jr_front_loop *l, const struct jr_access_entry *entry
     char *at = line->text;
     line->l = l;
     line->entry = *entry;
-    line->entry.request_id = keep(&at, entry->request_id);
-    line->entry.client = keep(&at, entry->client);
-    line->entry.model = keep(&at, entry->model);
+    line->entry.request_id = jr_str_pack(&at, entry->request_id);
+    line->entry.client = jr_str_pack(&at, entry->client);
+    line->entry.model = jr_str_pack(&at, entry->model);
     if (entry->slow)
         line->entry.slow = jr_xmemdup(
             entry->slow, sizeof *entry->slow + entry->slow->n * sizeof *entry->slow->candidates);

@@ -24,22 +24,27 @@ static void post(struct jr_proxied *x, struct jr_msg *msg, void (*deliver)(struc
 
 /* ---------------------------------------------------------------- place */
 
-static bool recall(const struct jr_places *p, const char *model, struct jr_place *ret)
-{
-    for (uint32_t i = 0; i < p->n; i++) {
-        if (strcmp(p->v[i].model, model) != 0)
-            continue;
-        *ret = p->v[i].place;
-        return true;
-    }
-    return false;
-}
-
-static void remember(struct jr_places *p, const char *model, const struct jr_place *place)
+/* p->n: it is not remembered. */
+static uint32_t find_place(const struct jr_places *p, const char *model)
 {
     uint32_t at = 0;
     while (at < p->n && strcmp(p->v[at].model, model) != 0)
         at++;
+    return at;
+}
+
+static bool recall(const struct jr_places *p, const char *model, struct jr_place *ret)
+{
+    uint32_t at = find_place(p, model);
+    if (at == p->n)
+        return false;
+    *ret = p->v[at].place;
+    return true;
+}
+
+static void remember(struct jr_places *p, const char *model, const struct jr_place *place)
+{
+    uint32_t at = find_place(p, model);
     if (at == p->n && p->n < JR_FRONT_PLACES)
         p->n++;
     else if (at == p->n)
@@ -63,14 +68,8 @@ static bool take_ticket(struct jr_proxied *x)
 
 enum jr_placed jr_decide_place(struct jr_proxied *x)
 {
-    if (!jr_decide_is_remote(x)) {
-        bool known;
-        int at = jr_pools_find(x->f, x->model, &known);
-        if (at < 0)
-            return known ? JR_PLACED_UNKNOWN : JR_PLACED_NO_WORKER;
-        x->place = (struct jr_place){.pool = (uint32_t)at, .component = x->f->components[at]};
-        return JR_PLACED;
-    }
+    if (!jr_decide_is_remote(x))
+        return jr_decide_find(x->f, x->model, &x->place);
     if (!take_ticket(x))
         return JR_PLACED_NO_ROOM;
     if (recall(&x->l->places, x->model, &x->place))
@@ -132,9 +131,10 @@ static struct jr_decide_question question_of(const struct jr_proxied *x)
 static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
 {
     struct jr_proxied *x = ctx;
-    struct jr_decided decided = {.d = d, .err = err, .why = why};
-    if (d && !x->query_only && jr_access_log_wants_decisions(x->f->access_log))
-        decided.record = jr_access_decision_copy(pool_of(x), d);
+    struct jr_decided decided = {.d = d,
+                                 .err = err,
+                                 .why = why,
+                                 .record = jr_decide_record(x->f, x->place.pool, d, x->query_only)};
     jr_proxy_decided(x, &decided);
 }
 

@@ -37,6 +37,12 @@ JR_MUST_CHECK int jr_decide_ask(struct jr_frontend *f, struct jr_decide_question
                                 uint64_t *ret_id, bool *ret_left_out, jr_driver_decided_fn *fn,
                                 void *ctx);
 
+/* The pool that serves the model now. Main loop. */
+enum jr_placed jr_decide_find(struct jr_frontend *f, const char *model, struct jr_place *ret);
+/* What the access log wants to know of a decision; returns owned, or NULL: nothing. Main loop. */
+struct jr_access_decision *jr_decide_record(struct jr_frontend *f, uint32_t pool,
+                                            const struct jr_decision *d, bool query_only);
+
 /* Orders: to the main loop, which takes them. */
 struct jr_order_place {
     struct jr_msg msg;

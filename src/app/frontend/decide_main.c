@@ -12,7 +12,7 @@ static void reply(struct jr_ticket *t, struct jr_msg *msg, void (*deliver)(struc
 
 /* ---------------------------------------------------------------- place */
 
-static enum jr_placed find(struct jr_frontend *f, const char *model, struct jr_place *ret)
+enum jr_placed jr_decide_find(struct jr_frontend *f, const char *model, struct jr_place *ret)
 {
     bool known;
     int at = jr_pools_find(f, model, &known);
@@ -39,7 +39,7 @@ void jr_decide_on_place(struct jr_msg *msg)
 {
     struct jr_order_place *o = JR_CONTAINER_OF(msg, struct jr_order_place, msg);
     struct jr_place place = {.pool = 0};
-    enum jr_placed placed = find(o->t->l->f, o->model, &place);
+    enum jr_placed placed = jr_decide_find(o->t->l->f, o->model, &place);
     answer_place(o->t, o->model, placed, &place);
     jr_xfree(o);
 }
@@ -56,6 +56,14 @@ int jr_decide_ask(struct jr_frontend *f, struct jr_decide_question *q, uint64_t 
     return jr_driver_route(d, &q->route, fn, ctx);
 }
 
+struct jr_access_decision *jr_decide_record(struct jr_frontend *f, uint32_t pool,
+                                            const struct jr_decision *d, bool query_only)
+{
+    if (!d || query_only || !jr_access_log_wants_decisions(f->access_log))
+        return NULL;
+    return jr_access_decision_copy(jr_driver_pool(f->drivers[pool]), d);
+}
+
 static void answer_route(struct jr_ticket *t, const struct jr_decision *d, int err, const char *why)
 {
     struct jr_answer_route *a = jr_xalloc(sizeof *a);
@@ -67,8 +75,7 @@ static void answer_route(struct jr_ticket *t, const struct jr_decision *d, int e
     if (d) {
         a->d = *d;
         (void)jr_str_copy(a->url, sizeof a->url, d->url);
-        if (!t->query_only && jr_access_log_wants_decisions(t->l->f->access_log))
-            a->record = jr_access_decision_copy(jr_driver_pool(t->driver), d);
+        a->record = jr_decide_record(t->l->f, t->pool, d, t->query_only);
     }
     reply(t, &a->msg, jr_decide_routed);
 }
@@ -87,7 +94,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
 static bool is_misplaced(struct jr_order_route *o)
 {
     struct jr_place place = {.pool = 0};
-    enum jr_placed placed = find(o->t->l->f, o->model, &place);
+    enum jr_placed placed = jr_decide_find(o->t->l->f, o->model, &place);
     if (placed == JR_PLACED && place.pool == o->q.pool && place.block_size == o->block_size)
         return false;
     answer_place(o->t, o->model, placed, &place);

@@ -14,16 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define JSON "application/json"
-
-static void respond(struct jr_mock_worker *w, struct jr_http_request *http, int status)
-{
-    if (w->out.err != 0)
-        jr_http_respond(http, 500, "text/plain", NULL, "too large", 9);
-    else
-        jr_http_respond(http, status, JSON, NULL, w->out.p, w->out.n);
-}
-
 /* Strings, since JSON readers lose digits of large numbers; a block with several copies once. */
 static void put_blocks(struct jr_buf *b, const struct jr_paged_cache *c)
 {
@@ -45,22 +35,17 @@ static void get_cache(struct jr_mock_worker *w, struct jr_http_request *http)
     jr_buf_puts(&w->out, "{\"ranks\":[{\"dp_rank\":0,\"blocks\":[");
     put_blocks(&w->out, jr_engine_cache(w->engine));
     jr_buf_puts(&w->out, "]}]}");
-    respond(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
-static void put_faults(struct jr_mock_worker *w)
+static void get_faults(struct jr_mock_worker *w, struct jr_http_request *http)
 {
     jr_buf_clear(&w->out);
     jr_buf_puts(&w->out, "{");
     jr_mock_faults_json(&w->faults, &w->out);
     jr_buf_printf(&w->out, ",\"batches\":%" PRIu64 ",\"batches_dropped\":%" PRIu64 "}", w->batches,
                   w->batches_dropped);
-}
-
-static void get_faults(struct jr_mock_worker *w, struct jr_http_request *http)
-{
-    put_faults(w);
-    respond(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 /* All of them or none. */
@@ -84,24 +69,22 @@ static void post_faults(struct jr_mock_worker *w, struct jr_http_request *http)
     int err = read_faults(&f, jr_http_request_query(http), &e);
     if (err == 0) {
         jr_mock_worker_set_faults(w, &f);
-        put_faults(w);
+        get_faults(w, http);
     } else {
-        jr_buf_clear(&w->out);
-        jr_mock_reply_error(&w->out, 400, NULL, e.text);
+        jr_mock_respond_error(w, http, 400, NULL, e.text);
     }
-    respond(w, http, err == 0 ? 200 : 400);
 }
 
 static void post_restart(struct jr_mock_worker *w, struct jr_http_request *http)
 {
     struct jr_errmsg e = {{0}};
-    int err = jr_mock_worker_restart(w, &e);
+    if (jr_mock_worker_restart(w, &e) < 0) {
+        jr_mock_respond_error(w, http, 500, NULL, e.text);
+        return;
+    }
     jr_buf_clear(&w->out);
-    if (err == 0)
-        jr_buf_puts(&w->out, "{\"restarted\":true}");
-    else
-        jr_mock_reply_error(&w->out, 500, NULL, e.text);
-    respond(w, http, err == 0 ? 200 : 500);
+    jr_buf_puts(&w->out, "{\"restarted\":true}");
+    jr_mock_respond_out(w, http, 200);
 }
 
 static void post_crash(struct jr_mock_worker *w, struct jr_http_request *http)

@@ -16,7 +16,7 @@
 #define COMPLETION_TOKENS 16
 #define CHAT_TOKENS       64
 
-static void respond_out(struct jr_mock_worker *w, struct jr_http_request *http, int status)
+void jr_mock_respond_out(struct jr_mock_worker *w, struct jr_http_request *http, int status)
 {
     if (w->out.err != 0)
         jr_http_respond(http, 500, "text/plain", NULL, "out of memory", 13);
@@ -24,20 +24,20 @@ static void respond_out(struct jr_mock_worker *w, struct jr_http_request *http, 
         jr_http_respond(http, status, JSON, NULL, w->out.p, w->out.n);
 }
 
-static void respond_error(struct jr_mock_worker *w, struct jr_http_request *http, int status,
-                          const char *param, const char *message)
+void jr_mock_respond_error(struct jr_mock_worker *w, struct jr_http_request *http, int status,
+                           const char *param, const char *message)
 {
     jr_buf_clear(&w->out);
     jr_mock_reply_error(&w->out, status, param, message);
-    respond_out(w, http, status);
+    jr_mock_respond_out(w, http, status);
 }
 
 /* A failed parse or tokenization, in words for the client. */
 static void respond_invalid(struct jr_mock_worker *w, struct jr_http_request *http, int err,
                             const char *param, const struct jr_errmsg *e)
 {
-    respond_error(w, http, err == JR_ENOMEM ? 500 : 400, param,
-                  e->text[0] != '\0' ? e->text : jr_err_text(err));
+    jr_mock_respond_error(w, http, err == JR_ENOMEM ? 500 : 400, param,
+                          e->text[0] != '\0' ? e->text : jr_err_text(err));
 }
 
 static bool is_lora(const struct jr_mock_worker *w, struct jr_str name)
@@ -55,7 +55,7 @@ static bool check_model(struct jr_mock_worker *w, struct jr_http_request *http, 
         return true;
     jr_errmsg_set(&e, JR_ENOTFOUND, "The model `%.*s` does not exist. Valid aliases: %s.",
                   (int)(model.n < 64 ? model.n : 64), model.p, w->config.model);
-    respond_error(w, http, 404, "model", e.text);
+    jr_mock_respond_error(w, http, 404, "model", e.text);
     return false;
 }
 
@@ -186,7 +186,7 @@ static bool check_lengths(struct jr_mock_worker *w, struct jr_http_request *http
                       "contains %u input tokens. Please reduce the length of the input prompt. "
                       "(parameter=input_tokens, value=%u)",
                       w->config.max_model_len, n, n);
-        respond_error(w, http, 400, "input_tokens", e.text);
+        jr_mock_respond_error(w, http, 400, "input_tokens", e.text);
         return false;
     }
     return true;
@@ -241,7 +241,7 @@ static void generate(struct jr_mock_worker *w, struct jr_http_request *http,
     if (!check_model(w, http, req.model))
         return;
     if (req.has_max_tokens && req.max_tokens == 0) {
-        respond_error(w, http, 400, "max_tokens", "max_tokens must be at least 1, got 0.");
+        jr_mock_respond_error(w, http, 400, "max_tokens", "max_tokens must be at least 1, got 0.");
         return;
     }
     rv = collect(w, &req, body, &prompts, &err.msg);
@@ -254,7 +254,7 @@ static void generate(struct jr_mock_worker *w, struct jr_http_request *http,
     JR_ASSERT(prompts.n > 0); /* the parser refuses an empty list */
     uint32_t n = req.n == 0 ? 1 : req.n;
     if (n > JR_MOCKER_SEQS_MAX / prompts.n) {
-        respond_error(w, http, 400, "n", "too many choices: prompts times n is above 1024");
+        jr_mock_respond_error(w, http, 400, "n", "too many choices: prompts times n is above 1024");
         return;
     }
     /* As a model of its own, as with vLLM, or named beside it. */
@@ -376,7 +376,7 @@ static void post_tokenize(struct jr_mock_worker *w, struct jr_http_request *http
     jr_buf_clear(&w->out);
     jr_mock_reply_tokenize(&w->out, w->tokens.v, w->tokens.n, w->config.max_model_len,
                            t.token_strs);
-    respond_out(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 static void post_detokenize(struct jr_mock_worker *w, struct jr_http_request *http)
@@ -403,7 +403,7 @@ static void post_detokenize(struct jr_mock_worker *w, struct jr_http_request *ht
     jr_buf_json_escape(&w->out, jr_buf_str(&text), text.n);
     jr_buf_puts(&w->out, "\"}");
     jr_buf_deinit(&text);
-    respond_out(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------ */
@@ -413,7 +413,7 @@ static void get_models(struct jr_mock_worker *w, struct jr_http_request *http)
     struct jr_mock_head head = {.model = w->config.model, .created = jr_unix_ns() / 1000000000};
     jr_buf_clear(&w->out);
     jr_mock_reply_models(&w->out, &head, w->config.max_model_len);
-    respond_out(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 static void empty_ok(struct jr_mock_worker *w, struct jr_http_request *http)
@@ -433,7 +433,7 @@ static void get_load(struct jr_mock_worker *w, struct jr_http_request *http)
 {
     jr_buf_clear(&w->out);
     jr_buf_printf(&w->out, "{\"server_load\":%u}", w->n_requests);
-    respond_out(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 static void get_metrics(struct jr_mock_worker *w, struct jr_http_request *http)
@@ -452,7 +452,7 @@ static void post_reset(struct jr_mock_worker *w, struct jr_http_request *http)
     bool done = jr_mock_worker_reset_cache(w);
     jr_buf_clear(&w->out);
     jr_buf_printf(&w->out, "{\"success\":%s}", done ? "true" : "false");
-    respond_out(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 /* Where the KV events are, for bridges that look for themselves (vLLM 0.31 up). */
@@ -470,7 +470,7 @@ static void get_kv_sources(struct jr_mock_worker *w, struct jr_http_request *htt
         jr_buf_puts(&w->out, ",\"buffer_steps\":10000,\"topic\":\"\"}");
     }
     jr_buf_puts(&w->out, "}");
-    respond_out(w, http, 200);
+    jr_mock_respond_out(w, http, 200);
 }
 
 static const struct route {

@@ -246,11 +246,16 @@ static void publish(struct jr_mock_worker *w, const struct jr_cache_log *log)
         send_batch(w);
 }
 
+static void set_speed(struct jr_mock_worker *w)
+{
+    jr_engine_set_speedup(w->engine, w->config.engine.speedup_ratio / w->faults.slow);
+}
+
 void jr_mock_worker_set_faults(struct jr_mock_worker *w, const struct jr_mock_faults *faults)
 {
     jr_mock_worker_pump(w);
     w->faults = *faults;
-    jr_engine_set_speedup(w->engine, w->config.engine.speedup_ratio / faults->slow);
+    set_speed(w);
 }
 
 bool jr_mock_worker_reset_cache(struct jr_mock_worker *w)
@@ -330,8 +335,7 @@ static void worker_free(struct jr_mock_worker *w)
 static void start_engine(struct jr_mock_worker *w)
 {
     w->engine = jr_engine_create(&w->config.engine);
-    w->faults = w->config.faults;
-    jr_engine_set_speedup(w->engine, w->config.engine.speedup_ratio / w->faults.slow);
+    set_speed(w);
 }
 
 /* SGLang's first batch says that there is nothing. */
@@ -348,9 +352,8 @@ static int start_events(struct jr_mock_worker *w, const struct jr_zmq_pub_config
 
 static int restart_events(struct jr_mock_worker *w, struct jr_errmsg *e)
 {
-    char *endpoint = jr_xstrndup(jr_zmq_pub_endpoint(w->pub), strlen(jr_zmq_pub_endpoint(w->pub)));
-    const char *old = jr_zmq_pub_replay_endpoint(w->pub);
-    char *replay = jr_xstrndup(old, strlen(old));
+    char *endpoint = jr_xstrdup(jr_zmq_pub_endpoint(w->pub));
+    char *replay = jr_xstrdup(jr_zmq_pub_replay_endpoint(w->pub));
     struct jr_zmq_pub_config pub = w->config.pub;
     pub.endpoint = endpoint;
     pub.replay_endpoint = replay;
@@ -366,11 +369,9 @@ int jr_mock_worker_restart(struct jr_mock_worker *w, struct jr_errmsg *e)
 {
     JR_LIST_FOREACH_SAFE (node, &w->requests)
         request_reap(JR_CONTAINER_OF(node, struct mock_request, node));
-    struct jr_mock_faults faults = w->faults;
     jr_engine_destroy(w->engine);
     w->config.engine.hash_seed = jr_mix64(w->config.engine.hash_seed + 1);
-    start_engine(w);
-    jr_mock_worker_set_faults(w, &faults); /* they outlive it */
+    start_engine(w); /* what is wrong with it outlives it */
     return w->pub ? restart_events(w, e) : 0;
 }
 
@@ -386,6 +387,7 @@ int jr_mock_worker_create(struct jr_loop *loop, const struct jr_mock_worker_conf
     jr_buf_init(&w->out, JR_MOCKER_BODY_MAX);
     w->next_id = jr_mix64((uint64_t)jr_unix_ns() ^ (uint64_t)(uintptr_t)w);
     jr_rng_init(&w->rng, config->fault_seed, 1);
+    w->faults = config->faults;
     w->ready_at_ns = jr_loop_now_ns() + config->startup_delay_ms * 1000000;
     start_engine(w);
     w->timer = jr_timer_create(loop, on_timer, w);

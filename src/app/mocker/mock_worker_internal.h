@@ -74,6 +74,10 @@ bool jr_mock_worker_reset_cache(struct jr_mock_worker *w);
 void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t n_prompts,
                           uint32_t max_tokens, struct jr_str salt, struct jr_str lora);
 
+/* mock_api.c: w->out as JSON, or 500 when it did not fit; an error in the API's shape. */
+void jr_mock_respond_out(struct jr_mock_worker *w, struct jr_http_request *http, int status);
+void jr_mock_respond_error(struct jr_mock_worker *w, struct jr_http_request *http, int status,
+                           const char *param, const char *message);
 /* Is it one of the paths under /mock, and so answered? (mock_admin.c) */
 bool jr_mock_admin_request(struct jr_mock_worker *w, struct jr_http_request *http);
 void jr_mock_worker_set_faults(struct jr_mock_worker *w, const struct jr_mock_faults *faults);

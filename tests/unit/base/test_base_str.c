@@ -84,6 +84,22 @@ static void copies_with_truncation(void **state)
     assert_false(jr_str_copy(dst, 0, ""));
 }
 
+static void packs_one_behind_the_other(void **state)
+{
+    char room[8];
+    char *at = room;
+
+    (void)state;
+    struct jr_str a = jr_str_pack(&at, jr_str_of("abc", 3));
+    struct jr_str none = jr_str_pack(&at, jr_str_of(NULL, 0));
+    struct jr_str b = jr_str_pack(&at, jr_str_of("de", 2));
+    assert_true(jr_str_eq(a, "abc") && jr_str_eq(b, "de"));
+    assert_int_equal(none.n, 0);
+    assert_ptr_equal(a.p, room);
+    assert_ptr_equal(b.p, room + 3);
+    assert_ptr_equal(at, room + 5);
+}
+
 static void measures_distance(void **state)
 {
     (void)state;
@@ -96,8 +112,11 @@ static void measures_distance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compares),          cmocka_unit_test(slugs_as_dynamo),
-        cmocka_unit_test(encodes_base64url), cmocka_unit_test(copies_with_truncation),
+        cmocka_unit_test(compares),
+        cmocka_unit_test(slugs_as_dynamo),
+        cmocka_unit_test(encodes_base64url),
+        cmocka_unit_test(copies_with_truncation),
+        cmocka_unit_test(packs_one_behind_the_other),
         cmocka_unit_test(measures_distance),
     };
 
