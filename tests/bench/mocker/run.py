@@ -20,7 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(BENCH))
 sys.path[:0] = [BENCH, os.path.join(BENCH, "proxy"), os.path.join(ROOT, "tests", "lib")]
 sys.dont_write_bytecode = True
 
-from jr_procs import Failed, Procs, free_port, port_open, wait_for  # noqa: E402
+from jr_procs import Failed, Procs, find_program, free_port, port_open, wait_for  # noqa: E402
 from rig import command  # noqa: E402
 from table import Bench  # noqa: E402
 
@@ -52,11 +52,11 @@ def main():
     if code:
         raise Failed("the load driver does not build: " + err)
     cores = sorted(os.sched_getaffinity(0))
-    one, other = str(cores[0]), str(cores[-1])
+    one, other, taskset = str(cores[0]), str(cores[-1]), find_program("taskset", "util-linux")
     with Procs(os.path.abspath(os.path.join(o.build, "jetrouter"))) as procs:
         bare_port, port = free_port(), free_port()
-        bare = procs.start("bare", ["taskset", "-c", one, os.path.join(bins, "mockworker"), "-p", str(bare_port)])
-        ours = procs.start("mocker", ["taskset", "-c", one, procs.jetrouter, "mocker", "--http-host", "127.0.0.1",
+        bare = procs.start("bare", [taskset, "-c", one, os.path.join(bins, "mockworker"), "-p", str(bare_port)])
+        ours = procs.start("mocker", [taskset, "-c", one, procs.jetrouter, "mocker", "--http-host", "127.0.0.1",
                                       "--http-port", str(port), "--speedup-ratio", "0",
                                       "--zmq-kv-events-ports", str(free_port())])
         wait_for(lambda: port_open(bare_port) and port_open(port), "both workers")
@@ -65,7 +65,7 @@ def main():
         for _ in range(o.runs):
             for way, (proc, at) in ways.items():
                 code, out, err = command([
-                    "taskset", "-c", other, os.path.join(bins, "loadgen"), "-c", "32", "-m", "64", "-n", "60000", "-w",
+                    taskset, "-c", other, os.path.join(bins, "loadgen"), "-c", "32", "-m", "64", "-n", "60000", "-w",
                     "500", "-d", "20", "-b", path, "-P", proc.pid, "http://127.0.0.1:%d/v1/completions" % at])
                 if not out.startswith("{"):
                     raise Failed("the load driver failed (%d): %s" % (code, err))
