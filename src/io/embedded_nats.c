@@ -272,6 +272,7 @@ void jr_embedded_nats_stop(struct jr_embedded_nats *n, void (*cb)(void *ctx), vo
         return;
     }
     n->stopping = true;
+    drop_probe(n); /* nobody is told that it is ready any more */
     n->on_stopped = cb;
     n->stopped_ctx = ctx;
     if (n->child == NULL) {

@@ -857,6 +857,25 @@ class Embedded(Case):
         jr.wait_for(lambda: self.children(f), "the child")
         self.assertEqual(f.stop(), 0, f.tail())
 
+    def test_server_listens_after_the_stop_began(self):
+        """Nothing is begun for a server that is found ready while the frontend drains."""
+        folder, go = self.procs.folder, os.path.join(self.procs.folder, "go")
+        os.mkdir(os.path.join(folder, "bin"))
+        late = os.path.join(folder, "bin", "nats-server")
+        with open(late, "w") as script:
+            script.write('#!/bin/sh\nuntil [ -e "%s" ]; do sleep 0.02; done\nexec "%s" "$@"\n' %
+                         (go, jr.find_program("nats-server", "nats-server")))
+        os.chmod(late, 0o755)
+        path = os.path.dirname(late) + os.pathsep + os.environ["PATH"]
+        f = self.frontend(ready=False, embedded_nats=os.path.join(folder, "nats"),
+                          drain_delay_secs=1, env={"PATH": path})
+        jr.wait_for(lambda: self.children(f), "the child")
+        f.popen.send_signal(signal.SIGTERM)
+        self.wait_log(f, "frontend.drain")
+        open(go, "w").close()
+        self.assertEqual(f.popen.wait(30), 0, f.tail())
+        self.assertNotIn("nats.embedded", f.tail(60))
+
 
 if __name__ == "__main__":
     unittest.main()

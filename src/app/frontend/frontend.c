@@ -506,6 +506,8 @@ static int start_pools(struct jr_frontend *f, struct jr_errmsg *e)
 static void on_embedded_ready(void *ctx, const char *url)
 {
     struct jr_frontend *f = ctx;
+    if (f->draining || f->stopping) /* nothing begins that nobody would end */
+        return;
     (void)jr_str_copy(f->nats_url, sizeof f->nats_url, url);
     jr_log(JR_LOG_INFO, "nats.embedded", "url=%s", url);
     struct jr_errmsg e = {""};
