@@ -247,6 +247,48 @@ static void what_is_not_indexed(void **state)
     down(&t);
 }
 
+/* TensorRT-LLM's own push: vLLM's maps, sequences that begin at the wall clock in ns and so go up when
+ * it restarts, empty batches as heartbeats, a cleared at its start and end. */
+static void tensorrt_llm(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static const uint64_t first = UINT64_C(1785000000123456789);
+    static const struct jr_engine_event cleared = {.type = JR_ENGINE_CLEARED};
+    struct jr_engine_batch beat = {.ts = 3, .has_rank = true};
+    up(&t);
+    /* Nothing was missed before the first message that is to be had. */
+    encode(&t, 1, &cleared);
+    assert_int_equal(live(&t, first), JR_FEED_GAP);
+    assert_int_equal(jr_bridge_feed_ask(&t.feed), 0);
+    assert_false(replayed(&t, first));
+    assert_false(t.rank.begin_due);
+    assert_int_equal(t.feed.next, first + 1);
+    message(&t, 0, 1);
+    assert_int_equal(live(&t, first + 1), JR_FEED_APPLIED);
+    jr_buf_clear(&t.payload);
+    jr_engine_batch_encode(&t.payload, &beat, JR_ENGINE_VLLM_MAP);
+    assert_int_equal(live(&t, first + 2), JR_FEED_APPLIED);
+    assert_int_equal(t.rank.mirror.n, 1);
+    assert_int_equal(t.feed.next, first + 3);
+    assert_int_equal(t.feed.counters.jumps, 0);
+    /* It restarts: its sequences go up by the time that passed, and its replay has no older ones. */
+    encode(&t, 4, &cleared);
+    assert_int_equal(live(&t, first + UINT64_C(90000000000)), JR_FEED_GAP);
+    assert_int_equal(jr_bridge_feed_ask(&t.feed), first + 2);
+    assert_false(replayed(&t, first + UINT64_C(90000000000)));
+    assert_int_equal(t.feed.counters.jumps, 1);
+    assert_int_equal(t.rank.mirror.n, 0);
+    assert_true(t.rank.begin_due);
+    message(&t, 7, 2);
+    assert_int_equal(live(&t, first + UINT64_C(90000000001)), JR_FEED_APPLIED);
+    assert_int_equal(t.rank.mirror.n, 1);
+    encode(&t, 5, &cleared); /* its end */
+    assert_int_equal(live(&t, first + UINT64_C(90000000002)), JR_FEED_APPLIED);
+    assert_int_equal(t.rank.mirror.n, 0);
+    down(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +297,7 @@ int main(void)
         cmocka_unit_test(a_late_start_is_no_loss),
         cmocka_unit_test(hashes),
         cmocka_unit_test(what_is_not_indexed),
+        cmocka_unit_test(tensorrt_llm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
