@@ -108,7 +108,7 @@ static void hash_blocks(struct jr_buf *b, const struct jr_engine_event *ev)
 {
     uint64_t chain[2] = {ev->has_parent ? prefix_of(ev->parent) : 0, 0};
     for (uint32_t i = 0; i < ev->n_hashes; i++) {
-        chain[1] = xxh(ev->tokens + (size_t)i * ev->block_size, ev->block_size * 4u);
+        chain[1] = xxh(ev->tokens + (size_t)i * ev->block_size, (size_t)ev->block_size * 4);
         bool root = i == 0 && !ev->has_parent;
         chain[0] = root ? chain[1] : xxh(chain, sizeof chain);
         jr_buf_printf(b, "%s%016llx:%016llx", i > 0 ? " " : "", (unsigned long long)chain[1],
@@ -184,8 +184,8 @@ static uint32_t check_message(const char *line, struct jr_engine_batch *batch)
     assert_int_equal(batch->bad_events, 0);
     assert_true(batch->ts == m.ts);
     assert_int_equal(batch->has_rank, strcmp(m.rank, "-") != 0);
-    assert_int_equal(batch->dp_rank, atoi(m.rank));
-    return 0; /* the event that is next */
+    assert_int_equal(batch->dp_rank, strtoul(m.rank, NULL, 10)); /* "-" is 0 */
+    return 0;                                                    /* the event that is next */
 }
 
 static void check_fixture(const char *name)
