@@ -128,6 +128,13 @@ X(ROUTER_PREFILL_LOAD_SCALE, F64, "router-prefill-load-scale", "DYN_ROUTER_PREFI
 X(ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT, F64, "router-decode-active-request-weight",                 \
     "DYN_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT", "0.0", JR_CMD_ROUTING, ROUTING, "W",                \
     "cost of each request a worker has; selects the cost model `dynamo`", .max = 1000000)          \
+X(ROUTER_HOST_CACHE_HIT_WEIGHT, F64, "router-host-cache-hit-weight",                               \
+    "DYN_ROUTER_HOST_CACHE_HIT_WEIGHT", "0.0", JR_CMD_NATS, ROUTING, "W",                          \
+    "share of a block in host memory that counts as cached, beyond those on the device; bridges "  \
+    "tell of such blocks only when it is set for them, too", .max = 1)                             \
+X(ROUTER_DISK_CACHE_HIT_WEIGHT, F64, "router-disk-cache-hit-weight",                               \
+    "DYN_ROUTER_DISK_CACHE_HIT_WEIGHT", "0.0", JR_CMD_NATS, ROUTING, "W",                          \
+    "the same of a block on disk or other storage, beyond those in host memory", .max = 1)         \
 X(ROUTER_TEMPERATURE, F64, "router-temperature", "DYN_ROUTER_TEMPERATURE", "0.0", JR_CMD_ROUTING,  \
     ROUTING, "T", "softmax temperature of the choice; 0: always the best worker", .max = 1000000)  \
 X(ROUTER_COST_MODEL, ENUM, "router-cost-model", "JETROUTER_ROUTER_COST_MODEL", "seconds",          \

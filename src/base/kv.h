@@ -27,6 +27,15 @@ struct jr_kv_event {
     uint32_t n;                       /* of blocks or hashes */
 };
 
+/* A rank's blocks beside its device are rows of their own in the log (docs/protocol.md §2): of rank r
+ * below 64, row 64 + r is what it holds on the device or in host memory, row 128 + r on any medium. */
+#define JR_LOWER_STEP 64u
+enum jr_lower { JR_LOWER_HOST, JR_LOWER_ANY, JR_LOWERS };
+static inline uint32_t jr_lower_row(uint32_t dp_rank, enum jr_lower lower)
+{
+    return dp_rank + JR_LOWER_STEP * (1 + (uint32_t)lower);
+}
+
 /* Many events of one (worker, rank). Event i has id first_id + i. */
 struct jr_kv_batch {
     uint64_t worker_id;

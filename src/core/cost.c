@@ -35,6 +35,11 @@ static inline double to_double(uint64_t v)
     return (double)(int64_t)v;
 }
 
+bool jr_cost_lower_counts(const struct jr_cost_config *c)
+{
+    return c->host_credit > 0 || c->disk_credit > 0;
+}
+
 uint32_t jr_cost_cached_most(const struct jr_cost_config *c, const struct jr_cost_request *r)
 {
     if (c->model != JR_COST_SECONDS)
@@ -64,13 +69,39 @@ double jr_cost_cached_s(const struct jr_cost_config *c, const struct jr_cost_req
 }
 
 static void estimate(const struct jr_cost_config *c, const struct jr_cost_request *r, double speed,
-                     struct jr_candidate *k)
+                     uint64_t cached, struct jr_candidate *k)
 {
-    uint64_t cached = (uint64_t)k->cached_blocks * r->block_size;
-
     k->uncached_tokens = r->isl_tokens > cached ? r->isl_tokens - cached : 0;
-    k->estimate_s = jr_cost_cached_s(c, r, k->cached_blocks);
+    k->estimate_s = jr_cost_prefill_s(c, k->uncached_tokens, cached);
     k->prefill_s = speed * k->estimate_s;
+}
+
+static inline double lower_blocks(const struct jr_cost_config *c, const struct jr_candidate *k)
+{
+    return c->host_credit * k->host_blocks + c->disk_credit * k->disk_blocks;
+}
+
+/* With what lies on lower media. Live bookings are on the device, and may reach as far. */
+static uint64_t cached_tokens(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                              const struct jr_candidate *k, uint32_t most)
+{
+    double blocks = k->overlap_blocks + lower_blocks(c, k);
+
+    blocks = blocks > k->cached_blocks ? blocks : k->cached_blocks;
+    blocks = blocks < most ? blocks : most;
+    return (uint64_t)(blocks * r->block_size + 0.5);
+}
+
+static void estimate_lower(const struct jr_cost_config *c, const struct jr_cost_request *r,
+                           double speed, struct jr_candidate *v, uint32_t n)
+{
+    uint32_t most = jr_cost_cached_most(c, r);
+
+    for (uint32_t i = 0; i < n; i++) {
+        v[i].cached_blocks = believe_cached(c, &v[i], most);
+        v[i].probability = 0;
+        estimate(c, r, speed, cached_tokens(c, r, &v[i], most), &v[i]);
+    }
 }
 
 /* Most candidates hold as much of the prompt as the one before: nothing, or what all hold. */
@@ -87,7 +118,7 @@ static void estimate_all(const struct jr_cost_config *c, const struct jr_cost_re
             v[i].estimate_s = v[i - 1].estimate_s;
             v[i].prefill_s = v[i - 1].prefill_s;
         } else {
-            estimate(c, r, speed, &v[i]);
+            estimate(c, r, speed, (uint64_t)v[i].cached_blocks * r->block_size, &v[i]);
         }
     }
 }
@@ -148,7 +179,7 @@ static void cost_dynamo_1_2(const struct jr_cost_config *c, const struct jr_cost
         struct jr_candidate *k = &v[i];
         double raw = to_double(k->prefill_tokens + r->isl_tokens) / r->block_size;
         double credit = c->decay > 0 ? credit_of(c, r, k, prefill_min) : c->credit;
-        double left = raw - credit * k->overlap_blocks;
+        double left = raw - credit * k->overlap_blocks - lower_blocks(c, k);
         sum_up(k, prefill_weight * c->scale * (left > 0 ? left : 0),
                to_double(k->active_blocks + k->new_blocks) + c->request_weight * k->requests);
     }
@@ -159,7 +190,10 @@ void jr_cost_eval(const struct jr_cost_config *c, const struct jr_cost_request *
 {
     double prefill_weight = r->no_prefill ? 0 : 1;
 
-    estimate_all(c, r, speed, candidates, n);
+    if (jr_cost_lower_counts(c))
+        estimate_lower(c, r, speed, candidates, n);
+    else
+        estimate_all(c, r, speed, candidates, n);
     switch (c->model) {
     case JR_COST_SECONDS:
         cost_seconds(c, prefill_weight, speed, candidates, n);

@@ -10,7 +10,10 @@
  * dynamo 1.2   cost = scale * max(0, (prefill tokens there + isl) / B - credit' * overlap)
  *                     + blocks there + new blocks + request_weight * requests there
  *              credit' = credit / (1 + decay * x), x = excess of prefill over the least loaded
- *              candidate, in requests of this size */
+ *              candidate, in requests of this size
+ * blocks on lower media (ADR 17): those that go on where the device's end, in host memory and behind
+ *              that on disk. host_credit and disk_credit are the share of one that counts as cached:
+ *              of the tokens in the first two models, of the overlap in the third */
 #ifndef JR_CORE_COST_H
 #define JR_CORE_COST_H
 
@@ -27,6 +30,7 @@ struct jr_cost_config {
     double linear_s, attention_s; /* prefill seconds a token, a token x context token */
     double overlap_weight;        /* dynamo 1.0 */
     double credit, scale, decay, request_weight; /* dynamo 1.2 */
+    double host_credit, disk_credit;             /* 0 to 1 */
 };
 /* The defaults of every field, and the model as given. */
 void jr_cost_config_init(struct jr_cost_config *c, enum jr_cost_model model);
@@ -46,6 +50,8 @@ struct jr_candidate {
     uint64_t worker_id;
     uint64_t indexed_blocks; /* entries of the member in the index, for ties; else it may be 0 */
     uint32_t overlap_blocks; /* index score */
+    uint32_t host_blocks;    /* beyond overlap_blocks, in host memory */
+    uint32_t disk_blocks;    /* beyond those, elsewhere */
     uint32_t live_blocks;    /* jr_active_match_all */
     uint64_t prefill_tokens; /* there now */
     uint64_t active_blocks;  /* there now */
@@ -54,7 +60,7 @@ struct jr_candidate {
     uint32_t decoding;       /* D */
     double backlog_s;        /* Q */
     /* out */
-    uint32_t cached_blocks; /* what the model believes is cached */
+    uint32_t cached_blocks; /* what the model believes is cached on the device */
     uint64_t uncached_tokens;
     double prefill_s;    /* speed * estimate of this request there, in either model */
     double estimate_s;   /* without the speed factor: to be booked (core/active.h) */
@@ -75,6 +81,8 @@ double jr_cost_prefill_s(const struct jr_cost_config *c, uint64_t uncached_token
 /* The same of a request with so many blocks cached. */
 double jr_cost_cached_s(const struct jr_cost_config *c, const struct jr_cost_request *r,
                         uint32_t cached_blocks);
+/* Do blocks on lower media count? */
+bool jr_cost_lower_counts(const struct jr_cost_config *c);
 /* Blocks that may be cached at all. Engines compute at least the last token, so the block it is in is
  * never wholly cached; Dynamo's formulas do not know that. */
 uint32_t jr_cost_cached_most(const struct jr_cost_config *c, const struct jr_cost_request *r);

@@ -70,6 +70,7 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_arr_free(&p->mem, &p->seats);
     jr_arr_free(&p->mem, &p->seat_members);
     jr_arr_free(&p->mem, &p->marks);
+    jr_arr_free(&p->mem, &p->lower);
     jr_arr_free(&p->mem, &p->by_member);
     jr_arr_free(&p->mem, &p->candidates);
     jr_arr_free(&p->mem, &p->records);

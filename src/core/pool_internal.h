@@ -107,6 +107,9 @@ struct jr_pool {
         JR_ARR_FIELDS(uint8_t); /* by member: what counts of it; see pool_weigh.c */
     } marks;
     struct {
+        JR_ARR_FIELDS(uint32_t); /* members of each seat's lower rows; see pool_lower.c */
+    } lower;
+    struct {
         JR_ARR_FIELDS(uint32_t); /* see pool_weigh.c; n is not used */
     } by_member;
     struct {
@@ -324,6 +327,11 @@ bool jr_pool_peer_holds_state(const struct jr_pool *p);
 /* pool_weigh.c */
 /* Brings the seats up to date. JR_ENOMEM: they are not. */
 JR_MUST_CHECK int jr_pool_seats_update(struct jr_pool *p);
+/* pool_lower.c: do blocks on lower media count; the rows of the seat that was made last; what they add
+ * to a candidate whose overlap is filled in. */
+bool jr_pool_lower_counts(const struct jr_pool *p);
+JR_MUST_CHECK int jr_pool_lower_seat(struct jr_pool *p, const struct jr_seat *s, bool credited);
+void jr_pool_lower_fill(const struct jr_pool *p, uint32_t seat, struct jr_candidate *c);
 /* Who could take it now, without weighing them. */
 void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
 /* Fills the candidates with their costs, or with the best of them alone when that is all that matters;

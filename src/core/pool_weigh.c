@@ -20,12 +20,13 @@ static double prefill_capacity(const struct jr_worker_lease *lease)
 #define MARK_LIVE     1
 #define MARK_CREDITED 2
 
-static void add_seats(struct jr_pool *p, const struct jr_worker *w)
+static int add_seats(struct jr_pool *p, const struct jr_worker *w)
 {
     uint64_t model = jr_pool_model_id(w->lease.model);
     p->seats_mixed = p->seats_mixed || (model && p->seats_model && model != p->seats_model);
     p->seats_model = model ? model : p->seats_model;
-    for (uint32_t i = 0; i < w->n_members; i++) {
+    int err = 0;
+    for (uint32_t i = 0; err == 0 && i < w->n_members; i++) {
         uint32_t member = w->members[i];
         p->seats.v[p->seats.n++] = (struct jr_seat){
             .worker_id = w->lease.worker_id,
@@ -38,13 +39,17 @@ static void add_seats(struct jr_pool *p, const struct jr_worker *w)
         p->seat_members.v[p->seat_members.n++] = member;
         if (w->state == JR_WORKER_LIVE)
             p->marks.v[member] = MARK_LIVE | (jr_pool_credited(p, w, i) ? MARK_CREDITED : 0);
+        if (jr_pool_lower_counts(p))
+            err = jr_pool_lower_seat(p, &p->seats.v[p->seats.n - 1],
+                                     (p->marks.v[member] & MARK_CREDITED) != 0);
     }
+    return err;
 }
 
 static int make_seats(struct jr_pool *p)
 {
     uint32_t n = p->members.n;
-    p->seats.n = p->seat_members.n = p->marks.n = 0;
+    p->seats.n = p->seat_members.n = p->marks.n = p->lower.n = 0;
     p->seats_model = 0;
     p->seats_mixed = false;
     int err = jr_arr_reserve(&p->mem, &p->seats, n, JR_WORKERS_MAX);
@@ -56,12 +61,12 @@ static int make_seats(struct jr_pool *p)
         return err;
     memset(p->marks.v, 0, n);
     p->marks.n = n;
-    for (uint32_t i = 0; i < p->workers.n; i++) {
+    for (uint32_t i = 0; err == 0 && i < p->workers.n; i++) {
         const struct jr_worker *w = p->workers.v[i];
         if (w->state != JR_WORKER_DOWN && w->lease.url[0])
-            add_seats(p, w);
+            err = add_seats(p, w);
     }
-    return 0;
+    return err;
 }
 
 int jr_pool_seats_update(struct jr_pool *p)
@@ -218,6 +223,7 @@ static void fill(const struct jr_seat *s, const struct jr_route *r, uint32_t ove
     c->worker_id = s->worker_id;
     c->indexed_blocks = 0; /* see break_ties */
     c->overlap_blocks = overlap;
+    c->host_blocks = c->disk_blocks = 0; /* see jr_pool_lower_fill */
     c->live_blocks = live;
     c->new_blocks = r->n_prefix - c->live_blocks;
     c->prefill_tokens = load->prefill_tokens;
@@ -310,6 +316,7 @@ static void gather(struct jr_pool *p, const struct jr_route *r, const struct wei
                    struct jr_look *look)
 {
     bool decays = w->cost.model == JR_COST_DYNAMO_1_2 && w->cost.decay > 0;
+    bool lower = jr_pool_lower_counts(p);
     const uint32_t *overlap = p->by_member.v, *live = p->by_member.v + p->members.n;
     uint32_t done = 0;
     const struct jr_seat *s;
@@ -319,7 +326,10 @@ static void gather(struct jr_pool *p, const struct jr_route *r, const struct wei
         jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
         if (!judge(p, s, &load, look))
             continue;
-        fill(s, r, overlap[s->member], live[s->member], &load, &p->candidates.v[p->candidates.n++]);
+        struct jr_candidate *c = &p->candidates.v[p->candidates.n++];
+        fill(s, r, overlap[s->member], live[s->member], &load, c);
+        if (lower)
+            jr_pool_lower_fill(p, (uint32_t)(s - p->seats.v), c);
         if (!decays && p->candidates.n - done == PART) {
             jr_cost_eval(&w->cost, &w->request, w->speed, p->candidates.v + done, PART);
             done += PART;
@@ -373,7 +383,8 @@ static bool is_plain(const struct jr_pool *p, const struct jr_route *r, const st
     double temperature =
         r->override.has_temperature ? r->override.temperature : p->config.temperature;
     return p->config.mode == JR_MODE_KV && w->cost.model == JR_COST_SECONDS &&
-           p->config.tie == JR_TIE_HASH && !(temperature > 0) && !r->has_pin && !r->want_record;
+           p->config.tie == JR_TIE_HASH && !(temperature > 0) && !r->has_pin && !r->want_record &&
+           !jr_pool_lower_counts(p);
 }
 
 /* Some seats at a time: what their costs are made of, in rows that the compiler computes several of

@@ -28,6 +28,7 @@ struct jr_dynamo_export {
     uint64_t n_nodes;
     uint64_t *order; /* entries, as they are written */
     uint64_t n_order, next;
+    uint64_t n_lower; /* entries of rows that Dynamo has no word for */
     bool begun;
 };
 
@@ -103,6 +104,15 @@ static int compare_row(const void *a, const void *b)
     return (k->dp_rank > r->dp_rank) - (k->dp_rank < r->dp_rank);
 }
 
+static const struct jr_image_rank *find_row(const struct jr_image *image, uint64_t worker_id,
+                                            uint32_t dp_rank)
+{
+    struct row_key key = {worker_id, dp_rank};
+    return image->n_ranks ? bsearch(&key, image->ranks, image->n_ranks, sizeof *image->ranks,
+                                    compare_row)
+                          : NULL;
+}
+
 static void learn_run(struct jr_dynamo_export *x, const struct jr_map *row,
                       const struct jr_kv_event *e)
 {
@@ -123,10 +133,7 @@ static void learn_run(struct jr_dynamo_export *x, const struct jr_map *row,
 void jr_dynamo_export_learn(struct jr_dynamo_export *x, const struct jr_kv_batch *batch)
 {
     const struct jr_image *image = x->image;
-    struct row_key key = {batch->worker_id, batch->dp_rank};
-    const struct jr_image_rank *r = image->n_ranks ? bsearch(&key, image->ranks, image->n_ranks,
-                                                             sizeof *image->ranks, compare_row)
-                                                   : NULL;
+    const struct jr_image_rank *r = find_row(image, batch->worker_id, batch->dp_rank);
     if (!r)
         return;
     for (uint32_t i = 0; i < batch->n_events; i++)
@@ -201,6 +208,19 @@ static void sort(struct jr_dynamo_export *x)
     jr_xfree(from);
 }
 
+/* A row that tells of lower media (base/kv.h): to Dynamo, which knows none, it would be a rank. */
+static bool is_lower(const struct jr_image *image, const struct jr_image_rank *row)
+{
+    for (uint32_t i = 0; i < JR_LOWERS; i++) {
+        uint32_t of = row->dp_rank - jr_lower_row(0, (enum jr_lower)i);
+        const struct jr_image_rank *rank =
+            of < JR_LOWER_STEP ? find_row(image, row->worker_id, of) : NULL;
+        if (rank && row->incarnation && rank->incarnation == row->incarnation)
+            return true;
+    }
+    return false;
+}
+
 /* What a rank holds in an unbroken row from the root. A prefix that it holds under several names has
  * the first of them as the parent of what follows. */
 static int keep_held(struct jr_dynamo_export *x)
@@ -210,6 +230,10 @@ static int keep_held(struct jr_dynamo_export *x)
         const struct jr_image_entry *e = &x->image->entries[x->order[i]];
         const struct node *n = node_of(x, e);
         struct jr_map *row = &x->rows[e->rank];
+        if (is_lower(x->image, &x->image->ranks[e->rank])) {
+            x->n_lower++;
+            continue;
+        }
         if (!n->first && !jr_map_get(row, n->parent, &name))
             continue;
         if (!jr_map_get(row, e->prefix_hash, &name)) {
@@ -229,7 +253,7 @@ int jr_dynamo_export_seal(struct jr_dynamo_export *x, uint64_t *ret_events, uint
     sort(x);
     int err = keep_held(x);
     *ret_events = x->n_order;
-    *ret_left_out = x->image->n_entries - x->n_order;
+    *ret_left_out = x->image->n_entries - x->n_order - x->n_lower;
     return err;
 }
 

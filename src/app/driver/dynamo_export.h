@@ -28,7 +28,8 @@ void jr_dynamo_export_learn(struct jr_dynamo_export *x, const struct jr_kv_batch
 
 /* Nothing more is learnt. *ret_events: how many events are written, one a block of a rank;
  * *ret_left_out: blocks that are not, since it is not known what they are, or since their rank does
- * not hold the blocks before them (Dynamo has no way to say that). JR_ENOMEM. */
+ * not hold the blocks before them (Dynamo has no way to say that). Rows that tell of lower media
+ * (base/kv.h) are in neither. JR_ENOMEM. */
 JR_MUST_CHECK int jr_dynamo_export_seal(struct jr_dynamo_export *x, uint64_t *ret_events,
                                         uint64_t *ret_left_out);
 /* Appends the next events to b, at most 64 KiB; parents before children, shallow blocks first.

@@ -79,6 +79,8 @@ static void put_candidate(struct jr_buf *b, const struct jr_candidate *c)
     jr_buf_printf(b, "{\"worker\":%llu", (unsigned long long)c->worker_id);
     put_number(b, "dp_rank", true, c->dp_rank);
     put_number(b, "overlap_blocks", true, c->overlap_blocks);
+    put_number(b, "host_blocks", true, c->host_blocks);
+    put_number(b, "disk_blocks", true, c->disk_blocks);
     put_number(b, "cached_blocks", true, c->cached_blocks);
     put_number(b, "uncached_tokens", true, c->uncached_tokens);
     put_number(b, "live_blocks", true, c->live_blocks);

@@ -61,6 +61,8 @@ static void cost_from(const struct jr_config *cfg, struct jr_cost_config *c)
     c->decay = jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT_DECAY);
     c->scale = jr_config_f64(cfg, JR_CFG_ROUTER_PREFILL_LOAD_SCALE);
     c->request_weight = jr_config_f64(cfg, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT);
+    c->host_credit = jr_config_f64(cfg, JR_CFG_ROUTER_HOST_CACHE_HIT_WEIGHT);
+    c->disk_credit = jr_config_f64(cfg, JR_CFG_ROUTER_DISK_CACHE_HIT_WEIGHT);
 }
 
 /* What is None stays off. */

@@ -256,12 +256,45 @@ static void test_odd_images(void **state)
     jr_xfree(said);
 }
 
+/* Rows of lower media are no ranks of Dynamo's; one that has another incarnation is a rank. */
+static void test_lower_rows(void **state)
+{
+    (void)state;
+    struct jr_image_rank rows[] = {{.worker_id = 8, .incarnation = 5},
+                                   {.worker_id = 8, .dp_rank = 64, .incarnation = 5},
+                                   {.worker_id = 8, .dp_rank = 128, .incarnation = 6},
+                                   {.worker_id = 9, .dp_rank = 64, .incarnation = 5}};
+    struct jr_image_entry entries[4];
+    struct jr_kv_block block = {1, 50};
+    struct jr_kv_event e = {.type = JR_KV_STORED, .blocks = &block, .n = 1};
+    struct jr_kv_batch batch = {.worker_id = 8, .events = &e, .n_events = 1};
+    struct all_said *said = jr_xalloc(sizeof *said);
+    struct jr_dynamo_export *x;
+    struct jr_buf b;
+    uint64_t events, left_out;
+    for (uint16_t i = 0; i < 4; i++)
+        entries[i] = (struct jr_image_entry){.block_hash = 1, .prefix_hash = 50, .rank = i};
+    struct jr_image image = {.ranks = rows, .n_ranks = 4, .entries = entries, .n_entries = 4};
+    jr_buf_init(&b, 1 << 10);
+    assert_int_equal(jr_dynamo_export_create(&image, &x), 0);
+    jr_dynamo_export_learn(x, &batch);
+    finish(x, &b, &events, &left_out);
+    assert_int_equal(left_out, 0);
+    read_object(b.p, b.n, said);
+    assert_int_equal(said->n, 3);
+    for (uint32_t i = 0; i < said->n; i++)
+        assert_true(said->v[i].worker == 9 || said->v[i].rank != 64);
+    jr_buf_deinit(&b);
+    jr_xfree(said);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_captured),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_odd_images),
+        cmocka_unit_test(test_lower_rows),
     };
     return cmocka_run_group_tests_name("dynamo_export", tests, NULL, NULL);
 }

@@ -102,6 +102,43 @@ static void test_dynamo_1_2(void **state)
     NEAR(k[0].cost, 9);
 }
 
+/* Behind the device's blocks: a share of each counts, of tokens or, in the newest formula, of overlap. */
+static void test_lower_media(void **state)
+{
+    struct jr_cost_request r = {.isl_tokens = 640, .block_size = 64};
+    const struct jr_candidate is = {.overlap_blocks = 2, .host_blocks = 3, .disk_blocks = 2};
+    struct jr_candidate k = is;
+    struct jr_cost_config c;
+
+    (void)state;
+    jr_cost_config_init(&c, JR_COST_SECONDS);
+    assert_false(jr_cost_lower_counts(&c));
+    jr_cost_eval(&c, &r, 1, &k, 1);
+    assert_int_equal(k.uncached_tokens, 640 - 128);
+    c.host_credit = 0.75;
+    c.disk_credit = 0.25;
+    assert_true(jr_cost_lower_counts(&c));
+    jr_cost_eval(&c, &r, 1, &k, 1);
+    assert_int_equal(k.cached_blocks, 2);
+    assert_int_equal(k.uncached_tokens, 640 - 304); /* 4.75 blocks */
+    NEAR(k.cost, 2.25 * jr_cost_prefill_s(&c, 336, 304));
+    k.live_blocks = 5; /* on the device, and further */
+    jr_cost_eval(&c, &r, 1, &k, 1);
+    assert_int_equal(k.uncached_tokens, 640 - 320);
+    k = is;
+    k.host_blocks = 30;
+    jr_cost_eval(&c, &r, 1, &k, 1); /* the last token is computed all the same */
+    assert_int_equal(k.uncached_tokens, 64);
+    k = is;
+    c.model = JR_COST_DYNAMO_1_0;
+    jr_cost_eval(&c, &r, 1, &k, 1);
+    NEAR(k.cost, (640 - 304) / 64.0);
+    c.model = JR_COST_DYNAMO_1_2;
+    c.credit = 2;
+    jr_cost_eval(&c, &r, 1, &k, 1);
+    NEAR(k.cost, 10 - 2 * 2 - 2.75);
+}
+
 static void test_empty_prompt(void **state)
 {
     struct jr_cost_request r = {.isl_tokens = 0, .block_size = 16};
@@ -152,6 +189,7 @@ int main(void)
         cmocka_unit_test(test_prefill_estimate), cmocka_unit_test(test_seconds),
         cmocka_unit_test(test_dynamo_1_0),       cmocka_unit_test(test_dynamo_1_2),
         cmocka_unit_test(test_empty_prompt),     cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_lower_media),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
