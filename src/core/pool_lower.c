@@ -25,8 +25,7 @@ int jr_pool_lower_seat(struct jr_pool *p, const struct jr_seat *s, bool credited
 {
     int err = jr_arr_reserve(&p->mem, &p->lower, JR_LOWERS, JR_LOWERS * JR_WORKERS_MAX);
     for (int i = 0; err == 0 && i < JR_LOWERS; i++)
-        p->lower.v[p->lower.n++] =
-            credited ? lower_member(p, s, (enum jr_lower)i) : JR_MEMBER_NONE;
+        p->lower.v[p->lower.n++] = credited ? lower_member(p, s, (enum jr_lower)i) : JR_MEMBER_NONE;
     return err;
 }
 

@@ -664,11 +664,16 @@ int jr_engine_batch_decode(const void *p, size_t n, struct jr_arena *arena,
 
 bool jr_engine_event_is_main(const struct jr_engine_event *ev, struct jr_engine_group *group)
 {
+    if (ev->type != JR_ENGINE_CLEARED && !jr_engine_is_device(ev->medium)) {
+        return false;
+    }
+    return jr_engine_event_is_main_group(ev, group);
+}
+
+bool jr_engine_event_is_main_group(const struct jr_engine_event *ev, struct jr_engine_group *group)
+{
     if (ev->type == JR_ENGINE_CLEARED) {
         return true;
-    }
-    if (ev->medium != JR_MEDIUM_NONE && ev->medium != JR_MEDIUM_GPU) {
-        return false;
     }
     if (ev->type == JR_ENGINE_STORED && ev->spec_kind.n > 0) {
         bool full =

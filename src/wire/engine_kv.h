@@ -88,9 +88,15 @@ struct jr_engine_group {
     bool known;
     uint32_t idx;
 };
-/* May blocks of this event be indexed: on the GPU and of the full-attention group. Until a kind was
- * said, that is group 0. */
+/* Is the event of the full-attention group, on whatever medium? Until a kind was said, that is group
+ * 0. */
+bool jr_engine_event_is_main_group(const struct jr_engine_event *ev, struct jr_engine_group *group);
+/* And on the GPU? */
 bool jr_engine_event_is_main(const struct jr_engine_event *ev, struct jr_engine_group *group);
+static inline bool jr_engine_is_device(enum jr_engine_medium medium)
+{
+    return medium == JR_MEDIUM_NONE || medium == JR_MEDIUM_GPU;
+}
 
 /* For the mock engine: byte for byte what vLLM publishes for the fields it knows. */
 enum jr_engine_format {

@@ -48,7 +48,11 @@ static uint64_t salt_of(const struct jr_bridge_feed *f, const struct jr_engine_e
     if (ev->cache_salt.n > 0 || !ev->has_parent)
         return jr_hash_salt_part(ev->cache_salt);
     const struct jr_mirror_block *parent = jr_mirror_find(&f->rank->mirror, ev->parent);
-    return parent ? jr_mirror_salt_part(&f->rank->mirror, parent) : 0;
+    if (parent)
+        return jr_mirror_salt_part(&f->rank->mirror, parent);
+    const struct jr_mirror *any = f->lower ? &f->lower->rows[JR_LOWER_ANY].mirror : NULL;
+    parent = any ? jr_mirror_find(any, ev->parent) : NULL;
+    return parent ? jr_mirror_salt_part(any, parent) : 0;
 }
 
 static int hash_blocks(struct jr_bridge_feed *f, const struct jr_engine_event *ev,
@@ -88,28 +92,52 @@ static void apply_stored(struct jr_bridge_feed *f, const struct jr_engine_event 
                                  .blocks = blocks,
                                  .n = ev->n_hashes};
     f->counters.stored++;
-    jr_bridge_rank_store(f->rank, &stored, salt_part);
+    if (jr_engine_is_device(ev->medium))
+        jr_bridge_rank_store(f->rank, &stored, salt_part);
+    if (f->lower)
+        jr_bridge_lower_stored(f->lower, ev->medium, &stored, salt_part);
+}
+
+static void apply_removed(struct jr_bridge_feed *f, const struct jr_engine_event *ev)
+{
+    f->counters.removed++;
+    if (jr_engine_is_device(ev->medium))
+        jr_bridge_rank_remove(f->rank, ev->hashes, ev->n_hashes);
+    if (f->lower)
+        jr_bridge_lower_removed(f->lower, ev->medium, ev->hashes, ev->n_hashes);
+}
+
+static void clear(struct jr_bridge_feed *f)
+{
+    f->counters.cleared++;
+    jr_bridge_rank_clear(f->rank);
+    if (f->lower)
+        jr_bridge_lower_clear(f->lower);
+}
+
+/* What was known is void. */
+static void begin_anew(struct jr_bridge_feed *f, enum jr_begin_reason reason)
+{
+    jr_bridge_rank_begin(f->rank, reason, true);
+    if (f->lower)
+        jr_bridge_lower_forget(f->lower);
 }
 
 static void apply_event(struct jr_bridge_feed *f, const struct jr_engine_event *ev)
 {
-    if (ev->type == JR_ENGINE_CLEARED) {
-        f->counters.cleared++;
-        jr_bridge_rank_clear(f->rank);
-        return;
-    }
-    if (!jr_engine_event_is_main(ev, &f->group)) {
+    bool main = jr_engine_event_is_main_group(ev, &f->group);
+    if (ev->type == JR_ENGINE_CLEARED)
+        clear(f);
+    else if (!main || !(jr_engine_is_device(ev->medium) || f->lower))
         f->counters.ignored++;
-        return;
-    }
-    if (ev->type == JR_ENGINE_REMOVED) {
-        f->counters.removed++;
-        jr_bridge_rank_remove(f->rank, ev->hashes, ev->n_hashes);
-    } else if (may_index(f, ev)) {
+    else if (ev->type == JR_ENGINE_REMOVED)
+        apply_removed(f, ev);
+    else if (may_index(f, ev))
         apply_stored(f, ev);
-    } else {
+    else if (f->lower && ev->n_tokens == 0)
+        jr_bridge_lower_known(f->lower, ev->medium, ev->hashes, ev->n_hashes);
+    else
         f->counters.ignored++;
-    }
 }
 
 /* ---------------------------------------------------------------- messages */
@@ -134,7 +162,7 @@ static void apply(struct jr_bridge_feed *f, const void *payload, size_t n)
     if (jr_engine_batch_decode(payload, n, &f->arena, &batch, NULL) < 0) {
         /* It may have told of removals: nothing that is held is certain any more. */
         f->counters.bad++;
-        jr_bridge_rank_begin(f->rank, JR_BEGIN_GAP, true);
+        begin_anew(f, JR_BEGIN_GAP);
         return;
     }
     f->counters.msgs++;
@@ -159,7 +187,7 @@ void jr_bridge_feed_restart(struct jr_bridge_feed *f)
 {
     f->counters.restarts++;
     reset(f, 0);
-    jr_bridge_rank_begin(f->rank, JR_BEGIN_RESTART, true);
+    begin_anew(f, JR_BEGIN_RESTART);
 }
 
 void jr_bridge_feed_jump(struct jr_bridge_feed *f, uint64_t seq)
@@ -170,7 +198,7 @@ void jr_bridge_feed_jump(struct jr_bridge_feed *f, uint64_t seq)
     if (first)
         return;
     f->counters.jumps++;
-    jr_bridge_rank_begin(f->rank, JR_BEGIN_GAP, true);
+    begin_anew(f, JR_BEGIN_GAP);
 }
 
 enum jr_feed_verdict jr_bridge_feed_live(struct jr_bridge_feed *f, uint64_t seq,

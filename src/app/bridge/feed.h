@@ -12,7 +12,7 @@
 #ifndef JR_APP_BRIDGE_FEED_H
 #define JR_APP_BRIDGE_FEED_H
 
-#include "app/bridge/rank.h"
+#include "app/bridge/lower.h"
 #include "wire/arena.h"
 #include "wire/engine_kv.h"
 
@@ -29,8 +29,9 @@ struct jr_bridge_feed_counters {
 };
 
 struct jr_bridge_feed {
-    struct jr_bridge_rank *rank; /* borrows */
-    uint32_t block_size;         /* stores of other sizes are not indexed */
+    struct jr_bridge_rank *rank;   /* borrows */
+    struct jr_bridge_lower *lower; /* borrows, of the same rank; NULL: only the device's blocks */
+    uint32_t block_size;           /* stores of other sizes are not indexed */
     struct jr_engine_group group;
     struct jr_arena arena;
     uint64_t next;      /* sequence expected */

@@ -192,14 +192,36 @@ static void list_one(void *ctx, const struct jr_kv_event *event)
     push_pieces(ctx, event);
 }
 
+/* Its ids start again; but for one that begins anew alone and keeps its leader's incarnation: with
+ * its ids going on the log takes that for a begin, too. */
+static void next_incarnation(struct jr_bridge_rank *r)
+{
+    uint64_t old = r->incarnation;
+    if (r->leader)
+        r->incarnation = r->leader->incarnation;
+    else
+        do
+            r->incarnation = jr_rng_u64(&r->rng);
+        while (r->incarnation == 0 || r->incarnation == old);
+    if (r->incarnation != old)
+        r->next_id = 1;
+}
+
+/* Has its leader, if any, an incarnation to take over? */
+static bool may_begin(const struct jr_bridge_rank *r)
+{
+    return !r->leader || (r->leader->incarnation != 0 && !r->leader->begin_due);
+}
+
+static bool is_left_behind(const struct jr_bridge_rank *r)
+{
+    return r->leader && may_begin(r) && r->leader->incarnation != r->incarnation;
+}
+
 static void start_begin(struct jr_bridge_rank *r)
 {
     static const struct jr_kv_event cleared = {.type = JR_KV_CLEARED};
-    uint64_t old = r->incarnation;
-    do
-        r->incarnation = jr_rng_u64(&r->rng);
-    while (r->incarnation == 0 || r->incarnation == old);
-    r->next_id = 1;
+    next_incarnation(r);
     r->begin_due = false;
     r->mark_begin = true;
     if (r->config.json) /* what tells Dynamo's readers that it begins anew */
@@ -318,6 +340,10 @@ bool jr_bridge_rank_next(struct jr_bridge_rank *r, uint64_t now_ms, struct jr_br
     if (r->sending || now_ms < r->retry_at_ms)
         return false;
     if (r->out.n == 0) {
+        if (is_left_behind(r))
+            jr_bridge_rank_begin(r, r->leader->reason, false);
+        if (r->begin_due && !may_begin(r))
+            return false;
         if (r->begin_due)
             start_begin(r);
         if (r->incarnation == 0 || waiting(r) == 0)
@@ -377,7 +403,7 @@ uint64_t jr_bridge_rank_deadline_ms(const struct jr_bridge_rank *r)
 
 bool jr_bridge_rank_idle(const struct jr_bridge_rank *r)
 {
-    return r->out.n == 0 && !r->begin_due && waiting(r) == 0;
+    return r->out.n == 0 && !r->begin_due && waiting(r) == 0 && !is_left_behind(r);
 }
 
 uint32_t jr_bridge_rank_pending(const struct jr_bridge_rank *r)

@@ -65,6 +65,8 @@ struct jr_bridge_event;
 
 struct jr_bridge_rank {
     struct jr_bridge_rank_config config;
+    /* Borrows; NULL: none. This one has its incarnation and begins anew when it does (lower.h). */
+    const struct jr_bridge_rank *leader;
     struct jr_mirror mirror;
     struct jr_rng rng;
     struct jr_bridge_rank_counters counters;

@@ -108,9 +108,9 @@ static const struct jr_image_rank *find_row(const struct jr_image *image, uint64
                                             uint32_t dp_rank)
 {
     struct row_key key = {worker_id, dp_rank};
-    return image->n_ranks ? bsearch(&key, image->ranks, image->n_ranks, sizeof *image->ranks,
-                                    compare_row)
-                          : NULL;
+    return image->n_ranks
+               ? bsearch(&key, image->ranks, image->n_ranks, sizeof *image->ranks, compare_row)
+               : NULL;
 }
 
 static void learn_run(struct jr_dynamo_export *x, const struct jr_map *row,

@@ -448,6 +448,7 @@ static void test_main_group(void **state)
     assert_true(jr_engine_event_is_main(&ev, &g));
     ev.medium = JR_MEDIUM_CPU;
     assert_false(jr_engine_event_is_main(&ev, &g));
+    assert_true(jr_engine_event_is_main_group(&ev, &g));
     ev = (struct jr_engine_event){.type = JR_ENGINE_STORED, .has_group = true};
     ev.spec_kind = jr_str_of("sliding_window", 14);
     assert_false(jr_engine_event_is_main(&ev, &g));
