@@ -302,6 +302,8 @@ X(HTTP_CONNECTIONS, GAUGE, "jetrouter_http_connections", "connections", "", 1, N
   "Open connections of clients")                                                                   \
 X(HTTP_CONNECTIONS_REFUSED_TOTAL, COUNTER, "jetrouter_http_connections_refused_total",             \
   "connections", "", 1, NONE, "Connections closed at once because there were too many")            \
+X(HTTP_ACCEPT_PAUSES_TOTAL, COUNTER, "jetrouter_http_accept_pauses_total", "pauses", "", 1, NONE,  \
+  "Times no connection could be taken for want of a descriptor or memory: those who connect wait")  \
 X(HTTP_BAD_REQUESTS_TOTAL, COUNTER, "jetrouter_http_bad_requests_total", "requests", "reason", 8,  \
   NONE, "Requests that were no HTTP, by reason (malformed, body_too_large, header_timeout)")       \
 X(TLS_HANDSHAKES_TOTAL, COUNTER, "jetrouter_tls_handshakes_total", "handshakes", "result", 2, NONE,\

@@ -7,6 +7,7 @@
 #include "io/tls.h"
 
 #include <string.h>
+#include <unistd.h>
 
 static const struct jr_sm_row rows[] = {
     [JR_HTTP_IDLE] = {"idle",
@@ -253,11 +254,12 @@ static bool is_full(const struct jr_http_server *s)
     return n > s->config.conns_max;
 }
 
-void jr_http_conn_accept(struct jr_http_server *s)
+void jr_http_conn_accept(struct jr_http_server *s, int fd)
 {
     struct jr_http_conn *c = conn_create(s);
 
-    if (uv_accept((uv_stream_t *)&s->listener, (uv_stream_t *)&c->tcp) != 0) {
+    if (uv_tcp_open(&c->tcp, fd) != 0) {
+        close(fd);
         jr_http_conn_close(c);
         return;
     }

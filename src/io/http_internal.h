@@ -29,6 +29,7 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/sm.h"
+#include "io/http_listen.h"
 #include "io/http_server.h"
 #include "wire/http1.h"
 
@@ -128,10 +129,9 @@ struct jr_http_server {
     struct jr_loop *loop;
     struct jr_http_server_config config;
     struct jr_http_server_stats stats;
-    uv_tcp_t listener;
+    struct jr_http_listener listener;
     uv_prepare_t flusher;
-    unsigned open_handles;
-    uint16_t port;
+    unsigned open_handles; /* the listener is one */
     struct jr_list conns;
     struct jr_list to_flush;
     uint64_t next_id;
@@ -182,8 +182,8 @@ uv_buf_t jr_http_conn_room(struct jr_http_conn *c);
 void jr_http_conn_got(struct jr_http_conn *c, size_t n);
 /* The client said that it is done; not clean: it is just gone. */
 void jr_http_conn_eof(struct jr_http_conn *c, bool clean);
-/* Takes a connection from the listener. */
-void jr_http_conn_accept(struct jr_http_server *s);
+/* Takes fd, a connection that was made to the listener. */
+void jr_http_conn_accept(struct jr_http_server *s, int fd);
 /* The handler gave the request back: next request, or the end of the connection. */
 void jr_http_conn_answered(struct jr_http_conn *c);
 /* Bytes left the write queue. */

@@ -6,10 +6,6 @@
 #include "base/mem.h"
 #include "io/tls.h"
 
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
-
 static void maybe_free(struct jr_http_server *s)
 {
     if (!s->closing || s->open_handles > 0 || s->stats.conns > 0)
@@ -44,94 +40,17 @@ void jr_http_server_conn_gone(struct jr_http_server *s)
     maybe_free(s);
 }
 
-static void on_connection(uv_stream_t *listener, int status)
+static void on_conn(void *ctx, int fd)
 {
-    struct jr_http_server *s = listener->data;
-
-    if (status == 0)
-        jr_http_conn_accept(s);
-    else
-        s->stats.refused_conns++;
+    jr_http_conn_accept(ctx, fd);
 }
 
-static int parse_address(const char *host, uint16_t port, struct sockaddr_storage *ret)
+static void on_listener_closed(void *ctx)
 {
-    if (strcmp(host, "localhost") == 0)
-        host = "127.0.0.1";
-    if (uv_ip4_addr(host, port, (struct sockaddr_in *)ret) == 0)
-        return 0;
-    return uv_ip6_addr(host, port, (struct sockaddr_in6 *)ret) == 0 ? 0 : JR_EINVAL;
-}
+    struct jr_http_server *s = ctx;
 
-static uint16_t bound_port(const uv_tcp_t *tcp)
-{
-    struct sockaddr_storage addr;
-    int n = sizeof addr;
-
-    if (uv_tcp_getsockname(tcp, (struct sockaddr *)&addr, &n) != 0)
-        return 0;
-    return addr.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&addr)->sin6_port)
-                                      : ntohs(((struct sockaddr_in *)&addr)->sin_port);
-}
-
-static int listen_error(int rv, const struct jr_http_server_config *config, struct jr_errmsg *e)
-{
-    if (rv == UV_EADDRINUSE)
-        return jr_errmsg_set(e, JR_EADDRINUSE,
-                             "port %u on %s is in use: choose another with --http-port or stop the "
-                             "other process",
-                             config->port, config->host);
-    if (rv == UV_EADDRNOTAVAIL)
-        return jr_errmsg_set(e, JR_EINVAL, "%s is no address of this machine", config->host);
-    if (rv == UV_EACCES)
-        return jr_errmsg_set(e, JR_EINVAL, "port %u on %s needs a privilege: choose one above 1023",
-                             config->port, config->host);
-    return jr_errmsg_set(e, JR_EIO, "cannot listen on %s:%u: %s", config->host, config->port,
-                         uv_strerror(rv));
-}
-
-/* A socket of ours for what must be set before it is bound. */
-static int open_shared(uv_tcp_t *tcp, int family)
-{
-    const int one = 1, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int rv = fd < 0 ? uv_translate_sys_error(errno) : 0;
-
-    if (rv == 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
-        rv = uv_translate_sys_error(errno);
-    if (rv == 0)
-        rv = uv_tcp_open(tcp, fd);
-    if (rv != 0 && fd >= 0)
-        close(fd);
-    return rv;
-}
-
-/* The kernel lets one more share a port that is shared; a socket that does not share finds out. */
-static int check_first(const struct sockaddr *addr)
-{
-    const int one = 1, fd = socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const socklen_t n =
-        addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    int rv = fd < 0 ? uv_translate_sys_error(errno) : 0;
-
-    if (rv == 0 &&
-        (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 || bind(fd, addr, n) != 0))
-        rv = uv_translate_sys_error(errno);
-    if (fd >= 0)
-        close(fd);
-    return rv;
-}
-
-static int listen_at(struct jr_http_server *s, const struct sockaddr *addr)
-{
-    int rv = s->config.first ? check_first(addr) : 0;
-
-    if (rv == 0 && s->config.reuse_port)
-        rv = open_shared(&s->listener, addr->sa_family);
-    if (rv == 0)
-        rv = uv_tcp_bind(&s->listener, addr, 0); /* sets SO_REUSEADDR */
-    if (rv == 0)
-        rv = uv_listen((uv_stream_t *)&s->listener, 1024, on_connection);
-    return rv;
+    s->open_handles--;
+    maybe_free(s);
 }
 
 static struct jr_http_server *server_alloc(struct jr_loop *loop,
@@ -148,34 +67,35 @@ static struct jr_http_server *server_alloc(struct jr_loop *loop,
     jr_list_init(&s->to_flush);
     uv_prepare_init(jr_loop_uv(loop), &s->flusher);
     s->flusher.data = s;
-    uv_tcp_init(jr_loop_uv(loop), &s->listener);
-    s->listener.data = s;
-    s->open_handles = 2;
+    s->open_handles = 1;
+    s->listener.fd = -1;
     return s;
 }
 
 int jr_http_server_listen(struct jr_loop *loop, const struct jr_http_server_config *config,
                           struct jr_errmsg *e, struct jr_http_server **ret)
 {
-    struct sockaddr_storage addr;
-
-    memset(&addr, 0, sizeof addr);
-    if (parse_address(config->host, config->port, &addr) < 0)
-        return jr_errmsg_set(e, JR_EINVAL, "'%s' is not an IP address to listen on", config->host);
     struct jr_http_server *s = server_alloc(loop, config);
-    const int rv = listen_at(s, (const struct sockaddr *)&addr);
-    if (rv != 0) {
+    const struct jr_http_listener_config at = {.host = config->host,
+                                               .port = config->port,
+                                               .reuse_port = config->reuse_port,
+                                               .first = config->first,
+                                               .on_conn = on_conn,
+                                               .ctx = s,
+                                               .pauses = &s->stats.accept_pauses};
+    const int err = jr_http_listener_open(&s->listener, loop, &at, e);
+    if (err < 0) {
         jr_http_server_close(s, NULL, NULL);
-        return listen_error(rv, config, e);
+        return err;
     }
-    s->port = bound_port(&s->listener);
+    s->open_handles++;
     *ret = s;
     return 0;
 }
 
 uint16_t jr_http_server_port(const struct jr_http_server *s)
 {
-    return s->port;
+    return s->listener.port;
 }
 
 const struct jr_http_server_stats *jr_http_server_stats(const struct jr_http_server *s)
@@ -189,6 +109,7 @@ void jr_http_server_stats_add(struct jr_http_server_stats *to, const struct jr_h
     to->conns_total += s->conns_total;
     to->requests_total += s->requests_total;
     to->refused_conns += s->refused_conns;
+    to->accept_pauses += s->accept_pauses;
     to->bad_requests += s->bad_requests;
     to->body_too_large += s->body_too_large;
     to->header_timeouts += s->header_timeouts;
@@ -198,8 +119,8 @@ void jr_http_server_stats_add(struct jr_http_server_stats *to, const struct jr_h
 
 static void close_listener(struct jr_http_server *s)
 {
-    if (!uv_is_closing((uv_handle_t *)&s->listener))
-        uv_close((uv_handle_t *)&s->listener, on_handle_closed);
+    if (s->listener.fd >= 0)
+        jr_http_listener_close(&s->listener, on_listener_closed);
 }
 
 void jr_http_server_retire(struct jr_http_server *s)

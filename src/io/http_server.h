@@ -37,6 +37,8 @@ struct jr_http_server_config {
 };
 
 struct jr_http_server_stats {
+    uint64_t
+        accept_pauses; /* no descriptor or memory for a connection: it waited with the kernel */
     uint64_t conns, conns_total, requests_total, refused_conns, bad_requests, body_too_large,
         header_timeouts;                   /* of requests, and of TLS handshakes */
     uint64_t tls_handshakes, tls_failures; /* broken off: not valid, or nothing in common */

@@ -6,6 +6,7 @@ booking, no connection, no descriptor.
 JR_CUT_ROUNDS: how often 32 streams are cut at the same moment (60)."""
 import json
 import os
+import re
 import resource
 import selectors
 import socket
@@ -19,6 +20,7 @@ import jr_procs as jr
 import jr_worker as play
 from test_frontend import COMPLETION, Case
 
+LOOPS = int(os.environ.get("JETROUTER_HTTP_THREADS", "1"))
 ROUNDS = int(os.environ.get("JR_CUT_ROUNDS", "60"))
 HOST = b"Host: x\r\n"
 LIVE = b"GET /live HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -78,6 +80,22 @@ def resident_kib(f):
         return int(next(x for x in text if x.startswith("VmRSS")).split()[1])
 
 
+def cpu_seconds(f):
+    with open("/proc/%d/stat" % f.pid, encoding="ascii") as text:
+        fields = text.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def counter(s, name):
+    """Of /metrics, asked for on a connection that is there: for when there can be no other."""
+    s.sendall(b"GET /metrics HTTP/1.1\r\n" + HOST + b"\r\n")
+    head, _, text = read_until(s, b"\r\n\r\n").partition(b"\r\n\r\n")
+    length = int(re.search(rb"(?i)content-length: *(\d+)", head)[1])
+    while len(text) < length:
+        text += s.recv(65536)
+    return float(re.search(rb"(?m)^%s ([0-9.e+]+)" % name.encode(), text)[1])
+
+
 def raise_limit():
     """Open files that a child, and this process, may have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -90,9 +108,12 @@ def raise_limit():
 
 class Base(Case):
     def nothing_left(self, f, before):
-        """As before: descriptors, connections (the one that asks counts), requests, bookings."""
+        """As before: descriptors, connections (the one that asks counts), requests, bookings. Each
+        loop may have come to an idle connection to each worker since."""
+        idle = (LOOPS - 1) * len(jr.pool(f.url)["workers"])
+
         def left():
-            return {"descriptors": descriptors(f) - before,
+            return {"descriptors": descriptors(f) - before - idle,
                     "connections": jr.metric(f.url, "jetrouter_http_connections") - 1,
                     "requests": jr.metric(f.url, "jetrouter_http_requests_inflight"),
                     "bookings": jr.pool(f.url)["bookings"]}
@@ -416,7 +437,8 @@ class Crowd(Base):
 
 
     def test_no_descriptors_left(self):
-        """Whom there is no descriptor for waits or is sent away; who is connected is served on."""
+        """Whom there is no descriptor for waits, and is served once there are some again; who is
+        connected is served on. Meanwhile no loop spins."""
         f = self.frontend(self.worker())
         self.serves(f)
         before = descriptors(f)
@@ -426,12 +448,23 @@ class Crowd(Base):
         limits = resource.prlimit(f.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(f.pid, resource.RLIMIT_NOFILE, (descriptors(f) + 10, limits[1]))
         socks = [dial(f) for _ in range(100)]
-        old.sendall(LIVE)
-        self.assertEqual(status(read_until(old, b"}")), 200)
         for s in socks:
+            s.sendall(LIVE)
+
+        def pauses():
+            return counter(old, "jetrouter_http_accept_pauses_total")
+        jr.wait_for(lambda: pauses() > 2 * LOOPS, "pauses", timeout=PATIENCE)
+        used = cpu_seconds(f)
+        n = pauses()
+        jr.wait_for(lambda: pauses() > n + 10, "more pauses", timeout=PATIENCE)
+        print("%.2f s of CPU in %d pauses of %d loops" % (cpu_seconds(f) - used, pauses() - n, LOOPS))
+        for s in socks[50:]:
+            s.close()
+        resource.prlimit(f.pid, resource.RLIMIT_NOFILE, limits)
+        for s in socks[:50]:  # none was lost
+            self.assertEqual(status(read_until(s, b"}")), 200)
             s.close()
         old.close()
-        resource.prlimit(f.pid, resource.RLIMIT_NOFILE, limits)
         self.nothing_left(f, before)
         self.serves(f)
 

@@ -201,6 +201,7 @@ static void process(struct jr_frontend *f, const struct jr_http_server_stats *ot
     jr_metric_set(m, JR_METRIC_HTTP_CONNECTIONS, JR_NO_LABELS, (double)s->conns);
     jr_metric_set(m, JR_METRIC_HTTP_CONNECTIONS_REFUSED_TOTAL, JR_NO_LABELS,
                   (double)s->refused_conns);
+    jr_metric_set(m, JR_METRIC_HTTP_ACCEPT_PAUSES_TOTAL, JR_NO_LABELS, (double)s->accept_pauses);
     jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("malformed"),
                   (double)s->bad_requests);
     jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("body_too_large"),

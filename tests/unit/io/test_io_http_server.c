@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -27,7 +28,7 @@
 
 #define LATE_BYTES ((size_t)16 << 20) /* more than the kernel takes */
 
-enum command { CMD_NONE, CMD_DRAIN, CMD_STOP, CMD_RELEASE };
+enum command { CMD_NONE, CMD_DRAIN, CMD_STOP, CMD_RELEASE, CMD_LOOK };
 
 struct stream {
     struct fixture *f;
@@ -43,7 +44,7 @@ struct fixture {
     pthread_t thread;
     uint16_t port;
     struct stream *held; /* loop thread */
-    atomic_uint requests, gone, waits, written_kb, ended;
+    atomic_uint requests, gone, waits, written_kb, ended, pauses;
 };
 
 static struct jr_tls_context *believes; /* the client's; NULL: plain */
@@ -207,6 +208,9 @@ static void deliver(struct jr_msg *msg)
     case CMD_STOP:
         f->stats = *jr_http_server_stats(f->server);
         jr_http_server_close(f->server, closed, f);
+        break;
+    case CMD_LOOK:
+        atomic_store(&f->pauses, (unsigned)jr_http_server_stats(f->server)->accept_pauses);
         break;
     case CMD_NONE:
         break;
@@ -874,6 +878,47 @@ static void test_conns_max(void **state)
     f->server = NULL;
 }
 
+/* Those who connect meanwhile wait with the kernel; who is connected is served, and then all are. */
+static void test_no_descriptors(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit limit;
+    int fds[3];
+    char text[512];
+    const int old = dial(f);
+
+    jr_test_puts(old, "GET /echo HTTP/1.1\r\n" HOST "\r\n");
+    assert_int_equal(read_answer(old, text, sizeof text), 200);
+    for (int i = 0; i < 3; i++)
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    const struct rlimit none = {3, limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const struct sockaddr_in addr = {.sin_family = AF_INET,
+                                     .sin_port = htons(f->port),
+                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(connect(fds[i], (const struct sockaddr *)&addr, sizeof addr), 0);
+    while (atomic_load(&f->pauses) < 3) { /* it tries again and again, but does not spin */
+        command(f, CMD_LOOK);
+        usleep(1000);
+    }
+    jr_test_puts(old, "GET /echo HTTP/1.1\r\n" HOST "\r\n");
+    assert_int_equal(read_answer(old, text, sizeof text), 200);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < 3; i++) { /* of a server with TLS this is no handshake: it closes */
+        jr_test_puts(fds[i], "GET /echo HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+        (void)jr_test_read_all(fds[i], text, sizeof text);
+        close(fds[i]);
+    }
+    close(old);
+    stop(f);
+    assert_int_equal(f->stats.conns_total, 4);
+    assert_int_equal(f->stats.requests_total + f->stats.tls_failures, 5);
+    assert_true(f->stats.accept_pauses < 1000);
+    f->server = NULL;
+}
+
 static void test_drain(void **state)
 {
     struct fixture *f = *state;
@@ -1032,6 +1077,7 @@ int main(void)
         TEST_OWN(test_cut_and_not_read),
         TEST_OWN(test_timeouts),
         TEST_OWN(test_conns_max),
+        TEST(test_no_descriptors),
         TEST(test_drain),
         TEST(test_close_tells_gone),
         TEST(test_port_in_use),
