@@ -85,6 +85,12 @@ static bool half_a_server_certificate(const struct jr_config *cfg)
            jr_config_is_set(cfg, JR_CFG_TLS_KEY_PATH);
 }
 
+static bool no_room_for_a_body(const struct jr_config *cfg)
+{
+    return jr_config_u32(cfg, JR_CFG_HTTP_BODIES_MAX_MB) <
+           jr_config_u32(cfg, JR_CFG_HTTP_BODY_LIMIT_MB);
+}
+
 static bool half_a_login(const struct jr_config *cfg)
 {
     return jr_config_is_set(cfg, JR_CFG_NATS_AUTH_USERNAME) !=
@@ -189,6 +195,8 @@ static const struct rule {
     {JR_CMD_NATS, true, half_a_certificate, "--nats-tls-cert and --nats-tls-key go together"},
     {JR_CMD_ROUTING, true, half_a_server_certificate,
      "--tls-cert-path and --tls-key-path go together: name both, or neither for plain HTTP"},
+    {JR_CMD_ROUTING, true, no_room_for_a_body,
+     "--http-bodies-max-mb is of all bodies together: one of --http-body-limit-mb must fit"},
     {JR_CMD_NATS, true, half_a_login, "NATS_AUTH_USERNAME and NATS_AUTH_PASSWORD go together"},
     {JR_CMD_BRIDGE | JR_CMD_MOCKER, true, one_component, "--component: exactly one is needed here"},
     {JR_CMD_CTL, true, two_urls, "--url: exactly one is needed here"},

@@ -30,6 +30,9 @@ X(HTTP_THREADS, U32, "http-threads", "JETROUTER_HTTP_THREADS", "1", JR_CMD_ROUTI
     "loops that own connections and relay bytes, each on a thread; the main one, which decides, is the first", .min = 1, .max = 64)                             \
 X(HTTP_BODY_LIMIT_MB, U32, "http-body-limit-mb", "DYN_HTTP_BODY_LIMIT_MB", "45", JR_CMD_ROUTING,   \
     HTTP, "MB", "largest request body, in MiB", .min = 1, .max = 4096)                             \
+X(HTTP_BODIES_MAX_MB, U32, "http-bodies-max-mb", "JETROUTER_HTTP_BODIES_MAX_MB", "1024",            \
+    JR_CMD_ROUTING, HTTP, "MB", "memory of all request bodies that are under way, in MiB; one "    \
+    "more is answered with 503", .min = 1, .max = 1048576)                                         \
 X(HTTP_CONNECTIONS_MAX, U32, "http-connections-max", "JETROUTER_HTTP_CONNECTIONS_MAX", "16384",     \
     JR_CMD_ROUTING, HTTP, "N", "connections of clients; one more is closed at once", .min = 1,     \
     .max = 1000000)                                                                                \
@@ -37,6 +40,9 @@ X(HTTP_HEADER_TIMEOUT_SECS, F64, "http-header-timeout-secs", "JETROUTER_HTTP_HEA
     "30", JR_CMD_ROUTING, HTTP, "SECS",                                                            \
     "from the first byte of a request to the end of its head, and for a TLS handshake",            \
     .min = 0.001, .max = 3600)                                                                     \
+X(HTTP_BODY_TIMEOUT_SECS, F64, "http-body-timeout-secs", "JETROUTER_HTTP_BODY_TIMEOUT_SECS", "300", \
+    JR_CMD_ROUTING, HTTP, "SECS", "from the end of a request's head to the end of its body; "      \
+    "0: no limit", .max = 86400)                                                                   \
 X(HTTP_IDLE_TIMEOUT_SECS, F64, "http-idle-timeout-secs", "JETROUTER_HTTP_IDLE_TIMEOUT_SECS", "75", \
     JR_CMD_ROUTING, HTTP, "SECS", "a connection between requests, a body that stops, "             \
     "or a client that reads nothing of its answer is given up after this", .min = 0.001,           \

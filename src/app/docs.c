@@ -313,7 +313,8 @@ void jr_docs_errors(struct jr_buf *b)
                 "before it is a request, in the same\nshapes, and the connection ends: 400 "
                 "malformed, 405 a method nobody knows, 408 head or body too slow, 413 body "
                 "above\n`--http-body-limit-mb`, 417 an expectation other than 100-continue, 431 "
-                "head too large, 505 another version.\n\n"
+                "head too large, 505 another version.\n503 with `Retry-After` and the code "
+                "`overloaded`: the bodies under way have taken up `--http-bodies-max-mb`.\n\n"
                 "`/busy_threshold` has Dynamo's own shape, `{\"error\": …}`.\n");
 }
 

@@ -305,7 +305,12 @@ X(HTTP_CONNECTIONS_REFUSED_TOTAL, COUNTER, "jetrouter_http_connections_refused_t
 X(HTTP_ACCEPT_PAUSES_TOTAL, COUNTER, "jetrouter_http_accept_pauses_total", "pauses", "", 1, NONE,  \
   "Times no connection could be taken for want of a descriptor or memory: those who connect wait")  \
 X(HTTP_BAD_REQUESTS_TOTAL, COUNTER, "jetrouter_http_bad_requests_total", "requests", "reason", 8,  \
-  NONE, "Requests that were no HTTP, by reason (malformed, body_too_large, header_timeout)")       \
+  NONE,                                                                                            \
+  "Requests that were no HTTP, by reason (malformed, body_too_large, header_timeout, body_timeout)") \
+X(HTTP_BODIES_BYTES, GAUGE, "jetrouter_http_bodies_bytes", "bytes", "", 1, NONE,                   \
+  "Memory of request bodies under way that did not come along with their head")                    \
+X(HTTP_BODIES_REFUSED_TOTAL, COUNTER, "jetrouter_http_bodies_refused_total", "requests", "", 1,    \
+  NONE, "Requests answered with 503 because all bodies together had no room")                      \
 X(TLS_HANDSHAKES_TOTAL, COUNTER, "jetrouter_tls_handshakes_total", "handshakes", "result", 2, NONE,\
   "TLS handshakes of clients, by result (ok, failed)")                                             \
 X(TLS_RELOADS_TOTAL, COUNTER, "jetrouter_tls_reloads_total", "reloads", "result", 2, NONE,         \

@@ -5,6 +5,17 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
+/* Of what all bodies together may hold. */
+static bool claim(struct jr_http_server *s, size_t n)
+{
+    const size_t before = atomic_fetch_add_explicit(s->config.bodies, n, memory_order_relaxed);
+
+    if (s->config.bodies_max == 0 || before + n <= s->config.bodies_max)
+        return true;
+    atomic_fetch_sub_explicit(s->config.bodies, n, memory_order_relaxed);
+    return false;
+}
+
 /* The smallest that holds n bytes, or none. */
 static bool take_spare(struct jr_http_conn *c, size_t n)
 {
@@ -15,7 +26,7 @@ static bool take_spare(struct jr_http_conn *c, size_t n)
         if (s->v[i].cap >= n && (best == s->n || s->v[i].cap < s->v[best].cap))
             best = i;
     }
-    if (best == s->n)
+    if (best == s->n || !claim(c->server, s->v[best].cap))
         return false;
     c->body = s->v[best].p;
     c->body_cap = s->v[best].cap;
@@ -43,15 +54,19 @@ static size_t cap_for(const struct jr_http_conn *c, size_t need)
 }
 
 /* A large length that is declared is not yet believed: a new buffer grows with what comes. */
-void jr_http_body_room(struct jr_http_conn *c, size_t need)
+int jr_http_body_room(struct jr_http_conn *c, size_t need)
 {
     const size_t whole = c->body_len > need ? c->body_len : need;
 
     JR_ASSERT(need <= c->server->config.body_max);
     if (need <= c->body_cap || (c->body == NULL && take_spare(c, whole)))
-        return;
-    c->body_cap = cap_for(c, need);
-    c->body = jr_xrealloc(c->body, c->body_cap);
+        return 0;
+    const size_t cap = cap_for(c, need);
+    if (!claim(c->server, cap - c->body_cap))
+        return JR_ELIMIT;
+    c->body_cap = cap;
+    c->body = jr_xrealloc(c->body, cap);
+    return 0;
 }
 
 void jr_http_body_release(struct jr_http_conn *c)
@@ -60,6 +75,7 @@ void jr_http_body_release(struct jr_http_conn *c)
 
     if (c->body == NULL)
         return;
+    atomic_fetch_sub_explicit(c->server->config.bodies, c->body_cap, memory_order_relaxed);
     if (s->n < JR_HTTP_BODY_SPARE && s->bytes + c->body_cap <= JR_HTTP_BODY_SPARE_BYTES) {
         s->v[s->n].p = c->body;
         s->v[s->n++].cap = c->body_cap;

@@ -59,6 +59,16 @@ void jr_http_conn_deadline(struct jr_http_conn *c, uint64_t delay_ms)
         arm_timer(c, now);
 }
 
+void jr_http_conn_await_body(struct jr_http_conn *c)
+{
+    const uint64_t now = jr_loop_now_ms(c->server->loop);
+    uint64_t delay = c->server->config.idle_timeout_ms;
+
+    if (c->body_due_ms > 0 && now + delay > c->body_due_ms)
+        delay = c->body_due_ms > now ? c->body_due_ms - now : 0;
+    jr_http_conn_deadline(c, delay);
+}
+
 static uint64_t patience(const struct jr_http_conn *c)
 {
     return c->cut ? JR_HTTP_CUT_MS : c->server->config.idle_timeout_ms;
@@ -94,6 +104,7 @@ static void on_timer(uv_timer_t *timer)
         break;
     case JR_HTTP_BODY:
     case JR_HTTP_CHUNKED:
+        c->server->stats.body_timeouts++;
         jr_http_conn_refuse(c, 408, "the request's body did not arrive in time");
         break;
     case JR_HTTP_ANSWER:
@@ -366,7 +377,7 @@ void jr_http_conn_got(struct jr_http_conn *c, size_t n)
         break;
     }
     if (n > 0 && (jr_http_state(c) == JR_HTTP_BODY || jr_http_state(c) == JR_HTTP_CHUNKED))
-        jr_http_conn_deadline(c, c->server->config.idle_timeout_ms);
+        jr_http_conn_await_body(c);
     /* The views of the request under way pin the buffer: when it is full of pipelined requests, the
      * client waits. */
     if (jr_http_state(c) == JR_HTTP_ANSWER || jr_http_state(c) == JR_HTTP_FLUSH) {

@@ -104,6 +104,8 @@ struct jr_http_conn {
     size_t in_cap, in_start, in_end;
     char *body;
     size_t body_n, body_len, body_cap; /* body_len: the declared length */
+    uint64_t body_due_ms;              /* of the whole body; 0: whenever */
+    bool body_refused;                 /* of a chunked body, no more is kept */
 
     struct jr_http_request req;
     struct jr_buf out;
@@ -138,6 +140,8 @@ struct jr_http_server {
     char *spare[JR_HTTP_IN_SPARE];
     unsigned n_spare;
     struct jr_http_spare bodies;
+    atomic_size_t
+        own_bodies; /* bytes of the bodies that are held, unless several servers share it */
     struct jr_tls_context *tls; /* of the next connections; NULL: plain */
     char *wire;
     char trash[8 << 10]; /* what LINGER reads */
@@ -161,8 +165,9 @@ void jr_http_server_conn_gone(struct jr_http_server *s); /* a connection's memor
 
 /* http_body.c */
 /* Makes room for need bytes in all, at most body_max: what was received stays. A spare buffer that
- * holds the declared length is taken where there is one. */
-void jr_http_body_room(struct jr_http_conn *c, size_t need);
+ * holds the declared length is taken where there is one. JR_ELIMIT: bodies_max is reached, and
+ * nothing changed. */
+JR_MUST_CHECK int jr_http_body_room(struct jr_http_conn *c, size_t need);
 void jr_http_body_release(struct jr_http_conn *c); /* between requests */
 void jr_http_body_free_spares(struct jr_http_server *s);
 
@@ -198,12 +203,15 @@ void jr_http_conn_end(struct jr_http_conn *c);
 void jr_http_conn_reset(struct jr_http_conn *c); /* the same, and the peer sees a reset */
 void jr_http_conn_maybe_free(struct jr_http_conn *c);
 void jr_http_conn_deadline(struct jr_http_conn *c, uint64_t delay_ms);
+/* Of a body that goes on: it may stand still for so long, and be under way for so long. */
+void jr_http_conn_await_body(struct jr_http_conn *c);
 
 /* http_respond.c */
 /* Sends what is gathered and then bufs; what the kernel does not take is copied. On a write error
  * the connection is closed. */
 void jr_http_conn_send(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n_bufs);
 void jr_http_conn_send_raw(struct jr_http_conn *c, const uv_buf_t *bufs, unsigned n, size_t total);
+/* Answers with an error and ends the connection; counts it, but for 408. */
 void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words);
 void jr_http_flush_all(uv_prepare_t *flusher);
 size_t jr_http_conn_queued(const struct jr_http_conn *c);

@@ -12,7 +12,9 @@ void jr_http_conn_on_body(void *ctx, const char *p, size_t n)
 {
     struct jr_http_conn *c = ctx;
 
-    jr_http_body_room(c, c->body_n + n);
+    c->body_refused = c->body_refused || jr_http_body_room(c, c->body_n + n) < 0;
+    if (c->body_refused)
+        return;
     memcpy(c->body + c->body_n, p, n);
     c->body_n += n;
 }
@@ -20,6 +22,11 @@ void jr_http_conn_on_body(void *ctx, const char *p, size_t n)
 static void refuse(struct jr_http_conn *c)
 {
     jr_http_conn_refuse(c, c->h1.refuse_status, c->h1.refuse_words);
+}
+
+static void refuse_body(struct jr_http_conn *c)
+{
+    jr_http_conn_refuse(c, 503, "too many request bodies are under way: retry later");
 }
 
 /* The head of n bytes lies at in_start. false: refused. */
@@ -61,8 +68,30 @@ static void send_continue(struct jr_http_conn *c)
     jr_http_conn_send(c, NULL, 0);
 }
 
-/* The body of declared length: in place when it came with the head, else into a buffer of its own
- * that later reads fill directly. */
+/* A body of declared length that did not come with the head needs room. false: there is none. */
+static bool claim_body(struct jr_http_conn *c)
+{
+    const size_t have = c->in_end - c->in_start;
+    const size_t first = c->body_len < JR_HTTP_BODY_LEAST ? c->body_len : JR_HTTP_BODY_LEAST;
+
+    if (c->h1.chunked || have >= c->body_len ||
+        jr_http_body_room(c, first > have ? first : have) == 0)
+        return true;
+    refuse_body(c);
+    return false;
+}
+
+static void await_body(struct jr_http_conn *c, enum jr_http_state state)
+{
+    const uint32_t most = c->server->config.body_timeout_ms;
+
+    jr_sm_move(&c->sm, state, "head");
+    c->body_due_ms = most > 0 ? jr_loop_now_ms(c->server->loop) + most : 0;
+    jr_http_conn_await_body(c);
+}
+
+/* The body of declared length: in place when it came with the head, else into its buffer, which
+ * later reads fill directly. */
 static void begin_body(struct jr_http_conn *c)
 {
     const size_t have = c->in_end - c->in_start;
@@ -73,13 +102,10 @@ static void begin_body(struct jr_http_conn *c)
         hand_over(c);
         return;
     }
-    const size_t first = c->body_len < JR_HTTP_BODY_LEAST ? c->body_len : JR_HTTP_BODY_LEAST;
-    jr_http_body_room(c, first > have ? first : have);
     memcpy(c->body, c->in + c->in_start, have);
     c->body_n = have;
     c->in_end = c->in_start;
-    jr_sm_move(&c->sm, JR_HTTP_BODY, "head");
-    jr_http_conn_deadline(c, c->server->config.idle_timeout_ms);
+    await_body(c, JR_HTTP_BODY);
 }
 
 /* true: state moved on, look again; false: more bytes are needed. */
@@ -101,26 +127,25 @@ static bool advance_head(struct jr_http_conn *c)
     }
     c->head_deadline = false;
     jr_http_conn_make_room(c); /* the last time before views pin it */
-    if (!take_head(c, n))
+    if (!take_head(c, n) || !claim_body(c))
         return false;
     if (c->h1.chunked || c->body_len > 0)
         send_continue(c);
     if (jr_http_state(c) == JR_HTTP_CLOSED)
         return false;
-    if (c->h1.chunked) {
-        jr_sm_move(&c->sm, JR_HTTP_CHUNKED, "head");
-        jr_http_conn_deadline(c, c->server->config.idle_timeout_ms);
-    } else {
+    if (c->h1.chunked)
+        await_body(c, JR_HTTP_CHUNKED);
+    else
         begin_body(c);
-    }
     return true;
 }
 
 static bool advance_body(struct jr_http_conn *c)
 {
     if (c->body_n < c->body_len) {
-        if (c->body_n == c->body_cap)
-            jr_http_body_room(c, c->body_len < 2 * c->body_cap ? c->body_len : 2 * c->body_cap);
+        if (c->body_n == c->body_cap &&
+            jr_http_body_room(c, c->body_len < 2 * c->body_cap ? c->body_len : 2 * c->body_cap) < 0)
+            refuse_body(c);
         return false;
     }
     c->req.body = jr_str_of(c->body, c->body_len);
@@ -136,6 +161,10 @@ static bool advance_chunked(struct jr_http_conn *c)
 
     if (rv < 0) {
         refuse(c);
+        return false;
+    }
+    if (c->body_refused) {
+        refuse_body(c);
         return false;
     }
     if (rv == 0) {
@@ -154,7 +183,7 @@ static void begin_request(struct jr_http_conn *c)
     jr_http1_request_begin(&c->h1);
     c->req = (struct jr_http_request){0};
     c->body_n = c->body_len = 0;
-    c->head_deadline = false;
+    c->head_deadline = c->body_refused = false;
     jr_sm_move(&c->sm, JR_HTTP_HEAD, "byte");
 }
 

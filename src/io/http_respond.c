@@ -396,21 +396,30 @@ void jr_http_respond_end(struct jr_http_request *req, bool abort)
     jr_http_conn_answered(c);
 }
 
-void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words)
+static void count_refused(struct jr_http_server_stats *stats, int status)
 {
-    struct jr_http_server_stats *stats = &c->server->stats;
-    struct jr_buf body;
-
     if (status == 413)
         stats->body_too_large++;
+    else if (status == 503)
+        stats->bodies_refused++;
     else if (status != 408)
         stats->bad_requests++;
-    const struct jr_openai_failure failure = {.status = status, .message = words};
+}
+
+void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words)
+{
+    const bool later = status == 503;
+    struct jr_buf body;
+
+    count_refused(&c->server->stats, status);
+    jr_http_body_release(c);
+    const struct jr_openai_failure failure = {
+        .status = status, .code = later ? "overloaded" : NULL, .message = words};
     jr_buf_init(&body, 4096);
     jr_openai_error_write(&body, &failure);
     c->req.keep_alive = false;
     c->req.is_head = c->req.http10 = false;
-    put_head(c, status, "application/json", NULL, (int64_t)body.n);
+    put_head(c, status, "application/json", later ? "Retry-After: 1\r\n" : NULL, (int64_t)body.n);
     const uv_buf_t buf = uv_buf_init((char *)body.p, (unsigned)body.n);
     jr_http_conn_send(c, &buf, 1);
     jr_buf_deinit(&body);

@@ -63,6 +63,9 @@ static struct jr_http_server *server_alloc(struct jr_loop *loop,
     s->config.host = jr_xstrdup(config->host);
     if (s->config.conns_max == 0)
         s->config.conns_max = JR_HTTP_CONNS_MAX;
+    atomic_init(&s->own_bodies, 0);
+    if (s->config.bodies == NULL)
+        s->config.bodies = &s->own_bodies;
     jr_list_init(&s->conns);
     jr_list_init(&s->to_flush);
     uv_prepare_init(jr_loop_uv(loop), &s->flusher);
@@ -113,6 +116,8 @@ void jr_http_server_stats_add(struct jr_http_server_stats *to, const struct jr_h
     to->bad_requests += s->bad_requests;
     to->body_too_large += s->body_too_large;
     to->header_timeouts += s->header_timeouts;
+    to->body_timeouts += s->body_timeouts;
+    to->bodies_refused += s->bodies_refused;
     to->tls_handshakes += s->tls_handshakes;
     to->tls_failures += s->tls_failures;
 }

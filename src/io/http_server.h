@@ -27,11 +27,15 @@ struct jr_http_server_config {
     bool reuse_port;  /* SO_REUSEPORT: shared with others of this user that say so, too */
     bool first;       /* with reuse_port: JR_EADDRINUSE when another has the port already */
     uint64_t body_max;
+    uint64_t bodies_max; /* bytes of all bodies that are held at a time; 0: no limit */
+    atomic_size_t
+        *bodies; /* counts those of several servers, which share bodies_max; NULL: its own */
     uint32_t conns_max;
     atomic_uint *conns; /* counts those of several servers, which share conns_max; NULL: its own */
     uint32_t header_timeout_ms; /* time from the first byte to the whole header */
     uint32_t
         idle_timeout_ms; /* keep-alive without a request; a body or a reader that stands still */
+    uint32_t body_timeout_ms; /* time from the whole header to the whole body; 0: no limit */
     void (*on_request)(void *ctx, struct jr_http_request *req);
     void *ctx;
 };
@@ -40,8 +44,9 @@ struct jr_http_server_stats {
     uint64_t
         accept_pauses; /* no descriptor or memory for a connection: it waited with the kernel */
     uint64_t conns, conns_total, requests_total, refused_conns, bad_requests, body_too_large,
-        header_timeouts;                   /* of requests, and of TLS handshakes */
-    uint64_t tls_handshakes, tls_failures; /* broken off: not valid, or nothing in common */
+        header_timeouts;                    /* of requests, and of TLS handshakes */
+    uint64_t body_timeouts, bodies_refused; /* for bodies_max */
+    uint64_t tls_handshakes, tls_failures;  /* broken off: not valid, or nothing in common */
 };
 
 /* Copies the config. JR_EADDRINUSE, JR_EINVAL, with words in e. */

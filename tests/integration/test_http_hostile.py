@@ -108,9 +108,10 @@ def raise_limit():
 
 class Base(Case):
     def nothing_left(self, f, before):
-        """As before: descriptors, connections (the one that asks counts), requests, bookings. Each
-        loop may have come to an idle connection to each worker since."""
-        idle = (LOOPS - 1) * len(jr.pool(f.url)["workers"])
+        """As before: descriptors, connections (the one that asks counts), requests, bookings. Of
+        several loops, each may have come to an idle connection to each worker since, the main one
+        to two: it asks how they are."""
+        idle = (LOOPS + 1) * len(jr.pool(f.url)["workers"]) if LOOPS > 1 else 0
 
         def left():
             return {"descriptors": descriptors(f) - before - idle,
@@ -242,6 +243,68 @@ class Slow(Base):
         self.assertEqual(read_all(idle), b"")
         idle.close()
         self.serves(f)
+        self.nothing_left(f, before)
+
+    def test_bodies_that_drip(self):
+        """They always move on, a byte at a time: each has its time all the same."""
+        f = self.frontend(self.worker(), http_body_timeout_secs=2)
+        before = descriptors(f)
+        slow = [dial(f) for _ in range(50)]
+        head = b"POST /v1/completions HTTP/1.1\r\n" + HOST
+        with selectors.DefaultSelector() as sel:
+            for i, s in enumerate(slow):
+                s.sendall(head + (b"Content-Length: 100000\r\n\r\n" if i % 2 else
+                                  b"Transfer-Encoding: chunked\r\n\r\n"))
+                sel.register(s, selectors.EVENT_READ, b"x" if i % 2 else b"1\r\nx\r\n")
+            end = time.monotonic() + PATIENCE
+            while sel.get_map() and time.monotonic() < end:
+                for key, _ in sel.select(0.05):
+                    self.assertEqual(status(read_all(key.fileobj)), 408)
+                    sel.unregister(key.fileobj)
+                    key.fileobj.close()
+                for key in list(sel.get_map().values()):
+                    try:
+                        key.fileobj.send(key.data)
+                    except OSError:
+                        pass  # its answer is there to be read
+                self.serves(f)
+            self.assertFalse(sel.get_map())
+        self.assertEqual(
+            jr.metric(f.url, 'jetrouter_http_bad_requests_total{reason="body_timeout"}'), 50)
+        self.nothing_left(f, before)
+
+    def test_bodies_that_fill_the_memory(self):
+        """All connections together: more is told to come again, small requests are served, and once
+        the bodies are gone there is room."""
+        f = self.frontend(self.worker(), http_body_limit_mb=1, http_bodies_max_mb=2)
+        before = descriptors(f)
+        head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Length: 700000\r\n"
+        held, refused = [], 0
+        for _ in range(20):
+            s = dial(f)
+            s.sendall(head + b"Expect: 100-continue\r\n\r\n")
+            answer = s.recv(25)
+            if status(answer) == 100:  # it has its room
+                s.sendall(b"x" * 600000)
+                held.append(s)
+                continue
+            self.assertEqual(status(answer), 503)
+            head_, _, body = (answer + read_all(s)).partition(b"\r\n\r\n")
+            self.assertIn(b"\r\nRetry-After: 1\r\n", head_ + b"\r\n")
+            self.assertEqual(json.loads(body)["error"]["code"], "overloaded")
+            s.close()
+            refused += 1
+        self.assertEqual((len(held), refused), (2, 18))  # across all loops
+        self.assertEqual(jr.metric(f.url, "jetrouter_http_bodies_refused_total"), refused)
+        self.assertGreater(jr.metric(f.url, "jetrouter_http_bodies_bytes"), 1200000)
+        self.serves(f)
+        for s in held:
+            reset(s)
+        jr.wait_for(lambda: jr.metric(f.url, "jetrouter_http_bodies_bytes") == 0, "they are gone",
+                    timeout=PATIENCE)
+        with dial(f) as s:
+            s.sendall(post("x" * 600000))
+            self.assertEqual(status(read_until(s, b"\r\n\r\n")), 200)
         self.nothing_left(f, before)
 
     def test_handshakes_that_stop(self):

@@ -48,6 +48,7 @@ struct jr_frontend {
     uint32_t n_others, n_running;
     void (*others_done)(struct jr_frontend *f);
     atomic_uint conns;         /* of all loops, when there are several */
+    atomic_size_t bodies;      /* bytes of request bodies, of all loops */
     struct jr_front_loop main; /* owns the four that follow */
     struct jr_loop *loop;
     struct jr_http_server *server;

@@ -208,6 +208,10 @@ static void process(struct jr_frontend *f, const struct jr_http_server_stats *ot
                   (double)s->body_too_large);
     jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("header_timeout"),
                   (double)s->header_timeouts);
+    jr_metric_set(m, JR_METRIC_HTTP_BAD_REQUESTS_TOTAL, JR_LABELS("body_timeout"),
+                  (double)s->body_timeouts);
+    jr_metric_set(m, JR_METRIC_HTTP_BODIES_BYTES, JR_NO_LABELS, (double)atomic_load(&f->bodies));
+    jr_metric_set(m, JR_METRIC_HTTP_BODIES_REFUSED_TOTAL, JR_NO_LABELS, (double)s->bodies_refused);
     if (f->access_log) {
         struct jr_access_log_stats lines;
         jr_access_log_stats(f->access_log, &lines);

@@ -11,6 +11,7 @@
 #include "tls_pump.h"
 
 #include <arpa/inet.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -235,6 +236,9 @@ static void wait_for(atomic_uint *counter, unsigned least)
     assert_true(atomic_load(counter) >= least);
 }
 
+/* Further ones, of the next server. */
+static struct jr_http_server_config limits;
+
 static struct fixture *start(uint32_t header_timeout_ms, uint32_t idle_timeout_ms,
                              uint32_t conns_max)
 {
@@ -248,6 +252,8 @@ static struct fixture *start(uint32_t header_timeout_ms, uint32_t idle_timeout_m
         .conns_max = conns_max,
         .header_timeout_ms = header_timeout_ms,
         .idle_timeout_ms = idle_timeout_ms,
+        .body_timeout_ms = limits.body_timeout_ms,
+        .bodies_max = limits.bodies_max,
         .on_request = on_request,
         .ctx = f,
     };
@@ -857,6 +863,82 @@ static void test_timeouts(void **state)
     f->server = NULL;
 }
 
+static bool is_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 1) > 0;
+}
+
+/* A body that always moves on, a byte at a time: it has its time all the same. */
+static void test_body_timeout(void **state)
+{
+    limits = (struct jr_http_server_config){.body_timeout_ms = 300};
+    struct fixture *f = start(60000, 60000, 0);
+    limits = (struct jr_http_server_config){0};
+    char text[512];
+
+    *state = f;
+    for (int chunked = 0; chunked <= 1; chunked++) {
+        const int fd = dial(f);
+        size_t n = 0;
+        jr_test_puts(fd, chunked
+                             ? "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+                             : "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 1000000\r\n\r\n");
+        while (!is_readable(fd) && n++ < 100000) {
+            jr_test_puts(fd, chunked ? "1\r\nx\r\n" : "x");
+        }
+        assert_int_equal(read_answer(fd, text, sizeof text), 408);
+        close(fd);
+    }
+    stop(f);
+    assert_int_equal(f->stats.body_timeouts, 2);
+    assert_int_equal(f->stats.bodies_refused, 0);
+    f->server = NULL;
+}
+
+/* All bodies together: one that finds no room, or none any more, is refused; then there is room. */
+static void test_bodies_max(void **state)
+{
+    static const char length[] = "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 150000\r\n",
+                      chunks[] = "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+                                 "11170\r\n"; /* 70000 */
+    static char body[150000], text[160000];
+    limits = (struct jr_http_server_config){.bodies_max = 200000};
+    struct fixture *f = start(60000, 60000, 0);
+    limits = (struct jr_http_server_config){0};
+
+    *state = f;
+    memset(body, 'b', sizeof body);
+    const int held = dial(f);
+    jr_test_puts(held, length);
+    jr_test_puts(held, "Expect: 100-continue\r\n\r\n");
+    assert_int_equal(jr_test_read_n(held, text, 25), 25); /* it has its room */
+    jr_test_send(held, body, 100000);
+    const int declared = dial(f), grows = dial(f);
+    jr_test_puts(declared, length);
+    jr_test_puts(declared, "Expect: 100-continue\r\n\r\n");
+    jr_test_read_all(declared, text, sizeof text);
+    assert_memory_equal(text, "HTTP/1.1 503 ", 13);
+    assert_non_null(strstr(text, "Retry-After: 1\r\n"));
+    assert_non_null(strstr(text, "\"overloaded\""));
+    close(declared);
+    jr_test_puts(grows, chunks);
+    jr_test_send(grows, body, 70000);
+    assert_int_equal(read_answer(grows, text, sizeof text), 503);
+    close(grows);
+    jr_test_send(held, body, 50000);
+    assert_int_equal(read_answer(held, text, sizeof text), 200);
+    jr_test_puts(held, length);
+    jr_test_puts(held, "\r\n");
+    jr_test_send(held, body, sizeof body);
+    assert_int_equal(read_answer(held, text, sizeof text), 200);
+    close(held);
+    stop(f);
+    assert_int_equal(f->stats.bodies_refused, 2);
+    assert_int_equal(f->stats.bad_requests, 0);
+    f->server = NULL;
+}
+
 static void test_conns_max(void **state)
 {
     struct fixture *f = start(5000, 5000, 2);
@@ -1076,6 +1158,8 @@ int main(void)
         TEST(test_abort_comes_last),
         TEST_OWN(test_cut_and_not_read),
         TEST_OWN(test_timeouts),
+        TEST_OWN(test_body_timeout),
+        TEST_OWN(test_bodies_max),
         TEST_OWN(test_conns_max),
         TEST(test_no_descriptors),
         TEST(test_drain),
