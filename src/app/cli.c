@@ -180,12 +180,22 @@ static int unknown_command(const char *name)
 
 /* ---------------------------------------------------------------- running */
 
-static bool wants_help(int argc, char *const *argv)
+static bool has_word(int argc, char *const *argv, const char *word)
 {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+        if (strcmp(argv[i], word) == 0)
             return true;
     return false;
+}
+
+static bool wants_help(int argc, char *const *argv)
+{
+    return has_word(argc, argv, "--help") || has_word(argc, argv, "-h");
+}
+
+static int print_version(void)
+{
+    return printf("jetrouter %s\n", JETROUTER_VERSION) > 0 ? 0 : jr_err_exit_code(JR_EIO);
 }
 
 static int dump_config(const struct jr_config *cfg, struct jr_errmsg *e)
@@ -206,6 +216,18 @@ static int dump_config(const struct jr_config *cfg, struct jr_errmsg *e)
         return jr_errmsg_set(e, JR_EIO, "--dump-config-to: cannot write %.128s: %s", path,
                              strerror(why));
     return 0;
+}
+
+/* The rules between options held already. */
+static int check_only(const struct jr_command *command, const struct jr_config *cfg,
+                      struct jr_errmsg *e)
+{
+    int rv = jr_config_check_files(cfg, e);
+    if (rv < 0)
+        return rv;
+    return printf("jetrouter %s: the options are good\n", command->name) > 0
+               ? 0
+               : jr_err_exit_code(JR_EIO);
 }
 
 static void log_notes(const struct jr_config *cfg)
@@ -250,10 +272,12 @@ static int run(const struct jr_command *command, int argc, char *const *argv)
     rv = set_failpoints(&e);
     if (rv == 0)
         rv = dump_config(cfg, &e);
-    if (rv == 0) {
+    if (rv == 0)
         log_notes(cfg);
+    if (rv == 0 && jr_config_bool(cfg, JR_CFG_CHECK_CONFIG))
+        rv = check_only(command, cfg, &e);
+    else if (rv == 0)
         rv = command->main(cfg, &e);
-    }
     jr_config_destroy(cfg);
     return rv < 0 ? fail(command->name, rv, &e) : rv;
 }
@@ -268,7 +292,7 @@ int jr_cli_main(int argc, char **argv)
     }
     const char *word = argv[1];
     if (strcmp(word, "--version") == 0 || strcmp(word, "version") == 0)
-        return printf("jetrouter %s\n", JETROUTER_VERSION) > 0 ? 0 : jr_err_exit_code(JR_EIO);
+        return print_version();
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
         return print_usage();
     if (strcmp(word, "docs") == 0)
@@ -283,5 +307,7 @@ int jr_cli_main(int argc, char **argv)
         return unknown_command(word);
     if (strcmp(argv[1], "help") == 0 || wants_help(argc - 2, argv + 2))
         return print_help(command);
+    if (has_word(argc - 2, argv + 2, "--version"))
+        return print_version();
     return run(command, argc - 2, argv + 2);
 }

@@ -426,6 +426,40 @@ static int load_env(struct jr_config *cfg, char *(*env)(const char *name), struc
     return 0;
 }
 
+/* Options that stand for others. Dynamo 1.2 (load-aware) and later (agentic). */
+static const struct implied {
+    enum jr_cfg_key when, key;
+    const char *value;
+    bool wins; /* over the option itself; else it is another default of it */
+} implied[] = {
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_MODE, "kv", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT, "0", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_KV_EVENTS, "false", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_DURABLE_KV_EVENTS, "false", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_ASSUME_KV_REUSE, "false", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_TRACK_ACTIVE_BLOCKS, "true", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_TRACK_PREFILL_TOKENS, "true", true},
+    {JR_CFG_LOAD_AWARE, JR_CFG_ROUTER_PREDICTED_TTL_SECS, "None", true},
+    {JR_CFG_AGENTIC, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT, "2", false},
+    {JR_CFG_AGENTIC, JR_CFG_ROUTER_PREFILL_LOAD_SCALE, "4", false},
+    {JR_CFG_AGENTIC, JR_CFG_ROUTER_DECODE_ACTIVE_REQUEST_WEIGHT, "64", false},
+};
+
+static int load_implied(struct jr_config *cfg, struct jr_errmsg *e)
+{
+    for (size_t i = 0; i < sizeof implied / sizeof *implied; i++) {
+        const struct implied *p = &implied[i];
+        const struct value *when = &cfg->values[p->when];
+        struct value *v = &cfg->values[p->key];
+        if (!when->b || (!p->wins && v->source != JR_CFG_FROM_DEFAULT))
+            continue;
+        int rv = value_parse(v, &rows[p->key], rows[p->when].flag, p->value, when->source, e);
+        if (rv < 0)
+            return rv;
+    }
+    return 0;
+}
+
 /* --no-x */
 static int negate(struct jr_config *cfg, int key, const char *shown, bool has_text,
                   struct jr_errmsg *e)
@@ -479,6 +513,12 @@ static int load_cli(struct jr_config *cfg, int argc, char *const *argv, unsigned
             only_args = true;
             continue;
         }
+        if (!only_args && strcmp(word, "-i") == 0 &&
+            jr_config_find(cfg->command, "interactive") >= 0) {
+            cfg->values[JR_CFG_INTERACTIVE].b = true; /* the one short option that Dynamo has */
+            cfg->values[JR_CFG_INTERACTIVE].source = JR_CFG_FROM_CLI;
+            continue;
+        }
         if (!only_args && word[0] == '-' && word[1] == '-') {
             int rv = load_option(cfg, argc, argv, &i, e);
             if (rv < 0)
@@ -514,6 +554,8 @@ int jr_config_load(enum jr_cmd command, int argc, char *const *argv, unsigned ar
         rv = load_env(cfg, env, e);
     if (rv == 0)
         rv = load_cli(cfg, argc, argv, args_max, e);
+    if (rv == 0)
+        rv = load_implied(cfg, e);
     if (rv == 0)
         rv = check_required(cfg, e);
     if (rv == 0)

@@ -131,6 +131,8 @@ bool jr_config_cost_model_is_dynamo(const struct jr_config *cfg);
 
 /* The rules between options (config_check.c). jr_config_load has called it. */
 JR_MUST_CHECK int jr_config_check(const struct jr_config *cfg, struct jr_errmsg *e);
+/* Can the files that are read at start be read? JR_ECONFIG with words in e. */
+JR_MUST_CHECK int jr_config_check_files(const struct jr_config *cfg, struct jr_errmsg *e);
 /* What was given but has no effect, one sentence a call: starts with *pos = 0; NULL at the end. The
  * text borrows from a static table or from note (caller's). */
 const char *jr_config_note(const struct jr_config *cfg, unsigned *pos, struct jr_errmsg *note);
@@ -149,5 +151,6 @@ int jr_config_canon_zmq_url(const char *text, char *ret, size_t cap);
 int jr_config_canon_endpoint(const char *text, char *ret, size_t cap); /* drops "dyn://" */
 int jr_config_canon_model_alias(const char *text, char *ret, size_t cap);
 int jr_config_canon_port(const char *text, char *ret, size_t cap);
+int jr_config_canon_metric_name(const char *text, char *ret, size_t cap);
 
 #endif

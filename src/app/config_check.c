@@ -2,9 +2,11 @@
 /* config_check: what options mean together, and the rewriting of single values. */
 #include "app/config.h"
 #include "base/str.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool given(const struct jr_config *cfg, enum jr_cfg_key key)
 {
@@ -57,6 +59,11 @@ static bool seconds_with_weights(const struct jr_config *cfg)
 {
     return given(cfg, JR_CFG_ROUTER_COST_MODEL) && weights_given(cfg) &&
            strcmp(jr_config_str(cfg, JR_CFG_ROUTER_COST_MODEL), "seconds") == 0;
+}
+
+static bool load_aware_and_agentic(const struct jr_config *cfg)
+{
+    return jr_config_bool(cfg, JR_CFG_LOAD_AWARE) && jr_config_bool(cfg, JR_CFG_AGENTIC);
 }
 
 static bool two_nats(const struct jr_config *cfg)
@@ -188,6 +195,7 @@ static const struct rule {
     {JR_CMD_ROUTING, true, seconds_with_weights,
      "--router-cost-model seconds does not use the weights of Dynamo's cost function: leave one "
      "out"},
+    {JR_CMD_ROUTING, true, load_aware_and_agentic, "--load-aware and --agentic exclude each other"},
     {JR_CMD_FRONTEND, true, two_nats, "--embedded-nats and --nats-server exclude each other"},
     {JR_CMD_FRONTEND, true, static_with_nats,
      "--worker names static workers, which are served without NATS: leave out --nats-server and "
@@ -222,6 +230,26 @@ int jr_config_check(const struct jr_config *cfg, struct jr_errmsg *e)
         if (rules[i].fatal && (rules[i].commands & (unsigned)jr_config_command(cfg)) &&
             rules[i].broken(cfg))
             return jr_errmsg_set(e, JR_ECONFIG, "%s", rules[i].text);
+    return 0;
+}
+
+/* What is read at start. */
+static const enum jr_cfg_key files[] = {
+    JR_CFG_ADMIN_TOKEN_FILE, JR_CFG_TLS_CERT_PATH, JR_CFG_TLS_KEY_PATH,
+    JR_CFG_HTTPS_CA,         JR_CFG_NATS_TLS_CA,   JR_CFG_NATS_TLS_CERT,
+    JR_CFG_NATS_TLS_KEY,     JR_CFG_TRACE,         JR_CFG_NATS_AUTH_CREDENTIALS_FILE,
+};
+
+int jr_config_check_files(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        const struct jr_cfg_row *row = jr_config_row(files[i]);
+        const char *path = jr_config_str(cfg, files[i]);
+        if (path && (row->commands & (unsigned)jr_config_command(cfg)) && access(path, R_OK) != 0)
+            return jr_errmsg_set(e, JR_ECONFIG, "%s%s: cannot read %.160s: %s",
+                                 row->flag ? "--" : "", row->flag ? row->flag : row->env, path,
+                                 strerror(errno));
+    }
     return 0;
 }
 
@@ -277,6 +305,21 @@ int jr_config_canon_model_alias(const char *text, char *ret, size_t cap)
     if (name == 0 || name >= JR_MODEL_MAX || text[name] != '=' || !text[name + 1])
         return JR_EINVAL;
     return strlen(text + name + 1) < JR_MODEL_MAX && jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
+}
+
+int jr_config_canon_metric_name(const char *text, char *ret, size_t cap)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_:";
+    static const char digits[] = "0123456789";
+    if (strspn(text, letters) == 0)
+        return JR_EINVAL;
+    for (const char *p = text; *p;) {
+        size_t n = strspn(p, letters) + strspn(p + strspn(p, letters), digits);
+        if (n == 0)
+            return JR_EINVAL;
+        p += n;
+    }
+    return jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
 }
 
 int jr_config_canon_port(const char *text, char *ret, size_t cap)

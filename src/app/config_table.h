@@ -185,6 +185,15 @@ X(ROUTER_EVENT_THREADS, U32, "router-event-threads", "DYN_ROUTER_EVENT_THREADS",
 X(KV_CACHE_BLOCK_SIZE, U32, "kv-cache-block-size", "DYN_KV_CACHE_BLOCK_SIZE", NULL,                \
     JR_CMD_FRONTEND, ROUTING, "TOKENS", "must equal the workers'; unset: from the worker",         \
     .min = 1, .max = JR_BLOCK_SIZE_MAX, .nullable = true)                                          \
+X(LOAD_AWARE, BOOL, "load-aware", "DYN_ROUTER_LOAD_AWARE", "false", JR_CMD_ROUTING, ROUTING, NULL,  \
+    "route by load alone: --router-mode kv, no overlap credit, no KV events, no reuse between "    \
+    "requests; wins over those options")                                                           \
+X(AGENTIC, BOOL, "agentic", "DYN_ROUTER_AGENTIC", "false", JR_CMD_ROUTING, ROUTING, NULL,          \
+    "other defaults for long sessions: overlap credit 2, prefill load scale 4, active request "    \
+    "weight 64", .aliases = "router-agentic")                                                      \
+X(ROUTER_MIN_INITIAL_WORKERS, U32, "router-min-initial-workers",                                   \
+    "DYN_ROUTER_MIN_INITIAL_WORKERS", "0", JR_CMD_ROUTING, ROUTING, "N",                           \
+    "ready only when each pool has had so many workers", .max = 65536)                             \
 X(DECODE_FALLBACK, BOOL, "decode-fallback", "DYN_DECODE_FALLBACK", "false", JR_CMD_FRONTEND,       \
     ROUTING, NULL, "aggregated mode when prefill workers are unavailable")                         \
 X(ENABLE_CACHE_CONTROL, BOOL, "enable-cache-control", "DYN_ENABLE_CACHE_CONTROL", "false",         \
@@ -399,6 +408,12 @@ X(SLOW_REQUEST_MS, U32, "slow-request-ms", "JETROUTER_SLOW_REQUEST_MS", "0", JR_
     .max = 4294967295.0)                                                                           \
 X(DUMP_CONFIG_TO, STR, "dump-config-to", "DYN_DUMP_CONFIG_TO", NULL, JR_CMD_ALL, LOG, "FILE",      \
     "write the effective options, without secrets, as JSON")                                       \
+X(CHECK_CONFIG, BOOL, "check-config", "JETROUTER_CHECK_CONFIG", "false", JR_CMD_ALL, LOG, NULL,    \
+    "say whether the options are good, and end")                                                   \
+X(METRICS_PREFIX, STR, "metrics-prefix", "DYN_METRICS_PREFIX", "dynamo_frontend", JR_CMD_FRONTEND, \
+    LOG, "NAME", "what the names of the metrics that are Dynamo's frontend's begin with",          \
+    .max = JR_NAME_MAX - 1, .canon = jr_config_canon_metric_name,                                  \
+    .expects = "letters, digits, '_' and ':', no digit first")                                     \
 X(STORE_KV, ENUM, "store-kv", "DYN_STORE_KV", "etcd", JR_CMD_NATS, COMPAT, "STORE",                \
     "leases live in NATS", .choices = "etcd file mem kubernetes")                                  \
 X(DISCOVERY_BACKEND, ENUM, "discovery-backend", "DYN_DISCOVERY_BACKEND", "etcd", JR_CMD_NATS,      \
@@ -419,7 +434,56 @@ X(CUSTOM_JINJA_TEMPLATE, STR, "custom-jinja-template", "DYN_CUSTOM_JINJA_TEMPLAT
 X(ENDPOINT_TYPES, STR, "endpoint-types", "DYN_ENDPOINT_TYPES", "chat,completions", JR_CMD_NATS,    \
     COMPAT, "TYPES", "both are always served")                                                     \
 X(DURABLE_KV_EVENTS, BOOL, "durable-kv-events", "DYN_DURABLE_KV_EVENTS", "true",                   \
-    JR_CMD_BRIDGE | JR_CMD_MOCKER, COMPAT, NULL, "a bridge always publishes to JetStream")
+    JR_CMD_BRIDGE | JR_CMD_MOCKER, COMPAT, NULL, "a bridge always publishes to JetStream")         \
+X(INTERACTIVE, BOOL, "interactive", "DYN_INTERACTIVE", "false", JR_CMD_FRONTEND, COMPAT, NULL,     \
+    "there is no prompt to type at: send requests over HTTP")                                      \
+X(FRONT_MODEL_NAME, STR, "model-name", "DYN_MODEL_NAME", NULL, JR_CMD_FRONTEND, COMPAT, "NAME",    \
+    "workers name their models; --model-alias gives one another name")                             \
+X(MODEL_PATH, STR, "model-path", "DYN_MODEL_PATH", NULL, JR_CMD_FRONTEND, COMPAT, "PATH",          \
+    "tokens are asked of the workers, no model files are read here")                               \
+X(NAMESPACE_PREFIX, STR, "namespace-prefix", "DYN_NAMESPACE_PREFIX", NULL, JR_CMD_FRONTEND, COMPAT,\
+    "PREFIX", "one namespace is served: name it with --namespace")                                 \
+X(ENFORCE_DISAGG, BOOL, "enforce-disagg", "DYN_ENFORCE_DISAGG", "false", JR_CMD_FRONTEND, COMPAT,  \
+    NULL, "workers do prefill and decode themselves: disaggregated pairs are not served yet")      \
+X(ADMISSION_CONTROL, ENUM, "admission-control", "DYN_ADMISSION_CONTROL", "token-capacity",         \
+    JR_CMD_FRONTEND, COMPAT, "KIND", "each --active-...-threshold acts by itself when it is set",  \
+    .choices = "token-capacity none")                                                              \
+X(KSERVE_GRPC_SERVER, BOOL, "kserve-grpc-server", "DYN_KSERVE_GRPC_SERVER", "false",               \
+    JR_CMD_FRONTEND, COMPAT, NULL, "only HTTP is served")                                          \
+X(GRPC_METRICS_PORT, PORT, "grpc-metrics-port", "DYN_GRPC_METRICS_PORT", "8788", JR_CMD_FRONTEND,  \
+    COMPAT, "PORT", "/metrics is on --http-port", .max = 65535)                                    \
+X(ENABLE_ANTHROPIC_API, BOOL, "enable-anthropic-api", "DYN_ENABLE_ANTHROPIC_API", "false",         \
+    JR_CMD_FRONTEND, COMPAT, NULL, "/v1/messages is passed on to the workers as it is")            \
+X(STRIP_ANTHROPIC_PREAMBLE, BOOL, "strip-anthropic-preamble", "DYN_STRIP_ANTHROPIC_PREAMBLE",      \
+    "false", JR_CMD_FRONTEND, COMPAT, NULL, "prompts are not changed")                             \
+X(ENABLE_STREAMING_TOOL_DISPATCH, BOOL, "enable-streaming-tool-dispatch",                          \
+    "DYN_ENABLE_STREAMING_TOOL_DISPATCH", "false", JR_CMD_FRONTEND, COMPAT, NULL,                  \
+    "the engine's business")                                                                       \
+X(ENABLE_STREAMING_REASONING_DISPATCH, BOOL, "enable-streaming-reasoning-dispatch",                \
+    "DYN_ENABLE_STREAMING_REASONING_DISPATCH", "false", JR_CMD_FRONTEND, COMPAT, NULL,             \
+    "the engine's business")                                                                       \
+X(DYN_CHAT_PROCESSOR, ENUM, "dyn-chat-processor", "DYN_CHAT_PROCESSOR", "dynamo", JR_CMD_FRONTEND, \
+    COMPAT, "NAME", "the engine's business", .choices = "dynamo vllm sglang")                      \
+X(DYN_DEBUG_PERF, BOOL, "dyn-debug-perf", "DYN_DEBUG_PERF", "false", JR_CMD_FRONTEND, COMPAT, NULL,\
+    "see /metrics, and --slow-request-ms")                                                         \
+X(DYN_PREPROCESS_WORKERS, U32, "dyn-preprocess-workers", "DYN_PREPROCESS_WORKERS", "0",            \
+    JR_CMD_FRONTEND, COMPAT, "N", "there is no preprocessor; see --http-threads", .max = 65536)    \
+X(ROUTER_PREFILL_LOAD_MODEL, ENUM, "router-prefill-load-model", "DYN_ROUTER_PREFILL_LOAD_MODEL",   \
+    "none", JR_CMD_ROUTING, COMPAT, "MODEL",                                                       \
+    "the cost model `seconds` learns each worker's speed from its answers", .choices = "none aic") \
+X(USE_REMOTE_INDEXER, BOOL, "use-remote-indexer", "DYN_USE_REMOTE_INDEXER", "false",               \
+    JR_CMD_ROUTING, COMPAT, NULL, "each replica has the whole index")                              \
+X(SERVE_INDEXER, BOOL, "serve-indexer", "DYN_SERVE_INDEXER", "false", JR_CMD_ROUTING, COMPAT, NULL,\
+    "each replica has the whole index; a standalone router answers /best_worker_id")               \
+X(SHARED_CACHE_TYPE, ENUM, "shared-cache-type", "DYN_SHARED_CACHE_TYPE", "none", JR_CMD_ROUTING,   \
+    COMPAT, "TYPE", "a cache that workers share is not looked into", .choices = "none hicache")    \
+X(SHARED_CACHE_MULTIPLIER, F64, "shared-cache-multiplier", "DYN_SHARED_CACHE_MULTIPLIER", "0.5",   \
+    JR_CMD_ROUTING, COMPAT, "W", "a cache that workers share is not looked into", .max = 1)        \
+X(ROUTER_TRACKING_HASH, ENUM, "router-tracking-hash", "DYN_ROUTER_TRACKING_HASH",                  \
+    "public-xxh3-v1", JR_CMD_ROUTING, COMPAT, "HASH", "blocks are hashed as the engines' are",     \
+    .choices = "public-xxh3-v1 keyed-xxh3-v1")                                                     \
+X(ETCD_ENDPOINTS, STR, "etcd-endpoints", "ETCD_ENDPOINTS", NULL, JR_CMD_NATS, COMPAT, "URL",       \
+    "there is no etcd: leases live in NATS, see --nats-server")
 /* clang-format on */
 
 /* Groups of options in --help and the documentation. */

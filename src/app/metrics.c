@@ -31,6 +31,7 @@ struct jr_metrics {
     } families[JR_METRIC_COUNT];
     struct jr_mem mem;
     struct jr_map by_hash;
+    const char *prefix; /* instead of JR_METRICS_PREFIX; NULL: that */
 };
 
 static const struct jr_metric_row rows[JR_METRIC_COUNT] = {
@@ -169,6 +170,11 @@ struct jr_metrics *jr_metrics_create(void)
     jr_mem_init(&m->mem);
     jr_map_init(&m->by_hash, &m->mem);
     return m;
+}
+
+void jr_metrics_set_prefix(struct jr_metrics *m, const char *prefix)
+{
+    m->prefix = prefix;
 }
 
 void jr_metrics_destroy(struct jr_metrics *m)
@@ -366,7 +372,16 @@ static void put_labels(struct jr_buf *b, const struct jr_series *s, const char *
         jr_buf_puts(b, "}");
 }
 
-static void render_histogram(const struct jr_series *s, struct jr_buf *b)
+/* Dynamo's frontend's begin with what --metrics-prefix says. */
+static void put_name(const struct jr_metrics *m, const char *name, struct jr_buf *b)
+{
+    const size_t n = sizeof JR_METRICS_PREFIX - 1;
+    const bool theirs = m->prefix && strncmp(name, JR_METRICS_PREFIX "_", n + 1) == 0;
+    jr_buf_printf(b, "%s%s", theirs ? m->prefix : "", theirs ? name + n : name);
+}
+
+static void render_histogram(const struct jr_metrics *m, const struct jr_series *s,
+                             struct jr_buf *b)
 {
     const struct jr_metric_row *row = &rows[s->key];
     uint64_t sum = 0;
@@ -375,27 +390,31 @@ static void render_histogram(const struct jr_series *s, struct jr_buf *b)
         if (i < buckets[row->buckets].n)
             (void)snprintf(le, sizeof le, "%.15g", buckets[row->buckets].v[i]);
         sum += s->below[i];
-        jr_buf_printf(b, "%s_bucket", row->name);
+        put_name(m, row->name, b);
+        jr_buf_puts(b, "_bucket");
         put_labels(b, s, le);
         jr_buf_printf(b, " %" PRIu64 "\n", sum);
     }
-    jr_buf_printf(b, "%s_sum", row->name);
+    put_name(m, row->name, b);
+    jr_buf_puts(b, "_sum");
     put_labels(b, s, NULL);
     jr_buf_puts(b, " ");
     put_number(b, s->value);
-    jr_buf_printf(b, "\n%s_count", row->name);
+    jr_buf_puts(b, "\n");
+    put_name(m, row->name, b);
+    jr_buf_puts(b, "_count");
     put_labels(b, s, NULL);
     jr_buf_printf(b, " %" PRIu64 "\n", s->count);
 }
 
-static void render_series(const struct jr_series *s, struct jr_buf *b)
+static void render_series(const struct jr_metrics *m, const struct jr_series *s, struct jr_buf *b)
 {
     const struct jr_metric_row *row = &rows[s->key];
     if (row->type == JR_METRIC_TYPE_HISTOGRAM) {
-        render_histogram(s, b);
+        render_histogram(m, s, b);
         return;
     }
-    jr_buf_puts(b, row->name);
+    put_name(m, row->name, b);
     put_labels(b, s, NULL);
     jr_buf_puts(b, " ");
     if (row->type == JR_METRIC_TYPE_COUNTER)
@@ -412,10 +431,14 @@ void jr_metrics_render(const struct jr_metrics *m, struct jr_buf *b)
         const struct family *f = &m->families[key];
         if (f->n == 0)
             continue;
-        jr_buf_printf(b, "# HELP %s ", rows[key].name);
+        jr_buf_puts(b, "# HELP ");
+        put_name(m, rows[key].name, b);
+        jr_buf_puts(b, " ");
         put_escaped(b, rows[key].help, false);
-        jr_buf_printf(b, "\n# TYPE %s %s\n", rows[key].name, types[rows[key].type]);
+        jr_buf_puts(b, "\n# TYPE ");
+        put_name(m, rows[key].name, b);
+        jr_buf_printf(b, " %s\n", types[rows[key].type]);
         for (uint32_t i = 0; i < f->n; i++)
-            render_series(f->v[i], b);
+            render_series(m, f->v[i], b);
     }
 }

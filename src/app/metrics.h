@@ -77,6 +77,10 @@ void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *valu
 /* Adds all of from to what to has: counts, sums and gauges. */
 void jr_metrics_merge(struct jr_metrics *to, const struct jr_metrics *from);
 
+/* Dynamo's frontend's metrics are rendered with this instead of JR_METRICS_PREFIX; borrows. */
+#define JR_METRICS_PREFIX "dynamo_frontend"
+void jr_metrics_set_prefix(struct jr_metrics *m, const char *prefix);
+
 /* Prometheus text format 0.0.4, in the order of the table. */
 #define JR_METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 void jr_metrics_render(const struct jr_metrics *m, struct jr_buf *b);

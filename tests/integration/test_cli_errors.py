@@ -66,6 +66,57 @@ class Errors(Lines):
                           "/no/such/folder/x", "No such file")
 
 
+class CheckConfig(Lines):
+    def test_good(self):
+        for args in (["frontend"], ["frontend", "--router-mode", "kv"], ["router", "--endpoint", "a.b.c"],
+                     ["mocker", "--num-workers", "3"]):
+            p = run(*args, "--check-config")
+            self.assertEqual((p.returncode, p.stderr), (0, ""))
+            self.assertEqual(p.stdout, "jetrouter %s: the options are good\n" % args[0])
+
+    def test_bad(self):
+        self.assert_fails(["frontend", "--check-config", "--router-track-output-blocks",
+                           "--no-router-track-active-blocks"], 78, "--router-track-active-blocks")
+        self.assert_fails(["frontend", "--check-config", "--https-ca", "/no/such"], 78, "--https-ca",
+                          "/no/such", "No such file")
+        self.assert_fails(["bridge", "--check-config"], 64, "--engine-url")
+
+    def test_what_has_no_effect_is_said_once(self):
+        p = run("frontend", "--check-config", "-i", "--enforce-disagg", "--model-path", "/x",
+                env={"ETCD_ENDPOINTS": "http://etcd:2379"})
+        self.assertEqual(p.returncode, 0, p.stderr)
+        for flag in ("interactive", "enforce-disagg", "model-path", "etcd-endpoints"):
+            self.assertEqual(p.stderr.count("--%s has no effect" % flag), 1, p.stderr)
+        self.assertEqual(p.stderr.count("\n"), 4, p.stderr)
+
+    def test_commands_of_dynamos_documentation(self):
+        """Each starts unchanged; the mode, ports and weights they set are those that are in effect."""
+        frontend = [
+            "--router-mode kv --http-port 8000",
+            "--router-mode kv --router-replica-sync --router-snapshot-threshold 10000 --router-reset-states",
+            "--router-mode kv --http-port 8000 --kv-overlap-score-weight 0",
+            "--router-mode kv --no-kv-events --router-ttl 60 --router-max-tree-size 1000",
+            "--router-mode round_robin --discovery-backend file --request-plane tcp --event-plane zmq",
+            "--router-mode kv --durable-kv-events --no-track-active-blocks --kv-cache-block-size 16",
+            "--enforce-disagg --namespace prod --migration-limit 3 --metrics-prefix my_frontend",
+            "--active-decode-blocks-threshold 0.85 --active-prefill-tokens-threshold None "
+            "--active-prefill-tokens-threshold-frac 1.5 --admission-control token-capacity",
+            "--router-mode kv --router-queue-threshold 2.0 --router-queue-policy wspt --enable-cache-control",
+            "--load-aware", "--router-mode kv --agentic",
+            "--dyn-chat-processor vllm --dyn-tool-call-parser hermes --kserve-grpc-server",
+        ]
+        router = [
+            "--endpoint dynamo.prefill.generate --router-block-size 64 --router-reset-states "
+            "--no-router-track-active-blocks",
+            "--endpoint dynamo.prefill.generate --block-size 128 --no-track-active-blocks",
+        ]
+        for command, lines in (("frontend", frontend), ("router", router)):
+            for line in lines:
+                p = run(command, *line.split(), "--check-config")
+                self.assertEqual((p.returncode, line, p.stdout),
+                                 (0, line, "jetrouter %s: the options are good\n" % command), p.stderr)
+
+
 class Ctl(Lines):
     """ctl against a replica that this test plays."""
 
@@ -183,6 +234,10 @@ class Output(unittest.TestCase):
         p = run("--version")
         self.assertEqual(p.returncode, 0)
         self.assertRegex(p.stdout, r"^jetrouter \d+\.\d+\.\d+\n$")
+
+    def test_version_of_a_command(self):
+        for command in COMMANDS:
+            self.assertEqual(run(command, "--version").stdout, run("--version").stdout)
 
     def test_dump_config(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -31,16 +31,19 @@ static int read_all(const struct jr_frontend *f, struct jr_tls_context **ret, ui
 
 int jr_certificate_load(struct jr_frontend *f, struct jr_errmsg *e)
 {
-    struct jr_tls_context *ctxs[JR_HTTP_THREADS_MAX] = {NULL};
+    struct jr_tls_context *ctxs[JR_HTTP_THREADS_MAX + 1] = {NULL};
+    const uint32_t n = f->n_others + 1; /* and one for the port of administration */
 
     if (!jr_certificate_wanted(f))
         return 0;
-    const int err = read_all(f, ctxs, f->n_others + 1, e);
+    const int err = read_all(f, ctxs, n + (f->admin != NULL), e);
     if (err < 0)
         return err;
     const int64_t not_after = jr_tls_context_not_after(ctxs[0]), now = jr_unix_ns() / 1000000000;
     jr_http_server_set_tls(f->server, ctxs[0]);
     jr_front_threads_set_tls(f, ctxs + 1);
+    if (f->admin)
+        jr_http_server_set_tls(f->admin, ctxs[n]);
     jr_metric_set(f->metrics, JR_METRIC_TLS_CERTIFICATE_EXPIRY, JR_NO_LABELS, (double)not_after);
     jr_log(not_after > now ? JR_LOG_INFO : JR_LOG_WARN, "tls.certificate",
            "file=%s not_after=%lld days_left=%lld", jr_config_str(f->cfg, JR_CFG_TLS_CERT_PATH),

@@ -23,6 +23,8 @@
 #define STATIC_ASK_MS        2000
 #define STATIC_BODY_MAX      ((size_t)1 << 20)
 #define DRAIN_LOOK_MS        20
+#define ADMIN_BODY_MAX       ((size_t)64 << 10)
+#define ADMIN_CONNS_MAX      64
 #define SECOND_SIGNAL_S      1 /* for giving leases back; else they end by themselves */
 
 /* ---------------------------------------------------------------- pools */
@@ -179,6 +181,17 @@ static void free_static_workers(struct jr_frontend *f)
     jr_xfree(f->statics);
 }
 
+/* Once it has: what happens later does not take that back. */
+static bool has_initial_workers(struct jr_frontend *f)
+{
+    const uint32_t n = jr_config_u32(f->cfg, JR_CFG_ROUTER_MIN_INITIAL_WORKERS);
+    for (uint32_t i = 0; i < f->n_drivers && !f->had_workers; i++)
+        if (jr_pool_n_routable(jr_driver_pool(f->drivers[i])) < n)
+            return false;
+    f->had_workers = true;
+    return true;
+}
+
 bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
 {
     *ret_why = "";
@@ -192,6 +205,8 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
         if (!v.ready)
             *ret_why = v.not_ready_because[0] ? v.not_ready_because : "starting";
     }
+    if (!**ret_why && !has_initial_workers(f))
+        *ret_why = "fewer workers than --router-min-initial-workers";
     return !**ret_why;
 }
 
@@ -410,6 +425,29 @@ static int read_admin_token(struct jr_frontend *f, struct jr_errmsg *e)
     return 0;
 }
 
+/* A port of its own, so that what reaches the public one need not reach /admin. It is served until
+ * the very end. */
+static int listen_admin(struct jr_frontend *f, struct jr_errmsg *e)
+{
+    if (!jr_config_is_set(f->cfg, JR_CFG_ADMIN_PORT))
+        return 0;
+    const struct jr_http_server_config config = {
+        .host = jr_config_str(f->cfg, JR_CFG_HTTP_HOST),
+        .port = jr_config_port(f->cfg, JR_CFG_ADMIN_PORT),
+        .body_max = ADMIN_BODY_MAX,
+        .conns_max = ADMIN_CONNS_MAX,
+        .header_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_HEADER_TIMEOUT_SECS),
+        .idle_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_IDLE_TIMEOUT_SECS),
+        .on_request = jr_service_admin_request,
+        .ctx = f,
+    };
+    int err = jr_http_server_listen(f->loop, &config, e, &f->admin);
+    if (err < 0)
+        return jr_errmsg_wrap(e, err, "--admin-port");
+    jr_log(JR_LOG_INFO, "frontend.admin", "port=%u", jr_http_server_port(f->admin));
+    return 0;
+}
+
 static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
 {
     const uint64_t files = jr_open_files_raise();
@@ -420,7 +458,9 @@ static int listen_http(struct jr_frontend *f, struct jr_errmsg *e)
                "raise the limit (ulimit -n, LimitNOFILE=) to more than twice the connections");
     int err = jr_front_loop_listen(&f->main, jr_config_port(f->cfg, JR_CFG_HTTP_PORT), e);
     f->server = f->main.server;
-    return err < 0 ? err : jr_front_threads_make(f, jr_http_server_port(f->server), e);
+    if (err == 0)
+        err = jr_front_threads_make(f, jr_http_server_port(f->server), e);
+    return err < 0 ? err : listen_admin(f, e);
 }
 
 static void make_tokenizer(struct jr_frontend *f)
@@ -590,6 +630,10 @@ static void free_parts(struct jr_frontend *f)
         if (f->server) {
             f->closings++;
             jr_http_server_close(f->server, on_part_closed, f);
+        }
+        if (f->admin) {
+            f->closings++;
+            jr_http_server_close(f->admin, on_part_closed, f);
         }
         if (f->client) {
             f->closings++;

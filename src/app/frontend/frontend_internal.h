@@ -54,6 +54,7 @@ struct jr_frontend {
     struct jr_http_server *server;
     struct jr_http_client *client;
     struct jr_metrics *metrics;
+    struct jr_http_server *admin; /* owned; NULL: --admin-port is not set */
     struct jr_signals *signals;
     struct jr_nats *nats; /* NULL without */
     struct jr_embedded_nats *embedded;
@@ -84,15 +85,17 @@ struct jr_frontend {
     struct jr_timer *drain_timer;
     uint64_t drain_until_ms;
     bool server_drained;
-    bool had_nats; /* was connected once */
+    bool had_nats;    /* was connected once */
+    bool had_workers; /* as many as it is to begin with */
     uint32_t closings;
     int exit_err;
     struct jr_errmsg exit_msg;
 };
 
 /* service.c */
-void jr_service_request(void *ctx, struct jr_http_request *req); /* ctx: a jr_front_loop */
-void jr_service_tail(void *ctx, const char *line);               /* to all /admin/tail streams */
+void jr_service_request(void *ctx, struct jr_http_request *req);       /* ctx: a jr_front_loop */
+void jr_service_admin_request(void *ctx, struct jr_http_request *req); /* ctx: the jr_frontend */
+void jr_service_tail(void *ctx, const char *line); /* to all /admin/tail streams */
 void jr_service_close_tails(struct jr_frontend *f);
 /* Both error shapes; takes the request. param and message: NULL for the row's own. */
 void jr_service_error(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,

@@ -293,7 +293,9 @@ void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,
     scrape(f, &others->stats);
     if (f->n_others > 0)
         jr_metrics_merge(others->metrics, f->metrics);
-    jr_metrics_render(f->n_others > 0 ? others->metrics : f->metrics, &b);
+    struct jr_metrics *all = f->n_others > 0 ? others->metrics : f->metrics;
+    jr_metrics_set_prefix(all, jr_config_str(f->cfg, JR_CFG_METRICS_PREFIX));
+    jr_metrics_render(all, &b);
     jr_http_respond(req, b.err ? 500 : 200, JR_METRICS_CONTENT_TYPE, NULL, b.p, b.err ? 0 : b.n);
     jr_buf_deinit(&b);
 }

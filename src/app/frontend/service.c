@@ -393,13 +393,20 @@ static bool method_fits(const struct path *p, struct jr_str method)
            (jr_str_eq(method, "HEAD") && strcmp(p->method, "GET") == 0);
 }
 
-static void serve_here(struct jr_frontend *f, struct jr_http_request *req, const struct path *p)
+static const char *who_administers(const struct jr_frontend *f, bool on_admin_port)
 {
-    if (p->admin && !may_administer(f, req)) {
-        jr_service_error(
-            &f->main, req, JR_ERROR_FORBIDDEN, NULL,
-            f->admin_token ? "/admin needs \"Authorization: Bearer TOKEN\""
-                           : "/admin is answered on loopback only until --admin-token-file is set");
+    if (f->admin && !on_admin_port)
+        return "administration has a port of its own: --admin-port";
+    return f->admin_token ? "/admin needs \"Authorization: Bearer TOKEN\""
+                          : "/admin is answered on loopback only until --admin-token-file is set";
+}
+
+static void serve_here(struct jr_frontend *f, struct jr_http_request *req, const struct path *p,
+                       bool on_admin_port)
+{
+    if (p->admin && ((f->admin && !on_admin_port) || !may_administer(f, req))) {
+        jr_service_error(&f->main, req, JR_ERROR_FORBIDDEN, NULL,
+                         who_administers(f, on_admin_port));
         return;
     }
     p->fn(f, req);
@@ -411,7 +418,7 @@ static void serve(struct jr_front_loop *l, struct jr_http_request *req, const st
     if (!p->fn)
         jr_proxy_request(l, req, p->kind);
     else if (l->number == 0 || p->fn == live) /* which looks at one flag */
-        serve_here(l->f, req, p);
+        serve_here(l->f, req, p, false);
     else
         jr_http_away(req, l->loop, l->f->loop, &l->n_away, jr_service_request, &l->f->main);
 }
@@ -448,23 +455,34 @@ static void pass(struct jr_front_loop *l, struct jr_http_request *req, struct jr
         wrong_method(l, req, "GET, POST");
 }
 
+/* NULL: none; *ret_allowed then is the method that the path is for, if there is one. */
+static const struct path *find_path(struct jr_str path, struct jr_str method,
+                                    const char **ret_allowed)
+{
+    *ret_allowed = NULL;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        if (!jr_str_eq(path, paths[i].path))
+            continue;
+        *ret_allowed = paths[i].method;
+        if (method_fits(&paths[i], method))
+            return &paths[i];
+    }
+    return NULL;
+}
+
 void jr_service_request(void *ctx, struct jr_http_request *req)
 {
     struct jr_front_loop *l = ctx;
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
-    const char *allowed = NULL;
+    const char *allowed;
     if (path.n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
         jr_service_error(l, req, JR_ERROR_TARGET_TOO_LONG, NULL, NULL);
         return;
     }
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
-        if (!jr_str_eq(path, paths[i].path))
-            continue;
-        allowed = paths[i].method;
-        if (method_fits(&paths[i], method)) {
-            serve(l, req, &paths[i]);
-            return;
-        }
+    const struct path *p = find_path(path, method, &allowed);
+    if (p) {
+        serve(l, req, p);
+        return;
     }
     if (allowed)
         wrong_method(l, req, allowed);
@@ -474,4 +492,19 @@ void jr_service_request(void *ctx, struct jr_http_request *req)
         pass(l, req, method);
     else
         jr_service_error(l, req, JR_ERROR_NO_PATH, NULL, NULL);
+}
+
+void jr_service_admin_request(void *ctx, struct jr_http_request *req)
+{
+    struct jr_frontend *f = ctx;
+    const char *allowed;
+    const struct path *p =
+        find_path(jr_http_request_path(req), jr_http_request_method(req), &allowed);
+    if (p && p->fn)
+        serve_here(f, req, p, true);
+    else if (!p && allowed)
+        wrong_method(&f->main, req, allowed);
+    else
+        jr_service_error(&f->main, req, JR_ERROR_NO_PATH, NULL,
+                         "this is the port of administration: requests go to --http-port");
 }

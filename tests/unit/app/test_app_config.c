@@ -588,6 +588,33 @@ static void test_notes_and_cost_model(void **state)
     jr_config_destroy(cfg);
 }
 
+static void test_options_for_others(void **state)
+{
+    (void)state;
+    struct jr_config *cfg;
+    struct jr_errmsg e;
+    env_name[0] = '\0';
+    assert_int_equal(load(JR_CMD_FRONTEND, &cfg, &e, 3, "--load-aware", "--router-mode=random",
+                          "--durable-kv-events"),
+                     0);
+    assert_string_equal(jr_config_str(cfg, JR_CFG_ROUTER_MODE), "kv"); /* wins */
+    assert_false(jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS));
+    assert_false(jr_config_bool(cfg, JR_CFG_ROUTER_ASSUME_KV_REUSE));
+    assert_true(fabs(jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT)) < 1e-9);
+    assert_true(jr_config_cost_model_is_dynamo(cfg));
+    jr_config_destroy(cfg);
+
+    set_env("DYN_ROUTER_AGENTIC", "1");
+    assert_int_equal(load(JR_CMD_FRONTEND, &cfg, &e, 1, "--router-prefill-load-scale=3"), 0);
+    env_name[0] = '\0';
+    assert_true(fabs(jr_config_f64(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT) - 2) < 1e-9);
+    assert_int_equal(jr_config_source(cfg, JR_CFG_ROUTER_KV_OVERLAP_SCORE_CREDIT), JR_CFG_FROM_ENV);
+    assert_true(fabs(jr_config_f64(cfg, JR_CFG_ROUTER_PREFILL_LOAD_SCALE) - 3) < 1e-9); /* said */
+    jr_config_destroy(cfg);
+
+    assert_int_equal(load(JR_CMD_ROUTER, &cfg, &e, 2, "--load-aware", "--agentic"), JR_ECONFIG);
+}
+
 static void test_dump_hides_secrets(void **state)
 {
     (void)state;
@@ -629,6 +656,7 @@ int main(void)
         cmocka_unit_test(test_required),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_notes_and_cost_model),
+        cmocka_unit_test(test_options_for_others),
         cmocka_unit_test(test_dump_hides_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What options do, seen from outside: each through the HTTP surface of real processes."""
+import json
+import unittest
+
+import jr_procs as jr
+from test_frontend import Case
+
+
+class Exposition(Case):
+    def after_a_request(self, f):
+        self.assertEqual(self.ask(f)[0], 200)
+        return jr.get(f.url + "/metrics")[1].decode()
+
+    def test_metrics_prefix(self):
+        text = self.after_a_request(self.frontend(self.worker(), metrics_prefix="my_front"))
+        self.assertIn("\n# TYPE my_front_requests_total counter\n", text)
+        self.assertIn("\nmy_front_time_to_first_token_seconds_count{", text)
+        self.assertNotIn("dynamo_frontend_", text)
+
+    def test_without(self):
+        text = self.after_a_request(self.frontend(self.worker()))
+        self.assertIn("\n# TYPE dynamo_frontend_requests_total counter\n", text)
+
+
+class AdminPort(Case):
+    def test_administration_is_there_and_nowhere_else(self):
+        port = jr.free_port()
+        f = self.frontend(self.worker(), admin_port=port)
+        admin = "http://127.0.0.1:%d" % port
+        status, text = jr.post(f.url + "/admin/snapshot")
+        self.assertEqual(status, 403, text)
+        self.assertIn("--admin-port", json.loads(text)["message"])
+        self.assertEqual(jr.post(admin + "/admin/snapshot")[0], 202)
+        self.assertEqual(jr.post(admin + "/busy_threshold", {"model": "tiny"})[0], 200)
+        for path in ("/live", "/ready", "/health", "/metrics", "/state"):
+            self.assertEqual(jr.get(admin + path)[0], 200, path)
+        # What is for workers is not served there.
+        for path in ("/v1/completions", "/v1/embeddings"):
+            status, text = jr.post(admin + path, {"model": "tiny", "prompt": [1]})
+            self.assertEqual(status, 404, text)
+            self.assertIn("--http-port", json.loads(text)["message"])
+        status, head, text = jr.call("GET", admin + "/admin/drain")
+        self.assertEqual((status, head["allow"]), (405, "POST"))
+
+    def test_it_answers_until_the_end(self):
+        port = jr.free_port()
+        f = self.frontend(self.worker(), admin_port=port, drain_delay_secs=0, drain_timeout_secs=60)
+        admin = "http://127.0.0.1:%d" % port
+        self.assertEqual(jr.post(admin + "/admin/drain")[0], 202)
+        self.assertEqual(f.popen.wait(30), 0, f.tail())
+
+    def test_taken(self):
+        port = jr.free_port()
+        first = self.frontend(self.worker(), admin_port=port)
+        second = self.frontend(first.url, ready=False, name="second", admin_port=port)
+        self.frontends.remove(second)
+        self.assertEqual(second.popen.wait(30), 73, second.tail())
+        self.assertIn("--admin-port", second.tail(1))
+
+
+class InitialWorkers(Case):
+    def test_ready_when_there_are_enough(self):
+        nats = self.procs.nats()
+        f = self.frontend(ready=False, nats=nats.url, router_mode="kv", router_min_initial_workers=2)
+        self.procs.mocker("one", bridge=True, nats=nats.url)
+        jr.wait_for(lambda: len(jr.pool(f.url)["workers"]) == 1, "the first worker", 60)
+        jr.wait_http(f.url + "/ready", lambda status, text: b"router-min-initial-workers" in text, proc=f)
+        self.assertEqual(jr.get(f.url + "/ready")[0], 503)
+        two = self.procs.mocker("two", bridge=True, nats=nats.url)
+        self.procs.wait_ready(f)
+        # What comes later does not take it back.
+        two.stop()
+        jr.wait_for(lambda: sum(w["state"] == "live" for w in jr.pool(f.url)["workers"]) == 1,
+                    "one worker again", 60)
+        self.assertEqual(jr.get(f.url + "/ready")[0], 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
