@@ -17,7 +17,8 @@
 #define WINDOW_MSGS_DEFAULT  1000
 #define WINDOW_BYTES_DEFAULT (8u << 20)
 #define TIMEOUT_MS_DEFAULT   5000
-#define TICK_MS              50 /* how soon a time-out, a reconnect or the end is noticed */
+#define TICK_MS              50  /* how soon a time-out, a reconnect or the end is noticed */
+#define PATIENCE_MS_MAX      200 /* the end waits for who gathers */
 #define NO_SLOT              UINT32_MAX
 
 /* One publish, on its way through
@@ -291,12 +292,23 @@ static void on_reply(struct jr_js_publisher *pub, natsMsg *reply)
         finish(op, jr_pub_reply(reply, &op->ack, NULL));
 }
 
+/* To be woken for each answer, and to wake the loop for it, costs more than to publish. */
+static void let_gather(const struct jr_js_publisher *pub, natsSubscription *sub)
+{
+    uint64_t waiting = 0;
+
+    if (pub->config.patience_ms == 0 || natsSubscription_QueuedMsgs(sub, &waiting) != NATS_OK ||
+        waiting > 0)
+        return;
+    (void)nanosleep(&(struct timespec){.tv_nsec = pub->config.patience_ms * 1000000L}, NULL);
+}
+
 static void reply_cb(natsConnection *nc, natsSubscription *sub, natsMsg *reply, void *closure)
 {
     (void)nc;
-    (void)sub;
     on_reply(closure, reply);
     natsMsg_Destroy(reply);
+    let_gather(closure, sub);
 }
 
 static void complete_cb(void *closure)
@@ -489,6 +501,7 @@ static struct jr_js_publisher *publisher_new(const struct jr_js_publisher_config
     c->window_msgs = c->window_msgs != 0 ? c->window_msgs : WINDOW_MSGS_DEFAULT;
     c->window_bytes = c->window_bytes != 0 ? c->window_bytes : WINDOW_BYTES_DEFAULT;
     c->timeout_ms = c->timeout_ms != 0 ? c->timeout_ms : TIMEOUT_MS_DEFAULT;
+    JR_ASSERT(c->patience_ms <= PATIENCE_MS_MAX);
     pthread_mutex_init(&pub->mu, NULL);
     pthread_cond_init(&pub->cond, NULL);
     pthread_cond_init(&pub->wake, NULL);

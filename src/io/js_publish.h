@@ -26,6 +26,8 @@ struct jr_js_publisher_config {
     uint32_t window_msgs;       /* default 1000 */
     uint64_t window_bytes;      /* default 8 MiB; one message larger than it is let through alone */
     uint32_t timeout_ms;        /* default 5000 */
+    uint32_t patience_ms;       /* outcomes may come so much later, and then together; at most 200;
+                                 * 0: each at once */
     void (*on_room)(void *ctx); /* loop thread: room again after JR_EAGAIN; NULL: none */
     void *ctx;
 };

@@ -46,7 +46,7 @@ struct jr_js_batch {
 struct jr_js_reader {
     struct jr_nats *nats;
     struct jr_loop *loop;
-    char *stream, *filter;
+    char *stream, *filter, *skip;
     enum jr_read_from from;
     uint32_t heartbeat_ms;
     void (*decode)(struct jr_js_msg *msg, void *ctx);
@@ -98,6 +98,7 @@ static void reader_release(struct jr_js_reader *r)
         jr_xfree(r->create_subjects[i]);
     jr_xfree(r->create_name);
     jr_xfree(r->filter);
+    jr_xfree(r->skip);
     jr_xfree(r->stream);
     jr_xfree(r);
 }
@@ -257,13 +258,15 @@ static struct jr_js_batch *batch_new(struct jr_js_reader *r, uint32_t cap)
     return b;
 }
 
-static struct jr_js_msg *batch_add(struct jr_js_batch *b, enum jr_read_kind kind)
+/* Copies msg, and takes what it owns. */
+static void batch_add(struct jr_js_batch *b, const struct jr_js_msg *msg)
 {
-    struct jr_js_msg *msg = &b->msgs[b->n++];
+    struct jr_js_msg *at = &b->msgs[b->n++];
 
-    *msg = (struct jr_js_msg){.kind = kind, .text = "", .batch = b, .arena = &b->arena};
+    *at = *msg;
+    at->batch = b;
+    at->arena = &b->arena;
     atomic_fetch_add(&b->refs, 1);
-    return msg;
 }
 
 static void batch_destroy(struct jr_js_batch *b)
@@ -299,12 +302,10 @@ static bool post_note(struct jr_js_reader *r, enum jr_read_kind kind, int err, c
     if (!flush(r))
         return false;
     struct jr_js_batch *b = batch_new(r, 1);
-    struct jr_js_msg *msg = batch_add(b, kind);
 
-    msg->seq = r->position.seq;
-    msg->err = err;
     jr_str_copy(b->text, sizeof b->text, text != NULL ? text : "");
-    msg->text = b->text;
+    batch_add(
+        b, &(struct jr_js_msg){.kind = kind, .seq = r->position.seq, .err = err, .text = b->text});
     return send_batch(r, b);
 }
 
@@ -329,25 +330,48 @@ static void remember_position(struct jr_js_reader *r, const struct jr_js_msg *ms
     atomic_store(&r->last_seq, msg->seq);
 }
 
+/* m as what on_msg gets; it owns m. */
+static struct jr_js_msg msg_of(natsMsg *m, const struct jr_js_meta *meta)
+{
+    const uint8_t *payload = (const uint8_t *)natsMsg_GetData(m);
+    const size_t n = (size_t)natsMsg_GetDataLength(m);
+
+    return (struct jr_js_msg){
+        .kind = JR_READ_MSG,
+        .restarted = meta->consumer_seq == 1,
+        .seq = meta->seq,
+        .consumer_seq = meta->consumer_seq,
+        .pending = meta->pending,
+        .time_ns = meta->time_ns,
+        .payload_hash = jr_event_payload_hash(payload, n),
+        .subject = natsMsg_GetSubject(m),
+        .payload = payload,
+        .n = n,
+        .text = "",
+        .impl = m,
+    };
+}
+
+/* One that nobody waits for; the first after a creation says that there was one. */
+static bool is_skipped(const struct jr_js_reader *r, const struct jr_js_msg *msg)
+{
+    return r->skip != NULL && !msg->restarted && strcmp(msg->subject, r->skip) == 0;
+}
+
 /* Takes m. False when the reader is being closed. */
 static bool take(struct jr_js_reader *r, natsMsg *m, const struct jr_js_meta *meta)
 {
+    const struct jr_js_msg got = msg_of(m, meta);
+
+    remember_position(r, &got);
+    if (is_skipped(r, &got)) {
+        natsMsg_Destroy(m);
+        return true;
+    }
     if (r->open == NULL)
         r->open = batch_new(r, r->batch_msgs);
-    struct jr_js_msg *msg = batch_add(r->open, JR_READ_MSG);
-
-    msg->impl = m;
-    msg->restarted = meta->consumer_seq == 1;
-    msg->seq = meta->seq;
-    msg->consumer_seq = meta->consumer_seq;
-    msg->pending = meta->pending;
-    msg->time_ns = meta->time_ns;
-    msg->subject = natsMsg_GetSubject(m);
-    msg->payload = (const uint8_t *)natsMsg_GetData(m);
-    msg->n = (size_t)natsMsg_GetDataLength(m);
-    msg->payload_hash = jr_event_payload_hash(msg->payload, msg->n);
-    remember_position(r, msg);
-    r->open->bytes += msg->n;
+    batch_add(r->open, &got);
+    r->open->bytes += got.n;
     return (r->open->n < r->batch_msgs && r->open->bytes < BATCH_BYTES) || flush(r);
 }
 
@@ -540,6 +564,7 @@ static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
     r->loop = c->loop;
     r->stream = jr_xstrdup(c->stream);
     r->filter = c->filter_subject != NULL ? jr_xstrdup(c->filter_subject) : NULL;
+    r->skip = c->skip_subject != NULL ? jr_xstrdup(c->skip_subject) : NULL;
     r->from = c->from;
     r->position = c->position;
     r->heartbeat_ms = c->heartbeat_ms != 0 ? c->heartbeat_ms : HEARTBEAT_MS_DEFAULT;

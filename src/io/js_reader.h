@@ -64,6 +64,9 @@ struct jr_js_reader_config {
     struct jr_loop *loop;
     const char *stream;         /* copied */
     const char *filter_subject; /* copied; NULL: all */
+    /* Messages of this subject are read and counted, but only the first after a creation is handed
+     * over: the loop does not wake up for what it wrote itself. Copied; NULL: none. */
+    const char *skip_subject;
     enum jr_read_from from;
     struct jr_stream_position position; /* JR_READ_POSITION */
     /* Other modes: the stream is created with this if missing (memory streams vanish with their

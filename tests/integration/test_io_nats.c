@@ -585,6 +585,37 @@ static void test_reader_flags_a_new_consumer(void **state)
     stop_reader(&s);
 }
 
+/* What is not handed over counts all the same: as read, as the end of what was stored, and as the
+ * position that the next consumer begins behind and whose history is checked. */
+static void test_reader_skips_a_subject(void **state)
+{
+    struct seen s = {0};
+    struct jr_js_reader_counters counters;
+
+    (void)state;
+    make_stream("S");
+    publish_many("S.a", 3); /* 1 is handed over: the consumer is new */
+    publish_many("S.b", 2);
+    publish_many("S.a", 4);
+    start_reader(&s, &(struct jr_js_reader_config){.stream = "S", .skip_subject = "S.a"});
+    PUMP_WAIT(loop, s.live == 1, 60000);
+    assert_int_equal(s.msgs, 3);
+    assert_int_equal(s.last, 5);
+    publish_many("S.aa", 1);
+    PUMP_WAIT(loop, s.last == 10, 60000);
+    publish_many("S.a", 2);
+    JR_TEST_WAIT((jr_js_reader_counters_get(s.reader, &counters), counters.last_seq == 12), 60000);
+    assert_int_equal(counters.msgs, 12);
+    assert_int_equal(s.msgs, 4);
+    delete_consumers("S");
+    publish_many("S.a", 1);
+    PUMP_WAIT(loop, s.last == 13, 60000);
+    assert_int_equal(s.restarted, 2);
+    assert_int_equal(s.stopped, 0);
+    assert_int_equal(s.msgs, 5);
+    stop_reader(&s);
+}
+
 static void test_reader_stops_at_a_different_history(void **state)
 {
     struct seen s = {0}, gap = {0};
@@ -703,18 +734,25 @@ static void on_room(void *ctx)
     ((struct acks *)ctx)->room = true;
 }
 
-static struct jr_js_publisher *start_publisher(struct acks *a, uint32_t window, uint32_t timeout_ms)
+static struct jr_js_publisher *create_publisher(struct acks *a, uint32_t window,
+                                                uint32_t timeout_ms, uint32_t patience_ms)
 {
     struct jr_js_publisher_config config = {.nats = nats,
                                             .loop = loop,
                                             .window_msgs = window,
                                             .timeout_ms = timeout_ms,
+                                            .patience_ms = patience_ms,
                                             .on_room = on_room,
                                             .ctx = a};
     struct jr_js_publisher *p = NULL;
 
     assert_int_equal(jr_js_publisher_create(&config, &p), 0);
     return p;
+}
+
+static struct jr_js_publisher *start_publisher(struct acks *a, uint32_t window, uint32_t timeout_ms)
+{
+    return create_publisher(a, window, timeout_ms, 0);
 }
 
 static void stop_publisher(struct jr_js_publisher *p)
@@ -761,6 +799,32 @@ static void test_publisher_window_and_order(void **state)
     assert_int_equal(counters.acked, 2001);
     assert_int_equal(counters.inflight_msgs, 0);
     stop_publisher(p);
+}
+
+/* Outcomes that gather come all, in order, failures among them, and the end does not lose one. */
+static void test_publisher_gathers_outcomes(void **state)
+{
+    struct acks a = {0};
+    struct jr_js_publisher *p = create_publisher(&a, 64, 60000, 50);
+    struct jr_pub pub = {.subject = "S.a", .payload = "x", .n = 1};
+    struct jr_pub bad = {.subject = "S.a", .payload = "x", .n = 1, .expect_last = true};
+
+    (void)state;
+    make_stream("S");
+    for (unsigned i = 1; i <= 40; i++) {
+        assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
+        if (i % 10 == 0)
+            PUMP_WAIT(loop, a.ok == i, 60000);
+    }
+    assert_int_equal(a.err, 0);
+    assert_int_equal(jr_js_publish_async(p, &bad, on_ack, &a), 0);
+    assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
+    PUMP_WAIT(loop, a.ok == 41 && a.failed == 1, 60000);
+    assert_int_equal(a.err, JR_ECONFLICT);
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
+    stop_publisher(p);
+    assert_int_equal(a.ok + a.failed, 52);
 }
 
 static void test_publisher_errors(void **state)
@@ -835,11 +899,13 @@ int main(void)
         T(test_reader_goes_on_after_a_server_restart),
         T(test_reader_survives_a_killed_server),
         T(test_reader_flags_a_new_consumer),
+        T(test_reader_skips_a_subject),
         T(test_reader_stops_at_a_different_history),
         T(test_sync_reader_recreates_its_stream),
         T(test_slow_loop_slows_the_reader),
         T(test_reader_closes_when_blocked),
         T(test_publisher_window_and_order),
+        T(test_publisher_gathers_outcomes),
         T(test_publisher_errors),
         T(test_publisher_close_ends_all),
     };

@@ -7,6 +7,15 @@
 
 #include <string.h>
 
+#define ACK_PATIENCE_MS 20 /* a failure is answered by a base, which takes its time anyway */
+#define SUBJECT_MAX     (JR_STREAM_NAME_MAX + JR_NAME_MAX + 2)
+
+/* Where we publish; ret holds SUBJECT_MAX bytes. */
+static void own_subject(const struct jr_driver *d, char *ret)
+{
+    snprintf(ret, SUBJECT_MAX, "%s.%s", d->sync_stream, d->config.pool.replica_id);
+}
+
 /* What was stored before we came says nothing of delays. */
 static void note_delay(struct jr_driver *d, int64_t stored_ns)
 {
@@ -57,10 +66,12 @@ int jr_driver_sync_start(struct jr_driver *d)
     if (!d->config.pool.replica_sync)
         return 0;
     struct jr_js_publisher_config publisher = {
-        .nats = d->nats, .loop = d->loop, .timeout_ms = 2000};
+        .nats = d->nats, .loop = d->loop, .timeout_ms = 2000, .patience_ms = ACK_PATIENCE_MS};
     int err = d->publisher ? 0 : jr_js_publisher_create(&publisher, &d->publisher);
     if (err < 0)
         return err;
+    char own[SUBJECT_MAX];
+    own_subject(d, own);
     struct jr_stream_config stream;
     /* Three base intervals: a base is always there. Replicas as the others: it is small. */
     jr_stream_config_sync(&stream, d->sync_stream, (int64_t)d->config.pool.base_interval_ms * 3,
@@ -68,6 +79,7 @@ int jr_driver_sync_start(struct jr_driver *d)
     struct jr_js_reader_config reader = {.nats = d->nats,
                                          .loop = d->loop,
                                          .stream = d->sync_stream,
+                                         .skip_subject = own,
                                          .from = JR_READ_ALL,
                                          .create = &stream,
                                          .on_msg = on_sync_msg,
@@ -121,8 +133,8 @@ void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *bat
     struct jr_buf b;
     jr_buf_init(&b, JR_BATCH_BYTES_MAX);
     int err = jr_sync_encode(batch, &b);
-    char subject[JR_STREAM_NAME_MAX + JR_NAME_MAX + 2];
-    snprintf(subject, sizeof subject, "%s.%s", d->sync_stream, d->config.pool.replica_id);
+    char subject[SUBJECT_MAX];
+    own_subject(d, subject);
     struct jr_pub pub = {
         .subject = subject, .payload = b.p, .n = b.n, .rollup = batch->is_base && batch->part == 0};
     if (err == 0)
