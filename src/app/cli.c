@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/cli.h"
+#include "app/bridge/bridge.h"
+#include "app/ctl/ctl.h"
 #include "app/docs.h"
+#include "app/frontend/frontend.h"
 #include "app/log_sink.h"
+#include "app/mocker/mocker.h"
+#include "app/replay/replay.h"
+#include "app/router/router.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -14,43 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* CMake defines JR_HAVE_<NAME> for each command whose source exists; the others say so. */
-static int not_built(const struct jr_config *cfg, struct jr_errmsg *e)
-{
-    return jr_errmsg_set(e, JR_EUNSUPPORTED, "the command '%s' is not built yet",
-                         jr_config_command_name(jr_config_command(cfg)));
-}
-#ifdef JR_HAVE_FRONTEND
-#include "app/frontend/frontend.h"
-#else
-#define jr_frontend_main not_built
-#endif
-#ifdef JR_HAVE_ROUTER
-#include "app/router/router.h"
-#else
-#define jr_router_main not_built
-#endif
-#ifdef JR_HAVE_BRIDGE
-#include "app/bridge/bridge.h"
-#else
-#define jr_bridge_main not_built
-#endif
-#ifdef JR_HAVE_MOCKER
-#include "app/mocker/mocker.h"
-#else
-#define jr_mocker_main not_built
-#endif
-#ifdef JR_HAVE_REPLAY
-#include "app/replay/replay.h"
-#else
-#define jr_replay_main not_built
-#endif
-#ifdef JR_HAVE_CTL
-#include "app/ctl/ctl.h"
-#else
-#define jr_ctl_main not_built
-#endif
 
 static const struct jr_command commands[] = {
     {"frontend", "", "OpenAI-compatible HTTP front that routes and proxies",

@@ -175,6 +175,12 @@ static bool reset_at_every_start(const struct jr_config *cfg)
     return token && token[0] == '\0';
 }
 
+/* DYN_NAMESPACE in the environment of a whole deployment is no contradiction. */
+static bool two_namespaces(const struct jr_config *cfg)
+{
+    return jr_config_source(cfg, JR_CFG_NAMESPACE) == JR_CFG_FROM_CLI;
+}
+
 static const struct rule {
     unsigned commands;
     bool fatal; /* else a note */
@@ -219,6 +225,8 @@ static const struct rule {
     {JR_CMD_ROUTING, false, approximate_with_events,
      "--router-ttl-secs, --router-max-tree-size and --router-prune-target-ratio act only with "
      "--no-router-kv-events"},
+    {JR_CMD_ROUTER, false, two_namespaces,
+     "--namespace has no effect here: the first part of --endpoint is the namespace"},
     {JR_CMD_ROUTING, false, reset_at_every_start,
      "--router-reset-states without a token resets every replica at each start of this one"},
 };

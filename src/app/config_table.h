@@ -395,15 +395,15 @@ X(LOG_LEVEL, ENUM, "log-level", "JETROUTER_LOG_LEVEL DYN_LOG", "info", JR_CMD_AL
     .choices = "debug info warn error off", .canon = jr_config_canon_log_level)                    \
 X(LOG_FORMAT, ENUM, "log-format", "JETROUTER_LOG_FORMAT", "text", JR_CMD_ALL, LOG, "FORMAT",       \
     "key=value text, or one JSON object a line", .choices = "text json")                           \
-X(ACCESS_LOG, ENUM, "access-log", "JETROUTER_ACCESS_LOG", "off", JR_CMD_FRONTEND, LOG, "MODE",     \
+X(ACCESS_LOG, ENUM, "access-log", "JETROUTER_ACCESS_LOG", "off", JR_CMD_ROUTING, LOG, "MODE",     \
     "one line of JSON for no, a sample of, or all requests, without prompts",                      \
     .choices = "off sampled full")                                                                 \
 X(ACCESS_LOG_SAMPLE, F64, "access-log-sample", "JETROUTER_ACCESS_LOG_SAMPLE", "0.01",              \
-    JR_CMD_FRONTEND, LOG, "SHARE", "share of the requests that --access-log sampled takes",        \
+    JR_CMD_ROUTING, LOG, "SHARE", "share of the requests that --access-log sampled takes",        \
     .max = 1)                                                                                      \
-X(ACCESS_LOG_FILE, STR, "access-log-file", "JETROUTER_ACCESS_LOG_FILE", "-", JR_CMD_FRONTEND, LOG, \
+X(ACCESS_LOG_FILE, STR, "access-log-file", "JETROUTER_ACCESS_LOG_FILE", "-", JR_CMD_ROUTING, LOG, \
     "FILE", "where access and slow-request lines go, opened anew on SIGHUP; -: stdout")            \
-X(SLOW_REQUEST_MS, U32, "slow-request-ms", "JETROUTER_SLOW_REQUEST_MS", "0", JR_CMD_FRONTEND, LOG, \
+X(SLOW_REQUEST_MS, U32, "slow-request-ms", "JETROUTER_SLOW_REQUEST_MS", "0", JR_CMD_ROUTING, LOG, \
     "MS", "a request that took as long is logged with all candidates of its decision; 0: none",    \
     .max = 4294967295.0)                                                                           \
 X(DUMP_CONFIG_TO, STR, "dump-config-to", "DYN_DUMP_CONFIG_TO", NULL, JR_CMD_ALL, LOG, "FILE",      \

@@ -360,14 +360,18 @@ class Procs:
             wait_http(url + "/health", proc=p)
         return p
 
-    def frontend(self, name, nats=None, port=None, env=None, **kw):
+    def frontend(self, name, nats=None, port=None, env=None, command="frontend", **kw):
         """One replica; its name is its replica id. Does not wait: see wait_ready."""
         port = port or free_port()
-        p = self.start_jetrouter(name, "frontend", env, http_host="127.0.0.1", http_port=port,
+        p = self.start_jetrouter(name, command, env, http_host="127.0.0.1", http_port=port,
                                  nats_server=nats, replica_id=name, **kw)
         scheme = "https" if kw.get("tls_cert_path") else "http"
         p.port, p.url = port, "%s://127.0.0.1:%d" % (scheme, port)
         return p
+
+    def router(self, name, nats, endpoint, **kw):
+        """A replica of the standalone router."""
+        return self.frontend(name, nats=nats, command="router", endpoint=endpoint, **kw)
 
     def restart(self, proc, env=None):
         """The same command again, without what was added to its environment; its log goes on."""

@@ -12,6 +12,8 @@
 #ifndef JR_APP_FRONTEND_ERRORS_H
 #define JR_APP_FRONTEND_ERRORS_H
 
+#include <stdbool.h>
+
 /* clang-format off */
 #define JR_ERROR_TABLE(X)                                                                          \
 X(BAD_BODY, 400, NULL, NULL, 0, "the body is no valid request",                                    \
@@ -65,5 +67,7 @@ struct jr_error_row {
 };
 
 const struct jr_error_row *jr_error_row(enum jr_error error);
+/* What a client is told when a pool refused its request (JR_E… of the decision). */
+enum jr_error jr_error_of_refusal(int err, bool has_pin);
 
 #endif

@@ -82,7 +82,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .on_sync_delay = on_sync_delay,
         .ctx = f,
     };
-    int err = jr_pool_config_from(f->cfg, component, &config.pool, e);
+    int err = jr_pool_config_from(f->cfg, f->namespace_, component, &config.pool, e);
     if (err < 0)
         return err;
     config.pool.durable = f->nats != NULL;
@@ -110,17 +110,10 @@ static void start_warmer(struct jr_frontend *f)
 
 static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
 {
-    uint32_t n;
-    const char *const *components = jr_config_list(f->cfg, JR_CFG_COMPONENT, &n);
-    if (n > JR_POOLS_MAX)
-        return jr_errmsg_set(e, JR_ECONFIG, "%u components are named, the most is %u", n,
-                             JR_POOLS_MAX);
-    for (uint32_t i = 0; i < n; i++) {
-        int err = add_driver(f, components[i], e);
-        if (err < 0)
-            return err;
-    }
-    return 0;
+    int err = 0;
+    for (uint32_t i = 0; err == 0 && i < f->named.n_components; i++)
+        err = add_driver(f, f->named.components[i], e);
+    return err;
 }
 
 /* Static workers: ids are their places on the command line, from 1. What model each serves is
@@ -295,6 +288,8 @@ static void close_drivers(struct jr_frontend *f)
 static void stop_rest(struct jr_frontend *f)
 {
     jr_proxy_abort_all(&f->main); /* what came while the other loops ended */
+    if (f->command->stop)
+        f->command->stop(f);
     jr_tokenizer_stop(f->tokenizer);
     close_drivers(f);
 }
@@ -498,12 +493,14 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
 {
     f->mode = jr_router_mode_from(f->cfg);
     f->migration_limit = jr_config_u32(f->cfg, JR_CFG_MIGRATION_LIMIT);
-    (void)jr_str_copy(f->namespace_, sizeof f->namespace_, jr_config_str(f->cfg, JR_CFG_NAMESPACE));
     name_replica(f);
     int err = jr_front_loop_init(&f->main, f, 0, e);
     f->loop = f->main.loop;
     f->client = f->main.client;
     f->metrics = f->main.metrics;
+    if (err == 0)
+        err = f->command->pools(f->cfg, &f->named, e);
+    (void)jr_str_copy(f->namespace_, sizeof f->namespace_, f->named.namespace_);
     if (err == 0)
         err = jr_signals_create(f->loop, on_signal, f, &f->signals);
     if (err == 0)
@@ -660,12 +657,15 @@ static void free_parts(struct jr_frontend *f)
     jr_xfree(f->admin_token);
 }
 
-int jr_frontend_main(const struct jr_config *cfg, struct jr_errmsg *e)
+int jr_front_run(const struct jr_front_command *command, const struct jr_config *cfg,
+                 struct jr_errmsg *e)
 {
     struct jr_frontend *f = jr_xalloc(sizeof *f);
+    f->command = command;
     f->cfg = cfg;
     f->started_ms = jr_loop_now_ns() / 1000000;
     jr_list_init(&f->tails);
+    jr_list_init(&f->asked);
     jr_list_init(&f->main.proxied); /* looked at also when nothing else was made */
     int err = sodium_init() < 0 ? JR_EINTERNAL : make_parts(f, e);
     if (err == 0)

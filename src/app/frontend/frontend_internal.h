@@ -6,7 +6,7 @@
  *     front_threads.c  the loops beside the main one
  *     decide.c, decide_main.c  what requests ask of the main loop, and its answers
  *     gather.c      what the loops have counted, in one
- *     service.c     what each path answers
+ *     service.c     what each path answers; command.h: which there are
  *     proxy.c       one request: understood, routed, ended
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
  *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
@@ -20,6 +20,7 @@
 #define JR_APP_FRONTEND_FRONTEND_INTERNAL_H
 
 #include "app/driver/driver.h"
+#include "app/frontend/command.h"
 #include "app/frontend/errors.h"
 #include "app/frontend/front_loop.h"
 #include "app/frontend/frontend.h"
@@ -43,7 +44,9 @@ struct static_worker;
 #define JR_PROXY_EXCLUDE_MAX 16 /* workers that failed one request */
 
 struct jr_frontend {
-    const struct jr_config *cfg;  /* borrows */
+    const struct jr_config *cfg; /* borrows */
+    const struct jr_front_command *command;
+    struct jr_front_pools named;  /* pools to be served */
     struct jr_front_loop *others; /* owned, n_others: --http-threads */
     uint32_t n_others, n_running;
     void (*others_done)(struct jr_frontend *f);
@@ -74,6 +77,7 @@ struct jr_frontend {
     struct jr_tokenizer *tokenizer;
     struct jr_access_log *access_log; /* NULL: off */
     struct jr_list tails;             /* /admin/tail streams */
+    struct jr_list asked;             /* of the command: questions that wait for a worker */
     uint64_t *scraped;                /* ids of the workers in the last /metrics */
     uint32_t n_scraped;
     uint32_t migration_limit;
@@ -125,8 +129,9 @@ void jr_busy_get(struct jr_frontend *f, struct jr_http_request *req);
 void jr_busy_post(struct jr_frontend *f, struct jr_http_request *req);
 
 /* pool_config.c */
-JR_MUST_CHECK int jr_pool_config_from(const struct jr_config *cfg, const char *component,
-                                      struct jr_pool_config *ret, struct jr_errmsg *e);
+JR_MUST_CHECK int jr_pool_config_from(const struct jr_config *cfg, const char *namespace_,
+                                      const char *component, struct jr_pool_config *ret,
+                                      struct jr_errmsg *e);
 enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg);
 
 /* frontend.c */

@@ -13,7 +13,8 @@ enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg)
         JR_MODE_ROUND_ROBIN,  JR_MODE_RANDOM,       JR_MODE_KV,           JR_MODE_DIRECT,
         JR_MODE_POWER_OF_TWO, JR_MODE_LEAST_LOADED, JR_MODE_LEAST_LOADED,
     };
-    return modes[jr_config_enum(cfg, JR_CFG_ROUTER_MODE)];
+    return jr_config_command(cfg) == JR_CMD_ROUTER ? JR_MODE_KV
+                                                   : modes[jr_config_enum(cfg, JR_CFG_ROUTER_MODE)];
 }
 
 static bool is_unset(const struct jr_config *cfg, enum jr_cfg_key key)
@@ -112,7 +113,17 @@ static void approx_from(const struct jr_config *cfg, struct jr_pool_config *c)
     };
 }
 
-int jr_pool_config_from(const struct jr_config *cfg, const char *component,
+/* The standalone router cannot look at a model's card, and has a default. */
+static uint32_t block_size_from(const struct jr_config *cfg)
+{
+    if (jr_config_command(cfg) == JR_CMD_ROUTER)
+        return jr_config_u32(cfg, JR_CFG_ROUTER_BLOCK_SIZE);
+    return jr_config_is_set(cfg, JR_CFG_KV_CACHE_BLOCK_SIZE)
+               ? jr_config_u32(cfg, JR_CFG_KV_CACHE_BLOCK_SIZE)
+               : 0;
+}
+
+int jr_pool_config_from(const struct jr_config *cfg, const char *namespace_, const char *component,
                         struct jr_pool_config *ret, struct jr_errmsg *e)
 {
     *ret = (struct jr_pool_config){
@@ -132,11 +143,10 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
         .stale_worker_ms = jr_config_ms(cfg, JR_CFG_STALE_WORKER_SECS),
         .active_expiry_ms = jr_config_ms(cfg, JR_CFG_ACTIVE_REQUEST_EXPIRY_SECS),
         .ready_timeout_ms = jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS),
+        .block_size = block_size_from(cfg),
         .base_interval_ms = 10000,
         .sync_flush_ms = 2,
     };
-    if (jr_config_is_set(cfg, JR_CFG_KV_CACHE_BLOCK_SIZE))
-        ret->block_size = jr_config_u32(cfg, JR_CFG_KV_CACHE_BLOCK_SIZE);
     if (jr_config_is_set(cfg, JR_CFG_ROUTER_RESET_STATES)) {
         const char *token = jr_config_str(cfg, JR_CFG_ROUTER_RESET_STATES);
         ret->reset_at_start = token[0] == '\0';
@@ -150,8 +160,7 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *component,
         tune(cfg, ret);
     approx_from(cfg, ret);
     texts_from(cfg, ret);
-    (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_,
-                      jr_config_str(cfg, JR_CFG_NAMESPACE));
+    (void)jr_str_copy(ret->namespace_, sizeof ret->namespace_, namespace_);
     (void)jr_str_copy(ret->component, sizeof ret->component, component);
     (void)jr_str_copy(ret->version, sizeof ret->version, JETROUTER_VERSION);
     return 0;

@@ -107,16 +107,6 @@ static void on_gone(void *ctx)
     jr_proxy_free(x);
 }
 
-static enum jr_error refusal(const struct jr_proxied *x, int err)
-{
-    if (err == JR_ENOTFOUND && x->has_pin)
-        return JR_ERROR_PINNED_AWAY;
-    return err == JR_EBUSY      ? JR_ERROR_OVERLOADED
-           : err == JR_ETIMEOUT ? JR_ERROR_TIMEOUT
-           : err == JR_EINVAL   ? JR_ERROR_BAD_ROUTE
-                                : JR_ERROR_NO_WORKER;
-}
-
 static void end_query(struct jr_proxied *x, const struct jr_decision *d)
 {
     struct jr_buf b;
@@ -153,7 +143,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
     }
     if (!d) {
         x->id = 0;
-        jr_proxy_end_error(x, refusal(x, decided->err), decided->why);
+        jr_proxy_end_error(x, jr_error_of_refusal(decided->err, x->has_pin), decided->why);
         return;
     }
     if (x->query_only) {

@@ -362,32 +362,24 @@ void jr_service_close_tails(struct jr_frontend *f)
 
 /* ---------------------------------------------------------------- dispatch */
 
-static const struct path {
-    const char *method, *path;
-    void (*fn)(struct jr_frontend *f, struct jr_http_request *req); /* main loop */
-    bool admin;
-    enum jr_openai_kind kind; /* fn NULL: of what goes to a worker */
-} paths[] = {
-    {"POST", "/v1/completions", NULL, false, JR_OPENAI_COMPLETION},
-    {"POST", "/v1/chat/completions", NULL, false, JR_OPENAI_CHAT},
-    {"GET", "/v1/models", models, false, JR_OPENAI_COMPLETION},
-    {"GET", "/health", health, false, JR_OPENAI_COMPLETION},
-    {"GET", "/live", live, false, JR_OPENAI_COMPLETION},
-    {"GET", "/ready", ready, false, JR_OPENAI_COMPLETION},
-    {"GET", "/metrics", jr_gather_metrics, false, JR_OPENAI_COMPLETION},
-    {"GET", "/state", state, false, JR_OPENAI_COMPLETION},
-    {"GET", "/busy_threshold", jr_busy_get, false, JR_OPENAI_COMPLETION},
-    {"POST", "/busy_threshold", jr_busy_post, true,
-     JR_OPENAI_COMPLETION}, /* changes what is refused: administration */
-    {"POST", "/admin/snapshot", admin_snapshot, true, JR_OPENAI_COMPLETION},
-    {"POST", "/admin/reset", admin_reset, true, JR_OPENAI_COMPLETION},
-    {"POST", "/admin/drain", admin_drain, true, JR_OPENAI_COMPLETION},
-    {"GET", "/admin/tail", admin_tail, true, JR_OPENAI_COMPLETION},
+/* Those that every command has. */
+static const struct jr_front_path paths[] = {
+    {"GET", "/health", .main = health},
+    {"GET", "/live", .main = live},
+    {"GET", "/ready", .main = ready},
+    {"GET", "/metrics", .main = jr_gather_metrics},
+    {"GET", "/state", .main = state},
+    {"GET", "/busy_threshold", .main = jr_busy_get},
+    {"POST", "/busy_threshold", .main = jr_busy_post, .admin = true}, /* changes what is refused */
+    {"POST", "/admin/snapshot", .main = admin_snapshot, .admin = true},
+    {"POST", "/admin/reset", .main = admin_reset, .admin = true},
+    {"POST", "/admin/drain", .main = admin_drain, .admin = true},
+    {"GET", "/admin/tail", .main = admin_tail, .admin = true},
 };
 
-static const struct path one_model = {"GET", "/v1/models/", model, false, JR_OPENAI_COMPLETION};
+static const struct jr_front_path one_model = {"GET", "/v1/models/", .main = model};
 
-static bool method_fits(const struct path *p, struct jr_str method)
+static bool method_fits(const struct jr_front_path *p, struct jr_str method)
 {
     return jr_str_eq(method, p->method) ||
            (jr_str_eq(method, "HEAD") && strcmp(p->method, "GET") == 0);
@@ -401,23 +393,24 @@ static const char *who_administers(const struct jr_frontend *f, bool on_admin_po
                           : "/admin is answered on loopback only until --admin-token-file is set";
 }
 
-static void serve_here(struct jr_frontend *f, struct jr_http_request *req, const struct path *p,
-                       bool on_admin_port)
+static void serve_here(struct jr_frontend *f, struct jr_http_request *req,
+                       const struct jr_front_path *p, bool on_admin_port)
 {
     if (p->admin && ((f->admin && !on_admin_port) || !may_administer(f, req))) {
         jr_service_error(&f->main, req, JR_ERROR_FORBIDDEN, NULL,
                          who_administers(f, on_admin_port));
         return;
     }
-    p->fn(f, req);
+    p->main(f, req);
 }
 
 /* What is not a worker's to answer is the main loop's. */
-static void serve(struct jr_front_loop *l, struct jr_http_request *req, const struct path *p)
+static void serve(struct jr_front_loop *l, struct jr_http_request *req,
+                  const struct jr_front_path *p)
 {
-    if (!p->fn)
-        jr_proxy_request(l, req, p->kind);
-    else if (l->number == 0 || p->fn == live) /* which looks at one flag */
+    if (p->local)
+        p->local(l, req);
+    else if (l->number == 0 || p->main == live) /* which looks at one flag */
         serve_here(l->f, req, p, false);
     else
         jr_http_away(req, l->loop, l->f->loop, &l->n_away, jr_service_request, &l->f->main);
@@ -455,52 +448,101 @@ static void pass(struct jr_front_loop *l, struct jr_http_request *req, struct jr
         wrong_method(l, req, "GET, POST");
 }
 
-/* NULL: none; *ret_allowed then is the method that the path is for, if there is one. */
-static const struct path *find_path(struct jr_str path, struct jr_str method,
-                                    const char **ret_allowed)
+static const struct jr_front_path *find_in(const struct jr_front_path *v, size_t n,
+                                           struct jr_str path, struct jr_str method,
+                                           const char **ret_allowed)
 {
-    *ret_allowed = NULL;
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
-        if (!jr_str_eq(path, paths[i].path))
+    for (size_t i = 0; i < n; i++) {
+        if (!jr_str_eq(path, v[i].path))
             continue;
-        *ret_allowed = paths[i].method;
-        if (method_fits(&paths[i], method))
-            return &paths[i];
+        *ret_allowed = v[i].method;
+        if (method_fits(&v[i], method))
+            return &v[i];
     }
     return NULL;
+}
+
+/* NULL: none; *ret_allowed then is the method that the path is for, if there is one. */
+static const struct jr_front_path *find_path(const struct jr_front_command *c, struct jr_str path,
+                                             struct jr_str method, const char **ret_allowed)
+{
+    *ret_allowed = NULL;
+    const struct jr_front_path *p = find_in(c->paths, c->n_paths, path, method, ret_allowed);
+    return p ? p : find_in(paths, sizeof paths / sizeof *paths, path, method, ret_allowed);
 }
 
 void jr_service_request(void *ctx, struct jr_http_request *req)
 {
     struct jr_front_loop *l = ctx;
+    const struct jr_front_command *c = l->f->command;
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
     const char *allowed;
     if (path.n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
         jr_service_error(l, req, JR_ERROR_TARGET_TOO_LONG, NULL, NULL);
         return;
     }
-    const struct path *p = find_path(path, method, &allowed);
-    if (p) {
+    const struct jr_front_path *p = find_path(c, path, method, &allowed);
+    if (p)
         serve(l, req, p);
-        return;
-    }
-    if (allowed)
+    else if (allowed)
         wrong_method(l, req, allowed);
-    else if (starts_with(path, "/v1/models/") && method_fits(&one_model, method))
+    else if (c->openai && starts_with(path, "/v1/models/") && method_fits(&one_model, method))
         serve(l, req, &one_model);
-    else if (starts_with(path, "/v1/"))
+    else if (c->openai && starts_with(path, "/v1/"))
         pass(l, req, method);
     else
-        jr_service_error(l, req, JR_ERROR_NO_PATH, NULL, NULL);
+        jr_service_error(l, req, JR_ERROR_NO_PATH, NULL, c->no_path);
+}
+
+/* ---------------------------------------------------------------- the frontend */
+
+static void completions(struct jr_front_loop *l, struct jr_http_request *req)
+{
+    jr_proxy_request(l, req, JR_OPENAI_COMPLETION);
+}
+
+static void chat(struct jr_front_loop *l, struct jr_http_request *req)
+{
+    jr_proxy_request(l, req, JR_OPENAI_CHAT);
+}
+
+static int named_pools(const struct jr_config *cfg, struct jr_front_pools *ret, struct jr_errmsg *e)
+{
+    const char *const *components = jr_config_list(cfg, JR_CFG_COMPONENT, &ret->n_components);
+    if (ret->n_components > JR_POOLS_MAX)
+        return jr_errmsg_set(e, JR_ECONFIG, "%u components are named, the most is %u",
+                             ret->n_components, JR_POOLS_MAX);
+    (void)jr_str_copy(ret->namespace_, JR_NAME_MAX, jr_config_str(cfg, JR_CFG_NAMESPACE));
+    for (uint32_t i = 0; i < ret->n_components; i++)
+        (void)jr_str_copy(ret->components[i], JR_NAME_MAX, components[i]);
+    return 0;
+}
+
+static const struct jr_front_path frontend_paths[] = {
+    {"POST", "/v1/completions", .local = completions},
+    {"POST", "/v1/chat/completions", .local = chat},
+    {"GET", "/v1/models", .main = models},
+};
+
+static const struct jr_front_command frontend = {
+    .paths = frontend_paths,
+    .n_paths = sizeof frontend_paths / sizeof *frontend_paths,
+    .openai = true,
+    .pools = named_pools,
+};
+
+int jr_frontend_main(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    return jr_front_run(&frontend, cfg, e);
 }
 
 void jr_service_admin_request(void *ctx, struct jr_http_request *req)
 {
     struct jr_frontend *f = ctx;
     const char *allowed;
-    const struct path *p =
-        find_path(jr_http_request_path(req), jr_http_request_method(req), &allowed);
-    if (p && p->fn)
+    const struct jr_front_path *p =
+        find_path(f->command, jr_http_request_path(req), jr_http_request_method(req), &allowed);
+    if (p && p->main)
         serve_here(f, req, p, true);
     else if (!p && allowed)
         wrong_method(&f->main, req, allowed);

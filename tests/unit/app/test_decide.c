@@ -47,7 +47,7 @@ static void add_pool(struct rig *r)
     struct jr_driver_config config = {.loop = r->f.loop, .client = r->f.client};
     struct jr_worker_lease lease = {.worker_id = 7, .model = "tiny"};
     snprintf(lease.url, sizeof lease.url, "http://127.0.0.1:%u", jr_http_server_port(r->f.server));
-    assert_int_equal(jr_pool_config_from(r->cfg, "static", &config.pool, &e), 0);
+    assert_int_equal(jr_pool_config_from(r->cfg, "dynamo", "static", &config.pool, &e), 0);
     config.pool.durable = false;
     config.pool.seed = 1;
     assert_int_equal(jr_driver_create(&config, &r->f.drivers[0], &e), 0);
@@ -63,7 +63,9 @@ static int set_up(void **state)
     struct jr_errmsg e;
     char *options[] = {"--router-mode", "round-robin"};
     assert_int_equal(jr_config_load(JR_CMD_FRONTEND, 2, options, false, no_env, &e, &r->cfg), 0);
+    static const struct jr_front_command command = {.n_paths = 0};
     f->cfg = r->cfg;
+    f->command = &command;
     assert_int_equal(jr_front_loop_init(&f->main, f, 0, &e), 0);
     f->loop = f->main.loop;
     f->client = f->main.client;

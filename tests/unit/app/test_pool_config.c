@@ -16,7 +16,7 @@ static struct jr_pool_config config_of(int n, char **options)
     struct jr_pool_config c;
     struct jr_errmsg e;
     assert_int_equal(jr_config_load(JR_CMD_FRONTEND, n, options, false, no_env, &e, &cfg), 0);
-    assert_int_equal(jr_pool_config_from(cfg, "backend", &c, &e), 0);
+    assert_int_equal(jr_pool_config_from(cfg, "dynamo", "backend", &c, &e), 0);
     jr_config_destroy(cfg);
     return c;
 }

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/router/ask.h"
+
+#include "app/frontend/decide_internal.h"
+#include "app/router/route_body.h"
+#include "core/hash.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define ANSWER_MAX ((size_t)8 << 20) /* some 10,000 candidates in words */
+
+struct ask {
+    struct jr_list node; /* f->asked */
+    struct jr_frontend *f;
+    struct jr_http_request *req;
+    struct jr_place place;
+    struct jr_route_fields fields;
+    bool bare; /* ids alone were given: the worker alone is told */
+    uint32_t n_tokens;
+    uint64_t *prefix; /* owned */
+    uint32_t n_prefix;
+    uint64_t id; /* with the driver */
+    bool left_out, with_aside;
+};
+
+static void free_ask(struct ask *a)
+{
+    jr_list_remove(&a->node);
+    jr_xfree(a->prefix);
+    jr_xfree(a);
+}
+
+static void end_error(struct ask *a, enum jr_error error, const char *param, const char *words)
+{
+    jr_service_error(&a->f->main, a->req, error, param, words);
+    free_ask(a);
+}
+
+static void end_json(struct ask *a, struct jr_buf *b)
+{
+    if (b->err)
+        jr_service_error(&a->f->main, a->req, JR_ERROR_NO_ROOM, NULL,
+                         "no room for the answer: retry later");
+    else
+        jr_http_respond(a->req, 200, "application/json", NULL, b->p, b->n);
+    jr_buf_deinit(b);
+    free_ask(a);
+}
+
+/* Nobody waits for the answer any more. */
+static void cut(struct ask *a)
+{
+    jr_driver_finish(a->f->drivers[a->place.pool], a->id);
+    jr_http_respond_end(a->req, true);
+    free_ask(a);
+}
+
+static void on_gone(void *ctx)
+{
+    cut(ctx);
+}
+
+void jr_ask_stop(struct jr_frontend *f)
+{
+    while (!jr_list_empty(&f->asked)) {
+        struct ask *a = JR_CONTAINER_OF(f->asked.next, struct ask, node);
+        jr_http_request_watch(a->req, NULL, NULL, NULL);
+        cut(a);
+    }
+}
+
+/* ---------------------------------------------------------------- the answer */
+
+/* What it would have there with this request: Dynamo's potential loads. */
+static void put_candidate(struct jr_buf *b, const struct jr_candidate *c)
+{
+    jr_buf_printf(b,
+                  "{\"worker_id\":%" PRIu64 ",\"dp_rank\":%u,\"overlap_blocks\":%u,\"cost\":%.9g,"
+                  "\"prefill_tokens\":%" PRIu64 ",\"decode_blocks\":%" PRIu64
+                  ",\"active_requests\":%u,\"potential_prefill_tokens\":%" PRIu64
+                  ",\"potential_decode_blocks\":%" PRIu64 "}",
+                  c->worker_id, c->dp_rank, c->overlap_blocks, c->cost, c->prefill_tokens,
+                  c->active_blocks, c->requests, c->prefill_tokens + c->uncached_tokens,
+                  c->active_blocks + c->new_blocks);
+}
+
+static void put_best(struct jr_buf *b, const struct ask *a, const struct jr_decision *d)
+{
+    const struct jr_candidate *c = jr_pool_record(jr_driver_pool(a->f->drivers[a->place.pool]), d);
+    jr_buf_printf(b,
+                  "{\"worker_id\":%" PRIu64 ",\"dp_rank\":%u,\"overlap_blocks\":%u,"
+                  "\"prompt_blocks\":%u,\"block_size\":%u,\"candidates\":[",
+                  d->worker_id, d->dp_rank, d->overlap_blocks, a->n_prefix, a->place.block_size);
+    for (uint32_t i = 0; c && i < d->n_record; i++) {
+        jr_buf_puts(b, i ? "," : "");
+        put_candidate(b, &c[i]);
+    }
+    jr_buf_puts(b, "]}");
+}
+
+static void route(struct ask *a);
+
+static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
+{
+    struct ask *a = ctx;
+    struct jr_buf b;
+    if (!d && err == JR_ENOWORKER && a->left_out && !a->with_aside) {
+        a->with_aside = true; /* better one that fails often than none */
+        route(a);
+        return;
+    }
+    if (!d) {
+        end_error(a, jr_error_of_refusal(err, a->fields.has_pin), NULL, why);
+        return;
+    }
+    jr_buf_init(&b, ANSWER_MAX);
+    if (a->bare)
+        jr_buf_printf(&b, "{\"data\":{\"data\":%" PRIu64 "},\"complete_final\":false}",
+                      d->worker_id);
+    else
+        put_best(&b, a, d);
+    end_json(a, &b);
+}
+
+/* ---------------------------------------------------------------- the question */
+
+static void route(struct ask *a)
+{
+    const struct jr_route_fields *r = &a->fields;
+    struct jr_decide_question q = {.pool = a->place.pool,
+                                   .model = r->model,
+                                   .with_aside = a->with_aside || r->has_pin,
+                                   .route = {
+                                       .tokens = a->n_tokens,
+                                       .prefix = a->prefix,
+                                       .n_prefix = a->n_prefix,
+                                       .has_pin = r->has_pin,
+                                       .pin_worker = r->pin,
+                                       .has_pin_rank = r->has_pin_rank,
+                                       .pin_rank = r->pin_rank,
+                                       .query_only = true,
+                                       .want_record = !a->bare,
+                                       .override = r->override,
+                                   }};
+    if (jr_decide_ask(a->f, &q, &a->id, &a->left_out, on_decided, a) < 0)
+        end_error(a, JR_ERROR_NO_ROOM, NULL, NULL);
+}
+
+static void hash(struct ask *a, const struct jr_tokens *ids)
+{
+    const struct jr_route_fields *r = &a->fields;
+    const struct jr_hash_salt salt = {.lora = jr_str_of(r->lora, strlen(r->lora)),
+                                      .cache_salt =
+                                          jr_str_of(r->cache_salt, strlen(r->cache_salt))};
+    uint32_t block_size = a->place.block_size;
+    a->n_tokens = ids->n;
+    if (!block_size || ids->n < block_size)
+        return;
+    a->prefix = jr_xalloc(ids->n / block_size * sizeof *a->prefix);
+    a->n_prefix = jr_hash_prompt(&salt, ids->v, ids->n, block_size, a->prefix);
+}
+
+static int read_body(struct ask *a, struct jr_route_error *bad)
+{
+    struct jr_str body = jr_http_request_body(a->req);
+    json_t *root;
+    int err = jr_route_body_load(body, &a->f->main.tokens, &root, bad);
+    if (err < 0)
+        return err;
+    a->bare = json_object_size(root) == 0;
+    err = jr_route_body_fields(root, &a->fields, bad);
+    json_decref(root);
+    return err;
+}
+
+void jr_ask_best_worker(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_route_error bad = {.param = NULL};
+    struct ask *a = jr_xalloc(sizeof *a);
+    a->f = f;
+    a->req = req;
+    jr_list_push_back(&f->asked, &a->node);
+    int err = read_body(a, &bad);
+    if (err < 0) {
+        end_error(a, err == JR_ENOMEM ? JR_ERROR_NO_ROOM : JR_ERROR_BAD_BODY, bad.param,
+                  bad.msg.text[0] ? bad.msg.text : NULL);
+        return;
+    }
+    enum jr_placed placed = jr_decide_find(f, a->fields.model, &a->place);
+    if (placed != JR_PLACED) {
+        end_error(a, placed == JR_PLACED_UNKNOWN ? JR_ERROR_MODEL_NOT_FOUND : JR_ERROR_NO_WORKER,
+                  NULL, NULL);
+        return;
+    }
+    hash(a, &f->main.tokens);
+    jr_http_request_watch(req, on_gone, NULL, a);
+    route(a);
+}
