@@ -317,6 +317,19 @@ X(KV_EVENTS_REPLAY_ENDPOINT, STR, "kv-events-replay-endpoint",                  
     "JETROUTER_KV_EVENTS_REPLAY_ENDPOINT", NULL, JR_CMD_BRIDGE, BRIDGE, "TCP://...",               \
     "the engine's ZMQ endpoint that repeats events after a gap",                                   \
     .canon = jr_config_canon_zmq_url, .expects = "tcp://HOST:PORT or ipc://PATH")                  \
+X(KV_EVENTS_BIND, BOOL, "kv-events-bind", "JETROUTER_KV_EVENTS_BIND", "false", JR_CMD_BRIDGE,      \
+    BRIDGE, NULL, "listen at --kv-events-endpoint, for an engine that was told to connect there; " \
+    "always so with the hosts *, 0.0.0.0 and [::]")                                                \
+X(KV_EVENTS_REPORT_MODE, ENUM, "kv-events-report-mode", "JETROUTER_KV_EVENTS_REPORT_MODE", "new",  \
+    JR_CMD_BRIDGE, BRIDGE, "MODE", "full: requests make the engine repeat stores of blocks that "  \
+    "it has (vLLM's kv_cache_report_mode), so a repeated store is no second copy",                 \
+    .choices = "new full")                                                                         \
+X(DATA_PARALLEL_SIZE, U32, "data-parallel-size", "JETROUTER_DATA_PARALLEL_SIZE", "1",              \
+    JR_CMD_BRIDGE, BRIDGE, "N", "ranks of an engine, each with its events one port further; a "    \
+    "bridge that is not told asks the engine", .min = 1, .max = JR_RANKS_INLINE)                   \
+X(DATA_PARALLEL_RANK, U32, "data-parallel-rank", "JETROUTER_DATA_PARALLEL_RANK", "0",              \
+    JR_CMD_BRIDGE, BRIDGE, "RANK", "number of the engine's first rank, whose endpoints are those " \
+    "given", .max = JR_RANKS_MAX - 1)                                                              \
 X(MODEL_NAME, STR, "model-name", "JETROUTER_MODEL_NAME", "mock-model", JR_CMD_MOCKER, MOCKER,      \
     "NAME", "model the engines claim to serve", .aliases = "model", .max = JR_MODEL_MAX - 1)       \
 X(NUM_WORKERS, U32, "num-workers", "JETROUTER_NUM_WORKERS", "1", JR_CMD_MOCKER, MOCKER, "N",       \

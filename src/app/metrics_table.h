@@ -363,13 +363,21 @@ X(BRIDGE_RETRIES_TOTAL, COUNTER, "jetrouter_bridge_retries_total", "batches", "w
   JR_SETS_WORKER, NONE, "Batches sent again, unchanged")                                           \
 X(BRIDGE_BEGINS_TOTAL, COUNTER, "jetrouter_bridge_begins_total", "batches",                        \
   "worker_id dp_rank reason", JR_SETS_WORKER, NONE,                                                \
-  "Histories begun anew, by reason (start, restart, gap, reannounce, epoch, stream, overflow)")    \
+  "Histories begun anew, by reason (start, restart, gap, reannounce, epoch, stream, lease, "       \
+  "overflow)")                                                                                     \
 X(BRIDGE_PENDING_EVENTS, GAUGE, "jetrouter_bridge_pending_events", "events", "worker_id dp_rank",  \
   JR_SETS_WORKER, NONE, "Events not acknowledged yet")                                             \
 X(BRIDGE_MIRROR_BLOCKS, GAUGE, "jetrouter_bridge_mirror_blocks", "blocks", "worker_id dp_rank",    \
   JR_SETS_WORKER, NONE, "Live blocks of the engine, as mirrored here")                             \
 X(BRIDGE_ACK_SECONDS, HISTOGRAM, "jetrouter_bridge_ack_seconds", "seconds", "worker_id dp_rank",   \
   JR_SETS_WORKER, DELAY, "From sending a batch to its acknowledgement")                            \
+X(BRIDGE_BLOCKS_DROPPED_TOTAL, COUNTER, "jetrouter_bridge_blocks_dropped_total", "blocks",         \
+  "worker_id dp_rank reason", JR_SETS_WORKER, NONE,                                                \
+  "Stored blocks that are not mirrored, by reason (unknown_parent, unreachable, full)")            \
+X(BRIDGE_REGISTERED, GAUGE, "jetrouter_bridge_registered", "", "worker_id", JR_SETS_WORKER, NONE,  \
+  "1 while the bridge holds the worker's lease")                                                   \
+X(BRIDGE_BLOCK_SIZE_REFUSED, GAUGE, "jetrouter_bridge_block_size_refused", "", "worker_id",        \
+  JR_SETS_WORKER, NONE, "1 while the engine's blocks are of another size than the pool's")         \
 X(BRIDGE_ENGINE_HEALTHY, GAUGE, "jetrouter_bridge_engine_healthy", "", "worker_id",                \
   JR_SETS_WORKER, NONE, "1 while the engine's /health answers")
 /* clang-format on */

@@ -13,7 +13,9 @@
 #define JR_WORKERS_MAX           16384 /* (worker, rank) pairs of one pool */
 #define JR_STATE_RANKS_MAX       8192  /* of them, rows the stream may make: a rule of the log */
 #define JR_RANKS_MAX             256   /* dp ranks of one worker */
-#define JR_REPLICAS_MAX          64    /* replicas of one pool */
+#define JR_RANKS_INLINE          16    /* of them, what one lease lists */
+#define JR_BRIDGES_MAX           1024 /* engines of one bridge process, or of one mocker with --bridge */
+#define JR_REPLICAS_MAX          64        /* replicas of one pool */
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
 #define JR_QUEUE_MAX             16384 /* requests that wait in one pool: as many as connections */
 #define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */

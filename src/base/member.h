@@ -14,8 +14,6 @@ struct jr_rank_lease {
     uint64_t acked_seq; /* and its stream sequence */
 };
 
-#define JR_RANKS_INLINE 16
-
 /* worker.{id}: published by its bridge. */
 struct jr_worker_lease {
     uint64_t revision; /* of its key when it was listed; 0: not known. Not written */
@@ -54,6 +52,7 @@ struct jr_replica_lease {
     uint64_t held;    /* of an index it answers from and that no stream has any more; 0: none */
     uint64_t wants;   /* it waits for a snapshot at or past this sequence; 0: it does not */
     uint64_t stream_created_ns;
+    uint32_t block_size; /* of the pool, by its log or an option; 0: not known */
     struct jr_digest_point point;
 };
 

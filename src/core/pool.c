@@ -333,6 +333,8 @@ void jr_pool_lease(struct jr_pool *p, struct jr_replica_lease *ret)
         .held = jr_pool_keeps_index(p) ? p->state->seq : 0,
         .wants = wanted_seq(p),
         .stream_created_ns = (uint64_t)p->stream_created_ns,
+        .block_size =
+            p->state->params.block_size ? p->state->params.block_size : p->config.block_size,
     };
     memcpy(ret->id, p->config.replica_id, sizeof ret->id);
     memcpy(ret->version, p->config.version, sizeof ret->version);

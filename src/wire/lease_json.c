@@ -138,6 +138,7 @@ int jr_lease_encode_replica(const struct jr_replica_lease *l, struct jr_buf *b)
     jr_jfield_put_u64(b, "held", l->held);
     jr_jfield_put_u64(b, "wants", l->wants);
     jr_jfield_put_u64(b, "stream_created_ns", l->stream_created_ns);
+    jr_jfield_put_num(b, "block_size", l->block_size);
     jr_jfield_put_key(b, "point");
     jr_buf_u8(b, '{');
     jr_jfield_put_u64(b, "seq", l->point.seq);
@@ -175,6 +176,7 @@ int jr_lease_decode_replica(const void *p, size_t n, struct jr_replica_lease *re
     jr_jfield_u64(&r, root, "held", UINT64_MAX, &l.held, OPTIONAL);
     jr_jfield_u64(&r, root, "wants", UINT64_MAX, &l.wants, OPTIONAL);
     jr_jfield_u64(&r, root, "stream_created_ns", UINT64_MAX, &l.stream_created_ns, OPTIONAL);
+    jr_jfield_u32(&r, root, "block_size", JR_BLOCK_SIZE_MAX, &l.block_size, OPTIONAL);
     const json_t *point = jr_jfield_object(&r, root, "point");
     jr_jfield_u64(&r, point, "seq", UINT64_MAX, &l.point.seq, OPTIONAL);
     jr_jfield_u64(&r, point, "blocks", UINT64_MAX, &l.point.blocks, OPTIONAL);

@@ -31,6 +31,7 @@ static struct {
     struct jr_http_client *client;
     struct jr_openai_parser *parser;
     struct jr_mock_worker *worker;
+    struct jr_bridge_hub *hub;
     struct jr_bridge *bridge;
     struct jr_js_reader *reader;
     struct jr_js_kv *leases, *state;
@@ -87,7 +88,7 @@ static void read_stream(void)
     log_init(&t.log);
     struct jr_js_reader_config config = {.nats = t.nats,
                                          .loop = t.loop,
-                                         .stream = t.bridge->stream,
+                                         .stream = t.hub->stream,
                                          .from = JR_READ_POSITION,
                                          .on_msg = on_stream,
                                          .ctx = &t.log};
@@ -108,17 +109,17 @@ static uint64_t mirror_digest(void)
 {
     static struct log fresh;
     struct jr_bridge_rank copy;
-    struct jr_bridge_rank_config config = t.bridge->rank.config;
+    struct jr_bridge_rank_config config = t.bridge->sources[0]->rank.config;
     struct jr_bridge_out out;
     log_init(&fresh);
     jr_bridge_rank_init(&copy, &config);
-    copy.mirror = t.bridge->rank.mirror; /* lent */
+    copy.mirror = t.bridge->sources[0]->rank.mirror; /* lent */
     jr_bridge_rank_begin(&copy, JR_BEGIN_START, false);
     for (uint64_t seq = 1; jr_bridge_rank_next(&copy, 0, &out); seq++) {
         log_apply(&fresh, out.p, out.n);
         jr_bridge_rank_acked(&copy, seq);
     }
-    t.bridge->rank.mirror = copy.mirror;
+    t.bridge->sources[0]->rank.mirror = copy.mirror;
     memset(&copy.mirror, 0, sizeof copy.mirror);
     uint64_t digest = jr_state_digest_blocks(fresh.state);
     jr_bridge_rank_deinit(&copy);
@@ -135,8 +136,8 @@ static const struct jr_state_rank *row(void)
 static bool agree(void)
 {
     const struct jr_state_rank *r = row();
-    return r && !r->waiting && jr_bridge_rank_idle(&t.bridge->rank) &&
-           r->incarnation == t.bridge->rank.incarnation &&
+    return r && !r->waiting && jr_bridge_rank_idle(&t.bridge->sources[0]->rank) &&
+           r->incarnation == t.bridge->sources[0]->rank.incarnation &&
            jr_state_digest_blocks(t.log.state) == mirror_digest();
 }
 
@@ -211,20 +212,36 @@ static void prompt(uint32_t first, uint32_t n)
 static void start_bridge(bool with_replay)
 {
     struct jr_errmsg e = {0};
-    struct jr_bridge_config config = {.loop = t.loop,
-                                      .nats = t.nats,
-                                      .client = t.client,
-                                      .namespace_ = "ns",
-                                      .component = "backend",
-                                      .engine_url = t.url,
+    struct jr_bridge_config config = {.engine_url = t.url,
                                       .kv_endpoint = t.kv,
                                       .replay_endpoint = with_replay ? t.replay : NULL,
-                                      .worker_id = WORKER,
-                                      .lease_ttl_ms = 1500,
-                                      .stream_max_bytes = 64 << 20,
-                                      .nats_replicas = 1};
-    if (jr_bridge_create(&config, &t.bridge, &e) < 0)
+                                      .worker_id = WORKER};
+    if (jr_bridge_create(t.hub, &config, &t.bridge, &e) < 0)
         fail_msg("no bridge: %s", e.text);
+}
+
+static void start_hub(void)
+{
+    struct jr_errmsg e = {0};
+    struct jr_bridge_hub_config config = {.loop = t.loop,
+                                          .nats = t.nats,
+                                          .client = t.client,
+                                          .namespace_ = "ns",
+                                          .component = "backend",
+                                          .lease_ttl_ms = 1500,
+                                          .stream_max_bytes = 64 << 20,
+                                          .nats_replicas = 1};
+    if (jr_bridge_hub_create(&config, &t.hub, &e) < 0)
+        fail_msg("no hub: %s", e.text);
+}
+
+static void stop_hub(void)
+{
+    bool done = false;
+    jr_bridge_hub_close(t.hub, mark_done, &done);
+    PUMP_WAIT(t.loop, done, 20000);
+    t.hub = NULL;
+    t.bridge = NULL;
 }
 
 static void stop_bridge(void)
@@ -238,14 +255,14 @@ static void stop_bridge(void)
 static bool registered(void)
 {
     return t.bridge->lease_revision != 0 &&
-           t.bridge->lease_incarnation == t.bridge->rank.incarnation;
+           t.bridge->sources[0]->leased_incarnation == t.bridge->sources[0]->rank.incarnation;
 }
 
 static void open_buckets(void)
 {
     struct jr_errmsg e = {0};
-    struct jr_js_kv_config leases = {.bucket = t.bridge->leases_bucket, .ttl_ms = 1500};
-    struct jr_js_kv_config state = {.bucket = t.bridge->state_bucket};
+    struct jr_js_kv_config leases = {.bucket = t.hub->leases_bucket, .ttl_ms = 1500};
+    struct jr_js_kv_config state = {.bucket = t.hub->state_bucket};
     assert_int_equal(jr_js_kv_open(t.nats, &leases, &t.leases, NULL, &e), 0);
     assert_int_equal(jr_js_kv_open(t.nats, &state, &t.state, NULL, &e), 0);
 }
@@ -274,6 +291,7 @@ static void up(uint32_t blocks, bool with_replay)
     assert_int_equal(jr_http_client_create(t.loop, &http, &t.client), 0);
     assert_int_equal(jr_openai_parser_create(1 << 20, &t.parser), 0);
     start_engine(blocks);
+    start_hub();
     start_bridge(with_replay);
     PUMP_WAIT(t.loop, registered(), 10000);
     open_buckets();
@@ -283,8 +301,7 @@ static void up(uint32_t blocks, bool with_replay)
 static void down(void)
 {
     bool done = false;
-    if (t.bridge)
-        stop_bridge();
+    stop_hub();
     stop_reading();
     if (t.worker)
         stop_engine();
@@ -328,9 +345,9 @@ static void blocks_reach_the_log(void **state)
     up(40, true); /* small: it evicts */
     for (uint32_t i = 0; i < 30; i++)
         prompt(i % 7 * 1000, 100 + i);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n == engine_blocks() && agree(), 10000);
-    assert_true(t.bridge->rank.mirror.n > 20);
-    assert_true(t.bridge->rank.mirror.counters.removed > 0);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 10000);
+    assert_true(t.bridge->sources[0]->rank.mirror.n > 20);
+    assert_true(t.bridge->sources[0]->rank.mirror.counters.removed > 0);
     assert_int_equal(t.log.state->counters.dropped_unknown_parent, 0);
     assert_int_equal(t.log.state->counters.dropped_stale, 0);
     assert_int_equal(t.log.effects & JR_EFFECT_REANNOUNCE, 0);
@@ -352,7 +369,7 @@ static void bridge_restart(void **state)
     up(100, true);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n == engine_blocks() && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 10000);
     uint64_t before = row()->incarnation, digest = jr_state_digest_blocks(t.log.state);
     stop_bridge();
     assert_int_equal(get_lease(&lease), JR_ENOTFOUND);
@@ -360,7 +377,7 @@ static void bridge_restart(void **state)
     start_bridge(true);
     PUMP_WAIT(t.loop, registered() && agree(), 10000);
     assert_true(row()->incarnation != before);
-    assert_int_equal(t.bridge->rank.mirror.n, engine_blocks());
+    assert_int_equal(t.bridge->sources[0]->rank.mirror.n, engine_blocks());
     assert_true(jr_state_digest_blocks(t.log.state) != digest);
     down();
 }
@@ -370,14 +387,14 @@ static void nats_restart(void **state)
     (void)state;
     up(200, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n >= 4 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 10000);
     jr_test_nats_stop(&t.server);
     PUMP_WAIT(t.loop, !jr_nats_connected(t.nats), 10000);
     for (uint32_t i = 2; i < 6; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n == engine_blocks(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks(), 10000);
     jr_test_nats_restart(&t.server);
-    PUMP_WAIT(t.loop, registered() && agree() && t.bridge->rank.mirror.n >= 20, 20000);
+    PUMP_WAIT(t.loop, registered() && agree() && t.bridge->sources[0]->rank.mirror.n >= 20, 20000);
     down();
 }
 
@@ -389,10 +406,10 @@ static void requests_in_the_state_bucket(void **state)
     up(100, true);
     prompt(1000, 64);
     PUMP_WAIT(t.loop,
-              agree() &&
-                  jr_bridge_now_ms() - t.bridge->lease_new_at_ms > JR_BRIDGE_REANNOUNCE_GRACE_MS,
+              agree() && jr_bridge_now_ms() - t.bridge->sources[0]->leased_at_ms >
+                             JR_BRIDGE_REANNOUNCE_GRACE_MS,
               10000);
-    const uint64_t *begins = t.bridge->rank.counters.begins;
+    const uint64_t *begins = t.bridge->sources[0]->rank.counters.begins;
     uint64_t before = row()->incarnation;
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.0", "1", 1, NULL, &e), 0);
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.1", "1", 1, NULL, &e), 0);
@@ -405,7 +422,7 @@ static void requests_in_the_state_bucket(void **state)
     /* The first epoch that is seen is news to nobody; another one is. */
     static const char one[] = "{\"random\":\"5\",\"n\":1}", two[] = "{\"random\":\"5\",\"n\":2}";
     assert_int_equal(jr_js_kv_put(t.state, "epoch", one, sizeof one - 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, t.bridge->has_epoch, 10000);
+    PUMP_WAIT(t.loop, t.hub->has_epoch, 10000);
     assert_int_equal(begins[JR_BEGIN_EPOCH], 0);
     assert_int_equal(jr_js_kv_put(t.state, "epoch", two, sizeof two - 1, NULL, &e), 0);
     PUMP_WAIT(t.loop, begins[JR_BEGIN_EPOCH] == 1 && agree() && registered(), 10000);
@@ -418,21 +435,21 @@ static void engine_restart(void **state)
     up(100, true);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n >= 20 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 20 && agree(), 10000);
     stop_engine();
     start_engine(100);
     /* Silent since: found out by the look at the end of its history. */
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n == 0 && agree(), 20000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree(), 20000);
     prompt(9000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n >= 4 && agree() && registered(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree() && registered(), 10000);
     /* Talking at once. */
     stop_engine();
     start_engine(100);
     for (uint32_t i = 0; i < 3; i++)
         prompt(50000 + i * 1000, 64);
     uint32_t n = engine_blocks();
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n == n && agree() && registered(), 20000);
-    assert_int_equal(t.bridge->feed.counters.restarts, 2);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == n && agree() && registered(), 20000);
+    assert_int_equal(t.bridge->sources[0]->feed.counters.restarts, 2);
     down();
 }
 
@@ -442,13 +459,13 @@ static void without_a_replay_socket(void **state)
     up(100, false);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, agree() && t.bridge->feed.counters.msgs >= 5, 10000);
+    PUMP_WAIT(t.loop, agree() && t.bridge->sources[0]->feed.counters.msgs >= 5, 10000);
     stop_engine();
     PUMP_WAIT(t.loop, !t.bridge->healthy, 10000);
     struct jr_worker_lease lease;
     PUMP_WAIT(t.loop, get_lease(&lease) == JR_ENOTFOUND, 10000); /* it ends by itself */
     start_engine(100);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n == 0 && agree() && registered(), 20000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree() && registered(), 20000);
     assert_int_equal(get_lease(&lease), 0);
     assert_int_equal(lease.ranks[0].incarnation, row()->incarnation);
     down();
@@ -460,11 +477,11 @@ static void another_stream(void **state)
     struct jr_errmsg e = {0};
     up(100, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n >= 4 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 10000);
     stop_reading();
-    assert_int_equal(jr_stream_delete(t.nats, t.bridge->stream, &e), 0);
-    PUMP_WAIT(t.loop, t.bridge->rank.counters.begins[JR_BEGIN_STREAM] > 0, 20000);
-    PUMP_WAIT(t.loop, !t.bridge->reopen && jr_bridge_rank_idle(&t.bridge->rank), 20000);
+    assert_int_equal(jr_stream_delete(t.nats, t.hub->stream, &e), 0);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.counters.begins[JR_BEGIN_STREAM] > 0, 20000);
+    PUMP_WAIT(t.loop, !t.hub->reopen && jr_bridge_rank_idle(&t.bridge->sources[0]->rank), 20000);
     read_stream();
     PUMP_WAIT(t.loop, agree() && registered(), 20000);
     down();
@@ -477,7 +494,7 @@ static void a_lost_lease(void **state)
     struct jr_worker_lease lease;
     up(100, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->rank.mirror.n >= 4 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 10000);
     uint64_t before = row()->incarnation;
     assert_int_equal(jr_js_kv_delete(t.leases, "worker.4242", 0, &e), 0);
     PUMP_WAIT(t.loop, t.bridge->lease_losses == 1 && registered() && agree(), 10000);

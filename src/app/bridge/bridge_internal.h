@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of the bridge, in four files:
- *     bridge.c          life, the tick, publishing
- *     bridge_engine.c   health, what the engine says of itself, its events and replays
- *     bridge_nats.c     streams and buckets, the lease, requests in the state bucket
+/* Inside of the bridge:
+ *     hub.c             streams and buckets, requests in the state bucket, for all bridges
+ *     bridge.c          life, the tick
+ *     bridge_source.c   a rank's events and replays, and their publishing
+ *     bridge_engine.c   health, what the engine says of itself
+ *     bridge_lease.c    the worker's lease
+ *     bridge_measure.c  status and metrics
  *     bridge_main.c     the command
  * Everything that has to be done sometime is done by the tick, which compares what is with what
  * should be; callbacks only shorten the wait. */
@@ -19,10 +22,11 @@
 #define JR_BRIDGE_HEALTH_MS      500
 #define JR_BRIDGE_HEALTH_FAILS   3    /* in a row: the lease is not renewed any more */
 #define JR_BRIDGE_POLL_MS        500  /* of the state bucket */
-#define JR_BRIDGE_INFO_EVERY     4    /* polls: is the stream still the same */
+#define JR_BRIDGE_INFO_EVERY     4    /* polls: is the stream still the same, what size the pool */
 #define JR_BRIDGE_RETRY_MS       500  /* of what failed at NATS */
 #define JR_BRIDGE_IDLE_CHECK_MS  500  /* after the last live message: was it the last */
 #define JR_BRIDGE_CHECK_EVERY_MS 5000 /* and then: is it still the same engine */
+#define JR_BRIDGE_SUBSCRIBE_MS   5000 /* after a socket could not be had */
 #define JR_BRIDGE_SUMMARY_MS     60000
 #define JR_BRIDGE_FLUSH_MS       3000
 /* Replicas list leases twice a second: one that asks this soon after a new incarnation was put in
@@ -32,33 +36,48 @@
 #define JR_BRIDGE_REPLAY_MS           3000
 #define JR_BRIDGE_REPLAY_IDLE_MS      500
 #define JR_BRIDGE_REPLAY_BYTES        (UINT64_C(256) << 20)
+#define JR_BRIDGE_PEEK_BYTES          ((size_t)256 << 20)
+#define JR_BRIDGE_REPLAY_LANES        4
+#define JR_BRIDGE_WINDOW_MSGS         4096 /* not acknowledged, of all ranks */
+#define JR_BRIDGE_WINDOW_BYTES        (UINT64_C(64) << 20)
+/* At once each rank has one replay, each bridge one job of its lease; few more are the hub's. */
+#define JR_BRIDGE_LANE_DEPTH (JR_BRIDGES_MAX * JR_RANKS_INLINE)
 
-struct jr_bridge {
-    struct jr_bridge_config config; /* strings owned */
-    struct jr_loop *loop;
-    struct jr_nats *nats;
-    uint64_t worker_id;
+struct jr_bridge_hub {
+    struct jr_bridge_hub_config config; /* strings owned */
     char stream[JR_STREAM_NAME_MAX], leases_bucket[JR_STREAM_NAME_MAX],
         state_bucket[JR_STREAM_NAME_MAX];
     char subject[JR_STREAM_NAME_MAX + 16];
-    char lease_key[40];
+    struct jr_timer *tick;
+    struct jr_lane *nats_lane, *replay_lanes[JR_BRIDGE_REPLAY_LANES];
+    struct jr_bridge *bridges[JR_BRIDGES_MAX];
+    uint32_t n_bridges;
+    uint32_t made; /* bridges so far: spreads them over the lanes */
 
+    struct jr_js_publisher *publisher;
+    struct jr_js_kv *leases, *state;
+    bool opened;
+    bool reopen; /* something was missing: make it again */
+    bool opening, polling;
+    uint64_t open_at_ms, poll_at_ms;
+    uint32_t polls;
+    int64_t stream_created_ns;
+    bool has_epoch;
+    struct jr_epoch epoch;
+    uint64_t ttl_ms; /* of the lease bucket */
+
+    bool closing, ended;
+    uint32_t parts; /* that have to end before the memory may go: jobs, the publisher */
+    void (*close_cb)(void *ctx);
+    void *close_ctx;
+};
+
+/* One dp rank. */
+struct jr_bridge_source {
+    struct jr_bridge *bridge;
+    char *kv_endpoint, *replay_endpoint; /* the latter NULL: none */
     struct jr_bridge_rank rank;
     struct jr_bridge_feed feed;
-    struct jr_timer *tick;
-    struct jr_lane *nats_lane, *engine_lane;
-    uint32_t jobs; /* lane jobs and HTTP calls under way */
-    uint64_t summary_at_ms;
-
-    /* engine */
-    struct jr_worker_lease about; /* what the lease says, but for the ranks */
-    bool discovered;              /* about is whole */
-    bool healthy;
-    bool asking; /* an HTTP call is under way */
-    bool asked_models;
-    uint32_t health_failures;
-    uint64_t health_at_ms;
-    bool warned_health, warned_block_size;
     struct jr_zmq_sub *sub;
     struct jr_msg *held_head, **held_tail; /* jr_zmq_msg that wait for a replay */
     bool replaying;
@@ -66,24 +85,45 @@ struct jr_bridge {
     uint32_t replay_tries;
     uint64_t last_live_ms, checked_at_ms;
     uint64_t replays_filled, replays_failed;
+    uint64_t sent_at_ns;         /* of the batch under way */
+    uint64_t leased_incarnation; /* in the lease */
+    uint64_t leased_at_ms;       /* when that was put there */
+};
 
-    /* NATS */
-    struct jr_js_publisher *publisher;
-    struct jr_js_kv *leases, *state;
-    bool opened;
-    bool reopen; /* something was missing: make it again */
-    bool opening, polling, leasing;
-    uint64_t open_at_ms, poll_at_ms, lease_at_ms;
-    uint32_t polls;
-    int64_t stream_created_ns;
-    bool has_epoch;
-    struct jr_epoch epoch;
-    uint64_t ttl_ms;            /* of the bucket */
-    uint64_t lease_revision;    /* 0: none held */
-    uint64_t lease_incarnation; /* in it */
-    uint64_t lease_new_at_ms;   /* when that incarnation was put there */
+struct jr_bridge {
+    struct jr_bridge_hub *hub;
+    struct jr_bridge_config config; /* strings owned */
+    uint64_t worker_id;
+    char lease_key[40];
+    struct jr_lane *replay_lane; /* the hub's */
+    struct jr_timer *tick;
+    uint32_t jobs; /* lane jobs, publishes and HTTP calls under way */
+    uint64_t summary_at_ms;
+    struct jr_bridge_source *sources[JR_RANKS_INLINE]; /* made as the engine tells of them */
+    uint32_t n_sources;
+    uint32_t n_ranks; /* of them, that the engine has now */
+
+    /* engine */
+    struct jr_worker_lease about; /* what the lease says, but for the ranks */
+    uint32_t said_ranks;          /* by the engine; 0: nothing */
+    bool discovered;              /* about is whole */
+    bool healthy;
+    bool asking;    /* an HTTP call is under way */
+    bool listening; /* for its block size, in its events */
+    uint32_t health_failures;
+    uint64_t health_at_ms;
+    bool warned_health, warned_block_size, warned_ranks;
+    uint64_t subscribe_at_ms;
+
+    /* the lease */
+    bool leasing;
+    uint64_t lease_at_ms;
+    uint64_t lease_revision; /* 0: none held */
     uint64_t lease_losses;
-    bool lease_claimed; /* a lease was written in this life */
+    bool lease_claimed;       /* a lease was written in this life */
+    bool asked_pool;          /* since this bridge came */
+    uint32_t pool_block_size; /* as last heard of the pool; 0: nothing */
+    uint32_t told_sizes[2];   /* of the refusal that was logged last: ours, the pool's */
 
     /* end */
     bool closing;   /* asked to end */
@@ -101,15 +141,42 @@ bool jr_bridge_submit(struct jr_bridge *b, struct jr_lane *lane, struct jr_job *
 /* First in each completion: uncounts it; false when the bridge has ended. */
 bool jr_bridge_job_done(struct jr_bridge *b);
 void jr_bridge_maybe_closed(struct jr_bridge *b); /* last in each completion */
-void jr_bridge_pump(struct jr_bridge *b);         /* publish what is there */
-void jr_bridge_begin(struct jr_bridge *b, enum jr_begin_reason reason, bool forget);
+
+/* Sources up to n ranks; false when they are more than a lease holds. */
+bool jr_bridge_sources_make(struct jr_bridge *b, uint32_t n);
+void jr_bridge_source_free(struct jr_bridge_source *s);
+void jr_bridge_source_pump(struct jr_bridge_source *s); /* publish what is there */
+void jr_bridge_source_begin(struct jr_bridge_source *s, enum jr_begin_reason reason, bool forget);
+/* Not before it was started: then the first begin says it all. */
+void jr_bridge_begin(struct jr_bridge *b, enum jr_begin_reason reason);
+/* Subscribes, or says why not. */
+void jr_bridge_source_subscribe(struct jr_bridge_source *s);
+/* The engine is there, with this block size; it may be another one than before. */
+void jr_bridge_source_discovered(struct jr_bridge_source *s, uint32_t block_size);
+void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now);
+void jr_bridge_source_stop(struct jr_bridge_source *s);
+/* What a message says of the block size; 0: nothing. */
+uint32_t jr_bridge_source_block_size(const struct jr_bridge_source *s);
 
 void jr_bridge_engine_tick(struct jr_bridge *b, uint64_t now);
-void jr_bridge_engine_stop(struct jr_bridge *b);
+/* A message came of an engine that does not say its block size: it may tell. */
+void jr_bridge_engine_heard(struct jr_bridge *b, const struct jr_bridge_source *s);
 
-void jr_bridge_nats_tick(struct jr_bridge *b, uint64_t now);
+void jr_bridge_lease_tick(struct jr_bridge *b, uint64_t now);
 /* Gives the lease back, then calls jr_bridge_released; false: there is none or no way. */
 bool jr_bridge_release(struct jr_bridge *b);
 void jr_bridge_released(struct jr_bridge *b);
+/* Blocks of another size than the pool's: no lease. */
+bool jr_bridge_refused(const struct jr_bridge *b);
+
+/* Adding: JR_ELIMIT. */
+JR_MUST_CHECK int jr_bridge_hub_add(struct jr_bridge_hub *h, struct jr_bridge *b);
+void jr_bridge_hub_remove(struct jr_bridge_hub *h, struct jr_bridge *b);
+void jr_bridge_hub_maybe_ended(struct jr_bridge_hub *h); /* a bridge has ended */
+void jr_bridge_hub_maybe_gone(struct jr_bridge_hub *h);  /* and its memory is gone */
+void jr_bridge_log_summary(const struct jr_bridge *b);
+void jr_bridge_measure(const struct jr_bridge *b, struct jr_metrics *m);
+void jr_bridge_unmeasure(const struct jr_bridge *b, struct jr_metrics *m);
+void jr_bridge_measure_ack(const struct jr_bridge_source *s);
 
 #endif

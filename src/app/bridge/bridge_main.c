@@ -12,13 +12,13 @@ struct bridge_process {
     struct jr_nats *nats;
     struct jr_http_client *client;
     struct jr_signals *signals;
-    struct jr_bridge *bridge;
+    struct jr_bridge_hub *hub;
     struct jr_errmsg *e;
     int err;
     bool stopping;
 };
 
-static void on_bridge_closed(void *ctx)
+static void on_hub_closed(void *ctx)
 {
     struct bridge_process *p = ctx;
     jr_loop_stop(p->loop);
@@ -26,10 +26,10 @@ static void on_bridge_closed(void *ctx)
 
 static void stop(struct bridge_process *p)
 {
-    if (p->stopping || !p->bridge)
+    if (p->stopping || !p->hub)
         return;
     p->stopping = true;
-    jr_bridge_close(p->bridge, on_bridge_closed, p);
+    jr_bridge_hub_close(p->hub, on_hub_closed, p);
 }
 
 static void on_signal(void *ctx, int signum)
@@ -66,23 +66,16 @@ static int connect_nats(struct bridge_process *p)
     return err < 0 ? err : jr_nats_check_jetstream(p->nats, p->e);
 }
 
-static int start_bridge(struct bridge_process *p)
+static int start_hub(struct bridge_process *p)
 {
     const struct jr_config *cfg = p->cfg;
     uint32_t n;
-    struct jr_bridge_config config = {
+    struct jr_bridge_hub_config config = {
         .loop = p->loop,
         .nats = p->nats,
         .client = p->client,
         .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
         .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
-        .engine_url = jr_config_str(cfg, JR_CFG_ENGINE_URL),
-        .kv_endpoint = jr_config_str(cfg, JR_CFG_KV_EVENTS_ENDPOINT),
-        .replay_endpoint = jr_config_str(cfg, JR_CFG_KV_EVENTS_REPLAY_ENDPOINT),
-        .worker_id = jr_config_u64(cfg, JR_CFG_WORKER_ID),
-        .block_size = jr_config_source(cfg, JR_CFG_BLOCK_SIZE) == JR_CFG_FROM_DEFAULT
-                          ? 0
-                          : jr_config_u32(cfg, JR_CFG_BLOCK_SIZE),
         .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
         .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
         .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
@@ -90,7 +83,33 @@ static int start_bridge(struct bridge_process *p)
         .on_fatal = on_fatal,
         .ctx = p,
     };
-    return jr_bridge_create(&config, &p->bridge, p->e);
+    return jr_bridge_hub_create(&config, &p->hub, p->e);
+}
+
+/* 0 where the option was left out: then the engine says it. */
+static uint32_t given_u32(const struct jr_config *cfg, enum jr_cfg_key key)
+{
+    return jr_config_source(cfg, key) == JR_CFG_FROM_DEFAULT ? 0 : jr_config_u32(cfg, key);
+}
+
+static int start_bridge(struct bridge_process *p)
+{
+    const struct jr_config *cfg = p->cfg;
+    struct jr_bridge *bridge;
+    struct jr_bridge_config config = {
+        .engine_url = jr_config_str(cfg, JR_CFG_ENGINE_URL),
+        .kv_endpoint = jr_config_str(cfg, JR_CFG_KV_EVENTS_ENDPOINT),
+        .replay_endpoint = jr_config_str(cfg, JR_CFG_KV_EVENTS_REPLAY_ENDPOINT),
+        .kv_bind = jr_config_bool(cfg, JR_CFG_KV_EVENTS_BIND),
+        .worker_id = jr_config_u64(cfg, JR_CFG_WORKER_ID),
+        .dp_rank = jr_config_u32(cfg, JR_CFG_DATA_PARALLEL_RANK),
+        .dp_size = given_u32(cfg, JR_CFG_DATA_PARALLEL_SIZE),
+        .block_size = given_u32(cfg, JR_CFG_BLOCK_SIZE),
+        .plain_set = jr_config_enum(cfg, JR_CFG_KV_EVENTS_REPORT_MODE) == 1,
+        .on_fatal = on_fatal,
+        .ctx = p,
+    };
+    return jr_bridge_create(p->hub, &config, &bridge, p->e);
 }
 
 static void on_client_closed(void *ctx)
@@ -109,14 +128,16 @@ static int run(struct bridge_process *p)
     if (err == 0)
         err = jr_http_client_create(p->loop, &http, &p->client);
     if (err == 0)
+        err = start_hub(p);
+    if (err == 0)
         err = start_bridge(p);
-    if (err == 0) {
+    if (err == 0)
         err = jr_signals_create(p->loop, on_signal, p, &p->signals);
-        if (err < 0)
-            stop(p);
+    if (err < 0)
+        stop(p);
+    if (p->hub)
         jr_loop_run(p->loop);
-        jr_signals_destroy(p->signals);
-    }
+    jr_signals_destroy(p->signals);
     if (p->client) {
         jr_http_client_close(p->client, on_client_closed, p);
         jr_loop_run(p->loop);

@@ -23,8 +23,7 @@ struct mocker {
     bool stopping;
     struct jr_nats *nats; /* with --bridge */
     struct jr_http_client *client;
-    struct jr_bridge **bridges;
-    uint32_t n_bridges;
+    struct jr_bridge_hub *hub;
 };
 
 /* ---- options ------------------------------------------------------------------------ */
@@ -138,24 +137,14 @@ static int start_bridge(struct mocker *m, uint32_t i, struct jr_errmsg *e)
     char *kv = local_endpoint(host, jr_mock_worker_kv_endpoint(m->workers[i]));
     char *replay = local_endpoint(host, jr_mock_worker_replay_endpoint(m->workers[i]));
     uint64_t id = jr_config_u64(cfg, JR_CFG_WORKER_ID);
-    uint32_t n;
+    struct jr_bridge *bridge;
     struct jr_bridge_config config = {
-        .loop = m->loop,
-        .nats = m->nats,
-        .client = m->client,
-        .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
-        .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
         .engine_url = url,
         .kv_endpoint = kv,
         .replay_endpoint = replay,
         .worker_id = id ? id + i : 0,
-        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
-        .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
-        .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
-        .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
     };
-    int err = jr_bridge_create(&config, &m->bridges[i], e);
-    m->n_bridges += err == 0;
+    int err = jr_bridge_create(m->hub, &config, &bridge, e);
     jr_xfree(url);
     jr_xfree(kv);
     jr_xfree(replay);
@@ -171,6 +160,24 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
         jr_log(JR_LOG_WARN, "nats.lost", "words=\"%s\"", text ? text : "");
 }
 
+static int start_hub(struct mocker *m, struct jr_errmsg *e)
+{
+    const struct jr_config *cfg = m->cfg;
+    uint32_t n;
+    struct jr_bridge_hub_config config = {
+        .loop = m->loop,
+        .nats = m->nats,
+        .client = m->client,
+        .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
+        .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
+        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
+        .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
+        .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
+        .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
+    };
+    return jr_bridge_hub_create(&config, &m->hub, e);
+}
+
 static int start_bridges(struct mocker *m, uint32_t n, struct jr_errmsg *e)
 {
     struct jr_http_client_config http = {
@@ -179,12 +186,13 @@ static int start_bridges(struct mocker *m, uint32_t n, struct jr_errmsg *e)
     jr_nats_options(m->cfg, "jetrouter-mocker", &nats);
     nats.loop = m->loop;
     nats.on_event = on_nats;
-    m->bridges = jr_xalloc(n * sizeof *m->bridges);
     int err = jr_nats_connect(&nats, &m->nats, e);
     if (err == 0)
         err = jr_nats_check_jetstream(m->nats, e);
     if (err == 0)
         err = jr_http_client_create(m->loop, &http, &m->client);
+    if (err == 0)
+        err = start_hub(m, e);
     for (uint32_t i = 0; i < n && err == 0; i++)
         err = start_bridge(m, i, e);
     return err;
@@ -255,11 +263,9 @@ static void stop_workers(struct mocker *m)
     on_closed(m);
 }
 
-static void on_bridge_closed(void *ctx)
+static void on_bridges_closed(void *ctx)
 {
-    struct mocker *m = ctx;
-    if (--m->n_closing == 0)
-        stop_workers(m);
+    stop_workers(ctx);
 }
 
 /* The workers leave the registry before they end. */
@@ -268,10 +274,9 @@ static void stop(struct mocker *m)
     if (m->stopping)
         return;
     m->stopping = true;
-    m->n_closing = m->n_bridges;
-    for (uint32_t i = 0; i < m->n_bridges; i++)
-        jr_bridge_close(m->bridges[i], on_bridge_closed, m);
-    if (m->n_bridges == 0)
+    if (m->hub)
+        jr_bridge_hub_close(m->hub, on_bridges_closed, m);
+    else
         stop_workers(m);
 }
 
@@ -311,7 +316,6 @@ int jr_mocker_main(const struct jr_config *cfg, struct jr_errmsg *e)
     jr_nats_close(m.nats);
     jr_openai_parser_destroy(m.parser);
     jr_xfree(m.workers);
-    jr_xfree(m.bridges);
     jr_loop_destroy(m.loop);
     return err;
 }

@@ -115,7 +115,8 @@ static void replica(void **state)
         "\"ready\":true,\"applied\":\"300\","
         "\"held\":\"0\","
         "\"wants\":\"41\","
-        "\"stream_created_ns\":\"1795240495404953000\",\"point\":{\"seq\":\"4096\",\"blocks\":"
+        "\"stream_created_ns\":\"1795240495404953000\",\"block_size\":64,"
+        "\"point\":{\"seq\":\"4096\",\"blocks\":"
         "\"18446744073709551614\",\"table\":\"3\"}}";
     struct jr_replica_lease got, l = {.id = "r1",
                                       .incarnation = UINT64_MAX,
@@ -129,6 +130,7 @@ static void replica(void **state)
                                       .applied = 300,
                                       .wants = 41,
                                       .stream_created_ns = UINT64_C(1795240495404953000),
+                                      .block_size = 64,
                                       .point = {4096, UINT64_MAX - 1, 3}};
     struct jr_buf b;
     (void)state;
