@@ -150,6 +150,7 @@ int jr_config_canon_http_url(const char *text, char *ret, size_t cap);  /* drops
 int jr_config_canon_zmq_url(const char *text, char *ret, size_t cap);
 int jr_config_canon_endpoint(const char *text, char *ret, size_t cap); /* drops "dyn://" */
 int jr_config_canon_model_alias(const char *text, char *ret, size_t cap);
+int jr_config_canon_retry_status(const char *text, char *ret, size_t cap);
 int jr_config_canon_port(const char *text, char *ret, size_t cap);
 int jr_config_canon_metric_name(const char *text, char *ret, size_t cap);
 

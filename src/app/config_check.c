@@ -330,6 +330,14 @@ int jr_config_canon_metric_name(const char *text, char *ret, size_t cap)
     return jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
 }
 
+int jr_config_canon_retry_status(const char *text, char *ret, size_t cap)
+{
+    const bool server = text[0] == '5' && strlen(text) == 3 && strspn(text, "0123456789") == 3;
+    if (!server && strcmp(text, "429") != 0 && strcmp(text, "none") != 0)
+        return JR_EINVAL;
+    return jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
+}
+
 int jr_config_canon_port(const char *text, char *ret, size_t cap)
 {
     size_t n = strspn(text, "0123456789");

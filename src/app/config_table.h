@@ -54,6 +54,11 @@ X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_RO
     "attempts on other workers when one fails before its answer or, where the rest can be had "     \
     "elsewhere, within it",                \
     .max = 4294967295.0)                                                                           \
+X(RETRY_STATUSES, LIST, "retry-statuses", "JETROUTER_RETRY_STATUSES", "502,503,504",               \
+    JR_CMD_ROUTING, HTTP, "CODE",                                                                  \
+    "answers of a worker after which another gets the request, within --migration-limit; the "      \
+    "client gets this one if nobody else answers: 429, 5xx, or none (repeatable)", .canon = jr_config_canon_retry_status,                             \
+    .expects = "429, 500 to 599, or none")                                                         \
 X(OVERLOAD_STATUS, U32, "overload-status", "DYN_HTTP_OVERLOAD_STATUS_CODE", "503", JR_CMD_ROUTING,  \
     HTTP, "CODE", "status of the answer when all workers are busy; later Dynamo's is 529",         \
     .min = 400, .max = 599)                                                                        \

@@ -284,11 +284,14 @@ static void put_example(struct jr_buf *b)
 
 void jr_docs_errors(struct jr_buf *b)
 {
-    jr_buf_puts(b, "# Errors\n\n"
-                   "<!-- Made from src/app/frontend/errors.h by `./dev docs`; do not edit. -->\n\n"
-                   "Every error answer of the frontend has two shapes in one body: Dynamo's "
-                   "(`message`, `type`: the reason phrase, `code`: the status)\nand OpenAI's under "
-                   "`error`. What a worker answers, errors too, is relayed as it is.\n\n");
+    jr_buf_puts(
+        b, "# Errors\n\n"
+           "<!-- Made from src/app/frontend/errors.h by `./dev docs`; do not edit. -->\n\n"
+           "Every error answer of the frontend has two shapes in one body: Dynamo's "
+           "(`message`, `type`: the reason phrase, `code`: the status)\nand OpenAI's under "
+           "`error`. What a worker answers, errors too, is relayed as it is; but one of "
+           "`--retry-statuses` (502, 503, 504) only\nwhen no other worker has a better answer, "
+           "or none may be asked: it is pinned, or `--migration-limit` have been.\n\n");
     put_example(b);
     jr_buf_puts(b,
                 "| status | `type` | `error.type` | `error.code` | `error.param` | `Retry-After` "

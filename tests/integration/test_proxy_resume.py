@@ -245,8 +245,15 @@ class Resume(Case):
 
     def test_chat_is_not_gone_on_with(self):
         data = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"token_ids":[1]}]}\n\n'
-        f, _ = self.pair(self.dies_after(data))
-        self.assert_cut(self.stream(f, {**CHAT, "stream": True}, path="/v1/chat/completions"))
+        for more in ({}, {"return_token_ids": True, "n": 1}, {"tools": [], "stop": ["x"]}):
+            with self.subTest(more):
+                f, _ = self.pair(self.dies_after(data))
+                got = self.stream(f, {**CHAT, "stream": True, **more}, path="/v1/chat/completions")
+                self.assertTrue(got[0].startswith(data), got)  # what was said stays said
+                self.assert_cut(got)
+                self.assertEqual(len(self.asked), 1)
+                self.nothing_left(f)
+                f.stop()
 
     def test_client_goes_while_the_rest_waits(self):
         began = threading.Event()

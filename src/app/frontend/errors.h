@@ -35,12 +35,13 @@ X(TARGET_TOO_LONG, 414, NULL, NULL, 0, "the path and query are longer than 4096 
     "path and query together are too long to go on to a worker")                                   \
 X(WORKER_FAILED, 502, "worker_failed", NULL, 0, "the worker did not answer",                       \
     "the worker failed before its answer and no other may get the request: it is pinned, or "      \
-    "`--migration-limit` others failed too")                                                       \
+    "`--migration-limit` others failed too; where one of them had an answer of `--retry-statuses`, "  \
+    "that is relayed instead")                                                       \
 X(STREAM_CUT, 502, "worker_failed", NULL, 0, "the worker ended its answer before it was whole",    \
     "in a stream, as `event: error`: the worker died and the rest cannot be had elsewhere")        \
 X(NO_WORKER, 503, "no_worker", NULL, 1,                                                            \
     "no worker is available: start one, or wait for it to register",                               \
-    "there are no workers, or every one that may get the request has failed it")                   \
+    "there are no workers, or every one that may get the request has failed it without an answer")                   \
 X(OVERLOADED, 503, "overloaded", NULL, 1, "All workers are busy, please retry later",              \
     "all workers are above the busy thresholds, or the queue is full; the status is that of "      \
     "`--overload-status`")                                                                         \

@@ -45,6 +45,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_buf_deinit(&x->own_body);
     jr_buf_deinit(&x->alias_body);
     jr_proxy_resume_free(x);
+    jr_proxy_refused_free(x);
     jr_xfree(x->lora);
     jr_xfree(x->cache_salt);
     jr_tokenizer_leave(&x->waiter);
@@ -78,6 +79,8 @@ void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *er
 void jr_proxy_end_error(struct jr_proxied *x, enum jr_error error, const char *message)
 {
     int status = jr_service_status(x->f, error);
+    if (jr_proxy_refused_relay(x))
+        return;
     if (x->status) {
         jr_proxy_end_cut(x, error, message ? message : jr_error_row(error)->message);
         return;

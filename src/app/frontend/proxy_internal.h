@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
  * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way),
- * proxy_extra.c (what an answer has beside the worker's words), proxy_relay.c (to the worker, and
+ * proxy_extra.c (what an answer has beside the worker's words), proxy_refused.c (answers that another
+ * worker may better), proxy_relay.c (to the worker, and
  * the answer back) and proxy_log.c (what the access log is told). Loop thread only.
  *
  *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
@@ -96,9 +97,11 @@ struct jr_proxied {
     struct jr_openai_progress progress;
     uint32_t output_told;
     struct jr_proxy_extra
-        *extra;          /* owned; what the answer has beside the worker's words; or NULL */
-    bool may_resume;     /* should its worker die within the stream */
-    bool may_resume_ids; /* the same once ids have taken the text's place */
+        *extra; /* owned; what the answer has beside the worker's words; or NULL */
+    struct jr_proxy_refused
+        *refused;                   /* owned; a worker's "not I", while another is asked; or NULL */
+    bool may_resume;                /* should its worker die within the stream */
+    bool may_resume_ids;            /* the same once ids have taken the text's place */
     struct jr_proxy_resume *resume; /* owned; NULL until the stream has named an id */
 };
 
@@ -183,10 +186,22 @@ bool jr_proxy_resume(struct jr_proxied *x);
 uint64_t jr_proxy_resume_produced(const struct jr_proxied *x);
 void jr_proxy_resume_free(struct jr_proxied *x);
 
+/* proxy_refused.c */
+/* The head of an answer: true: another worker may be asked instead, and the answer is kept. */
+bool jr_proxy_refused_keep(struct jr_proxied *x, const struct jr_http_reply *reply);
+/* Further bytes of one that is kept. */
+void jr_proxy_refused_data(struct jr_proxied *x, const void *p, size_t n);
+/* The exchange has ended: true: with an answer that is kept, and whole; another one is to be asked. */
+bool jr_proxy_refused_end(struct jr_proxied *x, int err);
+/* Nobody else answers: the client gets what was kept. True: x is taken; false: nothing was. */
+bool jr_proxy_refused_relay(struct jr_proxied *x);
+void jr_proxy_refused_free(struct jr_proxied *x);
+
 /* proxy_relay.c */
 /* To the worker that was chosen. 0, or the exchange never began. */
 JR_MUST_CHECK int jr_proxy_send(struct jr_proxied *x, const char *worker_url);
-/* Dead before the first byte: another worker gets it, or the client an error. Takes x. */
+/* Dead before the first byte, or (0) it refused: another worker gets it, or the client an error.
+ * Takes x. */
 void jr_proxy_retry(struct jr_proxied *x, int err);
 /* What an exchange with the present worker that failed says of it: a failure, or nothing. */
 void jr_proxy_judge_worker(struct jr_proxied *x, int err);

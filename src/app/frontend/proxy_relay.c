@@ -182,6 +182,8 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
         on_later_head(x, reply);
         return;
     }
+    if (jr_proxy_refused_keep(x, reply))
+        return;
     jr_sm_move(&x->sm, JR_PROXY_RELAY, "head");
     x->status = reply->status;
     read_kind(x, reply);
@@ -210,6 +212,10 @@ int jr_proxy_write_raw(struct jr_proxied *x, const void *p, size_t n)
 static void on_data(void *ctx, const void *p, size_t n)
 {
     struct jr_proxied *x = ctx;
+    if (x->sm.state == JR_PROXY_UPSTREAM) {
+        jr_proxy_refused_data(x, p, n);
+        return;
+    }
     observe(x, p, n);
     if (jr_proxy_resumes(x) && x->sse_broken) {
         jr_http_exchange_cancel(x->exchange);
@@ -249,7 +255,7 @@ void jr_proxy_leave_out(struct jr_proxied *x)
         x->exclude[x->n_exclude++] = x->worker_id;
 }
 
-/* Dead before the first byte: another worker gets it, with a new booking. */
+/* Before a byte was relayed: another worker gets it, with a new booking. */
 void jr_proxy_retry(struct jr_proxied *x, int err)
 {
     jr_decide_finish(x);
@@ -257,7 +263,8 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
         jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
     }
-    jr_metric_add(x->l->metrics, JR_METRIC_PROXY_RETRIES_TOTAL, JR_LABELS(jr_err_name(err)), 1);
+    jr_metric_add(x->l->metrics, JR_METRIC_PROXY_RETRIES_TOTAL,
+                  JR_LABELS(err < 0 ? jr_err_name(err) : "status"), 1);
     jr_proxy_leave_out(x);
     if (x->has_pin || x->attempts > x->f->migration_limit) {
         char words[160];
@@ -301,7 +308,8 @@ static void on_end(void *ctx, int err)
 {
     struct jr_proxied *x = ctx;
     x->exchange = NULL;
-    if (err == 0 && x->sm.state == JR_PROXY_UPSTREAM)
+    bool refused = x->sm.state == JR_PROXY_UPSTREAM && jr_proxy_refused_end(x, err);
+    if (err == 0 && x->sm.state == JR_PROXY_UPSTREAM && !refused)
         err = JR_EPROTO;
     if (err < 0)
         jr_proxy_judge_worker(x, err);

@@ -85,6 +85,8 @@ static const char *sample(const struct jr_cfg_row *row)
         return "x.y.z";
     if (row->canon == jr_config_canon_model_alias)
         return "a=b=c";
+    if (row->canon == jr_config_canon_retry_status)
+        return "599";
     return row->canon == jr_config_canon_port ? "77" : "sample";
 }
 
