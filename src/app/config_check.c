@@ -77,6 +77,7 @@ static bool static_with_nats(const struct jr_config *cfg)
 {
     return jr_config_is_set(cfg, JR_CFG_WORKER) &&
            (jr_config_is_set(cfg, JR_CFG_EMBEDDED_NATS) ||
+            jr_config_bool(cfg, JR_CFG_DISCOVER_POOLS) ||
             jr_config_source(cfg, JR_CFG_NATS_SERVER) == JR_CFG_FROM_CLI);
 }
 
@@ -204,8 +205,8 @@ static const struct rule {
     {JR_CMD_ROUTING, true, load_aware_and_agentic, "--load-aware and --agentic exclude each other"},
     {JR_CMD_FRONTEND, true, two_nats, "--embedded-nats and --nats-server exclude each other"},
     {JR_CMD_FRONTEND, true, static_with_nats,
-     "--worker names static workers, which are served without NATS: leave out --nats-server and "
-     "--embedded-nats, or start bridges instead"},
+     "--worker names static workers, which are served without NATS: leave out --nats-server, "
+     "--embedded-nats and --discover-pools, or start bridges instead"},
     {JR_CMD_NATS, true, half_a_certificate, "--nats-tls-cert and --nats-tls-key go together"},
     {JR_CMD_ROUTING, true, half_a_server_certificate,
      "--tls-cert-path and --tls-key-path go together: name both, or neither for plain HTTP"},

@@ -31,6 +31,27 @@ int jr_stream_name(enum jr_stream_kind kind, const char *namespace_, const char 
     return jr_str_slug(text, dst, JR_STREAM_NAME_MAX);
 }
 
+bool jr_stream_is_leases(const char *stream, const char *namespace_, char *dst)
+{
+    static const char bucket[] = "KV_", mark[] = "MARK";
+    char like[JR_STREAM_NAME_MAX];
+
+    /* The name of a pool that has the mark for its component: what is before and behind it. */
+    if (strncmp(stream, bucket, sizeof bucket - 1) != 0 ||
+        jr_stream_name(JR_STREAM_LEASES, namespace_, mark, like) < 0)
+        return false;
+    stream += sizeof bucket - 1;
+    const char *suffix = strrchr(like, '-');
+    const size_t head = (size_t)(suffix - like) - (sizeof mark - 1);
+    const size_t n = strlen(stream), tail = strlen(suffix);
+    if (n <= head + tail || strncmp(stream, like, head) != 0 ||
+        strcmp(stream + n - tail, suffix) != 0 || n - head - tail >= JR_NAME_MAX)
+        return false;
+    memcpy(dst, stream + head, n - head - tail);
+    dst[n - head - tail] = '\0';
+    return true;
+}
+
 void jr_stream_config_events(struct jr_stream_config *ret, const char *name, int64_t max_bytes,
                              uint32_t replicas)
 {
@@ -363,6 +384,37 @@ int jr_stream_purge_subject(struct jr_nats *nats, const char *stream, const char
     o.Stream.Purge.Subject = subject;
     natsStatus s = js_PurgeStream(jr_nats_js(nats), stream, &o, &code);
     return jr_nats_error(s, (int)code, e, "purge");
+}
+
+int jr_stream_components(struct jr_nats *nats, const char *namespace_, uint32_t n_max,
+                         struct jr_components *ret, struct jr_errmsg *e)
+{
+    jsStreamNamesList *names = NULL;
+    jsErrCode code = 0;
+    jsOptions o;
+    int rv = not_connected(nats, e, "pools");
+
+    if (rv != 0)
+        return rv;
+    jsOptions_Init(&o);
+    o.Stream.Info.SubjectsFilter = "$KV.*.>";
+    natsStatus s = js_StreamNames(&names, jr_nats_js(nats), &o, &code);
+    *ret = (struct jr_components){0};
+    if (s == NATS_NOT_FOUND) /* there is none */
+        return 0;
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, "names of streams");
+    ret->v = jr_xalloc((n_max > 0 ? n_max : 1) * sizeof *ret->v);
+    for (int i = 0; i < names->Count && ret->n < n_max; i++)
+        ret->n += jr_stream_is_leases(names->List[i], namespace_, ret->v[ret->n]);
+    jsStreamNamesList_Destroy(names);
+    return 0;
+}
+
+void jr_components_deinit(struct jr_components *c)
+{
+    jr_xfree(c->v);
+    *c = (struct jr_components){0};
 }
 
 int jr_stream_subjects(struct jr_nats *nats, const char *stream, const char *filter,

@@ -27,6 +27,10 @@ enum jr_stream_kind {
 JR_MUST_CHECK int jr_stream_name(enum jr_stream_kind kind, const char *namespace_,
                                  const char *component, char *dst);
 
+/* Pure. The component whose lease bucket is kept in `stream` ("KV_…"), of that namespace: what
+ * jr_stream_name makes the same names of. False: it is no such bucket. dst holds JR_NAME_MAX bytes. */
+bool jr_stream_is_leases(const char *stream, const char *namespace_, char *dst);
+
 struct jr_stream_config {
     const char *name;
     const char *const *subjects; /* NULL: one subject, "{name}.*" */
@@ -123,6 +127,16 @@ JR_MUST_CHECK int jr_stream_purge_below(struct jr_nats *nats, const char *stream
  */
 JR_MUST_CHECK int jr_stream_purge_subject(struct jr_nats *nats, const char *stream,
                                           const char *subject, struct jr_errmsg *e);
+
+/* Components of a namespace: those that have a lease bucket. */
+struct jr_components {
+    char (*v)[JR_NAME_MAX]; /* owned */
+    uint32_t n;
+};
+/* At most n_max are looked for. */
+JR_MUST_CHECK int jr_stream_components(struct jr_nats *nats, const char *namespace_, uint32_t n_max,
+                                       struct jr_components *ret, struct jr_errmsg *e);
+void jr_components_deinit(struct jr_components *c);
 
 /* Subjects below a filter with their message counts. Strings owned by the list. */
 struct jr_subjects {

@@ -237,6 +237,23 @@ static void test_stream_names(void **state)
     memset(longer, 'a', sizeof longer - 1);
     longer[sizeof longer - 1] = '\0';
     assert_int_equal(jr_stream_name(JR_STREAM_EVENTS, longer, "b", name), JR_ELIMIT);
+    static const struct {
+        const char *stream, *component; /* NULL: none of the namespace's */
+    } cases[] = {
+        {"KV_namespace-dyn-amo-component-mocker-leases", "mocker"},
+        {"KV_namespace-dyn-amo-component-a-leases-leases", "a-leases"},
+        {"KV_namespace-dyn-amo-component-mocker-state", NULL},
+        {"KV_namespace-dynamo-component-mocker-leases", NULL},
+        {"KV_namespace-dyn-amo-component--leases", NULL},
+        {"namespace-dyn-amo-component-mocker-leases", NULL},
+        {"KV_", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char component[JR_NAME_MAX] = "";
+        const bool is = jr_stream_is_leases(cases[i].stream, "dyn.amo", component);
+        assert_int_equal(is, cases[i].component != NULL);
+        assert_string_equal(component, is ? cases[i].component : "");
+    }
 }
 
 static void test_stream_is_made_once(void **state)

@@ -60,6 +60,36 @@ class AdminPort(Case):
         self.assertIn("--admin-port", second.tail(1))
 
 
+class DiscoverPools(Case):
+    def pools(self, f):
+        return {p["component"]: sum(w["state"] == "live" for w in p["workers"])
+                for p in jr.get_json(f.url + "/state")["pools"]}
+
+    def test_each_pool_of_the_namespace(self):
+        nats = self.procs.nats()
+        kw = dict(bridge=True, nats=nats.url)
+        f = self.frontend(ready=False, nats=nats.url, router_mode="kv", discover_pools=True)
+        jr.wait_http(f.url + "/ready", lambda status, text: b"no pool of the namespace" in text, proc=f)
+        self.procs.mocker("red-0", model_name="red", component="red", **kw)
+        jr.wait_for(lambda: self.pools(f) == {"red": 1}, "the first pool", 60)
+        self.procs.wait_ready(f)
+        self.procs.mocker("blue-0", model_name="blue", component="blue.1", **kw)
+        self.procs.mocker("other", model_name="other", component="other", namespace="elsewhere", **kw)
+        jr.wait_for(lambda: sorted(self.pools(f).values()) == [1, 1], "the second pool", 60)
+        jr.wait_for(lambda: sorted(m["id"] for m in jr.get_json(f.url + "/v1/models")["data"]) ==
+                    ["blue", "red"], "both models", 60)
+        for model in ("red", "blue"):
+            self.assertEqual(jr.post(f.url + "/v1/completions", {
+                "model": model, "prompt": [1, 2, 3], "max_tokens": 2})[0], 200)
+        self.assertEqual(len(self.pools(f)), 2)
+
+    def test_named_ones_at_once(self):
+        nats = self.procs.nats()
+        f = self.frontend(nats=nats.url, router_mode="kv", discover_pools=True, component="named")
+        self.procs.mocker("red-0", bridge=True, nats=nats.url, component="red")
+        jr.wait_for(lambda: self.pools(f) == {"named": 0, "red": 1}, "both", 60)
+
+
 class InitialWorkers(Case):
     def test_ready_when_there_are_enough(self):
         nats = self.procs.nats()

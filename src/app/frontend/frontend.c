@@ -3,6 +3,7 @@
 #include "app/frontend/pools.h"
 
 #include "app/frontend/certificate.h"
+#include "app/frontend/discover.h"
 #include "app/frontend/front_threads.h"
 #include "app/nats_options.h"
 #include "app/open_files.h"
@@ -108,9 +109,13 @@ static void start_warmer(struct jr_frontend *f)
         jr_log(JR_LOG_WARN, "warmer.absent", "words=\"no thread; the index uses small pages\"");
 }
 
+/* Those that are named; of those that are looked for, none yet. */
 static int add_drivers(struct jr_frontend *f, struct jr_errmsg *e)
 {
     int err = 0;
+    if (jr_config_bool(f->cfg, JR_CFG_DISCOVER_POOLS) &&
+        jr_config_source(f->cfg, JR_CFG_COMPONENT) == JR_CFG_FROM_DEFAULT)
+        return 0;
     for (uint32_t i = 0; err == 0 && i < f->named.n_components; i++)
         err = add_driver(f, f->named.components[i], e);
     return err;
@@ -191,7 +196,7 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
     if (f->draining || f->stopping)
         *ret_why = "draining";
     else if (f->n_drivers == 0)
-        *ret_why = "starting";
+        *ret_why = f->discover ? "no pool of the namespace is found yet" : "starting";
     for (uint32_t i = 0; i < f->n_drivers && !**ret_why; i++) {
         struct jr_pool_view v;
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
@@ -537,6 +542,16 @@ static int start_pools(struct jr_frontend *f, struct jr_errmsg *e)
         err = add_drivers(f, e);
     for (uint32_t i = 0; err == 0 && i < f->n_drivers && jr_nats_connected(f->nats); i++)
         jr_driver_nats(f->drivers[i], true);
+    if (err == 0 && jr_config_bool(f->cfg, JR_CFG_DISCOVER_POOLS))
+        err = jr_discover_create(f, &f->discover, e);
+    return err;
+}
+
+int jr_frontend_add_pool(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
+{
+    int err = add_driver(f, component, e);
+    if (err == 0 && jr_nats_connected(f->nats))
+        jr_driver_nats(f->drivers[f->n_drivers - 1], true);
     return err;
 }
 
@@ -639,6 +654,7 @@ static void free_parts(struct jr_frontend *f)
         if (--f->closings > 0)
             jr_loop_run(f->loop);
     }
+    jr_discover_destroy(f->discover);
     jr_nats_close(f->nats);
     if (f->embedded) {
         f->closings = 1; /* at once when it had ended by itself */

@@ -15,6 +15,7 @@
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere
  *     busy.c        /busy_threshold
+ *     discover.c    the pools of a namespace, as they come
  *     pool_config.c options to the pool's configuration */
 #ifndef JR_APP_FRONTEND_FRONTEND_INTERNAL_H
 #define JR_APP_FRONTEND_FRONTEND_INTERNAL_H
@@ -36,6 +37,7 @@
 #include "wire/openai.h"
 
 struct jr_access_log;
+struct jr_discover;
 struct jr_gathered;
 struct jr_warmer;
 struct jr_pools;
@@ -65,6 +67,7 @@ struct jr_frontend {
     struct jr_driver *drivers[JR_POOLS_MAX];
     char components[JR_POOLS_MAX][JR_NAME_MAX];
     uint32_t n_drivers;
+    struct jr_discover *discover;  /* NULL: the pools that are named */
     struct jr_pools *pools;        /* owned; who may get what */
     struct static_worker *statics; /* --worker */
     uint32_t n_statics;
@@ -141,5 +144,8 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why);
  * False: all is well, or there is no NATS in this set-up. */
 bool jr_frontend_degraded(struct jr_frontend *f, uint64_t *ret_ms, int64_t *ret_since);
 void jr_frontend_drain(struct jr_frontend *f);
+/* One more pool is served from now on. */
+JR_MUST_CHECK int jr_frontend_add_pool(struct jr_frontend *f, const char *component,
+                                       struct jr_errmsg *e);
 
 #endif
