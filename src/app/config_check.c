@@ -126,14 +126,16 @@ static bool many_urls(const struct jr_config *cfg)
     return n > 2;
 }
 
-/* A list of ports names one for each worker, or the first of all. */
+/* A list of ports names one for each worker, or the first of all; the ranks of a worker count on. */
 static bool ports_wrong(const struct jr_config *cfg, enum jr_cfg_key key)
 {
     uint32_t n, workers = jr_config_u32(cfg, JR_CFG_NUM_WORKERS);
+    uint32_t ranks = jr_config_u32(cfg, JR_CFG_DATA_PARALLEL_SIZE);
     const char *const *v = jr_config_list(cfg, key, &n);
-    if (n == 0 || n == workers)
-        return false;
-    return n != 1 || strtoul(v[0], NULL, 10) + workers - 1 > 65535;
+    bool wrong = n != 0 && n != 1 && n != workers;
+    for (uint32_t i = 0; i < n; i++)
+        wrong = wrong || strtoul(v[i], NULL, 10) + (n == 1 ? workers : 1) * ranks - 1 > 65535;
+    return wrong;
 }
 
 static bool event_ports_wrong(const struct jr_config *cfg)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "io/zmq_pub.h"
+#include "io/zmq_pub_internal.h"
 
 #include "base/mem.h"
 #include "base/str.h"
@@ -7,44 +7,20 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <poll.h>
 #include <zmq.h>
 
 #define HWM_DEFAULT   100000
 #define STEPS_DEFAULT 10000
 #define BYTES_DEFAULT (256ull << 20)
 #define LINGER_MS     100
-#define ENDPOINT_MAX  256
-#define TOPIC_MAX     256
-
-struct step {
-    uint8_t *payload;
-    size_t n;
-    bool live; /* else only replayed */
-};
-
-/* The ring holds the steps [first, next); step s is at s % cap. The thread has sent those below
- * sent; if the ring moves past it, the steps between are lost live, as PUB loses at its mark. */
-struct jr_zmq_pub {
-    void *zmq, *pub, *router;
-    int wake_fd;
-    pthread_t thread;
-    bool old_form;
-    char topic[TOPIC_MAX];
-    char endpoint[ENDPOINT_MAX], replay_endpoint[ENDPOINT_MAX];
-    pthread_mutex_t mu; /* guards all below */
-    struct step *ring;
-    uint64_t cap, first, next, sent;
-    uint64_t bytes, bytes_max;
-    bool stop;
-};
+#define BIND_TRIES    2000 /* a millisecond apart */
 
 /* --- ring --- */
 
 static void drop_first(struct jr_zmq_pub *p)
 {
-    struct step *step = &p->ring[p->first % p->cap];
+    struct jr_zmq_step *step = &p->ring[p->first % p->cap];
 
     p->bytes -= step->n;
     jr_xfree(step->payload);
@@ -56,17 +32,17 @@ static void drop_first(struct jr_zmq_pub *p)
 
 static uint64_t append(struct jr_zmq_pub *p, const void *payload, size_t n, bool live)
 {
-    uint64_t one = 1, seq;
+    uint64_t seq;
 
     pthread_mutex_lock(&p->mu);
     while (p->next - p->first == p->cap || (p->first < p->next && p->bytes + n > p->bytes_max))
         drop_first(p);
     seq = p->next++;
-    p->ring[seq % p->cap] = (struct step){jr_xmemdup(payload, n), n, live};
+    p->ring[seq % p->cap] = (struct jr_zmq_step){jr_xmemdup(payload, n), n, live};
     p->bytes += n;
     pthread_mutex_unlock(&p->mu);
-    if (live && write(p->wake_fd, &one, sizeof one) < 0)
-        return seq; /* the counter is full: the thread is awake */
+    if (live)
+        jr_zmq_pub_group_wake(p->group, p);
     return seq;
 }
 
@@ -99,7 +75,7 @@ static bool copy_step(struct jr_zmq_pub *p, uint64_t *seq, zmq_msg_t *ret, bool 
     if (*seq < p->first)
         *seq = p->first;
     if (*seq < p->next) {
-        const struct step *step = &p->ring[*seq % p->cap];
+        const struct jr_zmq_step *step = &p->ring[*seq % p->cap];
         zmq_msg_init_size(ret, step->n);
         if (step->n > 0)
             memcpy(zmq_msg_data(ret), step->payload, step->n);
@@ -134,7 +110,7 @@ static void send_step(struct jr_zmq_pub *p, void *socket, bool with_topic, uint6
     zmq_msg_close(payload);
 }
 
-static void send_live(struct jr_zmq_pub *p)
+void jr_zmq_pub_send_live(struct jr_zmq_pub *p)
 {
     uint64_t seq;
     zmq_msg_t payload;
@@ -216,30 +192,15 @@ static bool take_request(struct jr_zmq_pub *p)
     return n > 0;
 }
 
-static void *pub_main(void *arg)
+void jr_zmq_pub_answer(struct jr_zmq_pub *p)
 {
-    struct jr_zmq_pub *p = arg;
-    zmq_pollitem_t items[2] = {
-        {.fd = p->wake_fd, .events = ZMQ_POLLIN},
-        {.socket = p->router, .events = ZMQ_POLLIN},
-    };
-    bool stop = false;
+    int events = ZMQ_POLLIN;
+    size_t n = sizeof events;
 
-    while (!stop) {
-        uint64_t count;
-        if (zmq_poll(items, p->router != NULL ? 2 : 1, -1) < 0 && errno != EINTR)
-            break;
-        if ((items[0].revents & ZMQ_POLLIN) != 0 && read(p->wake_fd, &count, sizeof count) < 0)
-            continue;
-        send_live(p);
-        if (p->router != NULL && (items[1].revents & ZMQ_POLLIN) != 0)
-            while (take_request(p))
-                ;
-        pthread_mutex_lock(&p->mu);
-        stop = p->stop;
-        pthread_mutex_unlock(&p->mu);
-    }
-    return NULL;
+    /* Asked again after each: sending may have taken notice of what came meanwhile. */
+    while (zmq_getsockopt(p->router, ZMQ_EVENTS, &events, &n) == 0 && (events & ZMQ_POLLIN))
+        while (take_request(p))
+            ;
 }
 
 /* --- create, destroy --- */
@@ -255,19 +216,31 @@ static int zmq_error(struct jr_errmsg *e, const char *endpoint)
     return jr_errmsg_set(e, err, "%s: %s", endpoint, zmq_strerror(errno));
 }
 
-static int open_one(struct jr_zmq_pub *p, int type, bool connect, const char *endpoint, int hwm,
-                    void **ret, char *real, struct jr_errmsg *e)
+/* again: the socket that had it a moment ago is being closed by another thread. */
+static int bind_soon(void *socket, const char *endpoint, bool again)
+{
+    int rv = zmq_bind(socket, endpoint);
+
+    for (int i = 0; rv != 0 && again && errno == EADDRINUSE && i < BIND_TRIES; i++) {
+        (void)poll(NULL, 0, 1);
+        rv = zmq_bind(socket, endpoint);
+    }
+    return rv;
+}
+
+static int open_one(struct jr_zmq_pub *p, int type, bool connect, const char *endpoint, bool again,
+                    int hwm, void **ret, char *real, struct jr_errmsg *e)
 {
     int linger = LINGER_MS;
-    size_t n = ENDPOINT_MAX;
-    void *socket = zmq_socket(p->zmq, type);
+    size_t n = JR_ZMQ_ENDPOINT_MAX;
+    void *socket = zmq_socket(jr_zmq_pub_group_context(p->group), type);
 
     if (socket == NULL)
         return zmq_error(e, endpoint);
     *ret = socket;
     zmq_setsockopt(socket, ZMQ_SNDHWM, &hwm, sizeof hwm);
     zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
-    if ((connect ? zmq_connect(socket, endpoint) : zmq_bind(socket, endpoint)) != 0)
+    if ((connect ? zmq_connect(socket, endpoint) : bind_soon(socket, endpoint, again)) != 0)
         return zmq_error(e, endpoint);
     if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &n) != 0)
         return zmq_error(e, endpoint);
@@ -280,27 +253,35 @@ static int open_sockets(struct jr_zmq_pub *p, const struct jr_zmq_pub_config *c,
     int hwm = (int)(c->hwm != 0 ? c->hwm : HWM_DEFAULT);
     int rv;
 
-    p->zmq = zmq_ctx_new();
-    if (p->zmq == NULL)
-        return jr_errmsg_set(e, JR_EIO, "ZMQ context: %s", zmq_strerror(errno));
-    rv = open_one(p, ZMQ_PUB, c->connect, c->endpoint, hwm, &p->pub, p->endpoint, e);
+    rv = open_one(p, ZMQ_PUB, c->connect, c->endpoint, c->again, hwm, &p->pub, p->endpoint, e);
     if (rv != 0 || c->replay_endpoint == NULL || c->replay_endpoint[0] == '\0')
         return rv;
     /* Room for a whole replay, twice: a ROUTER drops in silence beyond its mark. */
-    return open_one(p, ZMQ_ROUTER, false, c->replay_endpoint, (int)(2 * (p->cap + 1)), &p->router,
-                    p->replay_endpoint, e);
+    return open_one(p, ZMQ_ROUTER, false, c->replay_endpoint, c->again, (int)(2 * (p->cap + 1)),
+                    &p->router, p->replay_endpoint, e);
+}
+
+static void close_socket(void *socket, const char *endpoint)
+{
+    if (socket == NULL)
+        return;
+    (void)zmq_unbind(socket, endpoint); /* fails where it was connected */
+    zmq_close(socket);
 }
 
 static void pub_free(struct jr_zmq_pub *p)
 {
-    if (p->pub != NULL)
-        zmq_close(p->pub);
-    if (p->router != NULL)
-        zmq_close(p->router);
-    if (p->zmq != NULL)
-        zmq_ctx_term(p->zmq);
-    if (p->wake_fd >= 0)
-        close(p->wake_fd);
+    if (p->group != NULL) {
+        jr_zmq_pub_group_take(p->group);
+        if (p->pub != NULL)
+            jr_zmq_pub_send_live(p);
+        jr_zmq_pub_group_leave(p->group, p);
+        close_socket(p->pub, p->endpoint);
+        close_socket(p->router, p->replay_endpoint);
+        jr_zmq_pub_group_give(p->group);
+    }
+    if (p->owns_group)
+        jr_zmq_pub_group_destroy(p->group);
     while (p->first < p->next)
         drop_first(p);
     pthread_mutex_destroy(&p->mu);
@@ -308,50 +289,56 @@ static void pub_free(struct jr_zmq_pub *p)
     jr_xfree(p);
 }
 
+static int open_pub(struct jr_zmq_pub *p, const struct jr_zmq_pub_config *config,
+                    struct jr_errmsg *e)
+{
+    int rv = 0;
+
+    if (!jr_str_copy(p->topic, sizeof p->topic, config->topic != NULL ? config->topic : ""))
+        return jr_errmsg_set(e, JR_EINVAL, "topic: longer than %d bytes", JR_ZMQ_TOPIC_MAX - 1);
+    p->group = config->group;
+    if (p->group == NULL) {
+        rv = jr_zmq_pub_group_create(1, &p->group, e);
+        p->owns_group = rv == 0;
+    }
+    if (rv < 0)
+        return rv;
+    jr_zmq_pub_group_take(p->group);
+    rv = open_sockets(p, config, e);
+    if (rv == 0) {
+        rv = jr_zmq_pub_group_join(p->group, p);
+        if (rv < 0)
+            jr_errmsg_set(e, rv, "%s: no place among the publishers", config->endpoint);
+    }
+    jr_zmq_pub_group_give(p->group);
+    return rv;
+}
+
 int jr_zmq_pub_create(const struct jr_zmq_pub_config *config, struct jr_zmq_pub **ret,
                       struct jr_errmsg *e)
 {
     struct jr_zmq_pub *p = jr_xalloc(sizeof *p);
-    int rv;
 
     pthread_mutex_init(&p->mu, NULL);
-    p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    jr_list_init(&p->pending);
+    p->slot = UINT32_MAX;
     p->cap = config->buffer_steps != 0 ? config->buffer_steps : STEPS_DEFAULT;
     p->bytes_max = config->buffer_bytes != 0 ? config->buffer_bytes : BYTES_DEFAULT;
     p->ring = jr_xalloc(p->cap * sizeof *p->ring);
     p->old_form = config->replay_old_form;
-    if (!jr_str_copy(p->topic, sizeof p->topic, config->topic != NULL ? config->topic : "")) {
-        rv = jr_errmsg_set(e, JR_EINVAL, "topic: longer than %d bytes", TOPIC_MAX - 1);
-        goto err;
-    }
-    rv = open_sockets(p, config, e);
-    if (rv != 0)
-        goto err;
-    if (p->wake_fd < 0 || pthread_create(&p->thread, NULL, pub_main, p) != 0) {
-        rv = jr_errmsg_set(e, JR_EIO, "%s: no thread", config->endpoint);
-        goto err;
+    int rv = open_pub(p, config, e);
+    if (rv < 0) {
+        pub_free(p);
+        return rv;
     }
     *ret = p;
     return 0;
-
-err:
-    pub_free(p);
-    return rv;
 }
 
 void jr_zmq_pub_destroy(struct jr_zmq_pub *pub)
 {
-    uint64_t one = 1;
-
-    if (pub == NULL)
-        return;
-    pthread_mutex_lock(&pub->mu);
-    pub->stop = true;
-    pthread_mutex_unlock(&pub->mu);
-    if (write(pub->wake_fd, &one, sizeof one) < 0)
-        one = 0; /* the counter is full: the thread is awake */
-    pthread_join(pub->thread, NULL);
-    pub_free(pub);
+    if (pub != NULL)
+        pub_free(pub);
 }
 
 const char *jr_zmq_pub_endpoint(const struct jr_zmq_pub *pub)

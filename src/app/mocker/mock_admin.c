@@ -32,9 +32,13 @@ static void get_cache(struct jr_mock_worker *w, struct jr_http_request *http)
 {
     jr_mock_worker_pump(w);
     jr_buf_clear(&w->out);
-    jr_buf_puts(&w->out, "{\"ranks\":[{\"dp_rank\":0,\"blocks\":[");
-    put_blocks(&w->out, jr_engine_cache(w->engine));
-    jr_buf_puts(&w->out, "]}]}");
+    jr_buf_puts(&w->out, "{\"ranks\":[");
+    for (uint32_t i = 0; i < w->n_ranks; i++) {
+        jr_buf_printf(&w->out, "%s{\"dp_rank\":%u,\"blocks\":[", i > 0 ? "," : "", i);
+        put_blocks(&w->out, jr_engine_cache(w->ranks[i].engine));
+        jr_buf_puts(&w->out, "]}");
+    }
+    jr_buf_puts(&w->out, "]}");
     jr_mock_respond_out(w, http, 200);
 }
 

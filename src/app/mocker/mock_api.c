@@ -3,6 +3,7 @@
 #include "app/mocker/mock_worker_internal.h"
 #include "app/mocker/toy_tokenizer.h"
 #include "base/assert.h"
+#include "base/cursor.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "wire/json.h"
@@ -207,6 +208,22 @@ static void set_id(struct mock_request *r)
     jr_log(JR_LOG_DEBUG, "mocker.request", "id=" JR_LOG_Q, r->id);
 }
 
+/* Where the client wants it, or UINT32_MAX: there is no such rank, and it was told so. */
+static uint32_t rank_of(struct jr_mock_worker *w, struct jr_http_request *http)
+{
+    struct jr_str named = jr_http_request_header(http, "X-data-parallel-rank");
+    struct jr_errmsg e = {{0}};
+    uint64_t rank;
+    if (named.n == 0)
+        return jr_mock_worker_pick_rank(w);
+    if (jr_parse_u64(named.p, named.n, &rank) == 0 && rank < w->n_ranks)
+        return (uint32_t)rank;
+    jr_errmsg_set(&e, JR_EINVAL, "data_parallel_rank %.*s is out of range [0, %u).",
+                  (int)(named.n < 20 ? named.n : 20), named.p, w->n_ranks);
+    jr_mock_respond_error(w, http, 400, NULL, e.text);
+    return UINT32_MAX;
+}
+
 static struct mock_request *request_create(struct jr_mock_worker *w, struct jr_http_request *http,
                                            const struct jr_openai_request *req, uint32_t n_seqs)
 {
@@ -260,7 +277,11 @@ static void generate(struct jr_mock_worker *w, struct jr_http_request *http,
     /* As a model of its own, as with vLLM, or named beside it. */
     struct jr_str lora = is_lora(w, req.model) ? req.model : req.lora_name;
     uint32_t max_tokens = kind == JR_OPENAI_CHAT ? CHAT_TOKENS : COMPLETION_TOKENS;
+    uint32_t rank = rank_of(w, http);
+    if (rank == UINT32_MAX)
+        return;
     struct mock_request *r = request_create(w, http, &req, prompts.n * n);
+    r->rank = rank;
     jr_mock_worker_start(r, prompts.ends, prompts.n,
                          req.has_max_tokens ? req.max_tokens : max_tokens, req.cache_salt, lora);
 }
@@ -438,11 +459,13 @@ static void get_load(struct jr_mock_worker *w, struct jr_http_request *http)
 
 static void get_metrics(struct jr_mock_worker *w, struct jr_http_request *http)
 {
-    struct jr_engine_stats stats;
+    struct jr_engine_stats *stats = jr_xalloc(w->n_ranks * sizeof *stats);
     jr_mock_worker_pump(w);
-    jr_engine_stats(w->engine, &stats);
+    for (uint32_t i = 0; i < w->n_ranks; i++)
+        jr_engine_stats(w->ranks[i].engine, &stats[i]);
     jr_buf_clear(&w->out);
-    jr_mock_reply_metrics(&w->out, w->config.model, &w->config.engine, &stats);
+    jr_mock_reply_metrics(&w->out, w->config.model, &w->config.engine, stats, w->n_ranks);
+    jr_xfree(stats);
     jr_http_respond(http, 200, "text/plain; version=1.0.0; charset=utf-8", NULL, w->out.p,
                     w->out.n);
 }
@@ -458,13 +481,15 @@ static void post_reset(struct jr_mock_worker *w, struct jr_http_request *http)
 /* Where the KV events are, for bridges that look for themselves (vLLM 0.31 up). */
 static void get_kv_sources(struct jr_mock_worker *w, struct jr_http_request *http)
 {
-    const char *replay = jr_mock_worker_replay_endpoint(w);
     jr_buf_clear(&w->out);
     jr_buf_puts(&w->out, "{");
-    if (w->pub != NULL) {
-        jr_buf_puts(&w->out, "\"0\":{\"enable_kv_cache_events\":true,\"publisher\":\"zmq\","
-                             "\"endpoint\":");
-        jr_buf_json_str(&w->out, jr_mock_worker_kv_endpoint(w));
+    for (uint32_t i = 0; i < w->n_ranks && w->ranks[i].pub != NULL; i++) {
+        const char *replay = jr_zmq_pub_replay_endpoint(w->ranks[i].pub);
+        jr_buf_printf(&w->out,
+                      "%s\"%u\":{\"enable_kv_cache_events\":true,\"publisher\":\"zmq\","
+                      "\"endpoint\":",
+                      i > 0 ? "," : "", i);
+        jr_buf_json_str(&w->out, jr_zmq_pub_endpoint(w->ranks[i].pub));
         jr_buf_puts(&w->out, ",\"replay_endpoint\":");
         jr_buf_json_str(&w->out, replay[0] == '\0' ? NULL : replay);
         jr_buf_puts(&w->out, ",\"buffer_steps\":10000,\"topic\":\"\"}");

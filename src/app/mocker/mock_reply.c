@@ -167,51 +167,75 @@ void jr_mock_reply_tokenize(struct jr_buf *b, const uint32_t *tokens, uint32_t n
 
 struct metric {
     const char *name, *type, *help;
-    double value;
+    double (*of)(const struct jr_engine_stats *s);
 };
 
-static void put_metric(struct jr_buf *b, const char *model, const struct metric *m)
+#define STAT(field)                                                                                \
+    static double stat_##field(const struct jr_engine_stats *s)                                    \
+    {                                                                                              \
+        return (double)s->field;                                                                   \
+    }
+STAT(running)
+STAT(waiting)
+STAT(prefix_queries)
+STAT(prefix_hits)
+STAT(preemptions)
+STAT(prompt_tokens)
+STAT(generation_tokens)
+STAT(finished)
+
+static double stat_usage(const struct jr_engine_stats *s)
 {
-    jr_buf_printf(b, "# HELP vllm:%s %s\n# TYPE vllm:%s %s\nvllm:%s{engine=\"0\",model_name=\"",
-                  m->name, m->help, m->name, m->type, m->name);
+    return (double)s->blocks_used / (double)s->blocks_total;
+}
+
+static const struct metric metrics[] = {
+    {"num_requests_running", "gauge", "Number of requests in model execution batches.",
+     stat_running},
+    {"num_requests_waiting", "gauge", "Number of requests waiting to be processed.", stat_waiting},
+    {"kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", stat_usage},
+    {"prefix_cache_queries_total", "counter",
+     "Prefix cache queries, in terms of number of queried tokens.", stat_prefix_queries},
+    {"prefix_cache_hits_total", "counter",
+     "Prefix cache hits, in terms of number of cached tokens.", stat_prefix_hits},
+    {"num_preemptions_total", "counter", "Cumulative number of preemption from the engine.",
+     stat_preemptions},
+    {"prompt_tokens_total", "counter", "Number of prefill tokens processed.", stat_prompt_tokens},
+    {"generation_tokens_total", "counter", "Number of generation tokens processed.",
+     stat_generation_tokens},
+    {"request_success_total", "counter", "Count of successfully processed requests.",
+     stat_finished},
+};
+
+static void put_sample(struct jr_buf *b, const char *model, const char *name, uint32_t rank,
+                       double value)
+{
+    jr_buf_printf(b, "vllm:%s{engine=\"%u\",model_name=\"", name, rank);
     for (const char *p = model; *p != '\0'; p++) {
         if (*p == '"' || *p == '\\')
             jr_buf_u8(b, '\\');
         jr_buf_u8(b, (uint8_t)*p);
     }
-    jr_buf_printf(b, "\"} %.17g\n", m->value);
+    jr_buf_printf(b, "\"} %.17g\n", value);
 }
 
 void jr_mock_reply_metrics(struct jr_buf *b, const char *model,
-                           const struct jr_engine_config *config, const struct jr_engine_stats *s)
+                           const struct jr_engine_config *config,
+                           const struct jr_engine_stats *stats, uint32_t n_ranks)
 {
-    const struct metric metrics[] = {
-        {"num_requests_running", "gauge", "Number of requests in model execution batches.",
-         s->running},
-        {"num_requests_waiting", "gauge", "Number of requests waiting to be processed.",
-         s->waiting},
-        {"kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.",
-         (double)s->blocks_used / (double)s->blocks_total},
-        {"prefix_cache_queries_total", "counter",
-         "Prefix cache queries, in terms of number of queried tokens.", (double)s->prefix_queries},
-        {"prefix_cache_hits_total", "counter",
-         "Prefix cache hits, in terms of number of cached tokens.", (double)s->prefix_hits},
-        {"num_preemptions_total", "counter", "Cumulative number of preemption from the engine.",
-         (double)s->preemptions},
-        {"prompt_tokens_total", "counter", "Number of prefill tokens processed.",
-         (double)s->prompt_tokens},
-        {"generation_tokens_total", "counter", "Number of generation tokens processed.",
-         (double)s->generation_tokens},
-        {"request_success_total", "counter", "Count of successfully processed requests.",
-         (double)s->finished},
-    };
-    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
-        put_metric(b, model, &metrics[i]);
-    jr_buf_printf(b,
-                  "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n"
-                  "# TYPE vllm:cache_config_info gauge\n"
-                  "vllm:cache_config_info{block_size=\"%u\",cache_dtype=\"auto\","
-                  "enable_prefix_caching=\"True\",engine=\"0\",num_gpu_blocks=\"%u\","
-                  "num_gpu_blocks_override=\"%u\"} 1.0\n",
-                  config->block_size, config->num_gpu_blocks, config->num_gpu_blocks);
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) {
+        const struct metric *m = &metrics[i];
+        jr_buf_printf(b, "# HELP vllm:%s %s\n# TYPE vllm:%s %s\n", m->name, m->help, m->name,
+                      m->type);
+        for (uint32_t k = 0; k < n_ranks; k++)
+            put_sample(b, model, m->name, k, m->of(&stats[k]));
+    }
+    jr_buf_puts(b, "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n"
+                   "# TYPE vllm:cache_config_info gauge\n");
+    for (uint32_t k = 0; k < n_ranks; k++)
+        jr_buf_printf(b,
+                      "vllm:cache_config_info{block_size=\"%u\",cache_dtype=\"auto\","
+                      "enable_prefix_caching=\"True\",engine=\"%u\",num_gpu_blocks=\"%u\","
+                      "num_gpu_blocks_override=\"%u\"} 1.0\n",
+                      config->block_size, k, config->num_gpu_blocks, config->num_gpu_blocks);
 }

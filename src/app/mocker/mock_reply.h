@@ -47,8 +47,9 @@ void jr_mock_reply_models(struct jr_buf *b, const struct jr_mock_head *head,
 /* token_strs: the tokens spelled out too, else null. */
 void jr_mock_reply_tokenize(struct jr_buf *b, const uint32_t *tokens, uint32_t n,
                             uint64_t max_model_len, bool token_strs);
+/* stats: of each rank. */
 void jr_mock_reply_metrics(struct jr_buf *b, const char *model,
                            const struct jr_engine_config *config,
-                           const struct jr_engine_stats *stats);
+                           const struct jr_engine_stats *stats, uint32_t n_ranks);
 
 #endif

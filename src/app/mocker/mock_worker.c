@@ -2,8 +2,10 @@
 #include "app/mocker/mock_worker_internal.h"
 #include "app/mocker/toy_tokenizer.h"
 #include "base/assert.h"
+#include "base/cursor.h"
 #include "base/log.h"
 #include "base/map.h"
+#include <inttypes.h>
 #include <string.h>
 
 /* Steps in one go before sockets get their turn again. */
@@ -31,7 +33,7 @@ static void request_reap(struct mock_request *r)
 {
     for (uint32_t i = 0; i < r->n_seqs; i++)
         if (r->seqs[i].seq != NULL)
-            jr_engine_cancel(r->worker->engine, r->seqs[i].seq);
+            jr_engine_cancel(r->worker->ranks[r->rank].engine, r->seqs[i].seq);
     jr_http_respond_end(r->http, true);
     request_free(r);
 }
@@ -143,6 +145,23 @@ static void deliver(const struct jr_engine_output *o)
         finish_whole(r);
 }
 
+uint32_t jr_mock_worker_pick_rank(struct jr_mock_worker *w)
+{
+    uint32_t best = 0, least = UINT32_MAX;
+    for (uint32_t k = 0; k < w->n_ranks; k++) {
+        uint32_t i = (w->next_rank + k) % w->n_ranks;
+        struct jr_engine_stats stats;
+        jr_engine_stats(w->ranks[i].engine, &stats);
+        uint32_t load = 4 * stats.waiting + stats.running;
+        if (load < least) {
+            least = load;
+            best = i;
+        }
+    }
+    w->next_rank = (best + 1) % w->n_ranks;
+    return best;
+}
+
 void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t n_prompts,
                           uint32_t max_tokens, struct jr_str salt, struct jr_str lora)
 {
@@ -174,7 +193,7 @@ void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t
             s->n_prompt = req.n_tokens;
         }
         r->usage.prompt += s->counts_prompt ? req.n_tokens : 0;
-        int err = jr_engine_submit(w->engine, now, &req, &s->seq);
+        int err = jr_engine_submit(w->ranks[r->rank].engine, now, &req, &s->seq);
         JR_ASSERT(err == 0); /* the length was checked, and fits the cache */
     }
     if (r->stream)
@@ -212,20 +231,20 @@ static void kv_event(const struct jr_mock_worker *w, const struct jr_cache_log *
         to->cache_salt = jr_str_of(log->texts + from->salt_at, from->n_salt);
 }
 
-static void send_batch(struct jr_mock_worker *w)
+static void send_batch(struct jr_mock_worker *w, struct jr_zmq_pub *pub)
 {
     bool drop = jr_rng_unit(&w->rng) < w->faults.drop_events;
     w->batches++;
     w->batches_dropped += drop;
     if (drop)
-        (void)jr_zmq_pub_skip(w->pub, w->out.p, w->out.n);
+        (void)jr_zmq_pub_skip(pub, w->out.p, w->out.n);
     else
-        (void)jr_zmq_pub_send(w->pub, w->out.p, w->out.n);
+        (void)jr_zmq_pub_send(pub, w->out.p, w->out.n);
 }
 
-static void publish(struct jr_mock_worker *w, const struct jr_cache_log *log)
+static void publish(struct jr_mock_worker *w, uint32_t rank, const struct jr_cache_log *log)
 {
-    if (w->pub == NULL || log->n_events == 0)
+    if (w->ranks[rank].pub == NULL || log->n_events == 0)
         return;
     if (log->n_events > w->cap_kv_events) {
         w->cap_kv_events = log->n_events * 2;
@@ -235,6 +254,7 @@ static void publish(struct jr_mock_worker *w, const struct jr_cache_log *log)
         kv_event(w, log, &log->events[i], &w->kv_events[i]);
     struct jr_engine_batch batch = {.ts = (double)jr_unix_ns() / 1e9,
                                     .has_rank = true,
+                                    .dp_rank = rank,
                                     .events = w->kv_events,
                                     .n_events = log->n_events};
     jr_buf_clear(&w->out);
@@ -243,12 +263,13 @@ static void publish(struct jr_mock_worker *w, const struct jr_cache_log *log)
         jr_log(JR_LOG_ERROR, "mocker.kv_events", "port=%u lost=%u err=%s", w->config.port,
                log->n_events, jr_err_name(w->out.err));
     else
-        send_batch(w);
+        send_batch(w, w->ranks[rank].pub);
 }
 
 static void set_speed(struct jr_mock_worker *w)
 {
-    jr_engine_set_speedup(w->engine, w->config.engine.speedup_ratio / w->faults.slow);
+    for (uint32_t i = 0; i < w->n_ranks; i++)
+        jr_engine_set_speedup(w->ranks[i].engine, w->config.engine.speedup_ratio / w->faults.slow);
 }
 
 void jr_mock_worker_set_faults(struct jr_mock_worker *w, const struct jr_mock_faults *faults)
@@ -261,18 +282,32 @@ void jr_mock_worker_set_faults(struct jr_mock_worker *w, const struct jr_mock_fa
 bool jr_mock_worker_reset_cache(struct jr_mock_worker *w)
 {
     struct jr_cache_log log;
+    bool all = true;
     jr_mock_worker_pump(w);
-    if (!jr_engine_reset_cache(w->engine, &log))
-        return false;
-    publish(w, &log);
-    return true;
+    for (uint32_t i = 0; i < w->n_ranks; i++) {
+        if (jr_engine_reset_cache(w->ranks[i].engine, &log))
+            publish(w, i, &log);
+        else
+            all = false;
+    }
+    return all;
 }
 
 /* ---- clock -------------------------------------------------------------------------- */
 
+static int64_t due_ns(const struct jr_mock_worker *w)
+{
+    int64_t first = JR_ENGINE_IDLE;
+    for (uint32_t i = 0; i < w->n_ranks; i++) {
+        int64_t due = jr_engine_due_ns(w->ranks[i].engine);
+        first = due < first ? due : first;
+    }
+    return first;
+}
+
 static void arm(struct jr_mock_worker *w, int64_t now)
 {
-    int64_t due = jr_engine_due_ns(w->engine);
+    int64_t due = due_ns(w);
     if (due == JR_ENGINE_IDLE)
         jr_timer_stop(w->timer);
     else /* up to a millisecond late; the engine makes up for it */
@@ -281,20 +316,27 @@ static void arm(struct jr_mock_worker *w, int64_t now)
 
 /* Events go out before the answers, as they may from a real engine: a client that has its answer
  * finds them published. */
-void jr_mock_worker_pump(struct jr_mock_worker *w)
+static void pump_rank(struct jr_mock_worker *w, uint32_t rank, int64_t now)
 {
+    struct jr_engine *engine = w->ranks[rank].engine;
     struct jr_engine_step step;
-    int64_t now = (int64_t)jr_loop_now_ns();
     uint32_t left = PUMP_STEPS;
-    w->pumping = true;
-    while (left > 0 && jr_engine_due_ns(w->engine) <= now) {
-        if (!jr_engine_step(w->engine, now, &step))
+    while (left > 0 && jr_engine_due_ns(engine) <= now) {
+        if (!jr_engine_step(engine, now, &step))
             continue;
         left--;
-        publish(w, &step.kv);
+        publish(w, rank, &step.kv);
         for (uint32_t i = 0; i < step.n_outputs; i++)
             deliver(&step.outputs[i]);
     }
+}
+
+void jr_mock_worker_pump(struct jr_mock_worker *w)
+{
+    int64_t now = (int64_t)jr_loop_now_ns();
+    w->pumping = true;
+    for (uint32_t i = 0; i < w->n_ranks; i++)
+        pump_rank(w, i, now);
     w->pumping = false;
     reap_gone(w);
     arm(w, now);
@@ -320,11 +362,21 @@ static int listen_http(struct jr_mock_worker *w, struct jr_errmsg *e)
     return jr_http_server_listen(w->loop, &http, e, &w->http);
 }
 
+static void stop_engines(struct jr_mock_worker *w)
+{
+    for (uint32_t i = 0; i < w->n_ranks; i++) {
+        jr_engine_destroy(w->ranks[i].engine);
+        w->ranks[i].engine = NULL;
+    }
+}
+
 static void worker_free(struct jr_mock_worker *w)
 {
     jr_timer_destroy(w->timer);
-    jr_engine_destroy(w->engine);
-    jr_zmq_pub_destroy(w->pub);
+    stop_engines(w);
+    for (uint32_t i = 0; i < w->n_ranks; i++)
+        jr_zmq_pub_destroy(w->ranks[i].pub);
+    jr_xfree(w->ranks);
     jr_buf_deinit(&w->out);
     jr_tokens_deinit(&w->tokens);
     jr_mem_deinit(&w->mem);
@@ -332,34 +384,68 @@ static void worker_free(struct jr_mock_worker *w)
     jr_xfree(w);
 }
 
-static void start_engine(struct jr_mock_worker *w)
+static void start_engines(struct jr_mock_worker *w)
 {
-    w->engine = jr_engine_create(&w->config.engine);
+    struct jr_engine_config config = w->config.engine;
+    for (uint32_t i = 0; i < w->n_ranks; i++) { /* each a process of its own, with its own seed */
+        config.hash_seed = i == 0 ? w->config.engine.hash_seed
+                                  : jr_mix64(w->config.engine.hash_seed ^ jr_mix64(i));
+        w->ranks[i].engine = jr_engine_create(&config);
+    }
     set_speed(w);
 }
 
 /* SGLang's first batch says that there is nothing. */
-static int start_events(struct jr_mock_worker *w, const struct jr_zmq_pub_config *pub,
-                        struct jr_errmsg *e)
+static int start_events(struct jr_mock_worker *w, uint32_t rank,
+                        const struct jr_zmq_pub_config *pub, struct jr_errmsg *e)
 {
     const struct jr_cache_event nothing = {.type = JR_KV_CLEARED};
     const struct jr_cache_log log = {.events = &nothing, .n_events = 1};
-    int err = jr_zmq_pub_create(pub, &w->pub, e);
+    int err = jr_zmq_pub_create(pub, &w->ranks[rank].pub, e);
     if (err == 0 && w->config.format == JR_ENGINE_SGLANG_MAP)
-        publish(w, &log);
+        publish(w, rank, &log);
     return err;
 }
 
-static int restart_events(struct jr_mock_worker *w, struct jr_errmsg *e)
+/* The endpoint so many ports further; any free port stays any. Owned. */
+static char *further(const char *endpoint, uint32_t ports)
 {
-    char *endpoint = jr_xstrdup(jr_zmq_pub_endpoint(w->pub));
-    char *replay = jr_xstrdup(jr_zmq_pub_replay_endpoint(w->pub));
+    const char *colon = endpoint ? strrchr(endpoint, ':') : NULL;
+    uint64_t port;
+    if (colon == NULL)
+        return NULL;
+    if (jr_parse_u64(colon + 1, strlen(colon + 1), &port) < 0 || port == 0)
+        return jr_xstrdup(endpoint);
+    return jr_xprintf("%.*s:%" PRIu64, (int)(colon - endpoint), endpoint, port + ports);
+}
+
+static int start_all_events(struct jr_mock_worker *w, struct jr_errmsg *e)
+{
+    int err = 0;
+    for (uint32_t i = 0; i < w->n_ranks && err == 0; i++) {
+        struct jr_zmq_pub_config pub = w->config.pub;
+        char *endpoint = further(pub.endpoint, i), *replay = further(pub.replay_endpoint, i);
+        pub.endpoint = endpoint;
+        pub.replay_endpoint = replay;
+        err = start_events(w, i, &pub, e);
+        jr_xfree(endpoint);
+        jr_xfree(replay);
+    }
+    return err;
+}
+
+static int restart_events(struct jr_mock_worker *w, uint32_t rank, struct jr_errmsg *e)
+{
+    struct jr_zmq_pub *old = w->ranks[rank].pub;
+    char *endpoint = jr_xstrdup(jr_zmq_pub_endpoint(old));
+    char *replay = jr_xstrdup(jr_zmq_pub_replay_endpoint(old));
     struct jr_zmq_pub_config pub = w->config.pub;
     pub.endpoint = endpoint;
     pub.replay_endpoint = replay;
-    jr_zmq_pub_destroy(w->pub);
-    w->pub = NULL;
-    int err = start_events(w, &pub, e);
+    pub.again = true;
+    w->ranks[rank].pub = NULL;
+    jr_zmq_pub_destroy(old);
+    int err = start_events(w, rank, &pub, e);
     jr_xfree(endpoint);
     jr_xfree(replay);
     return err;
@@ -367,12 +453,15 @@ static int restart_events(struct jr_mock_worker *w, struct jr_errmsg *e)
 
 int jr_mock_worker_restart(struct jr_mock_worker *w, struct jr_errmsg *e)
 {
+    int err = 0;
     JR_LIST_FOREACH_SAFE (node, &w->requests)
         request_reap(JR_CONTAINER_OF(node, struct mock_request, node));
-    jr_engine_destroy(w->engine);
+    stop_engines(w);
     w->config.engine.hash_seed = jr_mix64(w->config.engine.hash_seed + 1);
-    start_engine(w); /* what is wrong with it outlives it */
-    return w->pub ? restart_events(w, e) : 0;
+    start_engines(w); /* what is wrong with it outlives it */
+    for (uint32_t i = 0; i < w->n_ranks && err == 0; i++)
+        err = w->ranks[i].pub ? restart_events(w, i, e) : 0;
+    return err;
 }
 
 int jr_mock_worker_create(struct jr_loop *loop, const struct jr_mock_worker_config *config,
@@ -389,11 +478,13 @@ int jr_mock_worker_create(struct jr_loop *loop, const struct jr_mock_worker_conf
     jr_rng_init(&w->rng, config->fault_seed, 1);
     w->faults = config->faults;
     w->ready_at_ns = jr_loop_now_ns() + config->startup_delay_ms * 1000000;
-    start_engine(w);
+    w->n_ranks = config->n_ranks != 0 ? config->n_ranks : 1;
+    w->ranks = jr_xalloc(w->n_ranks * sizeof *w->ranks);
+    start_engines(w);
     w->timer = jr_timer_create(loop, on_timer, w);
     int err = 0;
     if (config->pub.endpoint != NULL)
-        err = start_events(w, &config->pub, e);
+        err = start_all_events(w, e);
     if (err == 0)
         err = listen_http(w, e);
     if (err < 0) {
@@ -429,10 +520,10 @@ uint16_t jr_mock_worker_port(const struct jr_mock_worker *w)
 
 const char *jr_mock_worker_kv_endpoint(const struct jr_mock_worker *w)
 {
-    return w->pub == NULL ? "" : jr_zmq_pub_endpoint(w->pub);
+    return w->ranks[0].pub == NULL ? "" : jr_zmq_pub_endpoint(w->ranks[0].pub);
 }
 
 const char *jr_mock_worker_replay_endpoint(const struct jr_mock_worker *w)
 {
-    return w->pub == NULL ? "" : jr_zmq_pub_replay_endpoint(w->pub);
+    return w->ranks[0].pub == NULL ? "" : jr_zmq_pub_replay_endpoint(w->ranks[0].pub);
 }

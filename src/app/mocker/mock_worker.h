@@ -2,9 +2,12 @@
 /* mock_worker: one simulated engine with its sockets: HTTP in front, KV events behind, a timer that
  * moves its clock. Loop thread only; any number on one loop.
  *
- *     HTTP ──► request (1..n prompts) ──► engine ◄── timer
- *      ◄── tokens, usage ─────────────────┤
- *     ZMQ PUB, replay ◄── one batch a step┘ */
+ *     HTTP ──► request (1..n prompts) ──► rank 0..n: engine ◄── timer
+ *      ◄── tokens, usage ─────────────────────────────┤
+ *     ZMQ PUB, replay of the rank ◄─── one batch a step┘
+ *
+ * A request goes to the rank that its header X-data-parallel-rank names, else to the least loaded one.
+ * Rank i publishes i ports further than rank 0. */
 #ifndef JR_APP_MOCKER_MOCK_WORKER_H
 #define JR_APP_MOCKER_MOCK_WORKER_H
 
@@ -18,10 +21,11 @@
 struct jr_mock_worker;
 
 struct jr_mock_worker_config {
-    struct jr_engine_config engine;
-    uint32_t max_model_len;   /* at most the engine's capacity */
-    const char *model;        /* borrowed for the worker's life */
-    const char *const *loras; /* names of adapters; borrowed as model */
+    struct jr_engine_config engine; /* of each rank */
+    uint32_t n_ranks;               /* 0: 1 */
+    uint32_t max_model_len;         /* at most the engine's capacity */
+    const char *model;              /* borrowed for the worker's life */
+    const char *const *loras;       /* names of adapters; borrowed as model */
     uint32_t n_loras;
     uint64_t startup_delay_ms; /* so long everything is answered 503 */
     struct jr_mock_faults faults;
@@ -29,7 +33,7 @@ struct jr_mock_worker_config {
     enum jr_engine_format format;
     const char *host;
     uint16_t port;
-    struct jr_zmq_pub_config pub;    /* endpoint NULL: no KV events */
+    struct jr_zmq_pub_config pub;    /* of rank 0; endpoint NULL: no KV events */
     struct jr_openai_parser *parser; /* borrowed; may be shared by all workers of the loop */
 };
 
@@ -41,7 +45,7 @@ JR_MUST_CHECK int jr_mock_worker_create(struct jr_loop *loop,
 void jr_mock_worker_close(struct jr_mock_worker *w, void (*cb)(void *ctx), void *ctx);
 
 uint16_t jr_mock_worker_port(const struct jr_mock_worker *w);
-/* What is bound; "" when there is none. Borrowed. */
+/* What rank 0 has bound; "" when there is none. Borrowed. */
 const char *jr_mock_worker_kv_endpoint(const struct jr_mock_worker *w);
 const char *jr_mock_worker_replay_endpoint(const struct jr_mock_worker *w);
 

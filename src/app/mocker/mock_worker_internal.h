@@ -25,6 +25,7 @@ struct mock_seq {
 struct mock_request {
     struct jr_list node;
     struct jr_mock_worker *worker;
+    uint32_t rank; /* all of it runs there */
     struct jr_http_request *http;
     struct jr_mock_head head;
     char id[80];
@@ -37,12 +38,19 @@ struct mock_request {
     struct mock_seq seqs[];
 };
 
+/* A data-parallel rank: an engine of its own, with its own cache and events. */
+struct mock_rank {
+    struct jr_engine *engine;
+    struct jr_zmq_pub *pub; /* NULL: no KV events */
+};
+
 struct jr_mock_worker {
     struct jr_mock_worker_config config;
     struct jr_loop *loop;
-    struct jr_engine *engine;
+    struct mock_rank *ranks;
+    uint32_t n_ranks;
+    uint32_t next_rank; /* where the next search for the least loaded one starts */
     struct jr_http_server *http;
-    struct jr_zmq_pub *pub; /* NULL: no KV events */
     struct jr_mock_faults faults;
     struct jr_rng rng; /* of the faults */
     uint64_t batches, batches_dropped;
@@ -67,8 +75,10 @@ void jr_mock_api_request(void *ctx, struct jr_http_request *req);
 
 /* Steps the engine up to now and hands out what it produced. (mock_worker.c) */
 void jr_mock_worker_pump(struct jr_mock_worker *w);
-/* Empties the prefix cache and tells it at once; false while requests hold blocks. */
+/* Empties the prefix caches and tells it at once; false where requests hold blocks. */
 bool jr_mock_worker_reset_cache(struct jr_mock_worker *w);
+/* The rank with the least to do, as vLLM's front weighs it: a waiting request as four running ones. */
+uint32_t jr_mock_worker_pick_rank(struct jr_mock_worker *w);
 /* Takes the request, whose seqs are not submitted yet: prompt i ends at ends[i] in w->tokens, and
  * is answered n times. */
 void jr_mock_worker_start(struct mock_request *r, const uint32_t *ends, uint32_t n_prompts,

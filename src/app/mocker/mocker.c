@@ -17,6 +17,7 @@ struct mocker {
     struct jr_loop *loop;
     struct jr_signals *signals;
     struct jr_openai_parser *parser;
+    struct jr_zmq_pub_group *pubs; /* all engines' KV events */
     struct jr_mock_worker **workers;
     uint32_t n; /* that listen */
     uint32_t n_closing;
@@ -28,8 +29,13 @@ struct mocker {
 
 /* ---- options ------------------------------------------------------------------------ */
 
-/* Port of engine i in a list with one port for each, or a single one that counts up; 0: none. That
- * the list makes sense was checked with the other options. */
+static uint32_t ranks(const struct jr_config *cfg)
+{
+    return jr_config_u32(cfg, JR_CFG_DATA_PARALLEL_SIZE);
+}
+
+/* Port of engine i's first rank in a list with one port for each engine, or a single one that counts up
+ * by ranks; 0: none. That the list makes sense was checked with the other options. */
 static uint16_t port_of(const struct jr_config *cfg, enum jr_cfg_key key, uint32_t i)
 {
     uint32_t n;
@@ -39,7 +45,7 @@ static uint16_t port_of(const struct jr_config *cfg, enum jr_cfg_key key, uint32
         return 0;
     const char *text = ports[n == 1 ? 0 : i];
     int err = jr_parse_u64(text, strlen(text), &port);
-    port += n == 1 ? i : 0;
+    port += n == 1 ? (uint64_t)i * ranks(cfg) : 0;
     JR_ASSERT(err == 0 && port <= UINT16_MAX);
     return (uint16_t)port;
 }
@@ -93,7 +99,8 @@ static char *zmq_endpoint(const char *host, uint16_t port)
 /* For replays all engines together keep this much. */
 static uint64_t replay_bytes(const struct mocker *m)
 {
-    uint64_t each = JR_MOCKER_REPLAY_BYTES / jr_config_u32(m->cfg, JR_CFG_NUM_WORKERS);
+    uint64_t n = (uint64_t)jr_config_u32(m->cfg, JR_CFG_NUM_WORKERS) * ranks(m->cfg);
+    uint64_t each = JR_MOCKER_REPLAY_BYTES / n;
     return each < JR_MOCKER_REPLAY_BYTES / 4 ? each : JR_MOCKER_REPLAY_BYTES / 4;
 }
 
@@ -104,7 +111,8 @@ static int start_worker(struct mocker *m, struct jr_mock_worker_config *config, 
     config->port = port == 0 ? 0 : (uint16_t)(port + i);
     char *endpoint = zmq_endpoint(config->host, port_of(m->cfg, JR_CFG_ZMQ_KV_EVENTS_PORTS, i));
     char *replay_endpoint = zmq_endpoint(config->host, port_of(m->cfg, JR_CFG_ZMQ_REPLAY_PORTS, i));
-    config->pub = (struct jr_zmq_pub_config){.endpoint = endpoint,
+    config->pub = (struct jr_zmq_pub_config){.group = m->pubs,
+                                             .endpoint = endpoint,
                                              .replay_endpoint = replay_endpoint,
                                              .hwm = 100000,
                                              .buffer_steps = JR_MOCKER_REPLAY_STEPS,
@@ -207,8 +215,11 @@ static int start_workers(struct mocker *m, struct jr_errmsg *e)
         .startup_delay_ms = jr_config_ms(m->cfg, JR_CFG_STARTUP_DELAY_SECS),
         .fault_seed = (uint64_t)jr_unix_ns(),
         .format = (enum jr_engine_format)jr_config_enum(m->cfg, JR_CFG_EVENT_FLAVOUR),
+        .n_ranks = ranks(m->cfg),
         .parser = m->parser};
     int err = read_faults(m->cfg, &config.faults, e);
+    if (err == 0)
+        err = jr_zmq_pub_group_create(n * ranks(m->cfg), &m->pubs, e);
     config.loras = jr_config_list(m->cfg, JR_CFG_LORA_MODULES, &config.n_loras);
     engine_config(m->cfg, &config.engine);
     config.max_model_len = max_model_len(m->cfg, &config.engine);
@@ -315,6 +326,7 @@ int jr_mocker_main(const struct jr_config *cfg, struct jr_errmsg *e)
     err = run(&m, e);
     jr_nats_close(m.nats);
     jr_openai_parser_destroy(m.parser);
+    jr_zmq_pub_group_destroy(m.pubs);
     jr_xfree(m.workers);
     jr_loop_destroy(m.loop);
     return err;
