@@ -128,6 +128,8 @@ const char *const *jr_config_args(const struct jr_config *cfg, uint32_t *ret_n);
 /* True when the cost function of Dynamo is to be used: chosen, or one of its weights or a preset
  * was given. */
 bool jr_config_cost_model_is_dynamo(const struct jr_config *cfg);
+/* Does a bridge tell of blocks beside the device (app/bridge/lower.h)? */
+bool jr_config_lower_media(const struct jr_config *cfg);
 
 /* The rules between options (config_check.c). jr_config_load has called it. */
 JR_MUST_CHECK int jr_config_check(const struct jr_config *cfg, struct jr_errmsg *e);

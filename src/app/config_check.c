@@ -30,6 +30,13 @@ bool jr_config_cost_model_is_dynamo(const struct jr_config *cfg)
            strcmp(jr_config_str(cfg, JR_CFG_ROUTER_COST_MODEL), "dynamo") == 0;
 }
 
+bool jr_config_lower_media(const struct jr_config *cfg)
+{
+    bool counts = jr_config_f64(cfg, JR_CFG_ROUTER_HOST_CACHE_HIT_WEIGHT) > 0 ||
+                  jr_config_f64(cfg, JR_CFG_ROUTER_DISK_CACHE_HIT_WEIGHT) > 0;
+    return counts && strcmp(jr_config_str(cfg, JR_CFG_EVENT_FORMAT), "json") != 0;
+}
+
 static bool durable_without_events(const struct jr_config *cfg)
 {
     return given(cfg, JR_CFG_ROUTER_DURABLE_KV_EVENTS) &&

@@ -330,7 +330,7 @@ X(KV_EVENTS_REPORT_MODE, ENUM, "kv-events-report-mode", "JETROUTER_KV_EVENTS_REP
     "it has (vLLM's kv_cache_report_mode), so a repeated store is no second copy",                 \
     .choices = "new full")                                                                         \
 X(DATA_PARALLEL_SIZE, U32, "data-parallel-size", "JETROUTER_DATA_PARALLEL_SIZE", "1",              \
-    JR_CMD_BRIDGE, BRIDGE, "N", "ranks of an engine, each with its events one port further; a "    \
+    JR_CMD_BRIDGE | JR_CMD_MOCKER, BRIDGE, "N", "ranks of an engine, each with its events one port further; a "    \
     "bridge that is not told asks the engine", .min = 1, .max = JR_RANKS_INLINE)                   \
 X(DATA_PARALLEL_RANK, U32, "data-parallel-rank", "JETROUTER_DATA_PARALLEL_RANK", "0",              \
     JR_CMD_BRIDGE, BRIDGE, "RANK", "number of the engine's first rank, whose endpoints are those " \
@@ -339,9 +339,6 @@ X(MODEL_NAME, STR, "model-name", "JETROUTER_MODEL_NAME", "mock-model", JR_CMD_MO
     "NAME", "model the engines claim to serve", .aliases = "model", .max = JR_MODEL_MAX - 1)       \
 X(NUM_WORKERS, U32, "num-workers", "JETROUTER_NUM_WORKERS", "1", JR_CMD_MOCKER, MOCKER, "N",       \
     "engines, on consecutive ports", .aliases = "workers", .min = 1, .max = 1024)                  \
-X(DATA_PARALLEL_SIZE, U32, "data-parallel-size", "JETROUTER_DATA_PARALLEL_SIZE", "1",              \
-    JR_CMD_MOCKER, MOCKER, "N", "ranks of an engine, each with its events one port further",        \
-    .min = 1, .max = 16)                                                                           \
 X(BLOCK_SIZE, U32, "block-size", "JETROUTER_BLOCK_SIZE", "64", JR_CMD_MOCKER | JR_CMD_BRIDGE,      \
     MOCKER, "TOKENS", "tokens of a KV block; a bridge uses it when its engine does not say its own",\
     .min = 1, .max = JR_BLOCK_SIZE_MAX)                                                            \

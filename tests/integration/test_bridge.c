@@ -39,6 +39,7 @@ static struct {
     uint16_t port;
     char url[64], kv[64], replay[64];
     uint32_t engine_life;
+    bool lower_media;
 } t;
 
 /* ---------------------------------------------------------------- the log */
@@ -230,7 +231,8 @@ static void start_hub(void)
                                           .component = "backend",
                                           .lease_ttl_ms = 1500,
                                           .stream_max_bytes = 64 << 20,
-                                          .nats_replicas = 1};
+                                          .nats_replicas = 1,
+                                          .lower_media = t.lower_media};
     if (jr_bridge_hub_create(&config, &t.hub, &e) < 0)
         fail_msg("no hub: %s", e.text);
 }
@@ -504,13 +506,92 @@ static void a_lost_lease(void **state)
     down();
 }
 
+/* Block i of a prompt, on a medium, from an engine of our own. */
+static void say(struct jr_zmq_pub *pub, enum jr_engine_type type, enum jr_engine_medium medium,
+                uint32_t i)
+{
+    uint64_t hash = 100 + i;
+    uint32_t tokens[BLOCK] = {i};
+    struct jr_engine_event ev = {.type = type,
+                                 .medium = medium,
+                                 .hashes = &hash,
+                                 .n_hashes = 1,
+                                 .has_parent = i > 0,
+                                 .parent = hash - 1,
+                                 .tokens = tokens,
+                                 .n_tokens = BLOCK,
+                                 .block_size = BLOCK};
+    struct jr_engine_batch batch = {.ts = 1, .has_rank = true, .events = &ev, .n_events = 1};
+    struct jr_buf b;
+    jr_buf_init(&b, 1 << 16);
+    jr_engine_batch_encode(&b, &batch, JR_ENGINE_VLLM_MAP);
+    jr_zmq_pub_send(pub, b.p, b.n);
+    jr_buf_deinit(&b);
+}
+
+/* Which of the four blocks a row of the log holds, as bits; all of them when it is not the rank's. */
+static uint32_t held_by(uint32_t dp_rank)
+{
+    uint32_t m = jr_members_find(&t.log.members, WORKER, dp_rank), bits = 0;
+    const struct jr_state_rank *r = m == JR_MEMBER_NONE ? NULL : jr_state_rank(t.log.state, m);
+    if (!r || !row() || r->incarnation != row()->incarnation)
+        return UINT32_MAX;
+    for (uint32_t i = 0; i < 4; i++)
+        bits |= (uint32_t)jr_index_lookup(t.log.state->index, m, 100 + i, NULL) << i;
+    return bits;
+}
+
+static bool rows_hold(uint32_t device, uint32_t host, uint32_t any)
+{
+    return held_by(0) == device && held_by(64) == host && held_by(128) == any;
+}
+
+static void blocks_on_lower_media(void **state)
+{
+    (void)state;
+    struct jr_errmsg e = {0};
+    struct jr_zmq_pub *pub;
+    struct jr_zmq_pub_config config = {.endpoint = "tcp://127.0.0.1:*",
+                                       .replay_endpoint = "tcp://127.0.0.1:*"};
+    up(100, true);
+    assert_int_equal(jr_zmq_pub_create(&config, &pub, &e), 0);
+    stop_hub();
+    snprintf(t.kv, sizeof t.kv, "%s", jr_zmq_pub_endpoint(pub));
+    snprintf(t.replay, sizeof t.replay, "%s", jr_zmq_pub_replay_endpoint(pub));
+    t.lower_media = true;
+    start_hub();
+    start_bridge(true);
+    PUMP_WAIT(t.loop, registered() && rows_hold(0, 0, 0), 60000);
+    for (uint32_t i = 0; i < 4; i++) /* what is lost before the subscription, the replay has */
+        say(pub, JR_ENGINE_STORED, JR_MEDIUM_GPU, i);
+    say(pub, JR_ENGINE_STORED, JR_MEDIUM_CPU, 0);
+    say(pub, JR_ENGINE_STORED, JR_MEDIUM_CPU, 1);
+    say(pub, JR_ENGINE_STORED, JR_MEDIUM_DISK, 2);
+    PUMP_WAIT(t.loop, rows_hold(15, 15, 15), 60000);
+    for (uint32_t i = 4; i-- > 1;)
+        say(pub, JR_ENGINE_REMOVED, JR_MEDIUM_GPU, i);
+    PUMP_WAIT(t.loop, rows_hold(1, 3, 7), 60000);
+    /* They begin anew together. */
+    uint64_t before = row()->incarnation;
+    PUMP_WAIT(t.loop,
+              jr_bridge_now_ms() - t.bridge->sources[0]->leased_at_ms >
+                  JR_BRIDGE_REANNOUNCE_GRACE_MS,
+              60000);
+    assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.64", "1", 1, NULL, &e), 0);
+    PUMP_WAIT(t.loop, row()->incarnation != before && rows_hold(1, 3, 7), 60000);
+    assert_int_equal(t.log.effects & JR_EFFECT_REANNOUNCE, 0);
+    down();
+    jr_zmq_pub_destroy(pub);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks_reach_the_log), cmocka_unit_test(bridge_restart),
-        cmocka_unit_test(nats_restart),         cmocka_unit_test(requests_in_the_state_bucket),
-        cmocka_unit_test(engine_restart),       cmocka_unit_test(without_a_replay_socket),
-        cmocka_unit_test(another_stream),       cmocka_unit_test(a_lost_lease),
+        cmocka_unit_test(blocks_reach_the_log),  cmocka_unit_test(bridge_restart),
+        cmocka_unit_test(nats_restart),          cmocka_unit_test(requests_in_the_state_bucket),
+        cmocka_unit_test(engine_restart),        cmocka_unit_test(without_a_replay_socket),
+        cmocka_unit_test(another_stream),        cmocka_unit_test(a_lost_lease),
+        cmocka_unit_test(blocks_on_lower_media),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

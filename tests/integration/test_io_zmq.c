@@ -4,6 +4,7 @@
 #include "io/zmq_sub.h"
 #include "io_fixture.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,7 +95,7 @@ static void send_number(struct jr_zmq_pub *pub)
 /* PUB drops what it sends before the subscription has arrived. */
 static void send_until_heard(struct jr_zmq_pub *pub, struct seen *s)
 {
-    uint64_t until = jr_test_now_ms() + 5000;
+    uint64_t until = jr_test_now_ms() + 60000;
 
     while (s->n == 0) {
         send_number(pub);
@@ -325,6 +326,81 @@ static void test_address_in_use(void **state)
     jr_zmq_pub_destroy(pub);
 }
 
+static unsigned count_threads(void)
+{
+    unsigned n = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+/* Many publishers, one thread and one context: each is heard and asked as if it were alone, while
+ * others come and go. */
+static void test_group(void **state)
+{
+    enum { N = 40 };
+    struct seen s[4] = {{0}};
+    struct jr_zmq_sub *sub[4];
+    struct jr_zmq_pub *pub[N], *other = NULL;
+    struct jr_zmq_pub_group *group;
+    struct jr_zmq_replay replay;
+    struct jr_errmsg e = {""};
+    char endpoint[64], replay_endpoint[64];
+
+    (void)state;
+    assert_int_equal(jr_zmq_pub_group_create(N, &group, &e), 0);
+    struct jr_zmq_pub_config config = {.group = group,
+                                       .endpoint = "tcp://127.0.0.1:*",
+                                       .replay_endpoint = "tcp://127.0.0.1:*",
+                                       .topic = "kv"};
+    pub[0] = start_pub(&config);
+    unsigned threads = count_threads();
+    for (int i = 1; i < N; i++)
+        pub[i] = start_pub(&config);
+    assert_int_equal(count_threads(), threads);
+    assert_int_equal(jr_zmq_pub_create(&config, &other, &e), JR_ELIMIT);
+    for (int i = 0; i < 4; i++) {
+        sub[i] = start_sub(&s[i], jr_zmq_pub_endpoint(pub[i * 13]), false, 0);
+        send_until_heard(pub[i * 13], &s[i]);
+    }
+    for (int k = 0; k < 2000; k++)
+        send_number(pub[k % N]);
+    for (int i = 0; i < 4; i++) {
+        uint64_t last = jr_zmq_pub_next_seq(pub[i * 13]) - 1;
+        PUMP_WAIT(loop, s[i].last == last, 60000);
+        assert_int_equal(s[i].holes, 0);
+    }
+    for (int i = 0; i < N; i += 3) {
+        uint64_t next = jr_zmq_pub_next_seq(pub[i]);
+        assert_int_equal(jr_zmq_replay(jr_zmq_pub_replay_endpoint(pub[i]), next - 5, 60000, 60000,
+                                       1 << 20, &replay, &e),
+                         0);
+        assert_true(replay.complete);
+        assert_int_equal(replay.n, 5);
+        jr_zmq_replay_deinit(&replay);
+    }
+    /* One comes back where it was, at once, and begins anew. */
+    snprintf(endpoint, sizeof endpoint, "%s", jr_zmq_pub_endpoint(pub[13]));
+    snprintf(replay_endpoint, sizeof replay_endpoint, "%s", jr_zmq_pub_replay_endpoint(pub[13]));
+    config.endpoint = endpoint;
+    config.replay_endpoint = replay_endpoint;
+    config.again = true;
+    jr_zmq_pub_destroy(pub[13]);
+    pub[13] = start_pub(&config);
+    assert_string_equal(jr_zmq_pub_endpoint(pub[13]), endpoint);
+    s[1].n = 0;
+    send_until_heard(pub[13], &s[1]);
+    assert_true(s[1].last < 1000);
+    for (int i = 0; i < 4; i++)
+        stop_sub(sub[i]);
+    for (int i = 0; i < N; i++)
+        jr_zmq_pub_destroy(pub[i]);
+    jr_zmq_pub_group_destroy(group);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -338,6 +414,7 @@ int main(void)
         T(test_malformed_frames_are_counted),
         T(test_slow_loop_and_close_when_blocked),
         T(test_address_in_use),
+        T(test_group),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,15 +11,18 @@ import threading
 import time
 import unittest
 
+import jr_procs as jr
+
 JETROUTER = os.environ["JETROUTER"]
 
 
 class Mocker:
-    """A mocker on free ports; its engines' ports are read from its log."""
+    """A mocker on free ports; its engines' ports are read from its log, which says those of some only, or
+    count up from `port`."""
 
-    def __init__(self, *args, engines=1):
+    def __init__(self, *args, engines=1, port=0):
         self.proc = subprocess.Popen(
-            [JETROUTER, "mocker", "--http-host", "127.0.0.1", "--http-port", "0",
+            [JETROUTER, "mocker", "--http-host", "127.0.0.1", "--http-port", str(port),
              "--num-workers", str(engines), "--model-name", "tiny", *args],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.ports, self.lines = [], []
@@ -30,6 +33,8 @@ class Mocker:
                 self.ports.append(int(m.group(1)))
             if "mocker.ready" in line:
                 break
+        if port and "mocker.ready" in self.lines[-1]:
+            self.ports = list(range(port, port + engines))
         if len(self.ports) != engines:
             raise AssertionError("no start: " + "".join(self.lines))
         self.drain = threading.Thread(target=lambda: [None for _ in self.proc.stderr])
@@ -55,9 +60,9 @@ class Mocker:
         status, _, text = self.call(method, path, body, **kw)
         return status, json.loads(text)
 
-    def complete(self, prompt, max_tokens=4, path="/v1/completions", **kw):
+    def complete(self, prompt, max_tokens=4, path="/v1/completions", engine=0, **kw):
         return self.json("POST", path, {"model": "tiny", "prompt": prompt,
-                                        "max_tokens": max_tokens, **kw})
+                                        "max_tokens": max_tokens, **kw}, engine=engine)
 
     def metric(self, name):
         text = self.call("GET", "/metrics")[2].decode()
@@ -318,6 +323,161 @@ class Load(unittest.TestCase):
         conn.getresponse().read(10)
         self.assertEqual(m.stop(), 0)
         conn.close()
+
+
+def threads_and_memory(pid):
+    with open("/proc/%d/status" % pid) as f:
+        text = f.read()
+    return [int(re.search(r"^%s:\s+(\d+)" % name, text, re.M).group(1)) for name in ("Threads", "VmRSS")]
+
+
+class Ranks(unittest.TestCase):
+    def setUp(self):
+        self.kv, self.replay = jr.free_port(4), jr.free_port(4)
+        self.m = Mocker("--speedup-ratio", "0", "--block-size", "16", "--data-parallel-size", "2",
+                        "--zmq-kv-events-ports", str(self.kv), "--zmq-replay-ports", str(self.replay), engines=2)
+
+    def tearDown(self):
+        self.assertEqual(self.m.stop(), 0)
+
+    def on_rank(self, prompt, rank):
+        headers = {} if rank is None else {"X-data-parallel-rank": str(rank)}
+        return self.m.json("POST", "/v1/completions", {"model": "tiny", "prompt": prompt, "max_tokens": 1},
+                           headers=headers)
+
+    def blocks(self):
+        ranks = self.m.json("GET", "/mock/cache")[1]["ranks"]
+        self.assertEqual([r["dp_rank"] for r in ranks], [0, 1])
+        return [len(r["blocks"]) for r in ranks]
+
+    def test_each_has_a_cache_of_its_own(self):
+        ids = list(range(100))
+        for rank, hits in ((1, 0), (1, 96), (0, 0), (0, 96)):
+            status, reply = self.on_rank(ids, rank)
+            self.assertEqual((status, cached(reply)), (200, hits))
+        self.assertEqual(self.blocks(), [6, 6])
+        for rank in (2, -1, "x"):
+            status, reply = self.on_rank(ids, rank)
+            self.assertEqual(status, 400)
+            self.assertIn("out of range [0, 2)", reply["error"]["message"])
+        # Nobody says which: they take turns while neither has more to do.
+        for i in range(4):
+            self.assertEqual(self.on_rank([1000 + i] * 16, None)[0], 200)
+        self.assertEqual(self.blocks(), [8, 8])
+        text = self.m.call("GET", "/metrics")[2].decode()
+        for name, value in (("generation_tokens_total", 4), ("num_requests_running", 0)):
+            for rank in "01":
+                self.assertIn('vllm:%s{engine="%s",model_name="tiny"} %d\n' % (name, rank, value), text)
+        self.assertEqual(self.m.json("POST", "/reset_prefix_cache"), (200, {"success": True}))
+        self.assertEqual(self.blocks(), [0, 0])
+        self.on_rank(ids, 1)
+        self.assertEqual(self.m.json("POST", "/mock/restart"), (200, {"restarted": True}))
+        self.assertEqual(self.blocks(), [0, 0])
+        self.assertEqual(self.on_rank(ids, 1)[0], 200)
+
+    def test_ports_count_on(self):
+        for engine in range(2):
+            status, sources = self.m.json("GET", "/kv_event_sources", engine=engine)
+            self.assertEqual((status, sorted(sources)), (200, ["0", "1"]))
+            for rank in range(2):
+                at = 2 * engine + rank
+                self.assertEqual(sources[str(rank)]["endpoint"], "tcp://127.0.0.1:%d" % (self.kv + at))
+                self.assertEqual(sources[str(rank)]["replay_endpoint"], "tcp://127.0.0.1:%d" % (self.replay + at))
+                self.assertTrue(jr.port_open(self.kv + at))
+
+
+class ManyEngines(unittest.TestCase):
+    def test_share_their_threads(self):
+        n = 200
+        kv, replay = jr.free_port(n), jr.free_port(n)
+        m = Mocker("--speedup-ratio", "0", "--block-size", "16", "--zmq-kv-events-ports", str(kv),
+                   "--zmq-replay-ports", str(replay), engines=n, port=jr.free_port(n))
+        try:
+            threads, kib = threads_and_memory(m.proc.pid)
+            print("%d engines: %d threads, %d MiB" % (n, threads, kib >> 10), flush=True)
+            self.assertLess(threads, 16)
+            for engine in (0, 1, n // 2, n - 1):
+                self.assertEqual(m.complete(list(range(64)), engine=engine)[0], 200)
+                blocks = m.json("GET", "/mock/cache", engine=engine)[1]["ranks"][0]["blocks"]
+                self.assertEqual(len(blocks), 4)
+            for engine in (0, n - 1):
+                self.assertEqual(m.json("POST", "/mock/restart", engine=engine), (200, {"restarted": True}))
+                self.assertTrue(jr.port_open(kv + engine))
+                self.assertTrue(jr.port_open(replay + engine))
+            self.assertEqual(threads_and_memory(m.proc.pid)[0], threads)
+        finally:
+            self.assertEqual(m.stop(), 0)
+
+
+class Faults(unittest.TestCase):
+    """What a real engine does on a bad day, told over HTTP while it runs."""
+
+    def setUp(self):
+        self.m = Mocker("--speedup-ratio", "100")
+
+    def fault(self, text):
+        status, said = self.m.json("POST", "/mock/faults?" + text)
+        self.assertEqual(status, 200, said)
+        return said
+
+    def test_refuse_hang_slow(self):
+        ids = [5] * 64
+        self.assertEqual(self.m.complete(ids)[0], 200)
+        self.assertEqual(self.fault("refuse=true")["refuse"], True)
+        for path in ("/health", "/v1/models", "/metrics"):
+            self.assertEqual(self.m.call("GET", path)[0], 503)
+        self.assertEqual(self.m.call("POST", "/v1/completions", {"model": "tiny", "prompt": ids})[0], 503)
+        self.fault("refuse=false")
+        self.assertEqual(self.m.complete(ids)[0], 200)
+        self.fault("hang=true")
+        conn = http.client.HTTPConnection("127.0.0.1", self.m.ports[0], timeout=0.5)
+        conn.request("GET", "/health")
+        with self.assertRaises(TimeoutError):
+            conn.getresponse()
+        conn.close()
+        self.fault("hang=false")
+        self.assertEqual(self.m.call("GET", "/health")[0], 200)
+        # 30 steps of 12 ms, 100 times faster, and then 100 times slower than that.
+        self.fault("slow=100")
+        since = time.monotonic()
+        self.assertEqual(self.m.complete(ids, 30)[0], 200)
+        self.assertGreater(time.monotonic() - since, 0.34)
+        self.assertEqual(self.m.json("POST", "/mock/faults?slow=0")[0], 400)
+        self.assertEqual(self.m.json("POST", "/mock/faults?refuse=true&nonsense=1")[0], 400)
+        self.assertEqual(self.m.json("GET", "/mock/faults")[1]["refuse"], False)
+        self.assertEqual(self.m.stop(), 0)
+
+    def test_crash(self):
+        conn = http.client.HTTPConnection("127.0.0.1", self.m.ports[0], timeout=30)
+        conn.request("POST", "/v1/completions", json.dumps(
+            {"model": "tiny", "prompt": [1] * 100, "max_tokens": 100000, "stream": True}))
+        reply = conn.getresponse()
+        reply.read(10)
+        crash = http.client.HTTPConnection("127.0.0.1", self.m.ports[0], timeout=30)
+        crash.request("POST", "/mock/crash")
+        with self.assertRaises((http.client.HTTPException, OSError)):
+            crash.getresponse()
+        with self.assertRaises((http.client.HTTPException, OSError)):
+            while reply.read(4096):
+                pass
+            raise http.client.IncompleteRead(b"")  # the end of the connection is the end of the body
+        self.assertEqual(self.m.proc.wait(timeout=60), 1)
+        self.m.drain.join()
+        self.m.proc.stderr.close()
+        conn.close()
+        crash.close()
+
+    def test_startup_delay(self):
+        self.assertEqual(self.m.stop(), 0)
+        since = time.monotonic()
+        self.m = Mocker("--startup-delay-secs", "1.5")
+        status = self.m.call("GET", "/health")[0]
+        if time.monotonic() - since < 1.4:  # else the machine was too slow to see it
+            self.assertEqual(status, 503)
+        wait_for(lambda: self.m.call("GET", "/health")[0] == 200, "the engine has started")
+        self.assertGreaterEqual(time.monotonic() - since, 1.5)
+        self.assertEqual(self.m.complete([1, 2, 3])[0], 200)
+        self.assertEqual(self.m.stop(), 0)
 
 
 class Start(unittest.TestCase):

@@ -31,6 +31,7 @@ def digest(worker, rank, blocks):
 
 class IndexEqualsEngine(unittest.TestCase):
     flavour = "vllm"
+    ranks = 1
 
     def setUp(self):
         print("seed", SEED, flush=True)
@@ -41,13 +42,13 @@ class IndexEqualsEngine(unittest.TestCase):
         self.mocker = self.procs.mocker(
             "workers", n=WORKERS, bridge=True, nats=nats.url, worker_id=1, block_size=BLOCK,
             num_gpu_blocks_override=300, speedup_ratio=0, max_num_batched_tokens=512, event_flavour=self.flavour,
-            lora_modules="adapter-a", fault="drop_events=0.01", lease_ttl_secs=2)
+            lora_modules="adapter-a", fault="drop_events=0.01", lease_ttl_secs=2, ranks=self.ranks)
         self.replicas = [self.procs.frontend(name, nats=nats.url, router_mode="kv", lease_ttl_secs=2)
                          for name in ("a", "b")]
         for f in self.replicas:
             self.procs.wait_ready(f)
         for f in self.replicas:
-            jr.wait_for(lambda f=f: [w["state"] for w in jr.pool(f.url)["workers"]] == ["live"] * WORKERS,
+            jr.wait_for(lambda f=f: [w["state"] for w in jr.pool(f.url)["workers"]] == ["live"] * WORKERS * self.ranks,
                         "live workers", timeout=60)
         self.families = [[self.rng.randrange(30000) for _ in range(400)] for _ in range(20)]
 
@@ -62,7 +63,8 @@ class IndexEqualsEngine(unittest.TestCase):
             if self.rng.random() < 0.2:
                 body["model"] = "adapter-a"
         url = self.mocker.urls[worker - 1] if how == "direct" else self.replicas[i % 2].url
-        return lambda: jr.call("POST", url + "/v1/completions", json.dumps(body))[0]
+        headers = {"X-data-parallel-rank": str(self.rng.randrange(self.ranks))} if how == "direct" else {}
+        return lambda: jr.call("POST", url + "/v1/completions", json.dumps(body), headers=headers)[0]
 
     def load(self, n, wanted=(200,)):
         """n requests, half of them past the routers, by eight clients."""
@@ -89,18 +91,24 @@ class IndexEqualsEngine(unittest.TestCase):
         self.assertEqual(status, 200, body)
         return json.loads(body)
 
+    def truths(self, worker):
+        """By rank: the blocks that the engine has itself."""
+        ranks = self.get(worker, "/mock/cache")["ranks"]
+        self.assertEqual([r["dp_rank"] for r in ranks], list(range(self.ranks)))
+        return [[(int(h), int(p)) for h, p in r["blocks"]] for r in ranks]
+
     def truth(self, worker):
-        blocks = self.get(worker, "/mock/cache")["ranks"][0]["blocks"]
-        return [(int(h), int(p)) for h, p in blocks]
+        return [b for blocks in self.truths(worker) for b in blocks]
 
     def differences(self):
-        out, lists = [], {w: self.truth(w) for w in range(1, WORKERS + 1)}
+        out, lists = [], {w: self.truths(w) for w in range(1, WORKERS + 1)}
         for f in self.replicas:
-            rows = {int(w["worker_id"]): w for w in jr.pool(f.url)["workers"]}
-            for w, blocks in lists.items():
-                row = rows.get(w, {"blocks": None, "digest": ""})
-                if (row["blocks"], row["digest"]) != (len(blocks), "%016x" % digest(w, 0, blocks)):
-                    out.append((f.name, w, row["blocks"], len(blocks)))
+            rows = {(int(w["worker_id"]), w["dp_rank"]): w for w in jr.pool(f.url)["workers"]}
+            for w, ranks in lists.items():
+                for rank, blocks in enumerate(ranks):
+                    row = rows.get((w, rank), {"blocks": None, "digest": ""})
+                    if (row["blocks"], row["digest"]) != (len(blocks), "%016x" % digest(w, rank, blocks)):
+                        out.append((f.name, w, rank, row["blocks"], len(blocks)))
         return out
 
     def await_equal(self, what):
@@ -140,6 +148,14 @@ class IndexEqualsEngine(unittest.TestCase):
 
 class SglangEvents(IndexEqualsEngine):
     flavour = "sglang"
+
+
+class OldVllmEvents(IndexEqualsEngine):
+    flavour = "vllm-0.15"
+
+
+class DataParallel(IndexEqualsEngine):
+    ranks = 2
 
 
 if __name__ == "__main__":

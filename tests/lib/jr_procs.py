@@ -346,11 +346,13 @@ class Procs:
             servers.append(p)
         return servers
 
-    def mocker(self, name, n=1, bridge=False, nats=None, events=False, **kw):
+    def mocker(self, name, n=1, bridge=False, nats=None, events=False, ranks=1, **kw):
         """n engines of one process; .urls are theirs. Waits until all are there."""
         port = free_port(n)
         if bridge or events:
-            kw.update(zmq_kv_events_ports=free_port(n), zmq_replay_ports=free_port(n))
+            kw.update(zmq_kv_events_ports=free_port(n * ranks), zmq_replay_ports=free_port(n * ranks))
+        if ranks > 1:
+            kw.update(data_parallel_size=ranks)
         if bridge:
             kw.update(bridge=True, nats_server=nats)
         p = self.start_jetrouter(name, "mocker", http_host="127.0.0.1", http_port=port,

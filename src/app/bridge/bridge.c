@@ -32,7 +32,7 @@ void jr_bridge_begin(struct jr_bridge *b, enum jr_begin_reason reason)
 {
     for (uint32_t i = 0; i < b->n_sources; i++) {
         if (reason == JR_BEGIN_STREAM)
-            b->sources[i]->rank.acked_seq = 0; /* of the old one */
+            jr_bridge_source_moved(b->sources[i]);
         if (b->sources[i]->started)
             jr_bridge_source_begin(b->sources[i], reason, false);
     }
@@ -106,7 +106,7 @@ static bool is_flushed(const struct jr_bridge *b)
     if (!b->hub->publisher || !jr_nats_connected(b->hub->config.nats))
         return true;
     for (uint32_t i = 0; i < b->n_sources; i++)
-        if (!jr_bridge_rank_idle(&b->sources[i]->rank))
+        if (!jr_bridge_source_idle(b->sources[i]))
             return false;
     return true;
 }

@@ -72,11 +72,21 @@ struct jr_bridge_hub {
     void *close_ctx;
 };
 
+/* What is published of a rank: its device's blocks, and the rows of lower media. */
+struct jr_bridge_flow {
+    struct jr_bridge_source *source;
+    struct jr_bridge_rank *rank;
+    uint64_t sent_at_ns; /* of the batch under way */
+};
+
 /* One dp rank. */
 struct jr_bridge_source {
     struct jr_bridge *bridge;
     char *kv_endpoint, *replay_endpoint; /* the latter NULL: none */
     struct jr_bridge_rank rank;
+    struct jr_bridge_lower *lower;              /* owned; NULL: only the device's blocks count */
+    struct jr_bridge_flow flows[1 + JR_LOWERS]; /* the rank's first */
+    uint32_t n_flows;
     struct jr_bridge_feed feed;
     struct jr_zmq_sub *sub;
     struct jr_msg *held_head, **held_tail; /* jr_zmq_msg that wait for a replay */
@@ -85,7 +95,6 @@ struct jr_bridge_source {
     uint32_t replay_tries;
     uint64_t last_live_ms, checked_at_ms;
     uint64_t replays_filled, replays_failed;
-    uint64_t sent_at_ns;         /* of the batch under way */
     uint64_t leased_incarnation; /* in the lease */
     uint64_t leased_at_ms;       /* when that was put there */
 };
@@ -154,6 +163,11 @@ void jr_bridge_source_subscribe(struct jr_bridge_source *s);
 /* The engine is there, with this block size; it may be another one than before. */
 void jr_bridge_source_discovered(struct jr_bridge_source *s, uint32_t block_size);
 void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now);
+bool jr_bridge_source_idle(const struct jr_bridge_source *s); /* nothing is left to publish */
+/* The stream is another one: its sequences say nothing of those that were acknowledged. */
+void jr_bridge_source_moved(struct jr_bridge_source *s);
+/* Is it the rank of that number, or one of its rows? */
+bool jr_bridge_source_has_row(const struct jr_bridge_source *s, uint32_t dp_rank);
 void jr_bridge_source_stop(struct jr_bridge_source *s);
 /* What a message says of the block size; 0: nothing. */
 uint32_t jr_bridge_source_block_size(const struct jr_bridge_source *s);
@@ -177,6 +191,6 @@ void jr_bridge_hub_maybe_gone(struct jr_bridge_hub *h);  /* and its memory is go
 void jr_bridge_log_summary(const struct jr_bridge *b);
 void jr_bridge_measure(const struct jr_bridge *b, struct jr_metrics *m);
 void jr_bridge_unmeasure(const struct jr_bridge *b, struct jr_metrics *m);
-void jr_bridge_measure_ack(const struct jr_bridge_source *s);
+void jr_bridge_measure_ack(const struct jr_bridge_flow *f);
 
 #endif

@@ -80,6 +80,7 @@ static int start_hub(struct bridge_process *p)
         .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
         .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
         .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
+        .lower_media = jr_config_lower_media(cfg),
         .on_fatal = on_fatal,
         .ctx = p,
     };

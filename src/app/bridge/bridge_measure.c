@@ -152,15 +152,16 @@ void jr_bridge_unmeasure(const struct jr_bridge *b, struct jr_metrics *m)
     jr_metrics_forget(m, "worker_id", n.worker);
 }
 
-void jr_bridge_measure_ack(const struct jr_bridge_source *s)
+void jr_bridge_measure_ack(const struct jr_bridge_flow *f)
 {
     struct names n;
+    const struct jr_bridge_source *s = f->source;
     struct jr_metrics *m = s->bridge->hub->config.metrics;
     if (!m || s->bridge->ended)
         return;
     name(&n, m, s->bridge, s->rank.config.dp_rank);
     jr_metric_observe(m, JR_METRIC_BRIDGE_ACK_SECONDS, JR_LABELS(n.worker, n.rank),
-                      (double)(jr_loop_now_ns() - s->sent_at_ns) / 1e9);
+                      (double)(jr_loop_now_ns() - f->sent_at_ns) / 1e9);
 }
 
 void jr_bridge_hub_measure(struct jr_bridge_hub *h)

@@ -23,42 +23,43 @@ static unsigned rank_of(const struct jr_bridge_source *s)
 
 /* ---------------------------------------------------------------- publishing */
 
-static void on_failed(struct jr_bridge_source *s, int err)
+static void on_failed(struct jr_bridge_flow *f, int err)
 {
+    struct jr_bridge_source *s = f->source;
     struct jr_bridge_hub *h = s->bridge->hub;
-    jr_bridge_rank_failed(&s->rank, jr_bridge_now_ms());
+    jr_bridge_rank_failed(f->rank, jr_bridge_now_ms());
     h->reopen = h->reopen || err == JR_ENOTFOUND;
     if (!s->bridge->ended)
         jr_log(JR_LOG_WARN, "bridge.publish_failed", "worker=%llu dp_rank=%u stream=%s error=%s",
-               worker_of(s), rank_of(s), h->stream, jr_err_name(err));
+               worker_of(s), f->rank->config.dp_rank, h->stream, jr_err_name(err));
 }
 
 static void on_ack(void *ctx, int err, const struct jr_pub_ack *ack)
 {
-    struct jr_bridge_source *s = ctx;
+    struct jr_bridge_flow *f = ctx;
+    struct jr_bridge_source *s = f->source;
     struct jr_bridge *b = s->bridge;
     bool alive = jr_bridge_job_done(b);
     if (err == 0) {
         uint64_t before = s->rank.announced;
-        jr_bridge_measure_ack(s);
-        jr_bridge_rank_acked(&s->rank, ack->seq);
+        jr_bridge_measure_ack(f);
+        jr_bridge_rank_acked(f->rank, ack->seq);
         if (s->rank.announced != before)
             b->lease_at_ms = 0; /* routers credit only the incarnation in the lease */
     } else {
-        on_failed(s, err);
+        on_failed(f, err);
     }
     if (alive)
         jr_bridge_source_pump(s);
     jr_bridge_maybe_closed(b);
 }
 
-void jr_bridge_source_pump(struct jr_bridge_source *s)
+static void pump_flow(struct jr_bridge_flow *f)
 {
-    struct jr_bridge *b = s->bridge;
+    struct jr_bridge *b = f->source->bridge;
     struct jr_bridge_hub *h = b->hub;
     struct jr_bridge_out out;
-    if (!h->publisher || b->ended || !jr_nats_connected(h->config.nats) ||
-        !jr_bridge_rank_next(&s->rank, jr_bridge_now_ms(), &out))
+    if (!jr_bridge_rank_next(f->rank, jr_bridge_now_ms(), &out))
         return;
     struct jr_pub pub = {.subject = h->subject, .payload = out.p, .n = out.n, .msg_id = out.msg_id};
     if (h->config.event_json) {
@@ -67,12 +68,51 @@ void jr_bridge_source_pump(struct jr_bridge_source *s)
         if (out.begin[0])
             pub.headers[2] = (struct jr_pub_header){JR_HEADER_BEGIN, out.begin};
     }
-    s->sent_at_ns = jr_loop_now_ns();
-    int err = jr_js_publish_async(h->publisher, &pub, on_ack, s);
+    f->sent_at_ns = jr_loop_now_ns();
+    int err = jr_js_publish_async(h->publisher, &pub, on_ack, f);
     if (err == 0)
         b->jobs++;
     else
-        on_failed(s, err);
+        on_failed(f, err);
+}
+
+void jr_bridge_source_pump(struct jr_bridge_source *s)
+{
+    struct jr_bridge_hub *h = s->bridge->hub;
+    if (!h->publisher || s->bridge->ended || !jr_nats_connected(h->config.nats))
+        return;
+    for (uint32_t i = 0; i < s->n_flows; i++)
+        pump_flow(&s->flows[i]);
+}
+
+bool jr_bridge_source_idle(const struct jr_bridge_source *s)
+{
+    for (uint32_t i = 0; i < s->n_flows; i++)
+        if (!jr_bridge_rank_idle(s->flows[i].rank))
+            return false;
+    return true;
+}
+
+void jr_bridge_source_moved(struct jr_bridge_source *s)
+{
+    for (uint32_t i = 0; i < s->n_flows; i++)
+        s->flows[i].rank->acked_seq = 0;
+}
+
+bool jr_bridge_source_has_row(const struct jr_bridge_source *s, uint32_t dp_rank)
+{
+    for (uint32_t i = 0; i < s->n_flows; i++)
+        if (s->flows[i].rank->config.dp_rank == dp_rank)
+            return true;
+    return false;
+}
+
+static bool is_due(const struct jr_bridge_source *s, uint64_t now)
+{
+    for (uint32_t i = 0; i < s->n_flows; i++)
+        if (now >= jr_bridge_rank_deadline_ms(s->flows[i].rank))
+            return true;
+    return false;
 }
 
 void jr_bridge_source_begin(struct jr_bridge_source *s, enum jr_begin_reason reason, bool forget)
@@ -331,7 +371,7 @@ static bool check_is_due(const struct jr_bridge_source *s, uint64_t now)
 
 void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now)
 {
-    if (now >= jr_bridge_rank_deadline_ms(&s->rank))
+    if (is_due(s, now))
         jr_bridge_source_pump(s);
     if (s->bridge->closing)
         return;
@@ -363,6 +403,20 @@ static char *endpoint_of(const char *base, uint32_t i)
     return jr_xprintf("%.*s:%llu", (int)(colon - base), base, (unsigned long long)port + i);
 }
 
+static void add_flow(struct jr_bridge_source *s, struct jr_bridge_rank *rank)
+{
+    s->flows[s->n_flows++] = (struct jr_bridge_flow){.source = s, .rank = rank};
+}
+
+/* Before the feed, which tells it. */
+static void add_lower(struct jr_bridge_source *s)
+{
+    s->lower = jr_xalloc(sizeof *s->lower);
+    jr_bridge_lower_init(s->lower, &s->rank);
+    for (int i = 0; i < JR_LOWERS; i++)
+        add_flow(s, &s->lower->rows[i]);
+}
+
 static struct jr_bridge_source *make(struct jr_bridge *b, uint32_t i)
 {
     struct jr_bridge_source *s = jr_xalloc(sizeof *s);
@@ -377,13 +431,20 @@ static struct jr_bridge_source *make(struct jr_bridge *b, uint32_t i)
         s->replay_endpoint = endpoint_of(b->config.replay_endpoint, i);
     jr_bridge_rank_init(&s->rank, &rank);
     s->rank.mirror.plain_set = b->config.plain_set;
+    add_flow(s, &s->rank);
+    if (b->hub->config.lower_media && rank.dp_rank < JR_LOWER_STEP)
+        add_lower(s);
     jr_bridge_feed_init(&s->feed, &s->rank, 0);
+    s->feed.lower = s->lower;
     return s;
 }
 
 void jr_bridge_source_free(struct jr_bridge_source *s)
 {
     jr_bridge_feed_deinit(&s->feed);
+    if (s->lower)
+        jr_bridge_lower_deinit(s->lower);
+    jr_xfree(s->lower);
     jr_bridge_rank_deinit(&s->rank);
     jr_xfree(s->kv_endpoint);
     jr_xfree(s->replay_endpoint);

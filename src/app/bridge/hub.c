@@ -267,7 +267,7 @@ static struct jr_bridge_source *source_of(struct jr_bridge_hub *h, const struct 
     for (uint32_t i = 0; i < h->n_bridges; i++) {
         struct jr_bridge *b = h->bridges[i];
         for (uint32_t k = 0; b->worker_id == row->worker_id && k < b->n_sources; k++)
-            if (b->sources[k]->rank.config.dp_rank == row->dp_rank)
+            if (jr_bridge_source_has_row(b->sources[k], row->dp_rank))
                 return b->sources[k];
     }
     return NULL;
@@ -310,8 +310,9 @@ static void done_poll(struct jr_job *job)
 static void add_rows(struct poll_job *p, const struct jr_bridge *b)
 {
     for (uint32_t k = 0; k < b->n_sources; k++)
-        p->rows[p->n_rows++] =
-            (struct poll_row){b->worker_id, b->sources[k]->rank.config.dp_rank, false};
+        for (uint32_t i = 0; i < b->sources[k]->n_flows; i++)
+            p->rows[p->n_rows++] = (struct poll_row){
+                b->worker_id, b->sources[k]->flows[i].rank->config.dp_rank, false};
 }
 
 static void begin_poll(struct jr_bridge_hub *h)
@@ -320,7 +321,8 @@ static void begin_poll(struct jr_bridge_hub *h)
     *p = (struct poll_job){.job = {.run = run_poll, .done = done_poll},
                            .h = h,
                            .want_info = h->polls % JR_BRIDGE_INFO_EVERY == 0};
-    p->rows = jr_xalloc((size_t)(h->n_bridges * JR_RANKS_INLINE + 1) * sizeof *p->rows);
+    size_t rows_max = (size_t)h->n_bridges * JR_RANKS_INLINE * (1 + JR_LOWERS) + 1;
+    p->rows = jr_xalloc(rows_max * sizeof *p->rows);
     for (uint32_t i = 0; i < h->n_bridges; i++)
         add_rows(p, h->bridges[i]);
     h->polling = submit(h, &p->job);

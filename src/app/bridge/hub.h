@@ -26,7 +26,8 @@ struct jr_bridge_hub_config {
     uint64_t lease_ttl_ms;
     uint64_t stream_max_bytes;
     uint32_t nats_replicas;
-    bool event_json; /* Dynamo's RouterEvent JSON instead of batches */
+    bool event_json;  /* Dynamo's RouterEvent JSON instead of batches */
+    bool lower_media; /* tell of blocks in host memory and on disk, too (lower.h); not with JSON */
     /* NATS has no JetStream at all: nothing will ever work. May be NULL. */
     void (*on_fatal)(void *ctx, int err, const char *text);
     void *ctx;

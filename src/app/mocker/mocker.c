@@ -182,6 +182,7 @@ static int start_hub(struct mocker *m, struct jr_errmsg *e)
         .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
         .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
         .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
+        .lower_media = jr_config_lower_media(cfg),
     };
     return jr_bridge_hub_create(&config, &m->hub, e);
 }
