@@ -233,6 +233,9 @@ X(BOOKINGS, GAUGE, "jetrouter_bookings", "requests", "namespace component", JR_S
   "Live requests that count in decisions, all replicas")                                           \
 X(BOOKINGS_EXPIRED_TOTAL, COUNTER, "jetrouter_bookings_expired_total", "requests",                 \
   "namespace component", JR_SETS_POOL, NONE, "Bookings freed for want of progress")                \
+X(BOOKINGS_ADOPTED_TOTAL, COUNTER, "jetrouter_bookings_adopted_total", "requests",                 \
+  "namespace component", JR_SETS_POOL, NONE,                                                       \
+  "Bookings of external data planes taken over from a replica that is gone")                       \
 X(BOOKINGS_REFUSED_TOTAL, COUNTER, "jetrouter_bookings_refused_total", "requests",                 \
   "namespace component", JR_SETS_POOL, NONE, "Bookings there was no room for")                     \
 X(LEASES_REFUSED_TOTAL, COUNTER, "jetrouter_leases_refused_total", "leases",                       \

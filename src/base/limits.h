@@ -17,6 +17,7 @@
 #define JR_BRIDGES_MAX           1024 /* engines of one bridge process, or of one mocker with --bridge */
 #define JR_REPLICAS_MAX          64        /* replicas of one pool */
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
+#define JR_OUTSIDE_WORDS_MAX     65536     /* told of peers' outside requests, and not yet heard */
 #define JR_QUEUE_MAX             16384 /* requests that wait in one pool: as many as connections */
 #define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */
 #define JR_PROMPT_BLOCKS_MAX     (1 << 18)

@@ -12,7 +12,19 @@ enum jr_delta_type {
     JR_DELTA_FIRST_TOKEN = 2,
     JR_DELTA_PROGRESS = 3, /* output_blocks is the new total */
     JR_DELTA_DONE = 4,
+    /* Not of the sender's requests: somebody told it of an outside one that it does not own. Who does
+     * acts on it, nobody else. */
+    JR_DELTA_ASK_FIRST_TOKEN = 5,
+    JR_DELTA_ASK_DONE = 6,
 };
+
+/* Requests that run outside of any replica have numbers of their own, the same on every replica: what
+ * makes them is the client's name of it. */
+#define JR_OUTSIDE_BIT (UINT64_C(1) << 63)
+static inline bool jr_request_is_outside(uint64_t request)
+{
+    return (request & JR_OUTSIDE_BIT) != 0;
+}
 
 /* A live request as a peer must know it; in a base each entry is one of these. */
 struct jr_booking {
@@ -29,7 +41,7 @@ struct jr_booking {
 
 struct jr_delta {
     enum jr_delta_type type;
-    struct jr_booking b; /* ADMIT: all; else only request and output_blocks */
+    struct jr_booking b; /* ADMIT: all; PROGRESS: request, output_blocks; else only request */
 };
 
 #define JR_SYNC_VERSION 1 /* of the format: the newest that this program reads and writes */

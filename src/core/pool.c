@@ -10,6 +10,7 @@ static int init_parts(struct jr_pool *p)
     jr_members_init(&p->members, &p->mem);
     jr_workers_init(&p->workers, &p->mem, &p->members);
     jr_map_init(&p->reannounced, &p->mem);
+    jr_map_init(&p->word_at, &p->mem);
     jr_index_match_init(&p->match, &p->mem);
     jr_rng_init(&p->rng, p->config.seed, 1);
     jr_pool_queue_init(p);
@@ -67,6 +68,8 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_index_match_deinit(&p->match);
     jr_pool_approx_deinit(p);
     jr_map_deinit(&p->reannounced);
+    jr_map_deinit(&p->word_at);
+    jr_arr_free(&p->mem, &p->words);
     jr_arr_free(&p->mem, &p->seats);
     jr_arr_free(&p->mem, &p->seat_members);
     jr_arr_free(&p->mem, &p->marks);
@@ -205,6 +208,8 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_FINISH:
         jr_pool_on_finish(p, e->u.request.id);
         return 0;
+    case JR_EV_OUTSIDE:
+        return jr_pool_on_outside(p, e->u.outside.id, e->u.outside.done);
     }
     JR_IMPOSSIBLE("unknown event");
 }
@@ -213,7 +218,8 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
 static bool may_make_room(enum jr_event_type type)
 {
     return type == JR_EV_TICK || type == JR_EV_FIRST_TOKEN || type == JR_EV_FINISH ||
-           type == JR_EV_SYNC || type == JR_EV_MEMBERS || type == JR_EV_PROBED;
+           type == JR_EV_SYNC || type == JR_EV_MEMBERS || type == JR_EV_PROBED ||
+           type == JR_EV_OUTSIDE;
 }
 
 /* What is due by the clock or by level, after every event: cheap when nothing is. */
@@ -230,6 +236,7 @@ static void after(struct jr_pool *p, enum jr_event_type type)
     if (is_tick) {
         jr_pool_approx_tick(p);
         jr_pool_members_tick(p);
+        jr_pool_outside_tick(p);
         jr_pool_queue_tick(p);
         jr_pool_sync_ask(p);
     }

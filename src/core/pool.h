@@ -126,6 +126,7 @@ enum jr_event_type {
     JR_EV_FIRST_TOKEN,    /* u.request.id */
     JR_EV_OUTPUT,         /* u.request: output_tokens in all so far */
     JR_EV_FINISH,         /* u.request: ended, whatever the way; frees the booking */
+    JR_EV_OUTSIDE,        /* u.outside: told of an outside request, whosever it is (base/sync.h) */
 };
 
 struct jr_stream_facts {
@@ -239,6 +240,10 @@ struct jr_event {
             uint64_t id;
             uint32_t output_tokens;
         } request;
+        struct {
+            uint64_t id;
+            bool done; /* it ended; else its prefill is done */
+        } outside;
     } u;
 };
 
@@ -396,9 +401,9 @@ struct jr_pool_view {
             rejected_timeout, queued, queue_cancelled, log_messages, kv_events,
             dropped_unknown_parent, dropped_stale, dropped_hole, undecodable, refused_cap, skipped,
             snapshots, snapshot_failures, purges, purged_to, sync_sent, sync_received, sync_gaps,
-            sync_unknown, sync_failed, bookings_expired, bookings_refused, reannounce, resets,
-            adoptions, reloads, history_checks, recoveries, overlap_blocks, prompt_blocks,
-            prompt_tokens, leases_refused;
+            sync_unknown, sync_failed, bookings_expired, bookings_refused, bookings_adopted,
+            reannounce, resets, adoptions, reloads, history_checks, recoveries, overlap_blocks,
+            prompt_blocks, prompt_tokens, leases_refused;
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);
@@ -436,6 +441,17 @@ bool jr_pool_next_peer(struct jr_pool *pool, uint32_t *pos, struct jr_peer_view 
 /* All candidates of a decision with their terms, when the request had want_record: d->n_record of
  * them. Borrowed until the next step. NULL when there are none. */
 const struct jr_candidate *jr_pool_record(const struct jr_pool *pool, const struct jr_decision *d);
+
+/* An outside request that is booked, here or by a listed peer. */
+struct jr_outside_view {
+    const char *owner; /* the replica; this and the texts below: borrowed until the next step */
+    uint64_t worker_id;
+    uint32_t dp_rank;
+    bool prefilled;
+    const char *url, *model; /* of the worker; "" when it is gone */
+};
+/* False: nobody has it, as far as we know; the owner then is us. */
+bool jr_pool_find_outside(struct jr_pool *pool, uint64_t id, struct jr_outside_view *ret);
 
 /* The busy thresholds may be changed at run time; they count from the next decision on. */
 void jr_pool_busy_limits(const struct jr_pool *pool, struct jr_busy_limits *ret);

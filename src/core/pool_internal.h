@@ -11,6 +11,7 @@
  *     pool_queue.c     requests that wait for a worker with room
  *     pool_approx.c    what is believed to be cached from decisions alone
  *     pool_sync.c      our deltas and bases; the peers' batches
+ *     pool_outside.c   requests of external data planes, whosever they are
  *     pool_watch.c     digests, versions, and what the stream promises
  *     pool_duties.c    what only the leader does: parameters, snapshots, purge
  *     pool_view.c      looking in */
@@ -65,6 +66,15 @@ struct jr_pool_progress {
     const char *what; /* NULL: nothing is under way */
     uint64_t from, to, next;
     uint64_t began_ms, said_ms;
+};
+
+/* What a peer is to do with an outside request of its own. */
+struct jr_outside_word {
+    uint64_t id;
+    bool done;
+    uint64_t wait_ms, at_ms, until_ms;
+    uint64_t
+        keep_ms; /* said till then at least: its owner is gone, and who has it now is not settled */
 };
 
 struct jr_pool {
@@ -214,7 +224,11 @@ struct jr_pool {
     uint64_t base_includes, base_at_ms, part_at_ms;
     uint64_t base_opened; /* base_number when the stream was opened */
     uint64_t base_wait_ms, sync_failed_at_ms;
-    bool want_base; /* the next batch asks the peers for theirs */
+    struct {
+        JR_ARR_FIELDS(struct jr_outside_word);
+    } words;               /* to be said again until they are heard */
+    struct jr_map word_at; /* request -> its place in words */
+    bool want_base;        /* the next batch asks the peers for theirs */
     uint64_t want_base_at_ms, want_wait_ms;
 
     /* leader's duties */
@@ -323,6 +337,13 @@ bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32
 bool jr_pool_incarnation_fits(const struct jr_pool *p, uint32_t member, uint64_t named);
 bool jr_pool_workers_announced(const struct jr_pool *p);
 bool jr_pool_peer_holds_state(const struct jr_pool *p);
+
+/* pool_outside.c */
+/* JR_ENOMEM: a peer's request, and no room to remember that it has to be told. */
+int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done);
+void jr_pool_outside_booked(struct jr_pool *p, uint64_t id);
+void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch);
+void jr_pool_outside_tick(struct jr_pool *p);
 
 /* pool_weigh.c */
 /* Brings the seats up to date. JR_ENOMEM: they are not. */

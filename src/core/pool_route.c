@@ -110,6 +110,8 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
         return err == JR_ELIMIT ? JR_EBUSY : err;
     }
     k->expected_output_tokens = r->expected_output_tokens;
+    if (jr_request_is_outside(r->id))
+        jr_pool_outside_booked(p, r->id);
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
     jr_pool_believe(p, r, c);
     return 0;

@@ -330,6 +330,7 @@ int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch)
         return 0;
     p->n.sync_received++;
     jr_pool_believe_batch(p, batch);
+    jr_pool_outside_heard(p, batch);
     if (batch->want_base && p->replicas.live)
         p->need_base = true;
     bool want = false;

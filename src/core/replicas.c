@@ -12,6 +12,8 @@ void jr_replicas_init(struct jr_replicas *rs, struct jr_mem *mem, struct jr_memb
 {
     *rs = (struct jr_replicas){
         .mem = mem, .members = members, .active = active, .next_key = next_key};
+    jr_bookings_init(&rs->orphans, mem, members, active, next_key);
+    rs->orphans.counted = false;
 }
 
 static void free_peer(struct jr_replicas *rs, struct jr_peer *p, uint64_t now_ms)
@@ -25,6 +27,7 @@ void jr_replicas_deinit(struct jr_replicas *rs, uint64_t now_ms)
 {
     for (uint32_t i = 0; i < rs->n; i++)
         free_peer(rs, rs->v[i], now_ms);
+    jr_bookings_deinit(&rs->orphans, now_ms);
     jr_arr_free(rs->mem, rs);
 }
 
@@ -61,9 +64,23 @@ static int find_or_make(struct jr_replicas *rs, const char *id, struct jr_peer *
     return 0;
 }
 
-/* Another incarnation: nothing of the old one is true any more. */
-static void become(struct jr_peer *p, uint64_t incarnation, uint64_t now_ms)
+/* Its outside requests run on without it. Out of memory for one: it is as if it had ended. */
+static void orphan(struct jr_replicas *rs, struct jr_peer *p, uint64_t now_ms)
 {
+    JR_LIST_FOREACH_SAFE (it, &p->bookings.list) {
+        const struct jr_booking *b = &JR_CONTAINER_OF(it, struct jr_booked, node)->b;
+        if (!jr_request_is_outside(b->request))
+            continue;
+        if (jr_bookings_add(&rs->orphans, b, now_ms, NULL) < 0)
+            rs->refused++;
+        jr_bookings_done(&p->bookings, b->request, now_ms);
+    }
+}
+
+/* Another incarnation: nothing of the old one is true any more. */
+static void become(struct jr_replicas *rs, struct jr_peer *p, uint64_t incarnation, uint64_t now_ms)
+{
+    orphan(rs, p, now_ms);
     jr_bookings_clear(&p->bookings, now_ms);
     p->incarnation = incarnation;
     p->last_number = 0;
@@ -120,11 +137,14 @@ int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leas
         p->last_seen_ms = now_ms;
         /* A list may be older than the batches we heard. */
         if (p->incarnation != leases[i].incarnation && !p->heard)
-            become(p, leases[i].incarnation, now_ms);
+            become(rs, p, leases[i].incarnation, now_ms);
     }
     for (uint32_t i = 0; i < rs->n; i++) {
         struct jr_peer *p = rs->v[i];
+        bool had_lease = p->has_lease;
         p->has_lease = lease_of(leases, n, p->id) != NULL;
+        if (had_lease && !p->has_lease)
+            orphan(rs, p, now_ms);
         /* The lease names a newer life than the batches we hold: they are a dead one's. */
         judge_listed(p, now_ms);
     }
@@ -165,6 +185,8 @@ static void apply_change(struct jr_peer *p, enum jr_delta_type type, uint64_t re
         jr_bookings_done(&p->bookings, request, now_ms);
         break;
     case JR_DELTA_ADMIT:
+    case JR_DELTA_ASK_FIRST_TOKEN: /* not of its own requests */
+    case JR_DELTA_ASK_DONE:
         break;
     }
 }
@@ -277,7 +299,7 @@ int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
         return err;
     /* The stream keeps the order of a sender's subject, so another incarnation is a newer one. */
     if (batch->incarnation != p->incarnation)
-        become(p, batch->incarnation, now_ms);
+        become(rs, p, batch->incarnation, now_ms);
     p->heard = true;
     p->last_seen_ms = now_ms;
     rs->received++;

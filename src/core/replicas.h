@@ -11,7 +11,8 @@
  *                         │              └─ applied at once, and kept to be redone
  *                         └─ a new generation begins
  *
- * A peer's bookings count while its lease is listed with the same incarnation. */
+ * A peer's bookings count while its lease is listed with the same incarnation. When that is over, those
+ * that run outside of it (base/sync.h) are orphans, for the pool to decide upon. */
 #ifndef JR_CORE_REPLICAS_H
 #define JR_CORE_REPLICAS_H
 
@@ -54,6 +55,7 @@ struct jr_replicas {
     struct jr_active *active;
     uint64_t *next_key;
     JR_ARR_FIELDS(struct jr_peer *); /* owned; sorted by id */
+    struct jr_bookings orphans;      /* do not count; oldest first, by when they became such */
     bool truncated;                  /* the last list had more than JR_REPLICAS_MAX */
     bool ignore_output;              /* of the peers' bookings; set after init */
     bool live;                       /* the stream is read to its end: what comes happens now */

@@ -19,8 +19,7 @@ static bool seconds_ok(double s)
 static bool delta_ok(const struct jr_delta *d)
 {
     if (d->type != JR_DELTA_ADMIT)
-        return d->type == JR_DELTA_FIRST_TOKEN || d->type == JR_DELTA_PROGRESS ||
-               d->type == JR_DELTA_DONE;
+        return d->type > JR_DELTA_ADMIT && d->type <= JR_DELTA_ASK_DONE;
     return d->b.dp_rank < JR_RANKS_MAX && d->b.n_blocks <= JR_PROMPT_BLOCKS_MAX &&
            d->b.prompt_tokens <= JR_PROMPT_TOKENS_MAX &&
            d->b.prefill_tokens <= JR_PROMPT_TOKENS_MAX && seconds_ok(d->b.prefill_seconds) &&
@@ -80,7 +79,7 @@ static int copy_deltas(const pb_sync *in, struct jr_arena *arena, struct jr_sync
         return JR_ELIMIT;
     for (size_t i = 0; i < in->n_deltas; i++) {
         int type = (int)in->deltas[i]->type;
-        if (type >= JR_DELTA_ADMIT && type <= JR_DELTA_DONE)
+        if (type >= JR_DELTA_ADMIT && type <= JR_DELTA_ASK_DONE)
             deltas[ret->n_deltas++] = delta_of(in->deltas[i]);
         else
             ret->n_unknown++;

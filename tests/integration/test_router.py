@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The standalone router: command lines, where a prompt would go."""
+"""The standalone router: command lines, where a prompt would go, bookings of external data planes."""
 import json
 import random
 import subprocess
@@ -185,6 +185,179 @@ class CommandLines(Case):
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(word, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+
+class Bookings(Case):
+    """What an external data plane books and tells, whichever replica it reaches."""
+
+    def pair(self, **kw):
+        kw = {"router_queue_threshold": "None", **kw}
+        replicas = [self.router(name, **kw) for name in ("a", "b")]
+        for r in replicas:
+            jr.wait_for(lambda: [p["listed"] for p in jr.pool(r.url)["peers"]] == [True], "the peer", 60)
+        return replicas
+
+    def load(self, r):
+        """Live requests and prompt tokens that are not computed yet, of all workers."""
+        workers = jr.pool(r.url)["workers"]
+        return tuple(sum(w[key] for w in workers) for key in ("active_requests", "active_prefill_tokens"))
+
+    def wait_load(self, r, cond, what):
+        jr.wait_for(lambda: cond(self.load(r)), lambda: "%s at %s; last %s" % (what, r.name, self.load(r)), 60)
+
+    def both(self, replicas, requests, prefilled):
+        for r in replicas:
+            self.wait_load(r, lambda l: l[0] == requests and (l[1] == 0) == prefilled,
+                           "%d requests, prefilled: %s" % (requests, prefilled))
+
+    def test_any_replica(self):
+        a, b = self.pair()
+        ids = prompt(10, 6)
+        for teller, ender in ((a, a), (b, b), (a, b), (b, a)):
+            name = "request %s%s" % (teller.name, ender.name)
+            said = self.ask(a, "/select", {"token_ids": ids, "request_id": name})
+            self.assertEqual(said["request_id"], name)
+            self.assertEqual(said["booking"]["replica"], "a")
+            self.assertFalse(said["booking"]["repeated"])
+            self.assertIn(said["url"], self.mocker.urls)
+            self.assertEqual(said["model"], "tiny")
+            self.assertEqual((said["dp_rank"], said["prompt_blocks"]), (0, 6))
+            self.both((a, b), 1, False)
+            self.assertEqual(self.ask(teller, "/prefill_done", {"request_id": name}),
+                             {"request_id": name, "known": True, "replica": "a"})
+            self.both((a, b), 1, True)
+            self.assertTrue(self.ask(ender, "/free", {"request_id": name})["known"])
+            self.both((a, b), 0, True)
+            for r in (a, b):  # told again
+                self.assertFalse(self.ask(r, "/free", {"request_id": name})["known"])
+                self.assertFalse(self.ask(r, "/prefill_done", {"request_id": name})["known"])
+
+    def test_the_same_twice(self):
+        a, b = self.pair()
+        body = {"token_ids": prompt(11, 6), "request_id": "twice"}
+        first = self.ask(a, "/select", body)
+        self.both((a, b), 1, False)
+        for r in (a, b, a, b):
+            again = self.ask(r, "/select", body)
+            self.assertTrue(again["booking"]["repeated"])
+            self.assertEqual([again[k] for k in ("worker_id", "dp_rank", "url")],
+                             [first[k] for k in ("worker_id", "dp_rank", "url")])
+            self.assertEqual(again["booking"]["replica"], "a")
+        self.both((a, b), 1, False)
+        self.ask(b, "/free", {"request_id": "twice"})
+        self.both((a, b), 0, True)
+        self.assertFalse(self.ask(b, "/select", body)["booking"]["repeated"])  # it is over: a new one
+        self.both((a, b), 1, False)
+        self.ask(a, "/free", {"request_id": "twice"})
+        self.both((a, b), 0, True)
+
+    def test_names(self):
+        """Without a name it gets one; what names nothing is refused."""
+        a = self.router("a")
+        names = {self.ask(a, "/select", {"token_ids": [1, 2, 3]})["request_id"] for _ in range(3)}
+        self.assertEqual(len(names), 3)
+        for name in names:
+            self.assertTrue(self.ask(a, "/free", {"request_id": name})["known"])
+        self.assertEqual(self.load(a)[0], 0)
+        for path in ("/free", "/prefill_done"):
+            self.refused(a, path, {}, 400, "request_id", "request_id")
+            self.refused(a, path, {"request_id": "x" * 300}, 400, "text", "request_id")
+            self.refused(a, path, b"[", 400, "")
+        self.refused(a, "/select", {"token_ids": [1], "router_config_override":
+                                    {"router_temperature": -1}}, 400, "override")
+
+    def owner_ends(self, end):
+        a, b = self.pair()
+        names = ["of a dead owner %d" % i for i in range(20)]
+        for i, name in enumerate(names):
+            self.ask(a, "/select", {"token_ids": prompt(20 + i, 4), "request_id": name})
+        self.both((a, b), 20, False)
+        end(a)
+        self.routers.remove(a)
+        self.procs.all.remove(a)
+        jr.wait_for(lambda: jr.metric(b.url, "jetrouter_bookings_adopted_total") == 20, "they are adopted", 60)
+        self.both((b,), 20, False)
+        again = self.ask(b, "/select", {"token_ids": prompt(20, 4), "request_id": names[0]})
+        self.assertTrue(again["booking"]["repeated"])
+        self.assertEqual(again["booking"]["replica"], "b")
+        for name in names:
+            self.ask(b, "/prefill_done", {"request_id": name})
+        self.both((b,), 20, True)
+        for name in names:
+            self.assertTrue(self.ask(b, "/free", {"request_id": name})["known"])
+        self.both((b,), 0, True)
+
+    def test_owner_is_killed(self):
+        self.owner_ends(lambda r: r.kill())
+
+    def test_owner_is_drained(self):
+        self.owner_ends(lambda r: self.assertEqual(r.stop(), 0))
+
+    def test_freed_before_it_is_adopted(self):
+        """Told while the dead owner's lease is still listed: those that were freed are not adopted, and
+        the others are as they were told to be."""
+        a, b = self.pair()
+        for i in range(10):
+            self.ask(a, "/select", {"token_ids": prompt(60 + i, 4), "request_id": "early %d" % i})
+        self.both((a, b), 10, False)
+        a.kill()
+        self.routers.remove(a)
+        self.procs.all.remove(a)
+        for i in range(9):
+            self.assertTrue(self.ask(b, "/free", {"request_id": "early %d" % i})["known"])
+        self.ask(b, "/prefill_done", {"request_id": "early 9"})
+        jr.wait_for(lambda: jr.metric(b.url, "jetrouter_bookings_adopted_total") == 1, "one is adopted", 60)
+        self.both((b,), 1, True)
+        self.assertEqual(jr.metric(b.url, "jetrouter_bookings_adopted_total"), 1)
+        self.ask(b, "/free", {"request_id": "early 9"})
+        self.both((b,), 0, True)
+
+    def test_forgotten_ones_expire(self):
+        a, b = self.pair(active_request_expiry_secs=3)
+        self.ask(a, "/select", {"token_ids": prompt(70, 4), "request_id": "forgotten"})
+        self.both((a, b), 0, True)
+        self.assertGreaterEqual(jr.metric(a.url, "jetrouter_bookings_expired_total"), 1)
+
+    def test_behind_a_load_balancer(self):
+        """Each call goes to whichever replica is next, and one dies half-way; nothing is left over. A
+        client repeats what was not answered, under the same name."""
+        a, b = self.pair()
+        proxy = self.procs.haproxy([a.port, b.port])
+
+        def tell(path, body):
+            def answered():
+                try:
+                    status, _, text = jr.call("POST", proxy.url + path, body)
+                except OSError:
+                    return None
+                return (status, text) if status < 502 else None
+            status, text = jr.wait_for(answered, path, 60)
+            self.assertEqual(status, 200, text)
+            return json.loads(text)
+        jr.wait_http(proxy.url + "/ready", timeout=60)
+        used = set()
+
+        def whole(i):
+            name = "balanced %d" % i
+            used.add(tell("/select", {"token_ids": prompt(100 + i, 4), "request_id": name})["booking"]["replica"])
+            tell("/prefill_done", {"request_id": name})
+            tell("/free", {"request_id": name})
+        for i in range(40):
+            whole(i)
+        self.both((a, b), 0, True)
+        self.assertEqual(used, {"a", "b"})
+        held = ["held %d" % i for i in range(10)]
+        for i, name in enumerate(held):
+            tell("/select", {"token_ids": prompt(200 + i, 4), "request_id": name})
+        self.both((a, b), 10, False)
+        a.kill()
+        self.routers.remove(a)
+        self.procs.all.remove(a)
+        for i in range(40, 60):
+            whole(i)
+        for name in held:
+            tell("/free", {"request_id": name})
+        self.both((b,), 0, True)
 
 
 if __name__ == "__main__":

@@ -350,6 +350,21 @@ void jr_driver_finish(struct jr_driver *d, uint64_t id)
     request_event(d, JR_EV_FINISH, id, 0);
 }
 
+bool jr_driver_is_waiting(const struct jr_driver *d, uint64_t id)
+{
+    uint64_t at;
+    return jr_map_get(&d->wait_at, id, &at);
+}
+
+int jr_driver_outside(struct jr_driver *d, uint64_t id, bool done)
+{
+    struct jr_event ev = {.type = JR_EV_OUTSIDE};
+    ev.u.outside.id = id;
+    ev.u.outside.done = done;
+    jr_driver_step(d, &ev);
+    return d->step_err;
+}
+
 /* ---------------------------------------------------------------- administration */
 
 struct jr_pool *jr_driver_pool(struct jr_driver *d)

@@ -64,6 +64,11 @@ JR_MUST_CHECK int jr_driver_route(struct jr_driver *d, const struct jr_route *ro
 void jr_driver_first_token(struct jr_driver *d, uint64_t id);
 void jr_driver_output(struct jr_driver *d, uint64_t id, uint32_t output_tokens);
 void jr_driver_finish(struct jr_driver *d, uint64_t id); /* unknown ids are fine */
+/* Asked for a worker with this id and not answered yet. */
+bool jr_driver_is_waiting(const struct jr_driver *d, uint64_t id);
+/* Told of an outside request (base/sync.h), this replica's or a peer's: it ended, or its prefill is
+ * done. JR_ENOMEM: no room to pass it on. */
+JR_MUST_CHECK int jr_driver_outside(struct jr_driver *d, uint64_t id, bool done);
 
 /* ---- looking in, administration ---- */
 

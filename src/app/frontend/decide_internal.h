@@ -32,7 +32,8 @@ struct jr_decide_question {
     bool with_aside;
     struct jr_route route;
 };
-/* As jr_driver_route; *ret_id and *ret_left_out are set before fn is called. */
+/* As jr_driver_route; *ret_id and *ret_left_out are set before fn is called. A route without an id gets
+ * a fresh one. */
 JR_MUST_CHECK int jr_decide_ask(struct jr_frontend *f, struct jr_decide_question *q,
                                 uint64_t *ret_id, bool *ret_left_out, jr_driver_decided_fn *fn,
                                 void *ctx);

@@ -50,7 +50,9 @@ int jr_decide_ask(struct jr_frontend *f, struct jr_decide_question *q, uint64_t 
                   bool *ret_left_out, jr_driver_decided_fn *fn, void *ctx)
 {
     struct jr_driver *d = f->drivers[q->pool];
-    q->route.id = *ret_id = jr_driver_request_id(d);
+    if (!q->route.id)
+        q->route.id = jr_driver_request_id(d);
+    *ret_id = q->route.id;
     *ret_left_out =
         jr_pools_limit(f, q->pool, q->model, q->exclude, q->n_exclude, q->with_aside, &q->route);
     return jr_driver_route(d, &q->route, fn, ctx);

@@ -31,6 +31,8 @@ X(NO_PATH, 404, NULL, NULL, 0, "there is no such path: requests go to /v1/chat/c
     "/v1/completions or another path below /v1", "an unknown path")                                \
 X(METHOD, 405, NULL, NULL, 0, "this path is for other methods", "the method is not the path's; "   \
     "`Allow` names those that are")                                                                \
+X(CONFLICT, 409, "conflict", NULL, 0, "a request of this id is waiting for a worker already",      \
+    "`/select` for a `request_id` that waits in the queue, or `/free` of it meanwhile")            \
 X(TARGET_TOO_LONG, 414, NULL, NULL, 0, "the path and query are longer than 4096 bytes",            \
     "path and query together are too long to go on to a worker")                                   \
 X(WORKER_FAILED, 502, "worker_failed", NULL, 0, "the worker did not answer",                       \

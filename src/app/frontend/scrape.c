@@ -57,6 +57,7 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_SYNC_UNKNOWN_TOTAL, (double)v->counters.sync_unknown},
         {JR_METRIC_BOOKINGS, v->n_bookings},
         {JR_METRIC_BOOKINGS_EXPIRED_TOTAL, (double)v->counters.bookings_expired},
+        {JR_METRIC_BOOKINGS_ADOPTED_TOTAL, (double)v->counters.bookings_adopted},
         {JR_METRIC_BOOKINGS_REFUSED_TOTAL, (double)v->counters.bookings_refused},
         {JR_METRIC_LEASES_REFUSED_TOTAL, (double)v->counters.leases_refused},
         {JR_METRIC_OVERLAP_BLOCKS_TOTAL, (double)v->counters.overlap_blocks},

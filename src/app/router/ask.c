@@ -2,6 +2,7 @@
 #include "app/router/ask.h"
 
 #include "app/frontend/decide_internal.h"
+#include "app/router/booking.h"
 #include "app/router/route_body.h"
 #include "core/hash.h"
 
@@ -17,6 +18,7 @@ struct ask {
     struct jr_place place;
     struct jr_route_fields fields;
     bool bare; /* ids alone were given: the worker alone is told */
+    bool book;
     uint32_t n_tokens;
     uint64_t *prefix; /* owned */
     uint32_t n_prefix;
@@ -99,6 +101,60 @@ static void put_best(struct jr_buf *b, const struct ask *a, const struct jr_deci
     jr_buf_puts(b, "]}");
 }
 
+static void put_booking(struct jr_buf *b, const struct ask *a, const struct jr_outside_view *v,
+                        uint32_t overlap, bool repeated)
+{
+    const struct jr_frontend *f = a->f;
+    jr_buf_puts(b, "{\"request_id\":");
+    jr_buf_json_str(b, a->fields.request_id);
+    jr_buf_printf(b, ",\"worker_id\":%" PRIu64 ",\"dp_rank\":%u,\"url\":", v->worker_id,
+                  v->dp_rank);
+    jr_buf_json_str(b, v->url);
+    jr_buf_puts(b, ",\"model\":");
+    jr_buf_json_str(b, v->model);
+    jr_buf_printf(b,
+                  ",\"overlap_blocks\":%u,\"prompt_blocks\":%u,\"block_size\":%u,"
+                  "\"booking\":{\"replica\":",
+                  overlap, a->n_prefix, a->place.block_size);
+    jr_buf_json_str(b, v->owner);
+    jr_buf_printf(b, ",\"repeated\":%s,\"expires_secs\":%.3g}}", repeated ? "true" : "false",
+                  jr_config_f64(f->cfg, JR_CFG_ACTIVE_REQUEST_EXPIRY_SECS));
+}
+
+static void put_booked(struct jr_buf *b, const struct ask *a, const struct jr_decision *d)
+{
+    const struct jr_outside_view v = {.owner = a->f->replica_id,
+                                      .worker_id = d->worker_id,
+                                      .dp_rank = d->dp_rank,
+                                      .url = d->url,
+                                      .model = d->model};
+    put_booking(b, a, &v, d->overlap_blocks, false);
+}
+
+struct score {
+    const struct jr_outside_view *v;
+    uint32_t blocks;
+};
+
+static void on_score(void *ctx, uint64_t worker_id, uint32_t dp_rank, uint32_t blocks)
+{
+    struct score *s = ctx;
+    if (worker_id == s->v->worker_id && dp_rank == s->v->dp_rank)
+        s->blocks = blocks;
+}
+
+/* The same question again, here or at another replica: the booking that there is. */
+static void end_repeated(struct ask *a, const struct jr_outside_view *v)
+{
+    struct jr_pool *pool = jr_driver_pool(a->f->drivers[a->place.pool]);
+    struct score s = {.v = v};
+    struct jr_buf b;
+    (void)!jr_pool_scores(pool, a->prefix, a->n_prefix, on_score, &s);
+    jr_buf_init(&b, ANSWER_MAX);
+    put_booking(&b, a, v, s.blocks, true);
+    end_json(a, &b);
+}
+
 static void route(struct ask *a);
 
 static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
@@ -115,7 +171,9 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
         return;
     }
     jr_buf_init(&b, ANSWER_MAX);
-    if (a->bare)
+    if (a->book)
+        put_booked(&b, a, d);
+    else if (a->bare)
         jr_buf_printf(&b, "{\"data\":{\"data\":%" PRIu64 "},\"complete_final\":false}",
                       d->worker_id);
     else
@@ -124,6 +182,12 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
 }
 
 /* ---------------------------------------------------------------- the question */
+
+/* In the queue. 0: no end. */
+static uint32_t wait_max_ms(const struct jr_frontend *f)
+{
+    return (uint32_t)jr_config_ms(f->cfg, JR_CFG_REQUEST_TIMEOUT_SECS);
+}
 
 static void route(struct ask *a)
 {
@@ -139,8 +203,12 @@ static void route(struct ask *a)
                                        .pin_worker = r->pin,
                                        .has_pin_rank = r->has_pin_rank,
                                        .pin_rank = r->pin_rank,
-                                       .query_only = true,
-                                       .want_record = !a->bare,
+                                       .id = a->id,
+                                       .query_only = !a->book,
+                                       .want_record = !a->bare && !a->book,
+                                       .expected_output_tokens = r->expected_output_tokens,
+                                       .priority_jump_s = r->priority_jump_s,
+                                       .wait_max_ms = wait_max_ms(a->f),
                                        .override = r->override,
                                    }};
     if (jr_decide_ask(a->f, &q, &a->id, &a->left_out, on_decided, a) < 0)
@@ -174,7 +242,8 @@ static int read_body(struct ask *a, struct jr_route_error *bad)
     return err;
 }
 
-void jr_ask_best_worker(struct jr_frontend *f, struct jr_http_request *req)
+/* What is asked, read and placed; NULL: it was answered. */
+static struct ask *begin(struct jr_frontend *f, struct jr_http_request *req)
 {
     struct jr_route_error bad = {.param = NULL};
     struct ask *a = jr_xalloc(sizeof *a);
@@ -185,15 +254,53 @@ void jr_ask_best_worker(struct jr_frontend *f, struct jr_http_request *req)
     if (err < 0) {
         end_error(a, err == JR_ENOMEM ? JR_ERROR_NO_ROOM : JR_ERROR_BAD_BODY, bad.param,
                   bad.msg.text[0] ? bad.msg.text : NULL);
-        return;
+        return NULL;
     }
     enum jr_placed placed = jr_decide_find(f, a->fields.model, &a->place);
     if (placed != JR_PLACED) {
         end_error(a, placed == JR_PLACED_UNKNOWN ? JR_ERROR_MODEL_NOT_FOUND : JR_ERROR_NO_WORKER,
                   NULL, NULL);
-        return;
+        return NULL;
     }
     hash(a, &f->main.tokens);
     jr_http_request_watch(req, on_gone, NULL, a);
-    route(a);
+    return a;
+}
+
+void jr_ask_best_worker(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct ask *a = begin(f, req);
+    if (a)
+        route(a);
+}
+
+void jr_ask_select(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct ask *a = begin(f, req);
+    struct jr_outside_view v;
+    if (!a)
+        return;
+    a->book = true;
+    if (!a->fields.request_id[0])
+        jr_booking_name(&f->main.rng, a->fields.request_id);
+    a->id = jr_booking_id(a->fields.request_id);
+    struct jr_driver *d = f->drivers[a->place.pool];
+    if (jr_pool_find_outside(jr_driver_pool(d), a->id, &v))
+        end_repeated(a, &v);
+    else if (jr_driver_is_waiting(d, a->id))
+        end_error(a, JR_ERROR_CONFLICT, "request_id", NULL);
+    else
+        route(a);
+}
+
+void jr_ask_end(struct jr_frontend *f, uint64_t id)
+{
+    JR_LIST_FOREACH_SAFE (it, &f->asked) {
+        struct ask *a = JR_CONTAINER_OF(it, struct ask, node);
+        if (a->id != id)
+            continue;
+        jr_driver_finish(f->drivers[a->place.pool], id);
+        end_error(a, JR_ERROR_CONFLICT, "request_id", "it was freed before it had a worker");
+        return;
+    }
 }

@@ -3,6 +3,7 @@
 
 #include "app/frontend/command.h"
 #include "app/router/ask.h"
+#include "app/router/booking.h"
 #include "base/str.h"
 
 #include <string.h>
@@ -20,12 +21,16 @@ static int named_pool(const struct jr_config *cfg, struct jr_front_pools *ret, s
 
 static const struct jr_front_path paths[] = {
     {"POST", "/best_worker_id", .main = jr_ask_best_worker},
+    {"POST", "/select", .main = jr_ask_select},
+    {"POST", "/prefill_done", .main = jr_booking_prefill_done},
+    {"POST", "/free", .main = jr_booking_free},
 };
 
 static const struct jr_front_command router = {
     .paths = paths,
     .n_paths = sizeof paths / sizeof *paths,
-    .no_path = "there is no such path: this router answers POST /best_worker_id",
+    .no_path = "there is no such path: this router answers POST /best_worker_id, /select, "
+               "/prefill_done and /free",
     .pools = named_pool,
     .stop = jr_ask_stop,
 };

@@ -2,7 +2,9 @@
 /* router: the standalone router of one endpoint: the frontend's machinery with one pool and other
  * paths, for data planes that talk to the workers themselves.
  *
- *     POST /best_worker_id   where would it go (ask.c)
+ *     POST /best_worker_id         where would it go (ask.c)
+ *     POST /select                 the same, and booked (ask.c)
+ *     POST /prefill_done, /free    how it goes; at any replica (booking.c)
  */
 #ifndef JR_APP_ROUTER_ROUTER_H
 #define JR_APP_ROUTER_ROUTER_H

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests that run outside of any replica: an external data plane booked them here, and tells any
+ * replica how they go. docs/protocol.md §6, ADR 19.
+ *
+ *     what is told ──► ours: done │ a peer's: a word in our batches, said again until its booking shows
+ *                                 │ that it was heard
+ *     a replica dies ──► its outside bookings are orphans, a lease's time ──► one of the living has them
+ *     no word for --active-request-expiry-secs ──► ended by its owner */
+#include "core/pool_internal.h"
+
+#include "base/assert.h"
+#include "core/hash.h"
+
+#include <string.h>
+
+#define WORD_WAIT_MS     200  /* the first look whether a word was heard */
+#define WORD_WAIT_MAX_MS 2000 /* between two times that it is said */
+
+/* ---------------------------------------------------------------- who has it */
+
+static const struct jr_booked *peers_booking(const struct jr_pool *p, uint64_t id,
+                                             const struct jr_peer **ret_peer)
+{
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        const struct jr_booked *k = peer->listed ? jr_bookings_find(&peer->bookings, id) : NULL;
+        if (k) {
+            *ret_peer = peer;
+            return k;
+        }
+    }
+    return NULL;
+}
+
+static bool is_prefilled(const struct jr_booked *k)
+{
+    return k->b.prefill_tokens == 0 && k->b.prefill_seconds <= 0;
+}
+
+/* Some listed peer holds it, and has not heard the word. */
+static bool is_unheard(const struct jr_pool *p, uint64_t id, bool done)
+{
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        const struct jr_booked *k = peer->listed ? jr_bookings_find(&peer->bookings, id) : NULL;
+        if (k && (done || !is_prefilled(k)))
+            return true;
+    }
+    return false;
+}
+
+static bool has_peers(const struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->replicas.n; i++)
+        if (p->replicas.v[i]->has_lease && !p->replicas.v[i]->lease.sync_off)
+            return p->config.durable && p->config.replica_sync;
+    return false;
+}
+
+bool jr_pool_find_outside(struct jr_pool *p, uint64_t id, struct jr_outside_view *ret)
+{
+    const struct jr_peer *peer = NULL;
+    const struct jr_booked *k = jr_bookings_find(&p->own, id);
+    *ret = (struct jr_outside_view){.owner = p->config.replica_id};
+    if (!k)
+        k = peers_booking(p, id, &peer);
+    if (!k)
+        return false;
+    const struct jr_worker *w = jr_workers_find(&p->workers, k->b.worker_id);
+    ret->owner = peer ? peer->id : p->config.replica_id;
+    ret->worker_id = k->b.worker_id;
+    ret->dp_rank = k->b.dp_rank;
+    ret->prefilled = is_prefilled(k);
+    ret->url = w ? w->lease.url : "";
+    ret->model = w ? w->lease.model : "";
+    return true;
+}
+
+/* ---------------------------------------------------------------- words to the peers */
+
+static void say(struct jr_pool *p, const struct jr_outside_word *w)
+{
+    const struct jr_booking b = {.request = w->id};
+    jr_pool_delta(p, w->done ? JR_DELTA_ASK_DONE : JR_DELTA_ASK_FIRST_TOKEN, &b);
+}
+
+/* A word that is being said about it already is taken over: the end wins. */
+static int tell_peers(struct jr_pool *p, uint64_t id, bool done)
+{
+    uint64_t at;
+    bool known = jr_map_get(&p->word_at, id, &at);
+    int err = known ? 0 : jr_arr_reserve(&p->mem, &p->words, 1, JR_OUTSIDE_WORDS_MAX);
+    if (err == 0 && !known) {
+        at = p->words.n;
+        err = jr_map_put(&p->word_at, id, at);
+    }
+    if (err < 0)
+        return JR_ENOMEM;
+    if (!known)
+        p->words.v[p->words.n++] = (struct jr_outside_word){.id = id};
+    struct jr_outside_word *w = &p->words.v[at];
+    w->done = w->done || done;
+    w->wait_ms = WORD_WAIT_MS;
+    w->at_ms = p->now_ms + WORD_WAIT_MS;
+    w->until_ms = p->now_ms + p->config.active_expiry_ms;
+    say(p, w);
+    return 0;
+}
+
+static void drop_word(struct jr_pool *p, uint64_t at)
+{
+    jr_map_del(&p->word_at, p->words.v[at].id, NULL);
+    const struct jr_outside_word *last = &p->words.v[--p->words.n];
+    p->words.v[at] = *last;
+    if (at < p->words.n) /* it is in the map: nothing is allocated, nothing can fail */
+        JR_ASSERT(jr_map_put(&p->word_at, last->id, at) == 0);
+}
+
+/* Booked anew: what was said of it before is over. */
+void jr_pool_outside_booked(struct jr_pool *p, uint64_t id)
+{
+    uint64_t at;
+    if (jr_map_get(&p->word_at, id, &at))
+        drop_word(p, at);
+}
+
+/* ---------------------------------------------------------------- what is told */
+
+static void apply(struct jr_pool *p, uint64_t id, bool done)
+{
+    if (done) {
+        if (jr_bookings_find(&p->own, id)) /* one that waits for a worker is its client's to end */
+            jr_pool_on_finish(p, id);
+        jr_bookings_done(&p->replicas.orphans, id, p->now_ms);
+        return;
+    }
+    jr_pool_on_first_token(p, id);
+    struct jr_booked *k = jr_bookings_find(&p->replicas.orphans, id);
+    if (k) { /* its age among the orphans stays */
+        k->b.prefill_tokens = 0;
+        k->b.prefill_seconds = 0;
+    }
+}
+
+int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done)
+{
+    bool ours = jr_bookings_find(&p->own, id) != NULL;
+    apply(p, id, done);
+    return has_peers(p) && (!ours || is_unheard(p, id, done)) ? tell_peers(p, id, done) : 0;
+}
+
+/* Words that the stream holds from before we read it may be of a booking that was made since: who
+ * said them says them again. */
+void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch)
+{
+    for (uint32_t i = 0; p->replicas.live && i < batch->n_deltas; i++) {
+        const struct jr_delta *d = &batch->deltas[i];
+        bool done = d->type == JR_DELTA_ASK_DONE;
+        if ((done || d->type == JR_DELTA_ASK_FIRST_TOKEN) && jr_request_is_outside(d->b.request))
+            apply(p, d->b.request, done);
+    }
+}
+
+/* Its owner died, perhaps before it heard: each of the living has it among its orphans for a while,
+ * and then one of them as its own. */
+static void mind_orphan(struct jr_pool *p, struct jr_outside_word *w)
+{
+    if (!jr_bookings_find(&p->replicas.orphans, w->id))
+        return;
+    apply(p, w->id, w->done);
+    w->keep_ms = p->now_ms + 2 * p->config.lease_ttl_ms + WORD_WAIT_MAX_MS;
+}
+
+static void say_again(struct jr_pool *p)
+{
+    for (uint32_t i = p->words.n; i-- > 0;) {
+        struct jr_outside_word *w = &p->words.v[i];
+        mind_orphan(p, w);
+        if (p->now_ms < w->at_ms)
+            continue;
+        bool heard = p->now_ms >= w->keep_ms && !is_unheard(p, w->id, w->done);
+        if (heard || p->now_ms >= w->until_ms) {
+            drop_word(p, i);
+            continue;
+        }
+        w->wait_ms = w->wait_ms < WORD_WAIT_MAX_MS / 2 ? 2 * w->wait_ms : WORD_WAIT_MAX_MS;
+        w->at_ms = p->now_ms + w->wait_ms;
+        say(p, w);
+    }
+}
+
+/* ---------------------------------------------------------------- orphans */
+
+static uint64_t lot(const char *replica, uint64_t id)
+{
+    return jr_hash_chain(jr_hash_bytes(NULL, replica, strlen(replica)), id);
+}
+
+/* All that live see the same leases, a lease's time later, so they agree on one. Should they not, two
+ * have it until it ends, or none. */
+static bool falls_to_us(const struct jr_pool *p, uint64_t id)
+{
+    uint64_t ours = lot(p->config.replica_id, id);
+    for (uint32_t i = 0; i < p->replicas.n; i++) {
+        const struct jr_peer *peer = p->replicas.v[i];
+        if (peer->listed && !peer->lease.sync_off && lot(peer->id, id) > ours)
+            return false;
+    }
+    return true;
+}
+
+static void adopt(struct jr_pool *p, const struct jr_booking *b)
+{
+    struct jr_booked *k;
+    if (jr_bookings_add(&p->own, b, p->now_ms, &k) < 0) {
+        p->n.bookings_refused++;
+        return;
+    }
+    k->timed = false;
+    p->n.bookings_adopted++;
+    jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
+}
+
+static void settle_orphans(struct jr_pool *p)
+{
+    struct jr_bookings *orphans = &p->replicas.orphans;
+    const struct jr_peer *peer;
+    while (!jr_list_empty(&orphans->list)) {
+        struct jr_booked *k = JR_CONTAINER_OF(orphans->list.next, struct jr_booked, node);
+        uint64_t id = k->b.request;
+        if (p->now_ms - k->progress_at_ms < p->config.lease_ttl_ms)
+            return;
+        if (!jr_bookings_find(&p->own, id) && !peers_booking(p, id, &peer) && falls_to_us(p, id))
+            adopt(p, &k->b);
+        jr_bookings_done(orphans, id, p->now_ms);
+    }
+}
+
+/* Nobody else ends ours, and those that we relay end by themselves. */
+static void expire(struct jr_pool *p)
+{
+    uint64_t expiry = p->config.active_expiry_ms;
+    if (!expiry || p->now_ms < expiry)
+        return;
+    JR_LIST_FOREACH_SAFE (it, &p->own.list) {
+        struct jr_booked *k = JR_CONTAINER_OF(it, struct jr_booked, node);
+        if (k->progress_at_ms >= p->now_ms - expiry)
+            return;
+        if (!jr_request_is_outside(k->b.request))
+            continue;
+        p->n.bookings_expired++;
+        jr_pool_on_finish(p, k->b.request);
+    }
+}
+
+void jr_pool_outside_tick(struct jr_pool *p)
+{
+    say_again(p); /* first: what was freed is not adopted */
+    settle_orphans(p);
+    expire(p);
+}
