@@ -199,10 +199,6 @@ X(AGENTIC, BOOL, "agentic", "DYN_ROUTER_AGENTIC", "false", JR_CMD_ROUTING, ROUTI
 X(ROUTER_MIN_INITIAL_WORKERS, U32, "router-min-initial-workers",                                   \
     "DYN_ROUTER_MIN_INITIAL_WORKERS", "0", JR_CMD_ROUTING, ROUTING, "N",                           \
     "ready only when each pool has had so many workers", .max = 65536)                             \
-X(DECODE_FALLBACK, BOOL, "decode-fallback", "DYN_DECODE_FALLBACK", "false", JR_CMD_FRONTEND,       \
-    ROUTING, NULL, "aggregated mode when prefill workers are unavailable")                         \
-X(ENABLE_CACHE_CONTROL, BOOL, "enable-cache-control", "DYN_ENABLE_CACHE_CONTROL", "false",         \
-    JR_CMD_FRONTEND, ROUTING, NULL, "TTL-based cache pinning; needs --router-mode kv")             \
 X(ENDPOINT, STR, "endpoint", "DYN_ROUTER_ENDPOINT", NULL, JR_CMD_ROUTER, ROUTING, "NS.COMP.EP",    \
     "the workers' endpoint, three parts with dots", .required = JR_CMD_ROUTER,                     \
     .canon = jr_config_canon_endpoint, .expects = "namespace.component.endpoint",                  \
@@ -463,6 +459,10 @@ X(NAMESPACE_PREFIX, STR, "namespace-prefix", "DYN_NAMESPACE_PREFIX", NULL, JR_CM
     "PREFIX", "one namespace is served: name it with --namespace")                                 \
 X(ENFORCE_DISAGG, BOOL, "enforce-disagg", "DYN_ENFORCE_DISAGG", "false", JR_CMD_FRONTEND, COMPAT,  \
     NULL, "workers do prefill and decode themselves: disaggregated pairs are not served yet")      \
+X(DECODE_FALLBACK, BOOL, "decode-fallback", "DYN_DECODE_FALLBACK", "false", JR_CMD_FRONTEND,       \
+    COMPAT, NULL, "workers do prefill and decode themselves: there is nothing to fall back from")  \
+X(ENABLE_CACHE_CONTROL, BOOL, "enable-cache-control", "DYN_ENABLE_CACHE_CONTROL", "false",         \
+    JR_CMD_FRONTEND, COMPAT, NULL, "workers are not asked to keep a prefix yet")                   \
 X(ADMISSION_CONTROL, ENUM, "admission-control", "DYN_ADMISSION_CONTROL", "token-capacity",         \
     JR_CMD_FRONTEND, COMPAT, "KIND", "each --active-...-threshold acts by itself when it is set",  \
     .choices = "token-capacity none")                                                              \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The documentation made from the tables of src/app is what the binary prints, and every failpoint is
-# told of in docs/testing.md.
+# The documentation made from the tables of src/app is what the binary prints, every failpoint is told
+# of in docs/testing.md, and every option of Dynamo's in docs/migrating-from-dynamo.md.
 # usage: test_docs_drift.sh SOURCE_DIR BUILD_DIR
 set -u
 source=$1 build=$2 status=0
@@ -18,4 +18,11 @@ while read -r name; do
         status=1
     fi
 done < <(grep -rhoE 'JR_FAILPOINT\("[^"]+"' "$source/src" | sed 's/.*"\(.*\)"/\1/' | sort -u)
+while read -r flag; do
+    if ! grep -qF -- "\`$flag\`" "$source/docs/migrating-from-dynamo.md"; then
+        echo "docs/migrating-from-dynamo.md does not name $flag" >&2
+        status=1
+    fi
+done < <(grep -E '^\| `--' "$source/docs/configuration.md" | grep -E '`(DYN|ETCD)_' |
+    sed -E 's/^\| `--(\[no-\])?([a-z0-9-]+).*/--\2/' | sort -u)
 exit $status
