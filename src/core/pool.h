@@ -274,7 +274,7 @@ struct jr_decision {
     uint32_t dp_rank;
     const char *url;
     const char *model;
-    uint32_t overlap_blocks;
+    uint32_t overlap_blocks; /* on whatever medium that counts */
     uint32_t candidates;
     double cost;
     bool waited; /* in the queue */

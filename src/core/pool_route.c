@@ -142,7 +142,7 @@ static void decide(struct jr_pool *p, const struct jr_route *r, const struct jr_
         .dp_rank = c->dp_rank,
         .url = w->lease.url,
         .model = w->lease.model,
-        .overlap_blocks = c->overlap_blocks,
+        .overlap_blocks = c->overlap_blocks + c->host_blocks + c->disk_blocks,
         .candidates = look->eligible,
         .cost = c->cost,
         .waited = waited != NULL,

@@ -45,6 +45,26 @@ class Approximate(unittest.TestCase):
         self.assertEqual(status, 200, text)
         return head["x-jetrouter-worker"]
 
+    def test_prediction_against_what_workers_report(self):
+        """Both directions are counted by themselves; a prediction that holds is in neither."""
+        self.cached = 0
+
+        def answer(request):
+            usage = dict(REPLY["usage"], prompt_tokens=640, prompt_tokens_details={"cached_tokens": self.cached})
+            return play.send_json(request, 200, dict(REPLY, usage=usage))
+        for w in self.workers:
+            w.answer = answer
+        f = self.frontend()
+        a, b = list(range(640)), list(range(5000, 5640))
+        names = ("predicted_cached", "reported_cached", "predicted_not_cached", "cached_not_predicted")
+        counted = lambda: tuple(jr.metric(f.url, "jetrouter_%s_tokens_total" % n) for n in names)
+        # At least the last token is computed, so 9 blocks of 64 are the most that can be cached.
+        for prompt, self.cached, want in ((a, 0, (0, 0, 0, 0)), (a, 200, (576, 200, 376, 0)),
+                                          (b, 128, (576, 328, 376, 128)), (b, 576, (1152, 904, 376, 128))):
+            self.ask(f, prompt)
+            jr.wait_for(lambda: counted() == want, "counters %s" % (want,), timeout=60)
+        self.assertEqual(f.stop(), 0)
+
     def test_repeated_prompts_stick(self):
         f = self.frontend()
         prompts = [[1000 * k + i for i in range(640)] for k in range(8)]

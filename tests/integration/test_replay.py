@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """jetrouter replay as a process: against a mocker, and against servers that answer wrongly."""
 import http.server
+import itertools
 import json
 import os
 import re
@@ -34,7 +35,7 @@ def sse(*events):
 
 class Server:
     """Answers /v1/models properly and /v1/completions as `answer(request body)` says:
-    (status, content type, text)."""
+    (status, content type, text), and perhaps the tokens a router predicted."""
 
     def __init__(self, answer, models=("m",)):
         self.bodies = []
@@ -44,11 +45,13 @@ class Server:
             def log_message(self, *args):
                 pass
 
-            def give(self, status, kind, text):
+            def give(self, status, kind, text, predicted=None):
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 if status == 200:
                     self.send_header("x-jetrouter-worker", "w%d" % (len(server.bodies) % 2))
+                if predicted is not None:
+                    self.send_header("x-jetrouter-predicted-tokens", str(predicted))
                 self.end_headers()
                 self.wfile.write(text.encode())
 
@@ -190,6 +193,22 @@ class AgainstWrongServers(unittest.TestCase):
             self.assertEqual(body["stream_options"], {"include_usage": True})
             self.assertTrue(all(0 <= t < 50000 for t in body["prompt"]))
             self.assertEqual(body["prompt"][:512], bodies[0]["prompt"][:512])  # all begin with id 0
+
+    def test_prediction_against_truth(self):
+        """Of four answers with 512 cached tokens each one is predicted too high, two too low, one not at all."""
+        tokens = itertools.cycle([600, 500, 0, None])
+        server = Server(lambda b: (200, "text/event-stream", sse(*whole(b)), next(tokens)))
+        args = ("--trace", TRACE, "--url", server.url, "--limit", "4", "--speed", "0")
+        try:
+            r = report(*args)
+            text = replay(*args).stdout
+        finally:
+            server.close()
+        self.assertEqual({k: v for k, v in r.items() if k.startswith("predicted")}, {
+            "predicted_answers": 3, "predicted_tokens": 1100, "predicted_answers_cached_tokens": 3 * 512,
+            "predicted_too_many": 88, "predicted_too_few": 12 + 512})
+        self.assertIn("predicted by the router: 1100 cached tokens where the workers had 1536 "
+                      "(88 too many, 524 too few, in 3 answers)\n", text)
 
     def test_server_that_goes_away(self):
         server = Server(lambda b: os.abort())

@@ -162,6 +162,7 @@ static void test_who_wins(void **state)
     store(1, 1, 2);
     rig_route(&r, 1000, prefix, DEPTH);
     assert_int_equal(rig_find(&r, JR_ACT_DECIDE)->u.decide.dp_rank, 1);
+    assert_int_equal(rig_find(&r, JR_ACT_DECIDE)->u.decide.overlap_blocks, 3);
     rig_request(&r, JR_EV_FINISH, 1000, 0);
     store(0, 0, 1);
     store(0, 0, 2);
