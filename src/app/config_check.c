@@ -141,7 +141,8 @@ static bool ports_wrong(const struct jr_config *cfg, enum jr_cfg_key key)
     const char *const *v = jr_config_list(cfg, key, &n);
     bool wrong = n != 0 && n != 1 && n != workers;
     for (uint32_t i = 0; i < n; i++)
-        wrong = wrong || strtoul(v[i], NULL, 10) + (n == 1 ? workers : 1) * ranks - 1 > 65535;
+        wrong = wrong ||
+                strtoul(v[i], NULL, 10) + (n == 1 ? (unsigned long)workers : 1) * ranks - 1 > 65535;
     return wrong;
 }
 

@@ -362,14 +362,14 @@ static void test_group(void **state)
         pub[i] = start_pub(&config);
     assert_int_equal(count_threads(), threads);
     assert_int_equal(jr_zmq_pub_create(&config, &other, &e), JR_ELIMIT);
-    for (int i = 0; i < 4; i++) {
-        sub[i] = start_sub(&s[i], jr_zmq_pub_endpoint(pub[i * 13]), false, 0);
-        send_until_heard(pub[i * 13], &s[i]);
+    for (size_t i = 0; i < 4; i++) {
+        sub[i] = start_sub(&s[i], jr_zmq_pub_endpoint(pub[13 * i]), false, 0);
+        send_until_heard(pub[13 * i], &s[i]);
     }
     for (int k = 0; k < 2000; k++)
         send_number(pub[k % N]);
-    for (int i = 0; i < 4; i++) {
-        uint64_t last = jr_zmq_pub_next_seq(pub[i * 13]) - 1;
+    for (size_t i = 0; i < 4; i++) {
+        uint64_t last = jr_zmq_pub_next_seq(pub[13 * i]) - 1;
         PUMP_WAIT(loop, s[i].last == last, 60000);
         assert_int_equal(s[i].holes, 0);
     }

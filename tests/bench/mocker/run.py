@@ -7,6 +7,9 @@
 One mock engine at --speedup-ratio 0, alone on one core, and one load driver on another; prompts of
 1 KiB, 8 tokens an answer, every reply checked in full. The floor is the bench's own bare mock worker
 in the engine's place: what the driver can ask at all. Runs alternate; medians.
+
+Then ENGINES of them in one process, with KV events and replays: what one costs in memory, and that every
+one answers, the whole process having no more threads than it has for one.
 """
 import argparse
 import json
@@ -20,12 +23,36 @@ ROOT = os.path.dirname(os.path.dirname(BENCH))
 sys.path[:0] = [BENCH, os.path.join(BENCH, "proxy"), os.path.join(ROOT, "tests", "lib")]
 sys.dont_write_bytecode = True
 
-from jr_procs import Failed, Procs, find_program, free_port, port_open, wait_for  # noqa: E402
+from jr_procs import Failed, Procs, call, find_program, free_port, port_open, wait_for  # noqa: E402
 from rig import command  # noqa: E402
 from table import Bench  # noqa: E402
 
 GOAL = 20000  # requests/s on one core
 TOKENS = 8
+ENGINES = 1000
+
+
+def process(pid):
+    """Threads, and KiB resident."""
+    with open("/proc/%d/status" % pid) as f:
+        fields = dict(line.split(":", 1) for line in f if ":" in line)
+    return int(fields["Threads"]), int(fields["VmRSS"].split()[0])
+
+
+def many(procs, bench):
+    one = procs.mocker("one", events=True, speedup_ratio=0)
+    threads, alone = process(one.pid)
+    fleet = procs.mocker("fleet", n=ENGINES, events=True, speedup_ratio=0)
+    idle = process(fleet.pid)[1]
+    wrong = 0
+    for i, url in enumerate(fleet.urls):
+        prompt = {"model": "mock-model", "prompt": [i] * 512, "max_tokens": TOKENS}
+        status, _, body = call("POST", url + "/v1/completions", prompt)
+        wrong += status != 200 or json.loads(body)["usage"]["completion_tokens"] != TOKENS
+    now, used = process(fleet.pid)
+    bench.add("%d engines in one process, an engine" % ENGINES, "KiB resident", (idle - alone) / (ENGINES - 1))
+    bench.add("the same, each with a prompt of 8 blocks", "KiB resident", (used - alone) / (ENGINES - 1))
+    bench.answers("engines that answer, on no more threads", ENGINES, wrong + (now > threads))
 
 
 def body(folder):
@@ -77,6 +104,7 @@ def main():
         bench.add("mocker, 1 KiB, %d tokens, beside bare" % TOKENS, "requests/s", mid["ours"], floor=mid["bare"])
         bench.add("mocker, 1 KiB, %d tokens, to its goal" % TOKENS, "requests/s", mid["ours"], floor=GOAL, goal=1.0)
         bench.answers("answers", ok + wrong, wrong)
+        many(procs, bench)
         return bench.end()
 
 
