@@ -459,6 +459,9 @@ void jr_pool_set_busy_limits(struct jr_pool *pool, const struct jr_busy_limits *
 
 /* Tokens of a block; 0: not known yet. */
 uint32_t jr_pool_block_size(const struct jr_pool *pool);
+/* The prefix that a live booking of ours was routed by; borrowed until the next step. NULL: there is no
+ * such booking, or its load is told by other hashes, or by none. */
+const uint64_t *jr_pool_booked_prefix(const struct jr_pool *pool, uint64_t id, uint32_t *ret_n);
 
 /* Fit to lead: it holds the state (or nobody does, in a rebuild) and agrees with its peers. A
  * leader that waits for somebody else's snapshot would wait for itself. A history check does not

@@ -110,6 +110,7 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
         return err == JR_ELIMIT ? JR_EBUSY : err;
     }
     k->expected_output_tokens = r->expected_output_tokens;
+    k->of_prompt = b.blocks == r->prefix;
     if (jr_request_is_outside(r->id))
         jr_pool_outside_booked(p, r->id);
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
@@ -168,6 +169,15 @@ int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_l
     if (err == 0)
         decide(p, r, &p->candidates.v[at], look, waited);
     return err;
+}
+
+const uint64_t *jr_pool_booked_prefix(const struct jr_pool *p, uint64_t id, uint32_t *ret_n)
+{
+    const struct jr_booked *k = jr_bookings_find(&p->own, id);
+    if (!k || !k->of_prompt)
+        return NULL;
+    *ret_n = k->b.n_blocks;
+    return k->b.blocks;
 }
 
 int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)

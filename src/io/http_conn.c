@@ -302,7 +302,7 @@ void jr_http_conn_make_room(struct jr_http_conn *c)
         c->in_end = n;
     }
     if (c->in_cap - c->in_end < JR_HTTP_ROOM_MIN) {
-        c->in_cap *= 2;
+        c->in_cap = c->in_cap < JR_HTTP_IN_SIZE ? JR_HTTP_IN_SIZE : 2 * c->in_cap;
         c->in = jr_xrealloc(c->in, c->in_cap);
     }
 }

@@ -22,7 +22,8 @@
  *
  * With TLS (http_tls.c) the wire's bytes go through the session, and its plaintext to the same places.
  *
- * Views of the request point into `in` and `body`; so neither moves before the answer ended. */
+ * Views of the request point into `in` and `body`; so neither moves before the answer ended, but once:
+ * before a large body is waited for, its head gets a small buffer of its own. */
 #ifndef JR_IO_HTTP_INTERNAL_H
 #define JR_IO_HTTP_INTERNAL_H
 
@@ -34,6 +35,7 @@
 #include "wire/http1.h"
 
 #define JR_HTTP_IN_SIZE          (16 << 10) /* of an ordinary read buffer; a long head makes it grow */
+#define JR_HTTP_IN_LITTLE        (1 << 10) /* room beside the head of a request with a large body */
 #define JR_HTTP_IN_SPARE         256 /* read buffers kept for the next connection that reads */
 #define JR_HTTP_ROOM_MIN         (4 << 10)  /* room that a read gets at least */
 #define JR_HTTP_BODY_LEAST       (64 << 10) /* of a body buffer */

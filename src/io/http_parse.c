@@ -90,9 +90,27 @@ static void await_body(struct jr_http_conn *c, enum jr_http_state state)
     jr_http_conn_await_body(c);
 }
 
+/* A request with a large body may wait for long: of what it was read with only its head is kept, with
+ * a little room, by which it is seen that the client goes away. */
+static void keep_head(struct jr_http_conn *c, size_t n)
+{
+    const char *head = c->in + c->in_start - n;
+    char *p;
+
+    if (c->body_len < JR_HTTP_BODY_LEAST || n + JR_HTTP_IN_LITTLE >= c->in_cap)
+        return;
+    p = jr_xrealloc(NULL, n + JR_HTTP_IN_LITTLE);
+    memcpy(p, head, n);
+    jr_http1_request_moved(&c->h1, head, n, p);
+    jr_http_conn_release_in(c);
+    c->in = p;
+    c->in_cap = n + JR_HTTP_IN_LITTLE;
+    c->in_start = c->in_end = n;
+}
+
 /* The body of declared length: in place when it came with the head, else into its buffer, which
- * later reads fill directly. */
-static void begin_body(struct jr_http_conn *c)
+ * later reads fill directly. Before it lie the n bytes of the head. */
+static void begin_body(struct jr_http_conn *c, size_t n)
 {
     const size_t have = c->in_end - c->in_start;
 
@@ -105,6 +123,7 @@ static void begin_body(struct jr_http_conn *c)
     memcpy(c->body, c->in + c->in_start, have);
     c->body_n = have;
     c->in_end = c->in_start;
+    keep_head(c, n);
     await_body(c, JR_HTTP_BODY);
 }
 
@@ -136,7 +155,7 @@ static bool advance_head(struct jr_http_conn *c)
     if (c->h1.chunked)
         await_body(c, JR_HTTP_CHUNKED);
     else
-        begin_body(c);
+        begin_body(c, n);
     return true;
 }
 

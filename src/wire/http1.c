@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* ---- framing of chunked bodies: counted byte by byte, so that reads of any size agree ---- */
@@ -233,6 +234,33 @@ int jr_http1_request_head(struct jr_http1_request *r, const char *p, size_t n)
     if (!ok || !r->head_done || !split_target(r))
         return JR_EPROTO;
     return check_head(r);
+}
+
+struct move {
+    const char *from, *to;
+    size_t n;
+};
+
+/* Not all views are of the head: a target without a path has a static one. */
+static void move_view(struct jr_str *view, const struct move *m)
+{
+    const uintptr_t at = (uintptr_t)view->p, from = (uintptr_t)m->from;
+
+    if (view->p != NULL && at >= from && at <= from + m->n)
+        view->p = m->to + (at - from);
+}
+
+void jr_http1_request_moved(struct jr_http1_request *r, const char *p, size_t n, const char *to)
+{
+    const struct move m = {p, to, n};
+
+    move_view(&r->method, &m);
+    move_view(&r->path, &m);
+    move_view(&r->query, &m);
+    for (uint32_t i = 0; i < r->fields.n; i++) {
+        move_view(&r->fields.v[i].name, &m);
+        move_view(&r->fields.v[i].value, &m);
+    }
 }
 
 int jr_http1_request_chunked(struct jr_http1_request *r, const char *p, size_t n, size_t *ret_used)

@@ -72,6 +72,8 @@ JR_MUST_CHECK int jr_http1_request_scan(struct jr_http1_request *r, const char *
                                         size_t *ret_n);
 /* The head's p[0..n), which stay in place as long as its views are used. 0 or JR_EPROTO: refused. */
 JR_MUST_CHECK int jr_http1_request_head(struct jr_http1_request *r, const char *p, size_t n);
+/* The head's bytes p[0..n) lie at `to` now: its views follow them. */
+void jr_http1_request_moved(struct jr_http1_request *r, const char *p, size_t n, const char *to);
 /* Further bytes of a chunked body. 1: it is whole, *ret_used of the bytes belonged to it; 0: all were
  * taken; JR_EPROTO: refused. */
 JR_MUST_CHECK int jr_http1_request_chunked(struct jr_http1_request *r, const char *p, size_t n,

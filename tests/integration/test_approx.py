@@ -17,6 +17,7 @@ class Approximate(unittest.TestCase):
         self.addCleanup(self.procs.close)
         self.go = threading.Event()
         self.go.set()
+        self.cut = threading.Event()  # the next request is not answered
         self.tokenizer = False
         self.workers = []
         for _ in range(4):
@@ -28,6 +29,9 @@ class Approximate(unittest.TestCase):
     def answer(self, request):
         if request.path == "/tokenize":
             return play.send_json(request, 404, {})
+        if self.cut.is_set() and request.command == "POST":
+            self.cut.clear()
+            return play.cut(request)
         self.go.wait(20)
         return play.send_json(request, 200, REPLY)
 
@@ -38,10 +42,10 @@ class Approximate(unittest.TestCase):
         jr.wait_for(lambda: all(w["model"] for w in jr.pool(f.url)["workers"]), "models")
         return f
 
-    def ask(self, f, prompt):
+    def ask(self, f, prompt, headers=None):
         status, head, text = jr.call("POST", f.url + "/v1/completions",
                                      {"model": "tiny", "prompt": prompt, "max_tokens": 1},
-                                     jr.EXPLAIN)
+                                     {**jr.EXPLAIN, **(headers or {})})
         self.assertEqual(status, 200, text)
         return head["x-jetrouter-worker"]
 
@@ -77,6 +81,22 @@ class Approximate(unittest.TestCase):
         pool = jr.pool(f.url)
         self.assertEqual(pool["block_size"], 64)
         self.assertEqual(pool["believed_entries"], 8 * 10 + 1)
+        self.assertEqual(f.stop(), 0)
+
+    def test_a_long_prompt_is_known_when_it_is_retried(self):
+        """Its hashes are with the booking of the worker that failed, and had back from there."""
+        f = self.frontend()
+        prompt = list(range(64 * 200))
+        for k in range(4):
+            self.ask(f, prompt, {"x-worker-instance-id": str(k + 1)})
+        self.cut.set()
+        status, head, text = jr.call("POST", f.url + "/v1/completions",
+                                     {"model": "tiny", "prompt": prompt, "max_tokens": 1}, jr.EXPLAIN)
+        self.assertEqual(status, 200, text)
+        self.assertFalse(self.cut.is_set(), "nobody failed")
+        self.assertEqual(jr.metric(f.url, "jetrouter_proxy_retries_total"), 1)
+        self.assertEqual(int(head["x-jetrouter-predicted-tokens"]), 64 * 199)
+        self.assertEqual(jr.pool(f.url)["bookings"], 0)
         self.assertEqual(f.stop(), 0)
 
     def test_load_spreads(self):

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define PREFIX_LONG 128 /* hashes; fewer are not worth to be looked for again */
+
 bool jr_decide_is_remote(const struct jr_proxied *x)
 {
     return x->l->number != 0;
@@ -155,6 +157,27 @@ static void send_route(struct jr_proxied *x, const struct jr_decide_question *q)
     o->q.route.prefix = o->prefix;
     x->id = UINT64_MAX; /* a booking, as far as we know; the answer names it */
     post(x, &o->msg, jr_decide_on_route);
+}
+
+void jr_decide_lend_prefix(struct jr_proxied *x)
+{
+    uint32_t n = 0;
+    if (x->n_prefix < PREFIX_LONG || jr_decide_is_remote(x) ||
+        !jr_pool_booked_prefix(pool_of(x), x->id, &n) || n != x->n_prefix)
+        return;
+    jr_xfree(x->prefix);
+    x->prefix = NULL;
+}
+
+void jr_decide_regain_prefix(struct jr_proxied *x)
+{
+    if (x->prefix || x->n_prefix == 0)
+        return;
+    const uint64_t *v = jr_pool_booked_prefix(pool_of(x), x->id, &x->n_prefix);
+    if (v)
+        x->prefix = jr_xmemdup(v, x->n_prefix * sizeof *v);
+    else
+        x->n_prefix = 0; /* it expired, after minutes without progress: by load alone */
 }
 
 int jr_decide_route(struct jr_proxied *x)

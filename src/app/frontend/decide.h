@@ -66,6 +66,10 @@ struct jr_decided {
 /* Asks for a worker: jr_proxy_decided is called once, perhaps within, unless x leaves before.
  * JR_E…: it will not be called. */
 JR_MUST_CHECK int jr_decide_route(struct jr_proxied *x);
+/* The booking has the prompt's hashes, too: once it is decided, those of a long prompt may be kept there
+ * alone, and are had back before the booking ends. */
+void jr_decide_lend_prefix(struct jr_proxied *x);
+void jr_decide_regain_prefix(struct jr_proxied *x);
 void jr_decide_first_token(struct jr_proxied *x);
 void jr_decide_output(struct jr_proxied *x, uint32_t output_tokens);
 void jr_decide_finish(struct jr_proxied *x); /* of x->id, which is 0 afterwards */

@@ -167,6 +167,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
                           (double)d->overlap_blocks / x->n_prefix);
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
     jr_decide_note(x, JR_NOTE_SENT, NULL);
+    jr_decide_lend_prefix(x);
     int err = jr_proxy_send(x, d->url);
     if (err < 0) {
         jr_proxy_judge_worker(x, err);

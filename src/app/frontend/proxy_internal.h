@@ -63,7 +63,7 @@ struct jr_proxied {
     uint32_t n_query_ids;
     bool by_text;      /* prefix is of runs of the text's bytes */
     uint32_t n_tokens; /* of all prompts */
-    uint64_t *prefix;  /* owned */
+    uint64_t *prefix;  /* owned; NULL beside n_prefix: lent to its booking */
     uint32_t n_prefix;
     bool has_pin, has_pin_rank;
     uint64_t pin;

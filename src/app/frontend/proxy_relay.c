@@ -258,6 +258,7 @@ void jr_proxy_leave_out(struct jr_proxied *x)
 /* Before a byte was relayed: another worker gets it, with a new booking. */
 void jr_proxy_retry(struct jr_proxied *x, int err)
 {
+    jr_decide_regain_prefix(x);
     jr_decide_finish(x);
     if (jr_proxy_time_left_ms(x) == 0) {
         jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);

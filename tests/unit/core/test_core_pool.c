@@ -419,10 +419,25 @@ static void test_decision_books_and_finish_frees(void **state)
     assert_int_equal(a->u.decide.overlap_blocks, 1);
     assert_string_equal(a->u.decide.url, "http://w");
     assert_int_equal(jr_active_requests(r.pool->active), 1);
+    uint32_t n = 0;
+    assert_memory_equal(jr_pool_booked_prefix(r.pool, 8, &n), prefix, sizeof prefix);
+    assert_int_equal(n, 2);
     rig_request(&r, JR_EV_FIRST_TOKEN, 8, 0);
     rig_request(&r, JR_EV_OUTPUT, 8, 40);
     rig_request(&r, JR_EV_FINISH, 8, 0);
     rig_request(&r, JR_EV_FINISH, 8, 0);
+    assert_null(jr_pool_booked_prefix(r.pool, 8, &n));
+    /* Hashes that nobody shares are booked in the place of the prompt's. */
+    struct jr_event alone = {.type = JR_EV_ROUTE};
+    alone.u.route = (struct jr_route){.id = 12,
+                                      .tokens = 32,
+                                      .prefix = prefix,
+                                      .n_prefix = 2,
+                                      .override = {.has_assume_kv_reuse = true}};
+    rig_step(&r, &alone);
+    assert_int_equal(jr_active_requests(r.pool->active), 1);
+    assert_null(jr_pool_booked_prefix(r.pool, 12, &n));
+    rig_request(&r, JR_EV_FINISH, 12, 0);
     assert_int_equal(jr_active_requests(r.pool->active), 0);
     struct jr_event ev = {.type = JR_EV_ROUTE};
     ev.u.route = (struct jr_route){.id = 9, .tokens = 5, .query_only = true};

@@ -511,6 +511,48 @@ static void test_big_bodies(void **state)
     close(fd);
 }
 
+/* The head of a request with a large body moves to a place of its own while the body comes: it is read
+ * as before, there is room behind it for more than fits, and the client is seen to go away. */
+static void test_head_of_a_large_body(void **state)
+{
+    enum { N = 200000, MORE = 500 };
+    static const char one[] = "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 4\r\n\r\nflow";
+    static const char large[] =
+        " HTTP/1.1\r\n" HOST "X-Test: kept\r\nContent-Length: 200000\r\n\r\n";
+    struct fixture *f = *state;
+    char *body = calloc(1, N), text[256];
+    const int fd = dial(f);
+
+    memset(body, 'b', N);
+    for (int round = 0; round < 2; round++) {
+        jr_test_puts(fd, "POST /head?q=1");
+        jr_test_puts(fd, large);
+        jr_test_send(fd, body, N);
+        assert_int_equal(read_answer(fd, text, sizeof text), 200);
+        assert_string_equal(text, "POST /head?q=1 [kept] 3 1");
+    }
+    jr_test_puts(fd, "POST /hold");
+    jr_test_puts(fd, large);
+    jr_test_send(fd, body, N);
+    for (int i = 0; i < MORE; i++)
+        jr_test_puts(fd, one);
+    wait_for(&f->requests, 3);
+    command(f, CMD_RELEASE);
+    assert_int_equal(read_answer(fd, text, sizeof text), 200);
+    assert_string_equal(text, "held");
+    for (int i = 0; i < MORE; i++) {
+        assert_int_equal(read_answer(fd, text, sizeof text), 200);
+        assert_string_equal(text, "flow");
+    }
+    jr_test_puts(fd, "POST /hold");
+    jr_test_puts(fd, large);
+    jr_test_send(fd, body, N);
+    wait_for(&f->requests, 4 + MORE);
+    close(fd);
+    wait_for(&f->gone, 1);
+    free(body);
+}
+
 /* What is refused, with its status, and after which the connection ends. */
 static void test_refused(void **state)
 {
@@ -1147,6 +1189,7 @@ int main(void)
         TEST(test_chunked_both_ways),
         TEST(test_head_and_http10),
         TEST(test_big_bodies),
+        TEST(test_head_of_a_large_body),
         TEST(test_refused),
         TEST(test_mutated),
         TEST(test_header_limits),

@@ -355,6 +355,39 @@ static void test_fields(void **state)
     jr_http1_request_deinit(NULL);
 }
 
+/* The head's bytes are copied elsewhere, and what they were in is used for something else. */
+static void test_moved(void **state)
+{
+    static const char *const heads[] = {
+        "GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-Test: one\r\nEmpty:\r\n\r\n",
+        "GET http://x HTTP/1.1\r\nHost: x\r\nX-Test: one\r\nEmpty:\r\n\r\n", /* "/" is ours */
+    };
+    struct jr_http1_request r;
+    size_t end = 0;
+
+    (void)state;
+    jr_http1_request_init(&r, BODY_MAX, NULL, NULL);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        const size_t n = strlen(heads[i]);
+        char *first = malloc(n), *second = malloc(n);
+        memcpy(first, heads[i], n);
+        jr_http1_request_begin(&r);
+        assert_int_equal(jr_http1_request_scan(&r, first, n, &end), 1);
+        assert_int_equal(jr_http1_request_head(&r, first, n), 0);
+        memcpy(second, first, n);
+        jr_http1_request_moved(&r, first, n, second);
+        memset(first, '!', n);
+        free(first);
+        assert_true(jr_str_eq(r.method, "GET"));
+        assert_true(jr_str_eq(r.path, i == 0 ? "/a" : "/"));
+        assert_true(jr_str_eq(r.query, i == 0 ? "b=c" : ""));
+        assert_true(jr_str_eq(jr_http1_fields_find(&r.fields, "x-test", NULL), "one"));
+        assert_true(jr_str_eq(jr_http1_fields_find(&r.fields, "empty", NULL), ""));
+        free(second);
+    }
+    jr_http1_request_deinit(&r);
+}
+
 /* ---- replies ---- */
 
 static void read_replies(struct jr_test_http1_client *c, uint8_t heads, const char *p, size_t n,
@@ -701,9 +734,10 @@ int main(void)
         cmocka_unit_test(test_requests),       cmocka_unit_test(test_smuggling),
         cmocka_unit_test(test_request_limits), cmocka_unit_test(test_request_framing),
         cmocka_unit_test(test_scan),           cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_replies),        cmocka_unit_test(test_reply_limits),
-        cmocka_unit_test(test_reply_stopped),  cmocka_unit_test(test_random_cuts),
-        cmocka_unit_test(test_write),          cmocka_unit_test(test_pass),
+        cmocka_unit_test(test_moved),          cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_reply_limits),   cmocka_unit_test(test_reply_stopped),
+        cmocka_unit_test(test_random_cuts),    cmocka_unit_test(test_write),
+        cmocka_unit_test(test_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
