@@ -120,7 +120,7 @@ class Outage(unittest.TestCase):
         self.assertGreaterEqual(state["degraded_seconds"], health["degraded_seconds"])
         self.assertGreater(jr.metric(f.url, "jetrouter_degraded_seconds"), 0)
 
-    def healthy(self, f, timeout=60):
+    def healthy(self, f, timeout=180):
         """Everywhere it should say so, at one time: a disk with room again is well for a moment before its server
         is started anew."""
         def well():
@@ -128,7 +128,8 @@ class Outage(unittest.TestCase):
                 jr.metric(f.url, "jetrouter_degraded_seconds") == 0 and \
                 jr.get_json(f.url + "/state")["nats"]["degraded_since"] == 0 and \
                 jr.pool(f.url)["recovery_state"] == "ready"
-        jr.wait_for(well, f.name + " is healthy and at rest", timeout)
+        jr.wait_for(well, lambda: "%s is healthy and at rest: %s, %s" % (
+            f.name, jr.get(f.url + "/health")[1], jr.pool(f.url)["recovery_state"]), timeout)
         self.well(f, timeout)
 
     def hold(self, f):
