@@ -167,6 +167,28 @@ static bool bridge_without_events(const struct jr_config *cfg)
     return jr_config_bool(cfg, JR_CFG_BRIDGE) && !jr_config_is_set(cfg, JR_CFG_ZMQ_KV_EVENTS_PORTS);
 }
 
+/* What one engine is said with, and what a directory of them says instead. */
+static bool engine_and_engines(const struct jr_config *cfg)
+{
+    static const enum jr_cfg_key one[] = {
+        JR_CFG_ENGINE_URL,         JR_CFG_KV_EVENTS_ENDPOINT, JR_CFG_KV_EVENTS_REPLAY_ENDPOINT,
+        JR_CFG_KV_EVENTS_BIND,     JR_CFG_WORKER_ID,          JR_CFG_KV_EVENTS_REPORT_MODE,
+        JR_CFG_DATA_PARALLEL_SIZE, JR_CFG_DATA_PARALLEL_RANK, JR_CFG_BLOCK_SIZE,
+    };
+    for (size_t i = 0; jr_config_is_set(cfg, JR_CFG_ENGINES_DIR) && i < sizeof one / sizeof *one;
+         i++)
+        if (jr_config_source(cfg, one[i]) == JR_CFG_FROM_CLI)
+            return true;
+    return false;
+}
+
+static bool no_engine(const struct jr_config *cfg)
+{
+    return !jr_config_is_set(cfg, JR_CFG_ENGINES_DIR) &&
+           !(jr_config_is_set(cfg, JR_CFG_ENGINE_URL) &&
+             jr_config_is_set(cfg, JR_CFG_KV_EVENTS_ENDPOINT));
+}
+
 static bool approximate_with_events(const struct jr_config *cfg)
 {
     return jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS) &&
@@ -224,6 +246,12 @@ static const struct rule {
      "--http-bodies-max-mb is of all bodies together: one of --http-body-limit-mb must fit"},
     {JR_CMD_NATS, true, half_a_login, "NATS_AUTH_USERNAME and NATS_AUTH_PASSWORD go together"},
     {JR_CMD_BRIDGE | JR_CMD_MOCKER, true, one_component, "--component: exactly one is needed here"},
+    {JR_CMD_BRIDGE, true, no_engine,
+     "--engine-url and --kv-events-endpoint are required, or --engines-dir with files that say "
+     "them"},
+    {JR_CMD_BRIDGE, true, engine_and_engines,
+     "--engines-dir: its files say what is said of one engine with --engine-url, the endpoints and "
+     "their options: leave those out"},
     {JR_CMD_CTL, true, two_urls, "--url: exactly one is needed here"},
     {JR_CMD_REPLAY, true, many_urls, "--url: at most two can be compared"},
     {JR_CMD_MOCKER, true, http_ports_wrong,

@@ -308,11 +308,11 @@ X(EVENT_FORMAT, ENUM, "event-format", "JETROUTER_EVENT_FORMAT", "batch",        
     JR_CMD_BRIDGE | JR_CMD_MOCKER, CLUSTER, "FORMAT",                                              \
     "what is published: protobuf batches, or Dynamo's RouterEvent JSON", .choices = "batch json")  \
 X(ENGINE_URL, STR, "engine-url", "JETROUTER_ENGINE_URL", NULL, JR_CMD_BRIDGE, BRIDGE, "URL",       \
-    "the engine's HTTP address, as routers reach it", .required = JR_CMD_BRIDGE,                   \
+    "the engine's HTTP address, as routers reach it; needed without --engines-dir",                \
     .canon = jr_config_canon_http_url, .expects = "http://HOST:PORT or https://HOST:PORT")          \
 X(KV_EVENTS_ENDPOINT, STR, "kv-events-endpoint", "JETROUTER_KV_EVENTS_ENDPOINT", NULL,             \
-    JR_CMD_BRIDGE, BRIDGE, "TCP://...", "the engine's ZMQ endpoint of KV events",                  \
-    .required = JR_CMD_BRIDGE, .canon = jr_config_canon_zmq_url,                                   \
+    JR_CMD_BRIDGE, BRIDGE, "TCP://...", "the engine's ZMQ endpoint of KV events; needed with it",  \
+    .canon = jr_config_canon_zmq_url,                                                              \
     .expects = "tcp://HOST:PORT or ipc://PATH")                                                    \
 X(KV_EVENTS_REPLAY_ENDPOINT, STR, "kv-events-replay-endpoint",                                     \
     "JETROUTER_KV_EVENTS_REPLAY_ENDPOINT", NULL, JR_CMD_BRIDGE, BRIDGE, "TCP://...",               \
@@ -331,6 +331,14 @@ X(DATA_PARALLEL_SIZE, U32, "data-parallel-size", "JETROUTER_DATA_PARALLEL_SIZE",
 X(DATA_PARALLEL_RANK, U32, "data-parallel-rank", "JETROUTER_DATA_PARALLEL_RANK", "0",              \
     JR_CMD_BRIDGE, BRIDGE, "RANK", "number of the engine's first rank, whose endpoints are those " \
     "given", .max = JR_RANKS_MAX - 1)                                                              \
+X(ENGINES_DIR, STR, "engines-dir", "JETROUTER_ENGINES_DIR", NULL, JR_CMD_BRIDGE, BRIDGE, "DIR",    \
+    "one bridge for many engines: a file NAME.json each, with fields like --engine-url and the "   \
+    "options behind it (engine_url, ...); looked at each second, and on SIGHUP")                   \
+X(SYSTEM_PORT, PORT, "system-port", "DYN_SYSTEM_PORT", NULL, JR_CMD_BRIDGE, BRIDGE, "PORT",        \
+    "port of /live, /ready and /metrics; 0 takes any free one; unset: none", .max = 65535,         \
+    .nullable = true)                                                                              \
+X(SYSTEM_HOST, STR, "system-host", "JETROUTER_SYSTEM_HOST", "0.0.0.0", JR_CMD_BRIDGE, BRIDGE,      \
+    "HOST", "its address")                                                                         \
 X(MODEL_NAME, STR, "model-name", "JETROUTER_MODEL_NAME", "mock-model", JR_CMD_MOCKER, MOCKER,      \
     "NAME", "model the engines claim to serve", .aliases = "model", .max = JR_MODEL_MAX - 1)       \
 X(NUM_WORKERS, U32, "num-workers", "JETROUTER_NUM_WORKERS", "1", JR_CMD_MOCKER, MOCKER, "N",       \

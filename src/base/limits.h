@@ -14,6 +14,7 @@
 #define JR_STATE_RANKS_MAX       8192  /* of them, rows the stream may make: a rule of the log */
 #define JR_RANKS_MAX             256   /* dp ranks of one worker */
 #define JR_RANKS_INLINE          16    /* of them, what one lease lists */
+#define JR_ENGINE_FILE_MAX       (64 << 10) /* one file of --engines-dir */
 #define JR_BRIDGES_MAX           1024 /* engines of one bridge process, or of one mocker with --bridge */
 #define JR_REPLICAS_MAX          64        /* replicas of one pool */
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */

@@ -43,7 +43,7 @@ class Errors(Lines):
                           "--htpp-port", "--http-port", "See --help")
         self.assert_fails(["frontend", "--http-port"], 64, "needs a value")
         self.assert_fails(["frontend", "word"], 64, "'word'")
-        self.assert_fails(["bridge"], 64, "--engine-url", "required")
+        self.assert_fails(["bridge"], 78, "--engine-url", "required", "--engines-dir")
         self.assert_fails(["replay"], 64, "--trace", "required")
         self.assert_fails(["router"], 64, "--endpoint", "required")
 
@@ -79,7 +79,8 @@ class CheckConfig(Lines):
                            "--no-router-track-active-blocks"], 78, "--router-track-active-blocks")
         self.assert_fails(["frontend", "--check-config", "--https-ca", "/no/such"], 78, "--https-ca",
                           "/no/such", "No such file")
-        self.assert_fails(["bridge", "--check-config"], 64, "--engine-url")
+        self.assert_fails(["bridge", "--check-config"], 78, "--engine-url")
+        self.assert_fails(["bridge", "--engines-dir", "/", "--worker-id", "1"], 78, "--engines-dir")
 
     def test_what_has_no_effect_is_said_once(self):
         p = run("frontend", "--check-config", "-i", "--enforce-disagg", "--model-path", "/x",

@@ -128,6 +128,7 @@ struct jr_bridge {
     bool leasing;
     uint64_t lease_at_ms;
     uint64_t lease_revision; /* 0: none held */
+    uint64_t lease_until_ms; /* when it ends by itself */
     uint64_t lease_losses;
     bool lease_claimed;       /* a lease was written in this life */
     bool asked_pool;          /* since this bridge came */
@@ -180,6 +181,8 @@ void jr_bridge_lease_tick(struct jr_bridge *b, uint64_t now);
 /* Gives the lease back, then calls jr_bridge_released; false: there is none or no way. */
 bool jr_bridge_release(struct jr_bridge *b);
 void jr_bridge_released(struct jr_bridge *b);
+/* Is there a lease that has not ended. */
+bool jr_bridge_registered(const struct jr_bridge *b);
 /* Blocks of another size than the pool's: no lease. */
 bool jr_bridge_refused(const struct jr_bridge *b);
 

@@ -92,6 +92,7 @@ static void on_lease_written(struct jr_bridge *b, const struct lease_job *l)
         current = current && s->rank.announced == incarnation;
     }
     b->lease_revision = l->revision;
+    b->lease_until_ms = l->written_at_ms + b->hub->ttl_ms;
     b->lease_claimed = true;
     b->lease_at_ms = current ? l->written_at_ms + b->hub->ttl_ms / 3 : 0;
 }
@@ -146,6 +147,11 @@ static void begin_lease(struct jr_bridge *b)
 }
 
 /* ---------------------------------------------------------------- may it be a worker */
+
+bool jr_bridge_registered(const struct jr_bridge *b)
+{
+    return b->lease_revision && jr_bridge_now_ms() < b->lease_until_ms;
+}
 
 bool jr_bridge_refused(const struct jr_bridge *b)
 {

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/bridge/bridge.h"
 
+#include "app/bridge/fleet.h"
+#include "app/bridge/status.h"
 #include "app/https_options.h"
 #include "app/nats_options.h"
 #include "base/log.h"
 #include "io/signal.h"
+
+#include <signal.h>
 
 struct bridge_process {
     const struct jr_config *cfg;
@@ -12,7 +16,10 @@ struct bridge_process {
     struct jr_nats *nats;
     struct jr_http_client *client;
     struct jr_signals *signals;
+    struct jr_metrics *metrics;
     struct jr_bridge_hub *hub;
+    struct jr_bridge_http *http;   /* NULL: no --system-port */
+    struct jr_bridge_fleet *fleet; /* NULL: one engine */
     struct jr_errmsg *e;
     int err;
     bool stopping;
@@ -29,13 +36,22 @@ static void stop(struct bridge_process *p)
     if (p->stopping || !p->hub)
         return;
     p->stopping = true;
+    if (p->http)
+        jr_bridge_http_stopping(p->http);
+    if (p->fleet)
+        jr_bridge_fleet_stop(p->fleet);
     jr_bridge_hub_close(p->hub, on_hub_closed, p);
 }
 
 static void on_signal(void *ctx, int signum)
 {
+    struct bridge_process *p = ctx;
+    if (signum == SIGHUP && p->fleet) {
+        jr_bridge_fleet_look(p->fleet);
+        return;
+    }
     jr_log(JR_LOG_INFO, "bridge.stop", "signal=%d", signum);
-    stop(ctx);
+    stop(p);
 }
 
 static void on_fatal(void *ctx, int err, const char *text)
@@ -74,6 +90,7 @@ static int start_hub(struct bridge_process *p)
         .loop = p->loop,
         .nats = p->nats,
         .client = p->client,
+        .metrics = p->metrics,
         .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
         .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
         .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
@@ -113,7 +130,26 @@ static int start_bridge(struct bridge_process *p)
     return jr_bridge_create(p->hub, &config, &bridge, p->e);
 }
 
-static void on_client_closed(void *ctx)
+static int start_engines(struct bridge_process *p)
+{
+    const char *dir = jr_config_str(p->cfg, JR_CFG_ENGINES_DIR);
+    return dir ? jr_bridge_fleet_create(p->loop, p->hub, dir, &p->fleet, p->e) : start_bridge(p);
+}
+
+static int start_http(struct bridge_process *p)
+{
+    const char *host = jr_config_str(p->cfg, JR_CFG_SYSTEM_HOST);
+    if (!jr_config_is_set(p->cfg, JR_CFG_SYSTEM_PORT))
+        return 0;
+    int err = jr_bridge_http_listen(p->loop, host, jr_config_port(p->cfg, JR_CFG_SYSTEM_PORT),
+                                    p->hub, p->metrics, &p->http, p->e);
+    if (err == 0)
+        jr_log(JR_LOG_INFO, "bridge.listening", "host=%s port=%u", host,
+               jr_bridge_http_port(p->http));
+    return err;
+}
+
+static void on_closed(void *ctx)
 {
     struct bridge_process *p = ctx;
     jr_loop_stop(p->loop);
@@ -131,7 +167,9 @@ static int run(struct bridge_process *p)
     if (err == 0)
         err = start_hub(p);
     if (err == 0)
-        err = start_bridge(p);
+        err = start_http(p);
+    if (err == 0)
+        err = start_engines(p);
     if (err == 0)
         err = jr_signals_create(p->loop, on_signal, p, &p->signals);
     if (err < 0)
@@ -139,8 +177,13 @@ static int run(struct bridge_process *p)
     if (p->hub)
         jr_loop_run(p->loop);
     jr_signals_destroy(p->signals);
+    jr_bridge_fleet_destroy(p->fleet);
+    if (p->http) {
+        jr_bridge_http_close(p->http, on_closed, p);
+        jr_loop_run(p->loop);
+    }
     if (p->client) {
-        jr_http_client_close(p->client, on_client_closed, p);
+        jr_http_client_close(p->client, on_closed, p);
         jr_loop_run(p->loop);
     }
     jr_nats_close(p->nats);
@@ -153,7 +196,9 @@ int jr_bridge_main(const struct jr_config *cfg, struct jr_errmsg *e)
     int err = jr_loop_create(&p.loop);
     if (err < 0)
         return err;
+    p.metrics = jr_metrics_create();
     err = run(&p);
+    jr_metrics_destroy(p.metrics);
     jr_loop_destroy(p.loop);
     return err;
 }

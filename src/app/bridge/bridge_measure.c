@@ -10,7 +10,7 @@
 
 static const char *why_not(const struct jr_bridge *b)
 {
-    if (b->lease_revision)
+    if (jr_bridge_registered(b))
         return "";
     if (!b->healthy)
         return b->health_failures || !b->listening ? "the engine's /health does not answer"
@@ -27,7 +27,7 @@ void jr_bridge_status(const struct jr_bridge *b, struct jr_bridge_status *ret)
     *ret = (struct jr_bridge_status){.worker_id = b->worker_id,
                                      .url = b->config.engine_url,
                                      .healthy = b->healthy,
-                                     .registered = b->lease_revision != 0,
+                                     .registered = jr_bridge_registered(b),
                                      .because = why_not(b),
                                      .n_ranks = b->n_sources};
 }
@@ -56,7 +56,7 @@ static void log_rank(const struct jr_bridge *b, const struct jr_bridge_rank_stat
            "worker=%llu dp_rank=%u healthy=%d registered=%d blocks=%u pending=%u messages=%llu "
            "bad=%llu gaps=%llu jumps=%llu restarts=%llu batches=%llu events=%llu acks=%llu "
            "retries=%llu begins=%llu unknown_parent=%llu",
-           (unsigned long long)b->worker_id, r->dp_rank, b->healthy, b->lease_revision != 0,
+           (unsigned long long)b->worker_id, r->dp_rank, b->healthy, jr_bridge_registered(b),
            r->mirror_blocks, r->pending_events, (unsigned long long)r->feed.msgs,
            (unsigned long long)r->feed.bad, (unsigned long long)r->feed.gaps,
            (unsigned long long)r->feed.jumps, (unsigned long long)r->feed.restarts,
@@ -141,7 +141,7 @@ void jr_bridge_measure(const struct jr_bridge *b, struct jr_metrics *m)
     const char *const *labels = JR_LABELS(n.worker);
     jr_metric_set(m, JR_METRIC_BRIDGE_ENGINE_MESSAGES_BAD_TOTAL, labels, (double)bad);
     jr_metric_set(m, JR_METRIC_BRIDGE_ENGINE_HEALTHY, labels, b->healthy);
-    jr_metric_set(m, JR_METRIC_BRIDGE_REGISTERED, labels, b->lease_revision != 0);
+    jr_metric_set(m, JR_METRIC_BRIDGE_REGISTERED, labels, jr_bridge_registered(b));
     jr_metric_set(m, JR_METRIC_BRIDGE_BLOCK_SIZE_REFUSED, labels, jr_bridge_refused(b));
 }
 
