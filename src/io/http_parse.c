@@ -85,7 +85,7 @@ static void await_body(struct jr_http_conn *c, enum jr_http_state state)
 {
     const uint32_t most = c->server->config.body_timeout_ms;
 
-    jr_sm_move(&c->sm, state, "head");
+    jr_sm_move(&c->sm, (int)state, "head");
     c->body_due_ms = most > 0 ? jr_loop_now_ms(c->server->loop) + most : 0;
     jr_http_conn_await_body(c);
 }
