@@ -55,9 +55,9 @@ static int open_bound(const struct sockaddr *addr, bool share, int *ret_fd)
 /* The kernel lets one more share a port that is shared; a socket that does not share finds out. */
 static int check_first(const struct sockaddr *addr)
 {
-    int fd;
+    int fd = -1;
     const int err = open_bound(addr, false, &fd);
-    if (err == 0)
+    if (fd >= 0)
         close(fd);
     return err;
 }

@@ -34,7 +34,7 @@ static bool is_named(const struct jr_config *cfg, int status)
     uint32_t n;
     const char *const *v = jr_config_list(cfg, JR_CFG_RETRY_STATUSES, &n);
     for (uint32_t i = 0; i < n; i++)
-        if (atoi(v[i]) == status) /* "none" is 0 */
+        if (strtol(v[i], NULL, 10) == status) /* "none" is 0 */
             return true;
     return false;
 }
