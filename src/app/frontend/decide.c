@@ -125,6 +125,7 @@ static struct jr_decide_question question_of(const struct jr_proxied *x)
             .expected_output_tokens = x->expected_output_tokens,
             .priority_jump_s = x->priority_jump_s,
             .strict_priority = x->strict_priority,
+            .override = x->override,
             .want_record = jr_access_log_wants_decisions(x->f->access_log),
             .wait_max_ms = left_ms < UINT32_MAX ? (uint32_t)(left_ms ? left_ms : 1) : 0,
         }};
@@ -211,6 +212,7 @@ void jr_decide_routed(struct jr_msg *msg)
             .d = a->refused ? NULL : &a->d, .err = a->err, .why = a->why, .record = a->record};
         a->record = NULL;
         a->d.url = a->url;
+        a->d.model = a->model;
         x->left_out = a->left_out;
         x->id = a->d.id;
         jr_proxy_decided(x, &decided);

@@ -108,6 +108,7 @@ struct jr_answer_route {
     bool left_out;
     struct jr_access_decision *record;
     char url[JR_URL_MAX];
+    char model[JR_MODEL_MAX];
     char why[256];
 };
 struct jr_answer_tokens {

@@ -77,6 +77,7 @@ static void answer_route(struct jr_ticket *t, const struct jr_decision *d, int e
     if (d) {
         a->d = *d;
         (void)jr_str_copy(a->url, sizeof a->url, d->url);
+        (void)jr_str_copy(a->model, sizeof a->model, d->model);
         a->record = jr_decide_record(t->l->f, t->pool, d, t->query_only);
     }
     reply(t, &a->msg, jr_decide_routed);

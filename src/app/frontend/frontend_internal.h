@@ -11,6 +11,7 @@
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
  *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
  *     errors.c      every error answer, as a table
+ *     ../router/    the paths of the standalone router
  *     pools.c       which pool and which workers may get a request
  *     state_json.c  /state
  *     scrape.c      /metrics: copies what is counted elsewhere

@@ -51,12 +51,16 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_tokenizer_leave(&x->waiter);
     jr_xfree(x->decision);
     jr_proxy_extra_free(x);
+    if (x->dialect)
+        x->dialect->free(x);
     jr_decide_leave(x);
     jr_xfree(x);
 }
 
 const char *jr_proxy_endpoint(const struct jr_proxied *x)
 {
+    if (x->dialect)
+        return x->dialect->endpoint;
     if (x->passed)
         return jr_proxy_passed_endpoint(jr_http_request_path(x->req));
     return x->kind == JR_OPENAI_CHAT ? "chat_completions" : "completions";
@@ -114,14 +118,17 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
 {
     struct jr_buf b;
     jr_buf_init(&b, QUERY_MAX);
-    jr_query_write(&b, &(struct jr_query_answer){.kind = x->kind,
-                                                 .stream = x->stream,
-                                                 .model = x->model,
-                                                 .number = x->id,
-                                                 .created = jr_unix_ns() / 1000000000,
-                                                 .decision = d,
-                                                 .ids = x->query_ids,
-                                                 .n_ids = x->n_query_ids});
+    if (x->dialect)
+        x->dialect->query(x, d, &b);
+    else
+        jr_query_write(&b, &(struct jr_query_answer){.kind = x->kind,
+                                                     .stream = x->stream,
+                                                     .model = x->model,
+                                                     .number = x->id,
+                                                     .created = jr_unix_ns() / 1000000000,
+                                                     .decision = d,
+                                                     .ids = x->query_ids,
+                                                     .n_ids = x->n_query_ids});
     x->id = 0; /* nothing was booked */
     if (b.err) {
         jr_proxy_end_error(x, JR_ERROR_NO_ROOM, "no room for the answer: retry later");
@@ -168,6 +175,8 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
     jr_decide_note(x, JR_NOTE_SENT, NULL);
     jr_decide_lend_prefix(x);
+    if (x->dialect && !jr_proxy_resumes(x))
+        x->dialect->decided(x, d);
     int err = jr_proxy_send(x, d->url);
     if (err < 0) {
         jr_proxy_judge_worker(x, err);
@@ -297,7 +306,7 @@ static bool place(struct jr_proxied *x)
 
 struct jr_proxied *jr_proxy_begin(struct jr_front_loop *l, struct jr_http_request *req,
                                   const struct jr_openai_request *r, struct jr_buf *own,
-                                  bool passed)
+                                  bool passed, const struct jr_proxy_dialect *dialect)
 {
     if (own->err) {
         jr_buf_deinit(own);
@@ -306,11 +315,12 @@ struct jr_proxied *jr_proxy_begin(struct jr_front_loop *l, struct jr_http_reques
     }
     struct jr_proxied *x = new_proxied(l, req, r, own);
     x->passed = passed;
+    x->dialect = dialect;
     return place(x) ? x : NULL;
 }
 
-static void refuse(struct jr_front_loop *l, struct jr_http_request *req, enum jr_openai_kind kind,
-                   int err, const struct jr_openai_error *bad)
+void jr_proxy_refuse(struct jr_front_loop *l, struct jr_http_request *req, enum jr_openai_kind kind,
+                     int err, const struct jr_openai_error *bad)
 {
     enum jr_error error = err == JR_ENOMEM ? JR_ERROR_NO_ROOM : JR_ERROR_BAD_BODY;
     jr_metric_add(l->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
@@ -345,10 +355,10 @@ void jr_proxy_request(struct jr_front_loop *l, struct jr_http_request *req,
         err = take_alias(l, body, model, &r, &own, &bad);
     if (err < 0) {
         jr_buf_deinit(&own);
-        refuse(l, req, kind, err, &bad);
+        jr_proxy_refuse(l, req, kind, err, &bad);
         return;
     }
-    struct jr_proxied *x = jr_proxy_begin(l, req, &r, &own, false);
+    struct jr_proxied *x = jr_proxy_begin(l, req, &r, &own, false, NULL);
     if (x)
         jr_proxy_tokenize(x, &r);
 }
@@ -359,6 +369,7 @@ void jr_proxy_again(struct jr_proxied *x)
     struct jr_http_request *req = x->req;
     const enum jr_openai_kind kind = x->kind;
     const bool passed = x->passed;
+    const struct jr_proxy_dialect *dialect = x->dialect;
     if (x->tries == TRIES_MAX) { /* workers come and go faster than it is read */
         jr_proxy_end_error(x, JR_ERROR_NO_WORKER, NULL);
         return;
@@ -367,7 +378,9 @@ void jr_proxy_again(struct jr_proxied *x)
     l->tried_ns = x->started_ns;
     jr_http_request_watch(req, NULL, NULL, NULL);
     jr_proxy_free(x);
-    if (passed)
+    if (dialect)
+        dialect->again(l, req);
+    else if (passed)
         jr_proxy_pass(l, req);
     else
         jr_proxy_request(l, req, kind);

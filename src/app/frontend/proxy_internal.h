@@ -43,7 +43,9 @@ struct jr_proxied {
     struct jr_ticket *ticket; /* on a loop other than the main one */
     unsigned tries;           /* that it was read anew, because its place had changed */
     enum jr_openai_kind kind;
-    bool passed; /* of another /v1 path: relayed, not read */
+    bool passed;                            /* of another /v1 path: relayed, not read */
+    const struct jr_proxy_dialect *dialect; /* of the client; NULL: the workers' own */
+    void *spoken;                           /* owned: the dialect's */
     bool stream, query_only;
     bool explain; /* the client asks which worker answers */
     char model[JR_MODEL_MAX];
@@ -70,6 +72,7 @@ struct jr_proxied {
     uint32_t pin_rank;
     double priority_jump_s;
     uint32_t strict_priority, expected_output_tokens;
+    struct jr_route_override override; /* of a dialect */
 
     uint64_t id; /* of the booking; 0: none */
     uint64_t worker_id;
@@ -105,12 +108,34 @@ struct jr_proxied {
     struct jr_proxy_resume *resume; /* owned; NULL until the stream has named an id */
 };
 
+/* How clients of a path speak whose requests become completions, and whose answers are made of the
+ * workers' streams. */
+struct jr_proxy_dialect {
+    const char *endpoint;    /* of the metrics */
+    const char *worker_path; /* that the workers are asked at */
+    /* The request is to be read anew: takes it. */
+    void (*again)(struct jr_front_loop *l, struct jr_http_request *req);
+    /* A worker was chosen, and is asked next: the last word about x->body. */
+    void (*decided)(struct jr_proxied *x, const struct jr_decision *d);
+    /* The answer to a request that only asks where it would go. Appends. */
+    void (*query)(struct jr_proxied *x, const struct jr_decision *d, struct jr_buf *b);
+    /* A piece of a stream of the worker's, and its end: as jr_http_respond_write. */
+    int (*write)(struct jr_proxied *x, const void *p, size_t n);
+    void (*end)(struct jr_proxied *x);
+    /* The last event of a stream that is cut. Appends. */
+    void (*cut)(struct jr_proxied *x, enum jr_error error, const char *message, struct jr_buf *b);
+    void (*free)(struct jr_proxied *x); /* of x->spoken */
+};
+
 /* proxy.c */
 /* A request that was read as r: with a pool, or NULL and it was answered. own (taken) is the body for
- * the workers; empty: the request's. */
+ * the workers; empty: the request's. dialect: NULL for the workers' own. */
 struct jr_proxied *jr_proxy_begin(struct jr_front_loop *l, struct jr_http_request *req,
                                   const struct jr_openai_request *r, struct jr_buf *own,
-                                  bool passed);
+                                  bool passed, const struct jr_proxy_dialect *dialect);
+/* The body could not be read. Takes the request. */
+void jr_proxy_refuse(struct jr_front_loop *l, struct jr_http_request *req, enum jr_openai_kind kind,
+                     int err, const struct jr_openai_error *bad);
 void jr_proxy_route(struct jr_proxied *x);
 /* Answers to what decide.h asked. Each takes x. */
 void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided);

@@ -48,7 +48,7 @@ void jr_proxy_pass(struct jr_front_loop *l, struct jr_http_request *req)
         jr_openai_put_model(body, r.model_span, model, &own);
         r.model = jr_str_of(model, strlen(model));
     }
-    struct jr_proxied *x = jr_proxy_begin(l, req, &r, &own, true);
+    struct jr_proxied *x = jr_proxy_begin(l, req, &r, &own, true, NULL);
     if (x)
         jr_proxy_route(x);
 }

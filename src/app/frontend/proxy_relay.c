@@ -53,9 +53,17 @@ static void count_usage(struct jr_proxied *x)
     count_cached(x, pool);
 }
 
+/* The answer is a stream that the client gets in words of its own. */
+static bool is_translated(const struct jr_proxied *x)
+{
+    return x->dialect && x->status == 200 && x->is_sse;
+}
+
 static void end_relayed(struct jr_proxied *x)
 {
     jr_proxy_resume_rest(x);
+    if (is_translated(x))
+        x->dialect->end(x);
     jr_proxy_extra_end(x);
     if (!x->is_sse && x->kept.n && x->status == 200)
         (void)jr_openai_progress_body(&x->progress, x->kept.p, x->kept.n);
@@ -89,6 +97,16 @@ static void write_error_event(struct jr_proxied *x, const struct jr_error_row *r
     jr_buf_deinit(&b);
 }
 
+static void write_cut(struct jr_proxied *x, enum jr_error error, const char *message)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, 1 << 20);
+    x->dialect->cut(x, error, message, &b);
+    if (!b.err)
+        (void)!jr_http_respond_write(x->req, b.p, b.n);
+    jr_buf_deinit(&b);
+}
+
 /* After bytes were relayed nothing can be sent again: the client is told in the stream. */
 void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *message)
 {
@@ -100,7 +118,9 @@ void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *mes
     jr_proxy_count_end(x, "error", "internal");
     jr_log(JR_LOG_WARN, "proxy.cut", "worker=%llu words=\"%s\"", (unsigned long long)x->worker_id,
            message);
-    if (x->is_sse)
+    if (is_translated(x))
+        write_cut(x, late ? error : JR_ERROR_STREAM_CUT, message);
+    else if (x->is_sse)
         write_error_event(x, row, message);
     jr_http_respond_end(x->req, true);
     jr_proxy_free(x);
@@ -188,13 +208,16 @@ static void on_head(void *ctx, const struct jr_http_reply *reply)
     x->status = reply->status;
     read_kind(x, reply);
     jr_http_respond_start(x->req, reply->status, NULL, jr_proxy_reply_lines(x, reply),
-                          jr_proxy_extra_applies(x) ? -1 : reply->content_length);
+                          jr_proxy_extra_applies(x) || is_translated(x) ? -1
+                                                                        : reply->content_length);
     if (x->extra && jr_proxy_extra_begin(x) == JR_EAGAIN)
         jr_http_exchange_pause(x->exchange);
 }
 
 int jr_proxy_write(struct jr_proxied *x, const void *p, size_t n)
 {
+    if (is_translated(x))
+        return x->dialect->write(x, p, n);
     return x->extra ? jr_proxy_extra_write(x, p, n) : jr_proxy_write_raw(x, p, n);
 }
 
@@ -325,9 +348,11 @@ static void on_end(void *ctx, int err)
 }
 
 /* ret has room for JR_URL_MAX + JR_HTTP_TARGET_MAX + 2. */
-static void write_url(const struct jr_http_request *req, const char *worker_url, char *ret)
+static void write_url(const struct jr_proxied *x, const char *worker_url, char *ret)
 {
-    struct jr_str path = jr_http_request_path(req), query = jr_http_request_query(req);
+    const char *own = x->dialect ? x->dialect->worker_path : NULL;
+    struct jr_str path = own ? jr_str_of(own, strlen(own)) : jr_http_request_path(x->req);
+    struct jr_str query = own ? jr_str_of(NULL, 0) : jr_http_request_query(x->req);
     size_t n = strlen(worker_url);
     JR_ASSERT(n <= JR_URL_MAX && path.n + query.n <= JR_HTTP_TARGET_MAX);
     memcpy(ret, worker_url, n);
@@ -348,7 +373,7 @@ int jr_proxy_send(struct jr_proxied *x, const char *worker_url)
     const char *lines = jr_proxy_request_lines(x);
     if (!lines)
         return JR_ELIMIT;
-    write_url(x->req, worker_url, url);
+    write_url(x, worker_url, url);
     const struct jr_str body = x->body;
     uint64_t left_ms = jr_proxy_time_left_ms(x);
     uint32_t left = left_ms >= UINT32_MAX ? 0 : left_ms > 0 ? (uint32_t)left_ms : 1;

@@ -4,6 +4,7 @@
 #include "app/frontend/command.h"
 #include "app/router/ask.h"
 #include "app/router/booking.h"
+#include "app/router/generate.h"
 #include "base/str.h"
 
 #include <string.h>
@@ -20,6 +21,7 @@ static int named_pool(const struct jr_config *cfg, struct jr_front_pools *ret, s
 }
 
 static const struct jr_front_path paths[] = {
+    {"POST", "/generate", .local = jr_generate},
     {"POST", "/best_worker_id", .main = jr_ask_best_worker},
     {"POST", "/select", .main = jr_ask_select},
     {"POST", "/prefill_done", .main = jr_booking_prefill_done},
@@ -29,8 +31,8 @@ static const struct jr_front_path paths[] = {
 static const struct jr_front_command router = {
     .paths = paths,
     .n_paths = sizeof paths / sizeof *paths,
-    .no_path = "there is no such path: this router answers POST /best_worker_id, /select, "
-               "/prefill_done and /free",
+    .no_path = "there is no such path: this router answers POST /generate, "
+               "/best_worker_id, /select, /prefill_done and /free",
     .pools = named_pool,
     .stop = jr_ask_stop,
 };

@@ -2,6 +2,7 @@
 /* router: the standalone router of one endpoint: the frontend's machinery with one pool and other
  * paths, for data planes that talk to the workers themselves.
  *
+ *     POST /generate               sent to a worker, answered in Dynamo's items (generate.c)
  *     POST /best_worker_id         where would it go (ask.c)
  *     POST /select                 the same, and booked (ask.c)
  *     POST /prefill_done, /free    how it goes; at any replica (booking.c)
