@@ -39,6 +39,7 @@ static struct {
     struct jr_bridge_hub *hub;
     struct jr_js_kv *leases, *state;
     struct engine engine;
+    struct jr_bridge *asking; /* never refused while it asks; NULL: nobody is looked at */
 } t;
 
 static const char vllm_says[] =
@@ -52,6 +53,7 @@ static void on_request(void *ctx, struct jr_http_request *req)
     const struct engine *g = ctx;
     struct jr_str path = jr_http_request_path(req);
     const char *body = NULL;
+    assert_false(t.asking && jr_bridge_refused(t.asking));
     if (jr_str_eq(path, "/health"))
         body = g->says.healthy ? "" : NULL;
     else if (jr_str_eq(path, "/v1/models"))
@@ -420,6 +422,13 @@ static void another_block_size(void **state)
                 1);
     assert_int_equal(get_lease(WORKER, &lease), JR_ENOTFOUND);
     assert_false(b->lease_claimed);
+    /* Its blocks, which nobody would find, are not in the log either. */
+    const struct jr_bridge_rank *rank = &b->sources[0]->rank;
+    PUMP_WAIT(t.loop, keep_replica(64) && rank->out.n == 0, WAIT_MS);
+    uint64_t batches = rank->counters.batches, polls = t.hub->polls;
+    store(&t.engine, 0, 0, 1, 3, BLOCK);
+    PUMP_WAIT(t.loop, keep_replica(64) && held(b, 0) == 3 && t.hub->polls > polls + 2, WAIT_MS);
+    assert_int_equal(rank->counters.batches, batches);
     /* The pool is another one now. */
     PUMP_WAIT(t.loop, keep_replica(BLOCK) && leased(b, 1), WAIT_MS);
     /* And again: a worker that is of no use any more leaves. */
@@ -450,6 +459,15 @@ static void block_size_by_first_store(void **state)
     PUMP_WAIT(t.loop, leased(b, 1) && held(b, 0) == stored, WAIT_MS);
     assert_int_equal(get_lease(WORKER, &lease), 0);
     assert_int_equal(lease.block_size, 32);
+    /* After an outage it is asked again, and says as little: it is what it was, and no other worker. */
+    PUMP_WAIT(t.loop, keep_replica(32) && b->pool_block_size == 32, WAIT_MS);
+    t.asking = b;
+    t.engine.says.healthy = false;
+    PUMP_WAIT(t.loop, keep_replica(32) && !b->healthy, WAIT_MS);
+    t.engine.says.healthy = true;
+    PUMP_WAIT(t.loop, keep_replica(32) && b->healthy && leased(b, 1), WAIT_MS);
+    assert_int_equal(b->about.block_size, 32);
+    assert_int_equal(b->told_sizes[0], 0);
     down();
 }
 

@@ -103,7 +103,7 @@ void jr_bridge_released(struct jr_bridge *b)
 
 static bool is_flushed(const struct jr_bridge *b)
 {
-    if (!b->hub->publisher || !jr_nats_connected(b->hub->config.nats))
+    if (!b->hub->publisher || !jr_nats_connected(b->hub->config.nats) || jr_bridge_refused(b))
         return true;
     for (uint32_t i = 0; i < b->n_sources; i++)
         if (!jr_bridge_source_idle(b->sources[i]))

@@ -5,7 +5,8 @@
  *          ▲ 500 ms                       vLLM's size   SGLang's         vLLM's ranks
  *
  * Again after each outage. What is known is not asked for. An engine that says no block size
- * anywhere (vLLM with several ranks, before its first request) tells it by its first store. */
+ * anywhere (vLLM with several ranks, before its first request) tells it by its first store; after an
+ * outage it is believed to be what it was, as blocks of other sizes are not indexed. */
 #include "app/bridge/bridge_internal.h"
 
 #include "base/cursor.h"
@@ -166,6 +167,8 @@ static void finish_discovery(struct jr_bridge *b)
         return;
     if (b->about.block_size == 0)
         b->about.block_size = b->config.block_size;
+    if (b->about.block_size == 0)
+        b->about.block_size = b->sources[0]->feed.block_size;
     if (b->about.block_size == 0)
         b->about.block_size = heard_block_size(b);
     if (b->about.block_size != 0) {

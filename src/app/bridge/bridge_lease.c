@@ -153,9 +153,11 @@ bool jr_bridge_registered(const struct jr_bridge *b)
     return b->lease_revision && jr_bridge_now_ms() < b->lease_until_ms;
 }
 
+/* While the engine is asked again, after an outage, its size is not known. */
 bool jr_bridge_refused(const struct jr_bridge *b)
 {
-    return b->discovered && b->pool_block_size && b->about.block_size != b->pool_block_size;
+    return b->discovered && b->pool_block_size && b->about.block_size &&
+           b->about.block_size != b->pool_block_size;
 }
 
 /* Routers would find none of its blocks, and leave the worker out. */

@@ -79,7 +79,8 @@ static void pump_flow(struct jr_bridge_flow *f)
 void jr_bridge_source_pump(struct jr_bridge_source *s)
 {
     struct jr_bridge_hub *h = s->bridge->hub;
-    if (!h->publisher || s->bridge->ended || !jr_nats_connected(h->config.nats))
+    if (!h->publisher || s->bridge->ended || !jr_nats_connected(h->config.nats) ||
+        jr_bridge_refused(s->bridge)) /* nobody would find its blocks, and they count in the cap */
         return;
     for (uint32_t i = 0; i < s->n_flows; i++)
         pump_flow(&s->flows[i]);
