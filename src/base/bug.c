@@ -18,6 +18,7 @@ const char *jr_bug_name(enum jr_bug bug)
         "consumer re-created without the history check",
         "a cap of the replica that refuses stores",
         "reset applied without its epoch check",
+        "lower media of another incarnation counted",
     };
     return names[bug];
 }

@@ -21,6 +21,7 @@ enum jr_bug {
     JR_BUG_READER_NO_CHECK,   /* a consumer made anew reads on, whatever the history */
     JR_BUG_CAP_OF_REPLICA,    /* each replica refuses stores by its own --index-max-entries */
     JR_BUG_RESET_ANY_EPOCH,   /* a Reset counts in whatever epoch */
+    JR_BUG_LOWER_OF_BEFORE,   /* rows of lower media count whatever their incarnation */
     JR_BUGS,
 };
 

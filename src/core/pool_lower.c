@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank holds beside its device (ADR 17): rows of their own in the log, which count for the rank
  * whose number and incarnation they have. Looked at only where such blocks are given credit. */
+#include "base/bug.h"
 #include "core/pool_internal.h"
 
 /* The member of the row, or NONE: there is no such row, or it is of another incarnation of the rank
@@ -11,9 +12,8 @@ static uint32_t lower_member(const struct jr_pool *p, const struct jr_seat *s, e
     if (s->dp_rank >= JR_LOWER_STEP || !rank || rank->incarnation == 0)
         return JR_MEMBER_NONE;
     uint32_t m = jr_members_find(&p->members, s->worker_id, jr_lower_row(s->dp_rank, lower));
-    return m != JR_MEMBER_NONE && jr_pool_incarnation_fits(p, m, rank->incarnation)
-               ? m
-               : JR_MEMBER_NONE;
+    uint64_t named = JR_BUG(LOWER_OF_BEFORE) ? 0 : rank->incarnation;
+    return m != JR_MEMBER_NONE && jr_pool_incarnation_fits(p, m, named) ? m : JR_MEMBER_NONE;
 }
 
 bool jr_pool_lower_counts(const struct jr_pool *p)

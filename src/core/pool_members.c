@@ -344,6 +344,70 @@ static void judge_absent(struct jr_pool *p, struct jr_worker *w)
     jr_workers_remove(&p->workers, w->lease.worker_id);
 }
 
+/* ---- rows of lower media that nobody writes any more */
+
+static bool is_leased(const struct jr_worker_lease *lease, uint32_t dp_rank)
+{
+    for (uint32_t k = 0; k < lease->n_ranks; k++)
+        if (lease->ranks[k].dp_rank == dp_rank)
+            return true;
+    return false;
+}
+
+/* The row is another incarnation's than its rank, or waits: since a bridge does without it, or since a
+ * begin of an earlier life came late, which takes it from the life that is there. For a moment that is
+ * so whenever a rank begins anew. */
+static bool row_is_stuck(struct jr_pool *p, const struct jr_worker *w, uint32_t rank_member,
+                         uint32_t row)
+{
+    const struct jr_state_rank *rank = jr_state_rank(p->state, rank_member);
+    uint32_t m = jr_members_find(&p->members, w->lease.worker_id, row);
+    const struct jr_state_rank *r = m == JR_MEMBER_NONE ? NULL : jr_state_rank(p->state, m);
+    if (!rank || rank->waiting || !r || r->incarnation == 0 || is_leased(&w->lease, row) ||
+        (r->incarnation == rank->incarnation && !r->waiting))
+        return false;
+    uint64_t key = jr_mix64(w->lease.worker_id ^ jr_mix64(row ^ jr_mix64(r->incarnation)));
+    uint64_t at;
+    bool seen = jr_map_get(&p->reannounced, key, &at);
+    if (seen && p->now_ms - at < p->config.stale_worker_ms)
+        return false;
+    if (p->reannounced.n > JR_WORKERS_MAX)
+        jr_map_clear(&p->reannounced);
+    return jr_map_put(&p->reannounced, key, p->now_ms) == 0 && seen;
+}
+
+static void add_stuck_rows(struct jr_pool *p, struct jr_worker *w, uint32_t k, uint32_t *n)
+{
+    uint32_t dp_rank = w->lease.ranks[k].dp_rank;
+    bool stuck = false;
+    for (int i = 0; dp_rank < JR_LOWER_STEP && i < JR_LOWERS; i++) {
+        uint32_t row = jr_lower_row(dp_rank, (enum jr_lower)i);
+        if (*n == JR_RANKS_INLINE || !row_is_stuck(p, w, w->members[k], row))
+            continue;
+        uint32_t m = jr_members_find(&p->members, w->lease.worker_id, row);
+        w->ended[(*n)++] =
+            (struct jr_rank_incarnation){row, jr_state_rank(p->state, m)->incarnation};
+        stuck = true;
+    }
+    if (stuck)
+        jr_pool_reannounce(p, w->lease.worker_id, dp_rank);
+}
+
+/* Ends them, and lets the bridge, should it tell of such rows, say them again. */
+static void end_stuck_rows(struct jr_pool *p, struct jr_worker *w)
+{
+    uint32_t n = 0;
+    for (uint32_t k = 0; k < w->lease.n_ranks; k++)
+        add_stuck_rows(p, w, k, &n);
+    struct jr_action *a = n ? jr_pool_act(p, JR_ACT_PUBLISH_CONTROL) : NULL;
+    if (!a)
+        return;
+    a->u.control.type = JR_CONTROL_WORKER_GONE;
+    a->u.control.worker_id = w->lease.worker_id;
+    a->u.control.ended = w->ended;
+    a->u.control.n_ended = n;
+}
+
 static void probe_due(struct jr_pool *p)
 {
     for (uint32_t i = 0; i < p->workers.n; i++) {
@@ -376,6 +440,8 @@ static void scan(struct jr_pool *p)
     for (uint32_t i = p->workers.n; i-- > 0;)
         if (!p->workers.v[i]->listed)
             judge_absent(p, p->workers.v[i]);
+        else if (p->workers.v[i]->state == JR_WORKER_LIVE && may_judge(p))
+            end_stuck_rows(p, p->workers.v[i]);
 }
 
 /* Also a server that takes connections and lists nothing, or so slowly that the newest list is older

@@ -72,6 +72,53 @@ static uint32_t some_path(struct sim *sim, uint64_t *prefix)
     return n;
 }
 
+/* What a row of lower media counts, by the words of docs/protocol.md §2. */
+static uint32_t lower_score(const struct sim_model *m, const struct jr_seat *s, enum jr_lower lower,
+                            const uint64_t *prefix, uint32_t n)
+{
+    uint32_t row = jr_lower_row(s->dp_rank, lower);
+    uint64_t incarnation = sim_model_incarnation(m, s->worker_id, s->dp_rank);
+    return incarnation && sim_model_incarnation(m, s->worker_id, row) == incarnation
+               ? sim_model_score(m, s->worker_id, row, prefix, n)
+               : 0;
+}
+
+static bool is_credited(const struct jr_pool *p, const struct jr_seat *s)
+{
+    const struct jr_worker *w = jr_workers_find(&p->workers, s->worker_id);
+    for (uint32_t i = 0; w && i < w->n_members; i++)
+        if (w->members[i] == s->member)
+            return jr_pool_credited(p, w, i);
+    return false;
+}
+
+/* After a query: what each seat has beyond its device. */
+static void check_lower(struct sim *sim, const struct sim_replica *r, const struct scores *s)
+{
+    struct jr_pool *p = r->pool;
+    const struct sim_model *m = &sim->model;
+    if (!jr_pool_lower_counts(p) || jr_pool_seats_update(p) < 0)
+        return;
+    for (uint32_t i = 0; i < p->seats.n; i++) {
+        const struct jr_seat *seat = &p->seats.v[i];
+        bool credited = is_credited(p, seat);
+        uint32_t device =
+            credited ? sim_model_score(m, seat->worker_id, seat->dp_rank, s->prefix, s->n) : 0;
+        uint32_t host = credited ? lower_score(m, seat, JR_LOWER_HOST, s->prefix, s->n) : 0;
+        uint32_t any = credited ? lower_score(m, seat, JR_LOWER_ANY, s->prefix, s->n) : 0;
+        host = host > device ? host : device;
+        any = any > host ? any : host;
+        struct jr_candidate c = {.overlap_blocks = device};
+        jr_pool_lower_fill(p, i, &c);
+        sim->n.lower += any > device;
+        SIM_CHECK(sim, c.host_blocks == host - device && c.disk_blocks == any - host,
+                  "LowerIsOfItsRank: worker %llu rank %u counts %u and %u blocks beside %u, not %u "
+                  "and %u",
+                  (unsigned long long)seat->worker_id, seat->dp_rank, c.host_blocks, c.disk_blocks,
+                  device, host - device, any - host);
+    }
+}
+
 static void check_scores(struct sim *sim, const struct sim_replica *r)
 {
     uint64_t prefix[SIM_BLOCKS];
@@ -84,6 +131,7 @@ static void check_scores(struct sim *sim, const struct sim_replica *r)
                                  sim->model.rows[i].dp_rank, prefix, s.n) > 0;
     SIM_CHECK(sim, jr_pool_scores(r->pool, prefix, s.n, compare_score, &s) == 0, "scores");
     SIM_CHECK(sim, s.found == right, "%u workers hold a block, %u are found", right, s.found);
+    check_lower(sim, r, &s);
     sim->n.scored++;
 }
 

@@ -105,6 +105,7 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed)
     draw_caps(c, &rng);
     for (uint32_t i = 0; c->one_in[SIM_F_UPGRADE] && i < SIM_REPLICAS; i++)
         c->rules[i] = 1;
+    c->lower = jr_rng_below(&rng, 3) == 0;
 }
 
 void sim_config_without(struct sim_config *c, uint64_t mask)

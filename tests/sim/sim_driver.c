@@ -135,7 +135,7 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
     case JR_ACT_REANNOUNCE:
         w = sim_worker_find(sim, a->u.rank.worker_id);
         if (sim_replica_reaches(sim, r) && !sim_nats_full(sim) && w < SIM_WORKERS)
-            sim->nats.reannounce[w][a->u.rank.dp_rank] = true;
+            sim->nats.reannounce[w][a->u.rank.dp_rank % JR_LOWER_STEP] = true;
         return;
     case JR_ACT_PROBE:
         new_op(sim, r, SIM_OP_PROBE)->seq = a->u.probe.worker_id;

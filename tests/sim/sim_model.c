@@ -423,6 +423,14 @@ void sim_model_learn(struct sim *sim, const struct sim_replica *r)
               "what was adopted at %llu is another index now", (unsigned long long)s->seq);
 }
 
+uint64_t sim_model_incarnation(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank)
+{
+    for (uint32_t i = 0; i < m->n_rows; i++)
+        if (m->rows[i].worker_id == worker_id && m->rows[i].dp_rank == dp_rank)
+            return m->rows[i].incarnation;
+    return 0;
+}
+
 uint32_t sim_model_score(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank,
                          const uint64_t *prefix, uint32_t n)
 {

@@ -166,6 +166,10 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
                                  .sync_flush_ms = 2};
     memcpy(c->replica_id, r->id, sizeof c->replica_id);
     jr_cost_config_init(&c->cost, JR_COST_SECONDS);
+    if (sim->c.lower && r->index % 3 != 2) { /* who gives it no credit holds it as well */
+        c->cost.host_credit = 0.75;
+        c->cost.disk_credit = 0.25;
+    }
     if (sim->seed % 3 == 0) { /* requests wait while every rank has one in prefill */
         c->has_queue_threshold = true;
         c->queue_policy = (enum jr_queue_policy)(sim->seed % 9 / 3);

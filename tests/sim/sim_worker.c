@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Engines, and bridges around the real src/app/bridge/rank.c: what that says is to be published goes
- * out here, is lost, comes late or comes twice; leases, polls and beginnings are as in bridge_nats.c. */
+/* Bridges around the real src/app/bridge/rank.c and lower.c: what these say is to be published goes
+ * out here, is lost, comes late or comes twice; leases, polls and beginnings are as in the bridge. */
 #include "sim_world.h"
 
 #include "base/mem.h"
-#include "core/hash.h"
 #include <string.h>
 
 #define POLL_MS    150
@@ -37,6 +36,18 @@ static void begin_all(struct sim *sim, uint32_t w, enum jr_begin_reason reason, 
         jr_bridge_rank_begin(&sim->workers[w].ranks[k].bridge, reason, forget);
 }
 
+static void start_rank(const struct sim *sim, struct sim_rank *r,
+                       const struct jr_bridge_rank_config *c)
+{
+    jr_bridge_rank_init(&r->bridge, c);
+    r->flows[r->n_flows++].rank = &r->bridge;
+    if (sim->c.lower)
+        jr_bridge_lower_init(&r->lower, &r->bridge);
+    for (int i = 0; sim->c.lower && i < JR_LOWERS; i++)
+        r->flows[r->n_flows++].rank = &r->lower.rows[i];
+    r->running = true;
+}
+
 void sim_worker_start(struct sim *sim, uint32_t w)
 {
     struct sim_worker *wk = &sim->workers[w];
@@ -53,8 +64,7 @@ void sim_worker_start(struct sim *sim, uint32_t w)
                                           .batch_bytes = sim->c.batch_bytes,
                                           .retry_min_ms = 20,
                                           .retry_max_ms = 400};
-        jr_bridge_rank_init(&wk->ranks[k].bridge, &c);
-        wk->ranks[k].running = true;
+        start_rank(sim, &wk->ranks[k], &c);
     }
     begin_all(sim, w, JR_BEGIN_START, false);
     sim_say(sim, "worker %llu starts", (unsigned long long)id);
@@ -111,9 +121,14 @@ static void stop_rank(struct sim *sim, struct sim_rank *r)
 {
     if (!r->running)
         return;
-    leave_behind(sim, &r->publish);
-    drop_publish(&r->refused);
+    for (uint32_t i = 0; i < r->n_flows; i++) {
+        leave_behind(sim, &r->flows[i].publish);
+        drop_publish(&r->flows[i].refused);
+    }
+    if (sim->c.lower)
+        jr_bridge_lower_deinit(&r->lower);
     jr_bridge_rank_deinit(&r->bridge);
+    r->n_flows = 0;
     r->running = false;
     r->n = 0;
 }
@@ -143,56 +158,11 @@ void sim_workers_deinit(struct sim *sim)
 void sim_worker_restart_engine(struct sim *sim, uint32_t w)
 {
     for (uint32_t k = 0; k < sim->c.ranks; k++) {
-        sim->workers[w].ranks[k].n = 0;
-        jr_bridge_rank_begin(&sim->workers[w].ranks[k].bridge, JR_BEGIN_RESTART, true);
-    }
-}
-
-/* ---------------------------------------------------------------- the engine */
-
-static bool has_child(const struct sim_rank *r, uint64_t hash)
-{
-    for (uint32_t i = 0; i < r->n; i++)
-        if (r->blocks[i].parent == hash)
-            return true;
-    return false;
-}
-
-static void engine_store(struct sim *sim, struct sim_rank *r)
-{
-    struct sim_block b = {.hash = jr_rng_u64(&sim->rng) | 1,
-                          .local = 1 + jr_rng_below(&sim->rng, 4)};
-    uint64_t prefix = 0;
-    if (r->n && !sim_chance(sim, 4)) {
-        const struct sim_block *parent = &r->blocks[jr_rng_below(&sim->rng, r->n)];
-        b.parent = parent->hash;
-        prefix = parent->prefix;
-    }
-    b.prefix = b.parent ? jr_hash_chain(prefix, b.local) : b.local;
-    r->blocks[r->n++] = b;
-    struct jr_kv_block block = {b.hash, b.local};
-    struct jr_kv_event e = {.type = JR_KV_STORED,
-                            .has_parent = b.parent != 0,
-                            .parent_hash = b.parent,
-                            .blocks = &block,
-                            .n = 1};
-    jr_bridge_rank_store(&r->bridge, &e, 0);
-}
-
-static void engine_step(struct sim *sim, struct sim_rank *r)
-{
-    if (r->n < sim->c.blocks && !sim_chance(sim, 3)) {
-        engine_store(sim, r);
-    } else if (r->n && sim_chance(sim, 200)) {
+        struct sim_rank *r = &sim->workers[w].ranks[k];
         r->n = 0;
-        jr_bridge_rank_clear(&r->bridge);
-    } else if (r->n) {
-        uint32_t i = jr_rng_below(&sim->rng, r->n);
-        if (has_child(r, r->blocks[i].hash))
-            return;
-        jr_bridge_rank_remove(&r->bridge, &r->blocks[i].hash, 1);
-        memmove(&r->blocks[i], &r->blocks[i + 1], (r->n - i - 1) * sizeof *r->blocks);
-        r->n--;
+        jr_bridge_rank_begin(&r->bridge, JR_BEGIN_RESTART, true);
+        if (sim->c.lower)
+            jr_bridge_lower_forget(&r->lower);
     }
 }
 
@@ -216,58 +186,58 @@ static void send(struct sim *sim, struct sim_publish *p)
     p->ack_lost = sim_fault(sim, SIM_F_LOSS);
 }
 
-static void next_batch(struct sim *sim, struct sim_rank *r)
+static void next_batch(struct sim *sim, struct sim_flow *f)
 {
     struct jr_bridge_out out;
-    if (!jr_bridge_rank_next(&r->bridge, sim->now_ms, &out))
+    if (!jr_bridge_rank_next(f->rank, sim->now_ms, &out))
         return;
-    r->publish = (struct sim_publish){
+    f->publish = (struct sim_publish){
         .bytes = jr_xmemdup(out.p, out.n), .n = out.n, .id = hash_text(out.msg_id)};
-    send(sim, &r->publish);
+    send(sim, &f->publish);
 }
 
 /* The mistake: the next goes out, and only then what was refused. */
-static bool set_aside(struct sim_rank *r)
+static bool set_aside(struct sim_flow *f)
 {
-    if (!JR_BUG(LATER_BATCH_FIRST) || r->refused.bytes || r->publish.landed)
+    if (!JR_BUG(LATER_BATCH_FIRST) || f->refused.bytes || f->publish.landed)
         return false;
-    r->refused = r->publish;
-    r->publish = (struct sim_publish){0};
-    jr_bridge_rank_acked(&r->bridge, r->bridge.acked_seq + 1);
+    f->refused = f->publish;
+    f->publish = (struct sim_publish){0};
+    jr_bridge_rank_acked(f->rank, f->rank->acked_seq + 1);
     return true;
 }
 
-static void repeat_refused(struct sim *sim, const struct sim_worker *w, struct sim_rank *r)
+static void repeat_refused(struct sim *sim, const struct sim_worker *w, struct sim_flow *f)
 {
-    if (!r->refused.bytes || !reaches(sim, w) || sim_nats_full(sim))
+    if (!f->refused.bytes || !reaches(sim, w) || sim_nats_full(sim))
         return;
-    land(sim, &r->refused, false);
-    drop_publish(&r->refused);
+    land(sim, &f->refused, false);
+    drop_publish(&f->refused);
 }
 
-static void answered(struct sim *sim, const struct sim_worker *w, struct sim_rank *r)
+static void answered(struct sim *sim, const struct sim_worker *w, struct sim_flow *f)
 {
-    struct sim_publish *p = &r->publish;
+    struct sim_publish *p = &f->publish;
     if (p->landed && !p->ack_lost && reaches(sim, w)) {
-        jr_bridge_rank_acked(&r->bridge, p->seq);
-        repeat_refused(sim, w, r);
-    } else if (!set_aside(r)) {
-        jr_bridge_rank_failed(&r->bridge, sim->now_ms);
+        jr_bridge_rank_acked(f->rank, p->seq);
+        repeat_refused(sim, w, f);
+    } else if (!set_aside(f)) {
+        jr_bridge_rank_failed(f->rank, sim->now_ms);
     }
-    drop_publish(&r->publish);
+    drop_publish(&f->publish);
 }
 
-static void pump(struct sim *sim, const struct sim_worker *w, struct sim_rank *r)
+static void pump(struct sim *sim, const struct sim_worker *w, struct sim_flow *f)
 {
-    struct sim_publish *p = &r->publish;
+    struct sim_publish *p = &f->publish;
     if (p->there && !p->landed && sim->now_ms >= p->land_ms && !p->lost && reaches(sim, w) &&
         !sim_nats_full(sim))
         /* Now and then the repetition comes when the window of deduplication is over. */
         land(sim, p, !sim_fault(sim, SIM_F_TWICE));
     if (p->there && sim->now_ms >= p->done_ms)
-        answered(sim, w, r);
+        answered(sim, w, f);
     if (!p->there)
-        next_batch(sim, r);
+        next_batch(sim, f);
 }
 
 /* ---------------------------------------------------------------- the bridge: its lease */
@@ -331,7 +301,8 @@ static void see_stream(struct sim *sim, uint32_t w)
         return;
     wk->stream_created_ns = sim->nats.created_ns;
     for (uint32_t k = 0; k < sim->c.ranks; k++)
-        wk->ranks[k].bridge.acked_seq = 0; /* of the old one */
+        for (uint32_t i = 0; i < wk->ranks[k].n_flows; i++)
+            wk->ranks[k].flows[i].rank->acked_seq = 0; /* of the old one */
     begin_all(sim, w, JR_BEGIN_STREAM, false);
 }
 
@@ -381,8 +352,9 @@ void sim_worker_step(struct sim *sim, uint32_t w)
     for (uint32_t k = 0; k < sim->c.ranks; k++) {
         struct sim_rank *r = &wk->ranks[k];
         if (!sim->quiet && sim_chance(sim, 3))
-            engine_step(sim, r);
-        pump(sim, wk, r);
+            sim_engine_step(sim, r);
+        for (uint32_t i = 0; i < r->n_flows; i++)
+            pump(sim, wk, &r->flows[i]);
     }
     bridge_lease(sim, w);
 }
@@ -391,7 +363,8 @@ bool sim_worker_settled(const struct sim *sim, uint32_t w)
 {
     const struct sim_worker *wk = &sim->workers[w];
     for (uint32_t k = 0; k < sim->c.ranks; k++)
-        if (!jr_bridge_rank_idle(&wk->ranks[k].bridge))
-            return false;
+        for (uint32_t i = 0; i < wk->ranks[k].n_flows; i++)
+            if (!jr_bridge_rank_idle(wk->ranks[k].flows[i].rank))
+                return false;
     return wk->lease_revision != 0;
 }

@@ -179,6 +179,26 @@ void sim_step(struct sim *sim)
 
 /* ---------------------------------------------------------------- the end */
 
+/* One row holds what the engine has on these media; adds how much that is to *n. */
+static bool row_is_true(const struct sim_replica *r, uint64_t worker_id, uint32_t number,
+                        const struct sim_rank *rank, uint32_t media, uint64_t *n)
+{
+    const struct jr_state *s = r->pool->state;
+    uint32_t m = jr_members_find(&r->pool->members, worker_id, number);
+    if (m == JR_MEMBER_NONE || !jr_state_rank(s, m))
+        return false;
+    for (uint32_t i = 0; i < rank->n; i++) {
+        uint64_t prefix;
+        if (!(rank->blocks[i].on & media))
+            continue;
+        if (!jr_index_lookup(s->index, m, rank->blocks[i].hash, &prefix) ||
+            prefix != rank->blocks[i].prefix)
+            return false;
+        ++*n;
+    }
+    return true;
+}
+
 /* The index is the union of what the engines hold: nothing forgotten, no ghost. With a cap it is
  * what the log says, and that was compared. */
 static bool index_is_true(const struct sim *sim, const struct sim_replica *r)
@@ -190,16 +210,10 @@ static bool index_is_true(const struct sim *sim, const struct sim_replica *r)
     for (uint32_t w = 0; w < sim->c.workers; w++)
         for (uint32_t k = 0; k < sim->c.ranks; k++) {
             const struct sim_rank *rank = &sim->workers[w].ranks[k];
-            uint32_t m = jr_members_find(&r->pool->members, sim->workers[w].id, k);
-            if (m == JR_MEMBER_NONE || !jr_state_rank(s, m))
-                return false;
-            for (uint32_t i = 0; i < rank->n; i++) {
-                uint64_t prefix;
-                if (!jr_index_lookup(s->index, m, rank->blocks[i].hash, &prefix) ||
-                    prefix != rank->blocks[i].prefix)
+            for (uint32_t i = 0; i < rank->n_flows; i++)
+                if (!row_is_true(r, sim->workers[w].id, sim_row_number(k, i), rank,
+                                 sim_row_media(i), &n))
                     return false;
-                n++;
-            }
         }
     return jr_index_entries(s->index) == n;
 }
@@ -259,6 +273,14 @@ static void heal_replica(struct sim *sim, struct sim_replica *r)
         sim_replica_start(sim, r->index);
 }
 
+/* What a history that was changed by hand has lost of a row of lower media, its next message shows. */
+static void nudge_all(struct sim *sim)
+{
+    for (uint32_t w = 0; w < sim->c.workers; w++)
+        for (uint32_t k = 0; k < sim->c.ranks; k++)
+            sim_engine_nudge(sim, &sim->workers[w].ranks[k]);
+}
+
 void sim_heal(struct sim *sim)
 {
     sim->faults = false;
@@ -282,6 +304,8 @@ void sim_heal(struct sim *sim)
     const char *why = "";
     while (sim->now_ms < until && still < 60) {
         sim_step(sim);
+        if (sim->c.lower && sim->by_hand && still == 0 && sim->steps % 128 == 0)
+            nudge_all(sim);
         why = not_whole(sim);
         still = why ? 0 : still + 1;
     }

@@ -9,13 +9,14 @@
  *                         with random delays, losses and lost acknowledgements
  *
  * sim_config.c what a seed draws: sizes, and which faults there are · sim_nats.c the servers ·
- * sim_worker.c engines and bridges (the real src/app/bridge/rank.c) · sim_replica.c replicas ·
- * sim_driver.c what their drivers do · sim_client.c requests · sim_faults.c what goes wrong ·
+ * sim_worker.c engines and bridges (the real src/app/bridge/rank.c and lower.c) · sim_engine.c what an
+ * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_faults.c what goes wrong ·
  * sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
  * seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
 #define JR_SIM_WORLD_H
 
+#include "app/bridge/lower.h"
 #include "app/bridge/rank.h"
 #include "base/bug.h"
 #include "base/rng.h"
@@ -30,7 +31,8 @@
 #define SIM_REQUESTS 12 /* of one replica at once */
 #define SIM_ATTEMPTS 3
 #define SIM_SEATS    (2 * SIM_REPLICAS) /* leases: a replica with a new name takes its other one */
-#define SIM_ROWS     64                 /* of the model's rank table */
+#define SIM_ROWS     192                /* of the model's rank table */
+#define SIM_FLOWS    (1 + JR_LOWERS)    /* rows that a bridge writes of a rank */
 #define SIM_TTL_MS   1000
 #define SIM_ROUND_MS 200
 #define SIM_SYNC_AGE 6000 /* ms that the sync stream keeps a message */
@@ -75,6 +77,7 @@ struct sim_config {
     uint32_t steps;
     uint64_t entries_max[SIM_REPLICAS]; /* each replica's --index-max-entries */
     uint32_t rules[SIM_REPLICAS];       /* newest apply rules it knows at its first start; 0: all */
+    bool lower;                         /* bridges tell of lower media (ADR 17) */
 };
 const char *sim_fault_name(enum sim_fault f);
 /* Three replicas that nothing happens to. */
@@ -164,8 +167,10 @@ struct jr_image *sim_image_copy(const struct jr_image *image);
 
 /* ---------------------------------------------------------------- workers */
 
+enum { SIM_ON_DEVICE = 1, SIM_ON_HOST = 2, SIM_ON_DISK = 4 };
 struct sim_block {
     uint64_t hash, parent, local, prefix; /* parent 0: the root */
+    uint32_t on; /* media, never none; its parent is on each of them, too */
 };
 
 /* A publish on its way: decoded when it is handed out, so it outlives its bridge. */
@@ -177,13 +182,21 @@ struct sim_publish {
     size_t n;
 };
 
+/* What a bridge publishes of one row. */
+struct sim_flow {
+    struct jr_bridge_rank *rank;
+    struct sim_publish publish;
+    struct sim_publish refused; /* of JR_BUG_LATER_BATCH_FIRST: still to be repeated */
+};
+
 struct sim_rank {
     struct sim_block blocks[SIM_BLOCKS]; /* parents before children */
     uint32_t n;
     struct jr_bridge_rank bridge;
+    struct jr_bridge_lower lower; /* where bridges tell of lower media */
+    struct sim_flow flows[SIM_FLOWS];
+    uint32_t n_flows;
     bool running;
-    struct sim_publish publish;
-    struct sim_publish refused; /* of JR_BUG_LATER_BATCH_FIRST: still to be repeated */
 };
 
 struct sim_worker {
@@ -203,6 +216,12 @@ void sim_worker_start(struct sim *sim, uint32_t w);
 void sim_worker_stop(struct sim *sim, uint32_t w, bool removed);
 void sim_worker_restart_engine(struct sim *sim, uint32_t w);
 void sim_worker_step(struct sim *sim, uint32_t w);
+/* The engine stores a block, moves one between media, or removes one. */
+void sim_engine_step(struct sim *sim, struct sim_rank *r);
+void sim_engine_nudge(struct sim *sim, struct sim_rank *r);
+/* Of row i of a rank (0: the device's): its number, and the media whose blocks are in it. */
+uint32_t sim_row_number(uint32_t dp_rank, uint32_t i);
+uint32_t sim_row_media(uint32_t i);
 /* What bridges that are gone had sent. */
 void sim_late_step(struct sim *sim);
 bool sim_worker_settled(const struct sim *sim, uint32_t w);
@@ -374,6 +393,8 @@ const struct sim_digest *sim_model_at(const struct sim *sim, uint64_t seq);
 void sim_model_learn(struct sim *sim, const struct sim_replica *r);
 uint32_t sim_model_score(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank,
                          const uint64_t *prefix, uint32_t n);
+/* 0: it has none, or there is no such row. */
+uint64_t sim_model_incarnation(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank);
 
 /* ---------------------------------------------------------------- world */
 
@@ -390,7 +411,7 @@ struct sim {
     struct sim_model model;
     struct sim_worker workers[SIM_WORKERS];
     struct sim_replica replicas[SIM_REPLICAS];
-    struct sim_publish late[SIM_WORKERS * SIM_RANKS * 2];
+    struct sim_publish late[SIM_WORKERS * SIM_RANKS * SIM_FLOWS * 2];
     struct jr_event_decoder *decoder;
     struct jr_arena arena;
     bool faults;  /* may happen */
@@ -402,7 +423,7 @@ struct sim {
     uint32_t happened[SIM_FAULTS];
     struct sim_count {
         uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,
-            waited, adopts, any_resets, dispatched, compared, scored, synced;
+            waited, adopts, any_resets, dispatched, compared, scored, synced, lower;
     } n;
 };
 

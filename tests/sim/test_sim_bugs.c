@@ -20,6 +20,7 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_READER_NO_CHECK] = "OneOrder",
     [JR_BUG_CAP_OF_REPLICA] = "OneOrder",
     [JR_BUG_RESET_ANY_EPOCH] = "OneOrder",
+    [JR_BUG_LOWER_OF_BEFORE] = "LowerIsOfItsRank",
 };
 
 static void test_each_is_found(void **state)
