@@ -5,7 +5,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "io/nats_priv.h"
+#include "io/nats_trash.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -51,6 +51,7 @@ struct slot {
 struct jr_js_publisher {
     struct jr_js_publisher_config config;
     char *inbox;
+    struct jr_nats_trash trash;
     /* loop thread */
     uint32_t inflight_msgs;
     uint64_t inflight_bytes;
@@ -261,7 +262,7 @@ static void *sender_main(void *arg)
         natsStatus s = NATS_CONNECTION_DISCONNECTED;
         if (jr_nats_connected(pub->config.nats))
             s = natsConnection_PublishMsg(jr_nats_nc(pub->config.nats), m);
-        natsMsg_Destroy(m);
+        jr_nats_trash_put(&pub->trash, m);
         if (s == NATS_OK)
             continue;
         struct op *op = claim(pub, slot, use);
@@ -306,9 +307,11 @@ static void let_gather(const struct jr_js_publisher *pub, natsSubscription *sub)
 static void reply_cb(natsConnection *nc, natsSubscription *sub, natsMsg *reply, void *closure)
 {
     (void)nc;
-    on_reply(closure, reply);
-    natsMsg_Destroy(reply);
-    let_gather(closure, sub);
+    struct jr_js_publisher *pub = closure;
+
+    on_reply(pub, reply);
+    jr_nats_trash_put(&pub->trash, reply);
+    let_gather(pub, sub);
 }
 
 static void complete_cb(void *closure)
@@ -468,6 +471,7 @@ static void publisher_free(struct jr_js_publisher *pub)
     pthread_cond_destroy(&pub->cond);
     pthread_cond_destroy(&pub->wake);
     pthread_mutex_destroy(&pub->mu);
+    jr_nats_trash_deinit(&pub->trash);
     jr_xfree(pub->slots);
     jr_xfree(pub->inbox);
     jr_xfree(pub);
@@ -505,6 +509,7 @@ static struct jr_js_publisher *publisher_new(const struct jr_js_publisher_config
     pthread_mutex_init(&pub->mu, NULL);
     pthread_cond_init(&pub->cond, NULL);
     pthread_cond_init(&pub->wake, NULL);
+    jr_nats_trash_init(&pub->trash);
     jr_list_init(&pub->queue);
     jr_list_init(&pub->sent);
     pub->n_slots = c->window_msgs;

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "io/conveyor.h"
 #include "io/js_consumer.h"
+#include "io/nats_trash.h"
 #include "wire/event_codec.h"
 
 #include <pthread.h>
@@ -56,6 +57,7 @@ struct jr_js_reader {
     struct jr_stream_config create_config;
     char *create_name, *create_subjects[CREATE_SUBJECTS_MAX];
     struct jr_gate *gate;
+    struct jr_nats_trash trash;
     uint32_t batch_msgs;
     atomic_uint refs; /* one until the final message, one a living batch, one a posted pump */
     /* loop thread */
@@ -91,6 +93,7 @@ static void reader_release(struct jr_js_reader *r)
     if (atomic_fetch_sub(&r->refs, 1) != 1)
         return;
     jr_gate_destroy(r->gate);
+    jr_nats_trash_deinit(&r->trash);
     pthread_cond_destroy(&r->cond);
     pthread_mutex_destroy(&r->mu);
     pthread_mutex_destroy(&r->ready_mu);
@@ -105,7 +108,7 @@ static void reader_release(struct jr_js_reader *r)
 
 void jr_js_msg_drop_payload(struct jr_js_msg *msg)
 {
-    natsMsg_Destroy(msg->impl);
+    jr_nats_trash_put(&msg->batch->reader->trash, msg->impl);
     msg->impl = NULL;
     msg->subject = NULL;
     msg->payload = NULL;
@@ -117,7 +120,7 @@ void jr_js_msg_destroy(struct jr_js_msg *msg)
         return;
     struct jr_js_batch *b = msg->batch;
     struct jr_js_reader *r = b->reader;
-    natsMsg_Destroy(msg->impl);
+    jr_nats_trash_put(&r->trash, msg->impl);
     if (atomic_fetch_sub(&b->refs, 1) != 1)
         return;
     jr_gate_leave(r->gate, b->weight);
@@ -365,7 +368,7 @@ static bool take(struct jr_js_reader *r, natsMsg *m, const struct jr_js_meta *me
 
     remember_position(r, &got);
     if (is_skipped(r, &got)) {
-        natsMsg_Destroy(m);
+        jr_nats_trash_put(&r->trash, m);
         return true;
     }
     if (r->open == NULL)
@@ -580,6 +583,7 @@ static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
     r->batch_msgs = window / 4 < BATCH_MSGS ? window / 4 : BATCH_MSGS;
     if (r->batch_msgs == 0)
         r->batch_msgs = 1;
+    jr_nats_trash_init(&r->trash);
     r->ready_tail = &r->ready;
     r->pump.deliver = pump_deliver;
     r->pump.drop = pump_drop;
