@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What options do, seen from outside: each through the HTTP surface of real processes."""
 import json
+import socket
+import time
 import unittest
 
 import jr_procs as jr
@@ -43,6 +45,21 @@ class AdminPort(Case):
             self.assertIn("--http-port", json.loads(text)["message"])
         status, head, text = jr.call("GET", admin + "/admin/drain")
         self.assertEqual((status, head["allow"]), (405, "POST"))
+
+    def test_a_body_has_its_time(self):
+        port = jr.free_port()
+        self.frontend(self.worker(), admin_port=port, http_body_timeout_secs=1)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as s:
+            s.sendall(b"POST /admin/reset HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n")
+            s.settimeout(0.1)
+            said, end = b"", time.monotonic() + 60
+            while not said and time.monotonic() < end:
+                try:
+                    s.sendall(b" ")  # it always moves on
+                    said = s.recv(64)
+                except TimeoutError:
+                    pass
+            self.assertEqual(said[:12], b"HTTP/1.1 408")
 
     def test_it_answers_until_the_end(self):
         port = jr.free_port()
@@ -88,6 +105,33 @@ class DiscoverPools(Case):
         f = self.frontend(nats=nats.url, router_mode="kv", discover_pools=True, component="named")
         self.procs.mocker("red-0", bridge=True, nats=nats.url, component="red")
         jr.wait_for(lambda: self.pools(f) == {"named": 0, "red": 1}, "both", 60)
+
+    def test_a_named_one_is_not_found_again(self):
+        """Streams have their own spelling of a pool's name: it is the same pool all the same."""
+        nats = self.procs.nats()
+        kw = dict(bridge=True, nats=nats.url)
+        self.procs.mocker("blue-0", component="blue.1", **kw)
+        self.procs.mocker("red-0", component="red", **kw)
+        f = self.frontend(nats=nats.url, router_mode="kv", discover_pools=True, component="blue.1")
+        jr.wait_for(lambda: self.pools(f).get("red") == 1, "the one that is found", 60)
+        self.assertEqual(sorted(self.pools(f)), ["blue.1", "red"])
+
+    def test_one_that_comes_late_does_not_take_ready_back(self):
+        """A bucket somebody left behind, of a pool that cannot be opened: its stream has no room."""
+        nats = self.procs.nats()
+        kw = dict(bridge=True, nats=nats.url)
+        self.procs.mocker("red-0", component="red", **kw)
+        f = self.frontend(nats=nats.url, router_mode="kv", discover_pools=True, ready_timeout_secs=3600)
+        bad = jr.get_json(f.url + "/state")["pools"][0]["stream"].replace("red", "bad")
+        jr.make_stream(nats, "elsewhere", bad + ".*")
+        bucket = "KV_" + bad.replace("kv-events", "leases")
+        jr.make_stream(nats, bucket, "$" + bucket.replace("_", ".") + ".>")
+        jr.wait_for(lambda: "bad" in self.pools(f), "the pool", 60)
+        self.wait_log(f, "nats.open_failed")
+        text = jr.get(f.url + "/ready")[1]
+        pools = {p["component"]: p["ready"] for p in json.loads(text)["pools"]}
+        self.assertEqual(pools, {"red": True, "bad": False})
+        self.assertTrue(json.loads(text)["ready"], text)
 
 
 class InitialWorkers(Case):

@@ -135,23 +135,33 @@ def metric(url, name):
     return sum(float(v) for v in found) if status == 200 else 0.0
 
 
-def stream_state(nats, stream):
-    """first_seq, last_seq, messages, bytes of a stream, asked from the server itself, without a client library."""
+def js_api(nats, what, body=b""):
+    """An answer of JetStream's, asked from the server itself, without a client library."""
     with socket.create_connection(("127.0.0.1", nats.port), timeout=10) as s, s.makefile("rb") as f:
         f.readline()  # INFO
         s.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB answer 1\r\n'
-                  b"PUB $JS.API.STREAM.INFO.%s answer 0\r\n\r\n" % stream.encode())
+                  b"PUB $JS.API.%s answer %d\r\n%s\r\n" % (what.encode(), len(body), body))
         while True:
             line = f.readline()
             if line.startswith(b"MSG "):
-                info = json.loads(f.read(int(line.split()[-1])))
-                if "error" in info:
-                    raise Failed("stream %s: %s" % (stream, info["error"].get("description")))
-                return info["state"]
+                said = json.loads(f.read(int(line.split()[-1])))
+                if "error" in said:
+                    raise Failed("%s: %s" % (what, said["error"].get("description")))
+                return said
             if line.startswith(b"PING"):
                 s.sendall(b"PONG\r\n")
             elif not line or line.startswith(b"-ERR"):
                 raise Failed("nats-server said %r" % line)
+
+
+def stream_state(nats, stream):
+    """first_seq, last_seq, messages, bytes of a stream."""
+    return js_api(nats, "STREAM.INFO." + stream)["state"]
+
+
+def make_stream(nats, stream, subject):
+    js_api(nats, "STREAM.CREATE." + stream,
+           json.dumps({"name": stream, "subjects": [subject]}).encode())
 
 
 def stream_last_seq(nats, stream):

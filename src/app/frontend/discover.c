@@ -26,10 +26,17 @@ struct look {
     struct jr_errmsg e;
 };
 
+/* What is found is the name as streams have it ("blue-1"); a pool may be served by another that means
+ * the same streams ("blue.1"). */
 static bool is_known(const struct jr_frontend *f, const char *component)
 {
+    char found[JR_STREAM_NAME_MAX], served[JR_STREAM_NAME_MAX];
+
+    if (jr_stream_name(JR_STREAM_LEASES, f->namespace_, component, found) < 0)
+        return false;
     for (uint32_t i = 0; i < f->n_drivers; i++)
-        if (strcmp(f->components[i], component) == 0)
+        if (jr_stream_name(JR_STREAM_LEASES, f->namespace_, f->components[i], served) == 0 &&
+            strcmp(served, found) == 0)
             return true;
     return false;
 }

@@ -200,7 +200,7 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
     for (uint32_t i = 0; i < f->n_drivers && !**ret_why; i++) {
         struct jr_pool_view v;
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
-        if (!v.ready)
+        if (!v.ready && !f->came_late[i])
             *ret_why = v.not_ready_because[0] ? v.not_ready_because : "starting";
     }
     if (!**ret_why && !has_initial_workers(f))
@@ -340,7 +340,7 @@ static void on_drain_timer(void *ctx)
 
 void jr_frontend_drain(struct jr_frontend *f)
 {
-    if (f->draining)
+    if (f->draining || f->stopping) /* /admin/drain may be asked to the very end */
         return;
     f->draining = true;
     jr_log(JR_LOG_INFO, "frontend.drain", "inflight=%u", jr_frontend_inflight(f));
@@ -371,7 +371,7 @@ static void on_signal(void *ctx, int signum)
     struct jr_frontend *f = ctx;
     if (signum == SIGHUP && (jr_certificate_wanted(f) || jr_access_log_reopens(f->access_log))) {
         jr_access_log_reopen(f->access_log);
-        if (jr_certificate_wanted(f))
+        if (jr_certificate_wanted(f) && !f->stopping) /* the servers may be gone */
             jr_certificate_reload(f);
         return;
     }
@@ -438,6 +438,7 @@ static int listen_admin(struct jr_frontend *f, struct jr_errmsg *e)
         .conns_max = ADMIN_CONNS_MAX,
         .header_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_HEADER_TIMEOUT_SECS),
         .idle_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_IDLE_TIMEOUT_SECS),
+        .body_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_BODY_TIMEOUT_SECS),
         .on_request = jr_service_admin_request,
         .ctx = f,
     };
@@ -549,6 +550,8 @@ static int start_pools(struct jr_frontend *f, struct jr_errmsg *e)
 
 int jr_frontend_add_pool(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
 {
+    const char *why;
+    f->came_late[f->n_drivers] = jr_frontend_ready(f, &why);
     int err = add_driver(f, component, e);
     if (err == 0 && jr_nats_connected(f->nats))
         jr_driver_nats(f->drivers[f->n_drivers - 1], true);

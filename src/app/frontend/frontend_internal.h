@@ -67,6 +67,7 @@ struct jr_frontend {
     struct jr_warmer *warmer; /* of the pools' tables; NULL: small pages */
     struct jr_driver *drivers[JR_POOLS_MAX];
     char components[JR_POOLS_MAX][JR_NAME_MAX];
+    bool came_late[JR_POOLS_MAX]; /* found when all else was ready: ready does not wait for it */
     uint32_t n_drivers;
     struct jr_discover *discover;  /* NULL: the pools that are named */
     struct jr_pools *pools;        /* owned; who may get what */
