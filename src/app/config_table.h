@@ -52,7 +52,7 @@ X(REQUEST_TIMEOUT_SECS, F64, "request-timeout-secs", "JETROUTER_REQUEST_TIMEOUT_
     .max = 604800)                                                                                 \
 X(MIGRATION_LIMIT, U32, "migration-limit", "DYN_MIGRATION_LIMIT", "3", JR_CMD_ROUTING, HTTP, "N",  \
     "attempts on other workers when one fails before its answer or, where the rest can be had "     \
-    "elsewhere, within it",                \
+    "elsewhere, within it; 16 at most, each another",                                              \
     .max = 4294967295.0)                                                                           \
 X(RETRY_STATUSES, LIST, "retry-statuses", "JETROUTER_RETRY_STATUSES", "502,503,504",               \
     JR_CMD_ROUTING, HTTP, "CODE",                                                                  \

@@ -94,6 +94,15 @@ class Refused(Case):
                 self.assertEqual(sum(len(w.posts()) for w in workers) - before, want)
                 self.nothing_left(f)
 
+    def test_nobody_gets_it_twice(self):
+        """However high the limit: those who refused are known by heart, and there it ends."""
+        workers = [self.worker(says(503)) for _ in range(20)]
+        f = self.frontend(*workers, migration_limit=60, **NEVER)
+        self.assertEqual(self.ask(f)[::2], (503, {"error": "status 503"}))
+        asked = sorted(len(w.posts()) for w in workers)
+        self.assertEqual(asked, [0] * 3 + [1] * 17)
+        self.nothing_left(f)
+
     def test_pinned(self):
         bad, good = self.worker(says(503)), self.worker()
         f = self.frontend(bad, good, **NEVER)

@@ -495,10 +495,17 @@ static int open_access_log(struct jr_frontend *f, struct jr_errmsg *e)
     return jr_access_log_create(f->loop, &config, &f->access_log, e);
 }
 
+/* No more than can be told apart: a worker that failed a request does not get it again. */
+static uint32_t migration_limit(const struct jr_config *cfg)
+{
+    const uint32_t n = jr_config_u32(cfg, JR_CFG_MIGRATION_LIMIT);
+    return n < JR_PROXY_EXCLUDE_MAX ? n : JR_PROXY_EXCLUDE_MAX;
+}
+
 static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
 {
     f->mode = jr_router_mode_from(f->cfg);
-    f->migration_limit = jr_config_u32(f->cfg, JR_CFG_MIGRATION_LIMIT);
+    f->migration_limit = migration_limit(f->cfg);
     name_replica(f);
     int err = jr_front_loop_init(&f->main, f, 0, e);
     f->loop = f->main.loop;
