@@ -128,16 +128,9 @@ static bool is_of_the_connection(int err)
     }
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void take(struct jr_http_listener *l, int most)
 {
-    struct jr_http_listener *l = poll->data;
-
-    (void)events;
-    if (status < 0) {
-        pause_for(l, -status);
-        return;
-    }
-    for (int i = 0; i < TURN_CONNS && l->fd >= 0; i++) {
+    for (int i = 0; i < most && l->fd >= 0; i++) {
         const int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             l->on_conn(l->ctx, fd);
@@ -148,6 +141,22 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             return;
         }
     }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct jr_http_listener *l = poll->data;
+
+    (void)events;
+    if (status < 0)
+        pause_for(l, -status);
+    else
+        take(l, TURN_CONNS);
+}
+
+void jr_http_listener_take(struct jr_http_listener *l)
+{
+    take(l, BACKLOG);
 }
 
 /* ---------------------------------------------------------------- life */

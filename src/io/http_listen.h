@@ -45,6 +45,8 @@ struct jr_http_listener {
 JR_MUST_CHECK int jr_http_listener_open(struct jr_http_listener *l, struct jr_loop *loop,
                                         const struct jr_http_listener_config *config,
                                         struct jr_errmsg *e);
+/* Takes who waits with the kernel now: before a close of those who must not be reset. */
+void jr_http_listener_take(struct jr_http_listener *l);
 /* Who waits with the kernel is reset. on_closed(ctx of the config) when the loop is done with l. To
  * be called once after a successful open. */
 void jr_http_listener_close(struct jr_http_listener *l, void (*on_closed)(void *ctx));

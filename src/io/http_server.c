@@ -135,6 +135,8 @@ void jr_http_server_retire(struct jr_http_server *s)
 
 void jr_http_server_drain(struct jr_http_server *s)
 {
+    if (s->listener.fd >= 0)
+        jr_http_listener_take(&s->listener);
     s->retired = s->draining = true;
     close_listener(s);
     JR_LIST_FOREACH_SAFE (it, &s->conns) {

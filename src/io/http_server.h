@@ -65,7 +65,7 @@ void jr_http_server_set_tls(struct jr_http_server *s, struct jr_tls_context *ctx
  * are taken as before. */
 void jr_http_server_retire(struct jr_http_server *s);
 /* No new connections; kept-alive ones close after their present answer, idle ones now. One that was
- * accepted but sent nothing yet may still send its first request. */
+ * accepted, or waits to be, but sent nothing yet may still send its first request. */
 void jr_http_server_drain(struct jr_http_server *s);
 /* Connections with a request under way or with bytes that are not sent yet. After drain: when it is
  * 0, closing cuts nobody off. */

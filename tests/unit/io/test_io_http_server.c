@@ -1145,6 +1145,47 @@ static void test_shared_port(void **state)
     jr_loop_destroy(loop);
 }
 
+static void answer_at_once(void *ctx, struct jr_http_request *req)
+{
+    (void)ctx;
+    jr_http_respond(req, 200, "text/plain", NULL, "late", 4);
+}
+
+/* Who has connected is a client already, though nobody has taken the connection yet: the drain does. */
+static void test_drain_takes_who_waits(void **state)
+{
+    struct jr_http_server *server = NULL;
+    struct jr_errmsg e = {0};
+    struct jr_loop *loop;
+    const struct jr_http_server_config config = {.host = "127.0.0.1",
+                                                 .body_max = 1000,
+                                                 .header_timeout_ms = 60000,
+                                                 .idle_timeout_ms = 60000,
+                                                 .on_request = answer_at_once};
+    char text[512];
+    int fds[100]; /* more than are taken in one turn */
+
+    (void)state;
+    assert_int_equal(jr_loop_create(&loop), 0);
+    assert_int_equal(jr_http_server_listen(loop, &config, &e, &server), 0);
+    for (int i = 0; i < 100; i++) {
+        fds[i] = jr_test_connect(jr_http_server_port(server));
+        jr_test_puts(fds[i], "GET /x HTTP/1.1\r\n" HOST "\r\n");
+    }
+    jr_http_server_drain(server);
+    for (int i = 0; i < 100; i++) {
+        for (int ms = 0; ms < 60000 && !is_readable(fds[i]); ms++)
+            (void)uv_run(jr_loop_uv(loop), UV_RUN_NOWAIT);
+        assert_int_equal(read_answer(fds[i], text, sizeof text), 200);
+        close(fds[i]);
+    }
+    bool gone = false;
+    jr_http_server_close(server, set_true, &gone);
+    while (!gone)
+        (void)uv_run(jr_loop_uv(loop), UV_RUN_ONCE);
+    jr_loop_destroy(loop);
+}
+
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_OWN(name) cmocka_unit_test_teardown(name, teardown)
 
@@ -1209,6 +1250,7 @@ int main(void)
         TEST(test_close_tells_gone),
         TEST(test_port_in_use),
         cmocka_unit_test(test_shared_port),
+        cmocka_unit_test(test_drain_takes_who_waits),
     };
     const int plain = cmocka_run_group_tests_name("plain", tests, NULL, NULL);
     if (jr_tls_client_context(TLS_FIXTURE("ca.pem"), false, NULL, &believes) < 0)
