@@ -153,8 +153,8 @@ static int read_request(struct jr_front_loop *l, struct jr_http_request *req, js
 void jr_generate(struct jr_front_loop *l, struct jr_http_request *req)
 {
     struct jr_route_error bad = {.param = NULL};
-    struct jr_route_fields fields;
-    struct jr_openai_request r;
+    struct jr_route_fields fields = {.has_pin = false};
+    struct jr_openai_request r = {.stream = true};
     struct jr_buf own;
     json_t *root = NULL;
     int err = read_request(l, req, &root, &fields, &own, &r, &bad);

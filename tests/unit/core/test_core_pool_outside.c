@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests of external data planes: words about a peer's, what peers say of ours, orphans, expiry. */
+#include "pool_rig.h"
+#include <string.h>
+
+#define REQUEST (JR_OUTSIDE_BIT | 5)
+#define EXPIRY  20000 /* as pool_rig.h has it */
+
+static void settle(struct rig *r)
+{
+    rig_ready(r, true);
+    for (int i = 0; i < 5; i++)
+        rig_tick(r, 200); /* bases that were asked for */
+}
+
+static void tell(struct rig *r, bool done)
+{
+    struct jr_event ev = {.type = JR_EV_OUTSIDE};
+    ev.u.outside.id = REQUEST;
+    ev.u.outside.done = done;
+    rig_step(r, &ev);
+}
+
+static void peer_says(struct rig *r, uint64_t number, enum jr_delta_type type, uint64_t id)
+{
+    const struct jr_delta d = {type,
+                               {.request = id,
+                                .worker_id = 1,
+                                .prefill_tokens = 32,
+                                .prompt_tokens = 32,
+                                .prefill_seconds = 1}};
+    const struct jr_sync_batch b = {
+        .replica = "peer", .incarnation = 7, .number = number, .deltas = &d, .n_deltas = 1};
+    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &b};
+    rig_step(r, &ev);
+}
+
+/* How often a delta of that type is told within so many ms, by ticks of 2. */
+static uint32_t told(struct rig *r, enum jr_delta_type type, uint64_t ms)
+{
+    uint32_t n = 0;
+    for (uint64_t at = 0; at < ms; at += 2) {
+        rig_tick(r, 2);
+        for (uint32_t i = 0; i < r->actions.n; i++) {
+            const struct jr_sync_batch *b = &r->actions.v[i].u.sync;
+            for (uint32_t k = 0;
+                 r->actions.v[i].type == JR_ACT_PUBLISH_SYNC && !b->is_base && k < b->n_deltas; k++)
+                n += b->deltas[k].type == type && b->deltas[k].b.request == REQUEST;
+        }
+    }
+    return n;
+}
+
+static struct jr_pool_view view(struct rig *r)
+{
+    struct jr_pool_view v;
+    jr_pool_view(r->pool, &v);
+    return v;
+}
+
+static bool is_known(struct rig *r)
+{
+    struct jr_outside_view v;
+    return jr_pool_find_outside(r->pool, REQUEST, &v);
+}
+
+/* Of a peer's request: said until its owner shows that it was heard, and no more. */
+static void test_words_are_repeated_until_heard(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct jr_outside_view v;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    assert_true(jr_pool_find_outside(r.pool, REQUEST, &v));
+    assert_string_equal(v.owner, "peer");
+    assert_false(v.prefilled);
+    tell(&r, false);
+    assert_int_equal(told(&r, JR_DELTA_ASK_FIRST_TOKEN, 100), 1);
+    assert_true(told(&r, JR_DELTA_ASK_FIRST_TOKEN, 2000) >= 2);
+    peer_says(&r, 2, JR_DELTA_FIRST_TOKEN, REQUEST);
+    assert_int_equal(told(&r, JR_DELTA_ASK_FIRST_TOKEN, 5000), 0);
+    tell(&r, true);
+    assert_true(told(&r, JR_DELTA_ASK_DONE, 2000) >= 3);
+    peer_says(&r, 3, JR_DELTA_DONE, REQUEST);
+    assert_false(is_known(&r));
+    assert_int_equal(told(&r, JR_DELTA_ASK_DONE, 5000), 0);
+    rig_deinit(&r);
+}
+
+/* Peers speak of ours, but only of those that run outside, and not in what the stream held before. */
+static void test_owner_does_as_it_is_told(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    rig_route(&r, REQUEST, NULL, 0);
+    rig_route(&r, 6, NULL, 0);
+    peer_says(&r, 1, JR_DELTA_ASK_DONE, 6);
+    assert_int_equal(view(&r).n_bookings, 2);
+    rig_send(&r, JR_EV_SYNC_BROKEN);
+    peer_says(&r, 2, JR_DELTA_ASK_DONE, REQUEST);
+    assert_true(is_known(&r));
+    rig_send(&r, JR_EV_SYNC_OPENED);
+    rig_peer_base(&r);
+    peer_says(&r, 3, JR_DELTA_ASK_FIRST_TOKEN, REQUEST);
+    assert_true(is_known(&r));
+    peer_says(&r, 4, JR_DELTA_ASK_DONE, REQUEST);
+    assert_false(is_known(&r));
+    assert_int_equal(view(&r).n_bookings, 1);
+    rig_deinit(&r);
+}
+
+/* The peer dies: its outside request is ours after a lease's time, its others are gone. */
+static void test_orphans_are_adopted(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    peer_says(&r, 2, JR_DELTA_ADMIT, 6);
+    assert_int_equal(view(&r).n_bookings, 2);
+    rig_members(&r, true, false);
+    assert_int_equal(view(&r).n_bookings, 0);
+    assert_false(is_known(&r));
+    assert_int_equal(told(&r, JR_DELTA_ADMIT, 2 * RIG_TTL), 1);
+    assert_true(is_known(&r));
+    assert_int_equal(view(&r).n_bookings, 1);
+    assert_int_equal(view(&r).counters.bookings_adopted, 1);
+    tell(&r, true);
+    assert_false(is_known(&r));
+    rig_deinit(&r);
+}
+
+/* Told while the dead owner's lease was still listed, and told of an orphan. */
+static void test_what_was_freed_is_not_adopted(void **state)
+{
+    (void)state;
+    for (int before = 0; before < 2; before++) {
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        if (before)
+            tell(&r, true);
+        rig_members(&r, true, false);
+        if (!before)
+            tell(&r, true);
+        (void)told(&r, JR_DELTA_ADMIT, 2 * RIG_TTL);
+        assert_false(is_known(&r));
+        assert_int_equal(view(&r).counters.bookings_adopted, 0);
+        rig_deinit(&r);
+    }
+}
+
+/* Ours end without a word for long enough; those that we relay end by themselves. */
+static void test_silent_ones_expire(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    rig_route(&r, 6, NULL, 0);
+    rig_route(&r, REQUEST, NULL, 0);
+    rig_tick(&r, EXPIRY - 200);
+    tell(&r, false);
+    rig_tick(&r, 400);
+    assert_true(is_known(&r));
+    rig_tick(&r, EXPIRY);
+    assert_false(is_known(&r));
+    assert_int_equal(view(&r).n_bookings, 1);
+    assert_int_equal(view(&r).counters.bookings_expired, 1);
+    rig_deinit(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_words_are_repeated_until_heard),
+        cmocka_unit_test(test_owner_does_as_it_is_told),
+        cmocka_unit_test(test_orphans_are_adopted),
+        cmocka_unit_test(test_what_was_freed_is_not_adopted),
+        cmocka_unit_test(test_silent_ones_expire),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
