@@ -65,13 +65,13 @@ class Rig:
         self.feed.stdin.close()
         self.feed.stdout.close()
 
-    def start(self, name, tag=""):
-        """A fresh proxy: kv, plain or haproxy. (HOST:PORT, pid)"""
-        p = {"kv": self._kv, "plain": self._plain, "haproxy": self._haproxy}[name](name + tag)
+    def start(self, name, tag="", **options):
+        """A fresh proxy: kv, plain or haproxy; options are of our frontend. (HOST:PORT, pid)"""
+        p = {"kv": self._kv, "plain": self._plain, "haproxy": self._haproxy}[name](name + tag, **options)
         return "127.0.0.1:%d" % p.port, p.pid
 
-    def _kv(self, name):
-        p = self.procs.frontend(name, nats=self.nats.url, router_mode="kv")
+    def _kv(self, name, **options):
+        p = self.procs.frontend(name, nats=self.nats.url, router_mode="kv", **options)
         self.procs.wait_ready(p)
         wait_for(lambda: [w["state"] for w in pool(p.url)["workers"]] == ["live"] * WORKERS, "four live workers")
         if name == "kv":  # the first: engines tell what they hold once bridges and a router listen
@@ -83,9 +83,9 @@ class Rig:
         wait_for(lambda: min(w["blocks"] for w in pool(p.url)["workers"]) > held, "the prompts in the index")
         return p
 
-    def _plain(self, name):
+    def _plain(self, name, **options):
         p = self.procs.frontend(name, router_mode="round-robin",
-                                worker=["http://127.0.0.1:%d" % port for port in self.ports])
+                                worker=["http://127.0.0.1:%d" % port for port in self.ports], **options)
         self.procs.wait_ready(p)
         return p
 

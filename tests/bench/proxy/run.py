@@ -45,6 +45,8 @@ LATENCY_GOAL, LATENCY_STRETCH = 1.3, 1.0
 # name -> (body, waiting requests, most KiB of each)
 MEMORY = {"waiting 1 KiB": ("c1k.json", 500, 24.0), "waiting 234 kB": ("text235k.json", 100, 1.1 * 233696 / 1024)}
 IDLE_MOST_MIB = 24.0
+# Cases that run with --http-threads 1 and 2, at full speed: {case: name of the rows}
+LOOPS = {"1 KiB": "1 KiB", "32,768 token ids": "32,768 ids"}
 
 
 class Table(Bench):
@@ -55,7 +57,7 @@ class Table(Bench):
         mid = {way: statistics.median(values) for way, values in runs.items()}
         ours, floor = mid["kv"], mid["haproxy"]
         ratio = ours / floor if floor > 0 else None
-        ok = ours <= goal if most else ratio is not None and ratio <= goal
+        ok = goal is None or (ours <= goal if most else ratio is not None and ratio <= goal)
         self.missed += not ok
         spread = (max(runs["kv"]) - min(runs["kv"])) / ours * 100 if ours else 0
         self._print({"name": name, "unit": unit, "goal": goal, "stretch": stretch, "measured": ours, "floor": floor,
@@ -76,11 +78,11 @@ class Table(Bench):
                 + cell("aside", 7, "%.3g") + cell("plain", 9) + cell("plain_ratio", 7, "%.2fx") + cell("direct", 8))
 
 
-def run_all(rig, body, options, args):
+def run_all(rig, body, options, args, ways=WAYS):
     """{way: the driver's reports}, a round of all ways after the other."""
-    runs = {way: [] for way in WAYS}
+    runs = {way: [] for way in ways}
     for i in range(args.runs):
-        for way in WAYS[i % len(WAYS):] + WAYS[:i % len(WAYS)]:
+        for way in ways[i % len(ways):] + ways[:i % len(ways)]:
             runs[way].append(rig.load(way, body, options, args.seconds))
     return runs
 
@@ -116,6 +118,23 @@ def bench_latency(table, rig, args):
         added["direct"] = [r[q + "_us"] for r in runs["direct"]]
         table.add("added latency, " + q, "us", added, LATENCY_GOAL, LATENCY_STRETCH)
     check(table, "latency", runs)
+
+
+def bench_loops(table, rig, args):
+    """One and two HTTP loops: what a request costs, and how many a second there are. The driver, the workers,
+    NATS and the bridges have the same cores: where they leave none idle, a second loop has no room to show."""
+    rig.set_workers("itl_us=0")
+    for way in ("kv", "plain"):
+        rig.ways[way + " 2"] = rig.start(way, "-2", http_threads=2)
+    for case, name in LOOPS.items():
+        body, options = CASES[case][:2]
+        runs = run_all(rig, body, options, args, (*WAYS, "kv 2", "plain 2"))
+        for loops, tail in ((1, ""), (2, " 2")):
+            of = {"kv": "kv" + tail, "haproxy": "haproxy", "plain": "plain" + tail, "direct": "direct"}
+            for field, unit in (("cpu_us_req", "us/request"), ("rps", "requests/s")):
+                table.add("%s, %d loop%s" % (name, loops, "s"[:loops - 1]), unit,
+                          {way: [r[field] for r in runs[way_]] for way, way_ in of.items()}, None)
+        check(table, name + ", loops", runs)
 
 
 def bench_memory(table, rig, args):
@@ -155,7 +174,7 @@ def main():
     ap.add_argument("--quick", action="store_true", help="one short run of each: less than a minute, only to look")
     ap.add_argument("--runs", type=int, default=5)
     ap.add_argument("--seconds", type=float, default=3)
-    ap.add_argument("--case", action="append", choices=[*CASES, "latency", "memory"])
+    ap.add_argument("--case", action="append", choices=[*CASES, "latency", "memory", "loops"])
     args = ap.parse_args()
     args.memory_runs = 3
     if args.quick:
@@ -169,11 +188,11 @@ def main():
         command([sys.executable, os.path.join(HERE, "mkbodies.py"), bodies])
         rig = Rig(procs, build, bodies)
         try:
-            for name in args.case or [*CASES, "latency", "memory"]:
+            for name in args.case or [*CASES, "latency", "memory", "loops"]:
                 if name in CASES:
                     bench_cpu(table, rig, name, args)
                 else:
-                    {"latency": bench_latency, "memory": bench_memory}[name](table, rig, args)
+                    {"latency": bench_latency, "memory": bench_memory, "loops": bench_loops}[name](table, rig, args)
             if {CASES[c][0] for c in args.case or CASES if c in CASES} & set(CACHED):
                 check_routing(table, rig)
         finally:

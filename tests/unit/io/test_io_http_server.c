@@ -279,7 +279,7 @@ static void stop(struct fixture *f)
 
 static int setup(void **state)
 {
-    *state = start(5000, 5000, 100);
+    *state = start(60000, 60000, 100);
     return 0;
 }
 
