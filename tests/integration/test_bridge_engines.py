@@ -96,6 +96,20 @@ class Engines(unittest.TestCase):
         self.assertEqual(self.procs.stop(bridge), 0)
         jr.wait_for(lambda: live() == [], "no worker", timeout=WAIT)
 
+    def test_too_many_files(self):
+        for i in range(N):
+            self.write("%d.json" % i, self.specs[i])
+        bridge = self.bridge(engines_dir=self.folder)
+        self.wait_registered(bridge, [1, 2, 3])
+        for i in range(2000):  # more than are looked at, in whatever order the directory has
+            self.write("junk%d.json" % i, "{}")
+        jr.wait_for(lambda: "too many files" in bridge.tail(100000), "told", timeout=WAIT)
+        for i in range(2000):
+            os.unlink(os.path.join(self.folder, "junk%d.json" % i))
+        self.write("0.json", dict(self.specs[0], worker_id=11))
+        self.wait_registered(bridge, [2, 3, 11])
+        self.assertEqual(bridge.tail(100000).count("bridge.engine_removed"), 1)
+
     def test_metrics(self):
         spec = self.specs[0]
         bridge = self.bridge(engine_url=spec["engine_url"], kv_events_endpoint=spec["kv_events_endpoint"],

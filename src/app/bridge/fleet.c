@@ -244,10 +244,11 @@ static void take(struct entry *en, struct file *file)
     en->good = true;
 }
 
+/* Who did not see all files knows of none that is gone. */
 static void take_files(struct jr_bridge_fleet *f, struct look_job *l)
 {
     for (uint32_t i = 0; i < f->n; i++)
-        f->entries[i]->there = false;
+        f->entries[i]->there = f->entries[i]->there && l->full;
     for (uint32_t i = 0; i < l->n; i++) {
         struct entry *en = entry_of(f, l->files[i].name);
         if (!en)

@@ -6,7 +6,7 @@
  *         new             a bridge more
  *         another text    its bridge is closed, then begun anew
  *         gone            closed: its worker leaves
- *         not readable    told once; what ran goes on
+ *         not readable    told once; what ran goes on, also where there are too many files
  *
  * Names that begin with a dot, or do not end in .json, are no engines: write a file under such a name
  * and rename it. Files are engine_spec.h's. */
