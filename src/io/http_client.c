@@ -303,6 +303,12 @@ void jr_http_exchange_resume(struct jr_http_exchange *x)
         jr_upstream_pause(x->conn, false);
 }
 
+void jr_http_exchange_hurry(struct jr_http_exchange *x, uint32_t ms)
+{
+    if (x->conn != NULL)
+        jr_upstream_hurry(x->conn, ms);
+}
+
 void jr_http_exchange_cancel(struct jr_http_exchange *x)
 {
     if (x == NULL || x->ended)

@@ -76,6 +76,8 @@ JR_MUST_CHECK int jr_http_url_check(const char *url, struct jr_errmsg *e);
  * end in it are still delivered after pause. */
 void jr_http_exchange_pause(struct jr_http_exchange *x);
 void jr_http_exchange_resume(struct jr_http_exchange *x);
+/* From on_head on: the answer has so long to be whole (JR_ETIMEOUT), or with 0 as long as the exchange. */
+void jr_http_exchange_hurry(struct jr_http_exchange *x, uint32_t ms);
 /* Closes the connection; no callback fires any more. From any callback; not twice. */
 void jr_http_exchange_cancel(struct jr_http_exchange *x);
 

@@ -159,6 +159,21 @@ class Refused(Case):
         status, _, body = self.ask(alone)
         self.assertEqual((status, body["error"]["code"]), (503, "no_worker"))
 
+    def test_it_never_says_all(self):
+        """Its words end in the middle, its connection does not: nobody waits for the rest."""
+        def stall(request):
+            request.send_response(503)
+            request.send_header("Content-Length", "1000")
+            request.end_headers()
+            request.wfile.write(b"{")
+            play.wait_gone(request, 60)
+        bad, good = self.worker(stall), self.worker()
+        f = self.frontend(bad, good, **NEVER)
+        for _ in range(4):
+            self.assertEqual(self.ask(f)[0], 200)
+        self.assertGreaterEqual(len(bad.posts()), 1)
+        self.nothing_left(f)
+
     def test_client_gone_while_it_is_asked_elsewhere(self):
         go, asked = threading.Event(), threading.Semaphore(0)
         self.addCleanup(go.set)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define BODY_MAX ((size_t)64 << 10) /* of one that is kept; a longer one is relayed at once */
+#define WHOLE_MS 2000 /* for one that is kept; then it is as none, and another is asked */
 
 struct jr_proxy_refused {
     int status;
@@ -57,6 +58,7 @@ bool jr_proxy_refused_keep(struct jr_proxied *x, const struct jr_http_reply *rep
     r->content_length = reply->content_length;
     r->lines = jr_xstrdup(lines);
     jr_buf_init(&r->body, BODY_MAX);
+    jr_http_exchange_hurry(x->exchange, WHOLE_MS);
     return true;
 }
 
@@ -65,6 +67,7 @@ static void relay_on(struct jr_proxied *x, const void *p, size_t n)
 {
     struct jr_proxy_refused *r = x->refused;
     jr_sm_move(&x->sm, JR_PROXY_RELAY, "long");
+    jr_http_exchange_hurry(x->exchange, 0);
     x->status = r->status;
     jr_http_respond_start(x->req, r->status, NULL, r->lines, r->content_length);
     int err = jr_proxy_write_raw(x, r->body.p, r->body.n);
