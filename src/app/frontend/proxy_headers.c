@@ -80,11 +80,13 @@ static struct jr_buf *cleared(struct jr_proxied *x)
 
 const char *jr_proxy_request_lines(struct jr_proxied *x)
 {
-    static const struct jr_str ours[] = {NAME("X-Request-Id"), NAME("X-Data-Parallel-Rank")};
+    /* The last: of an answer that is read to be translated. */
+    static const struct jr_str ours[] = {NAME("X-Request-Id"), NAME("X-Data-Parallel-Rank"),
+                                         NAME("Accept-Encoding")};
     struct jr_buf *b = cleared(x);
     uint32_t n;
     const struct jr_http_header *v = jr_http_request_headers(x->req, &n);
-    jr_http1_pass(b, v, n, ours, 2);
+    jr_http1_pass(b, v, n, ours, x->dialect ? 3 : 2);
     put_id(b, x->request_id);
     jr_buf_put(b, "X-Data-Parallel-Rank: ", 22);
     jr_buf_digits(b, x->dp_rank);
