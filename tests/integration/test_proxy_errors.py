@@ -9,7 +9,9 @@ import jr_procs as jr
 import jr_worker as play
 from test_frontend import COMPLETION, Case
 
-NOT_PROVOKED = {("503", "overloaded", "too many requests are under way: retry later")}
+NOT_PROVOKED = {("503", "overloaded", "too many requests are under way: retry later"),
+                # of jetrouter router: test_router.py
+                ("409", "conflict", "a request of this id is waiting for a worker already")}
 
 
 def table():
