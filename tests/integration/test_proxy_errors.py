@@ -10,7 +10,7 @@ import jr_worker as play
 from test_frontend import COMPLETION, Case
 
 NOT_PROVOKED = {("503", "overloaded", "too many requests are under way: retry later"),
-                # of jetrouter router: test_router.py
+                # of jetrouter router, which is not asked here
                 ("409", "conflict", "a request of this id is waiting for a worker already")}
 
 
