@@ -42,8 +42,6 @@ class Bridge:
     def __init__(self, nats_url, worker, url, rng, ttl=TTL, rank=0, first=None):
         self.nats_url, self.worker, self.rng, self.ttl = nats_url, worker, rng, ttl
         self.url, self.rank, self.first, self.ranks = url, rank, first or self, [self]
-        if first:
-            first.ranks.append(self)
         self.runs = {}  # number -> (parent run or None, blocks, local hashes)
         self.runs_n = 0
         self.lock = threading.RLock()
@@ -51,6 +49,8 @@ class Bridge:
         self.created, self.epoch = self._created(), self._epoch()
         self.incarnation, self.next_id, self.begun, self.acked = 0, 1, 0, 0
         self.begin()
+        if first:
+            first.ranks.append(self)  # whose thread names this one in its lease from now on
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()

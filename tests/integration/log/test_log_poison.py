@@ -24,7 +24,7 @@ class Poison(rig.LogTest):
         for v in views:
             self.assertEqual(v["counters"]["undecodable"], len(messages))
         self.ready(self.replica("late"))
-        self.assertEqual(self.procs.ctl(self.leader().url, "snapshot").returncode, 0)
+        self.ask_snapshot()
         self.await_snapshot(1)
         self.ready_from_snapshot(self.restart(self.killed("late")))
         self.fill(4)
