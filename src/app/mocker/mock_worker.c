@@ -148,6 +148,7 @@ static void deliver(const struct jr_engine_output *o)
 uint32_t jr_mock_worker_pick_rank(struct jr_mock_worker *w)
 {
     uint32_t best = 0, least = UINT32_MAX;
+    JR_ASSERT(w->n_ranks > 0);
     for (uint32_t k = 0; k < w->n_ranks; k++) {
         uint32_t i = (w->next_rank + k) % w->n_ranks;
         struct jr_engine_stats stats;
