@@ -64,7 +64,7 @@ static int check_first(const struct sockaddr *addr)
 
 static uint16_t bound_port(int fd)
 {
-    struct sockaddr_storage addr;
+    struct sockaddr_storage addr = {0};
     socklen_t n = sizeof addr;
     if (getsockname(fd, (struct sockaddr *)&addr, &n) != 0)
         return 0;
