@@ -64,12 +64,16 @@ static int check_first(const struct sockaddr *addr)
 
 static uint16_t bound_port(int fd)
 {
-    struct sockaddr_storage addr = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } addr;
+    memset(&addr, 0, sizeof addr);
     socklen_t n = sizeof addr;
-    if (getsockname(fd, (struct sockaddr *)&addr, &n) != 0)
+    if (getsockname(fd, &addr.any, &n) != 0)
         return 0;
-    return ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
-                                            : ((struct sockaddr_in *)&addr)->sin_port);
+    return ntohs(addr.any.sa_family == AF_INET6 ? addr.v6.sin6_port : addr.v4.sin_port);
 }
 
 static int listen_error(int err, const struct jr_http_listener_config *config, struct jr_errmsg *e)
