@@ -25,7 +25,7 @@ class Members(unittest.TestCase):
         self.nats = self.start_nats()
         self.replicas = [self.procs.frontend(
             name, nats=self.nats.url, namespace="test", router_mode="kv", lease_ttl_secs=TTL,
-            stale_worker_secs=2, drain_delay_secs=0, log_level="debug") for name in ("a", "b")]
+            stale_worker_secs=8, drain_delay_secs=0, log_level="debug") for name in ("a", "b")]
         for f in self.replicas:
             self.procs.wait_ready(f)
 
