@@ -202,16 +202,12 @@ class Limits(Base):
 
 
 class Slow(Base):
-    def test_slowloris(self):
-        """Heads that never end, a byte at a time: each has its time, whatever it sends meanwhile."""
-        f = self.frontend(self.worker(), http_header_timeout_secs=2)
-        before = descriptors(f)
-        slow = [dial(f) for _ in range(200)]
+    def drip(self, f, pieces):
+        """Each connection sends its piece again and again until it is told 408, while others are served: how often."""
+        served, end = 0, time.monotonic() + PATIENCE
         with selectors.DefaultSelector() as sel:
-            for s in slow:
-                s.sendall(b"GET /live HTTP/1.1\r\n" + HOST + b"X: ")
-                sel.register(s, selectors.EVENT_READ)
-            end, served = time.monotonic() + PATIENCE, 0
+            for s, piece in pieces.items():
+                sel.register(s, selectors.EVENT_READ, piece)
             while sel.get_map() and time.monotonic() < end:
                 for key, _ in sel.select(0.05):
                     self.assertEqual(status(read_all(key.fileobj)), 408)
@@ -219,12 +215,22 @@ class Slow(Base):
                     key.fileobj.close()
                 for key in list(sel.get_map().values()):
                     try:
-                        key.fileobj.send(b"y")
+                        key.fileobj.send(key.data)
                     except OSError:
                         pass  # its answer is there to be read
                 self.serves(f)
                 served += 1
             self.assertFalse(sel.get_map())
+        return served
+
+    def test_slowloris(self):
+        """Heads that never end, a byte at a time: each has its time, whatever it sends meanwhile."""
+        f = self.frontend(self.worker(), http_header_timeout_secs=2)
+        before = descriptors(f)
+        slow = [dial(f) for _ in range(200)]
+        for s in slow:
+            s.sendall(b"GET /live HTTP/1.1\r\n" + HOST + b"X: ")
+        served = self.drip(f, {s: b"y" for s in slow})
         self.assertGreater(served, 2)
         self.assertGreaterEqual(
             jr.metric(f.url, 'jetrouter_http_bad_requests_total{reason="header_timeout"}'), 200)
@@ -251,24 +257,10 @@ class Slow(Base):
         before = descriptors(f)
         slow = [dial(f) for _ in range(50)]
         head = b"POST /v1/completions HTTP/1.1\r\n" + HOST
-        with selectors.DefaultSelector() as sel:
-            for i, s in enumerate(slow):
-                s.sendall(head + (b"Content-Length: 100000\r\n\r\n" if i % 2 else
-                                  b"Transfer-Encoding: chunked\r\n\r\n"))
-                sel.register(s, selectors.EVENT_READ, b"x" if i % 2 else b"1\r\nx\r\n")
-            end = time.monotonic() + PATIENCE
-            while sel.get_map() and time.monotonic() < end:
-                for key, _ in sel.select(0.05):
-                    self.assertEqual(status(read_all(key.fileobj)), 408)
-                    sel.unregister(key.fileobj)
-                    key.fileobj.close()
-                for key in list(sel.get_map().values()):
-                    try:
-                        key.fileobj.send(key.data)
-                    except OSError:
-                        pass  # its answer is there to be read
-                self.serves(f)
-            self.assertFalse(sel.get_map())
+        for i, s in enumerate(slow):
+            s.sendall(head + (b"Content-Length: 100000\r\n\r\n" if i % 2 else
+                              b"Transfer-Encoding: chunked\r\n\r\n"))
+        self.drip(f, {s: b"x" if i % 2 else b"1\r\nx\r\n" for i, s in enumerate(slow)})
         self.assertEqual(
             jr.metric(f.url, 'jetrouter_http_bad_requests_total{reason="body_timeout"}'), 50)
         self.nothing_left(f, before)

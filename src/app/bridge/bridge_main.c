@@ -2,6 +2,7 @@
 #include "app/bridge/bridge.h"
 
 #include "app/bridge/fleet.h"
+#include "app/bridge/hub_options.h"
 #include "app/bridge/status.h"
 #include "app/https_options.h"
 #include "app/nats_options.h"
@@ -84,23 +85,14 @@ static int connect_nats(struct bridge_process *p)
 
 static int start_hub(struct bridge_process *p)
 {
-    const struct jr_config *cfg = p->cfg;
-    uint32_t n;
-    struct jr_bridge_hub_config config = {
-        .loop = p->loop,
-        .nats = p->nats,
-        .client = p->client,
-        .metrics = p->metrics,
-        .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
-        .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
-        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
-        .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
-        .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
-        .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
-        .lower_media = jr_config_lower_media(cfg),
-        .on_fatal = on_fatal,
-        .ctx = p,
-    };
+    struct jr_bridge_hub_config config;
+    jr_bridge_hub_options(p->cfg, &config);
+    config.loop = p->loop;
+    config.nats = p->nats;
+    config.client = p->client;
+    config.metrics = p->metrics;
+    config.on_fatal = on_fatal;
+    config.ctx = p;
     return jr_bridge_hub_create(&config, &p->hub, p->e);
 }
 

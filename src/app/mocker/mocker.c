@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/mocker/mocker.h"
 #include "app/bridge/bridge.h"
+#include "app/bridge/hub_options.h"
 #include "app/mocker/mock_worker.h"
 #include "app/mocker/toy_tokenizer.h"
 #include "base/assert.h"
@@ -170,20 +171,11 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
 
 static int start_hub(struct mocker *m, struct jr_errmsg *e)
 {
-    const struct jr_config *cfg = m->cfg;
-    uint32_t n;
-    struct jr_bridge_hub_config config = {
-        .loop = m->loop,
-        .nats = m->nats,
-        .client = m->client,
-        .namespace_ = jr_config_str(cfg, JR_CFG_NAMESPACE),
-        .component = jr_config_list(cfg, JR_CFG_COMPONENT, &n)[0],
-        .lease_ttl_ms = jr_config_ms(cfg, JR_CFG_LEASE_TTL_SECS),
-        .stream_max_bytes = jr_config_u64(cfg, JR_CFG_STREAM_MAX_BYTES),
-        .nats_replicas = jr_config_u32(cfg, JR_CFG_NATS_REPLICAS),
-        .event_json = jr_config_enum(cfg, JR_CFG_EVENT_FORMAT) == 1,
-        .lower_media = jr_config_lower_media(cfg),
-    };
+    struct jr_bridge_hub_config config;
+    jr_bridge_hub_options(m->cfg, &config);
+    config.loop = m->loop;
+    config.nats = m->nats;
+    config.client = m->client;
     return jr_bridge_hub_create(&config, &m->hub, e);
 }
 
