@@ -25,7 +25,8 @@
 #define JR_BRIDGE_INFO_EVERY     4    /* polls: is the stream still the same, what size the pool */
 #define JR_BRIDGE_RETRY_MS       500  /* of what failed at NATS */
 #define JR_BRIDGE_IDLE_CHECK_MS  500  /* after the last live message: was it the last */
-#define JR_BRIDGE_CHECK_EVERY_MS 5000 /* and then: is it still the same engine */
+#define JR_BRIDGE_CHECK_EVERY_MS 1000 /* and then: is it still the same engine, and all it said */
+#define JR_BRIDGE_CHECKS_PER_S   500  /* of all ranks of a hub: with more ranks each waits longer */
 #define JR_BRIDGE_SUBSCRIBE_MS   5000 /* after a socket could not be had */
 #define JR_BRIDGE_SUMMARY_MS     60000
 #define JR_BRIDGE_FLUSH_MS       3000

@@ -360,14 +360,26 @@ void jr_bridge_source_discovered(struct jr_bridge_source *s, uint32_t block_size
     drain(s);
 }
 
+/* Of a silent rank; the hub's ranks share what it asks a second. */
+static uint64_t check_every_ms(const struct jr_bridge_hub *h)
+{
+    uint64_t ranks = 0;
+    for (uint32_t i = 0; i < h->n_bridges; i++)
+        ranks += h->bridges[i]->n_ranks;
+    uint64_t fair = ranks * 1000 / JR_BRIDGE_CHECKS_PER_S;
+    return fair > JR_BRIDGE_CHECK_EVERY_MS ? fair : JR_BRIDGE_CHECK_EVERY_MS;
+}
+
 /* The last message may have been lost with none behind it to betray it, and a restarted engine may
- * be silent: look whether the end of its history is ours. */
+ * be silent: look whether the end of its history is ours. An engine that idles may lose the one
+ * message it has sent for minutes, so the silence's length says nothing of the need to look. */
 static bool check_is_due(const struct jr_bridge_source *s, uint64_t now)
 {
     if (!s->started || !s->bridge->healthy || s->replaying || !s->replay_endpoint ||
         now - s->last_live_ms < JR_BRIDGE_IDLE_CHECK_MS)
         return false;
-    return s->checked_at_ms < s->last_live_ms || now - s->checked_at_ms >= JR_BRIDGE_CHECK_EVERY_MS;
+    return s->checked_at_ms < s->last_live_ms ||
+           now - s->checked_at_ms >= check_every_ms(s->bridge->hub);
 }
 
 void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now)
