@@ -48,6 +48,8 @@ static void do_control(struct sim *sim, struct sim_replica *r, const struct jr_a
     const struct jr_control *c = &a->u.control;
     struct sim_op *op = new_op(sim, r, SIM_OP_CONTROL);
     op->control.kind = JR_LOG_KIND_CONTROL;
+    if (c->type == JR_CONTROL_ADOPT)
+        sim_model_offer(sim, r);
     op->control.u.control = *c;
     op->control.u.control.ended =
         c->n_ended ? jr_xmemdup(c->ended, c->n_ended * sizeof *c->ended) : NULL;

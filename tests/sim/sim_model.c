@@ -269,15 +269,6 @@ static void apply_batch(struct sim *sim, const struct jr_kv_batch *b)
     r->waiting = true;
 }
 
-static void apply_gone(struct sim_model *m, const struct jr_control *c)
-{
-    for (uint32_t i = 0; i < c->n_ended; i++) {
-        struct sim_row *r = find(m, c->worker_id, c->ended[i].dp_rank);
-        if (r && r->incarnation == c->ended[i].incarnation)
-            drop(m, r);
-    }
-}
-
 static void begin_empty(struct sim_model *m)
 {
     while (m->n_rows)
@@ -285,83 +276,6 @@ static void begin_empty(struct sim_model *m)
     m->params = (struct jr_pool_params){0};
     m->rules = JR_RULES_FIRST;
     m->counters = (struct jr_state_counters){0};
-}
-
-static void apply_reset(struct sim_model *m, const struct jr_control *c)
-{
-    bool follows = c->from.n == m->epoch.n && c->from.random == m->epoch.random;
-    if (!follows && c->from.n != JR_EPOCH_ANY)
-        return;
-    begin_empty(m);
-    m->epoch = c->to;
-    memcpy(m->token, c->token, sizeof m->token);
-}
-
-static void apply_control(struct sim *sim, const struct jr_control *c)
-{
-    struct sim_model *m = &sim->model;
-    switch (c->type) {
-    case JR_CONTROL_WORKER_GONE:
-        apply_gone(m, c);
-        return;
-    case JR_CONTROL_RESET:
-        apply_reset(m, c);
-        return;
-    case JR_CONTROL_CONFIG:
-        m->params = c->params;
-        return;
-    case JR_CONTROL_USE_VERSION:
-        if (c->rule_version > m->rules)
-            m->rules = c->rule_version;
-        return;
-    case JR_CONTROL_ADOPT:
-        SIM_CHECK(sim, was_ever(m, c->digest_blocks, c->digest_table),
-                  "an index is adopted that the log never said");
-        if (c->digest_blocks != digest_blocks(m) || c->digest_table != digest_table(m)) {
-            m->known = false;
-            m->holes_may_be = true; /* it is an older one */
-        }
-        return;
-    }
-}
-
-static void apply(struct sim *sim, const struct jr_log_msg *msg)
-{
-    struct sim_model *m = &sim->model;
-    if (msg->kind == JR_LOG_KIND_BATCH)
-        apply_batch(sim, &msg->u.batch);
-    else if (msg->kind == JR_LOG_KIND_CONTROL)
-        apply_control(sim, &msg->u.control);
-    else
-        m->counters.undecodable++;
-    m->seq = msg->seq;
-    if (m->known)
-        record(m);
-}
-
-void sim_model_step(struct sim *sim)
-{
-    struct sim_model *m = &sim->model;
-    if (!m->known && m->seq == 0) {
-        begin_empty(m);
-        m->epoch = (struct jr_epoch){0};
-        m->token[0] = '\0';
-        m->known = true;
-        record(m);
-    }
-    while (m->known && m->seq < sim->nats.n_log)
-        apply(sim, &sim->nats.log[m->seq].m);
-}
-
-/* Read again from the first message: the simulation keeps what was purged. */
-void sim_model_cut(struct sim *sim, uint64_t last)
-{
-    struct sim_model *m = &sim->model;
-    m->holes_may_be = true;
-    for (uint64_t i = last ? last + 1 : 0; i < m->cap_digests; i++)
-        m->digests[i].known = false;
-    m->known = false;
-    m->seq = 0;
 }
 
 /* ---------------------------------------------------------------- an index of before */
@@ -399,28 +313,120 @@ static void learn_image(struct sim *sim, const struct jr_image *image)
                   image->entries[i].prefix_hash);
     }
     m->params = params;
-    m->seq = image->seq;
-    m->known = true;
 }
 
-void sim_model_learn(struct sim *sim, const struct sim_replica *r)
+void sim_model_offer(struct sim *sim, const struct sim_replica *r)
 {
-    struct jr_state *s = r->pool->state;
+    struct sim_model *m = &sim->model;
     struct jr_state_export x = {0};
-    if (sim->model.known || s->seq < sim->model.seq || jr_pool_copying(r->pool) ||
-        jr_state_export_begin(s, &x) < 0)
-        return;
-    while (jr_state_export_step(s, &x, 1000) == JR_EAGAIN)
+    SIM_CHECK(sim, jr_state_export_begin(r->pool->state, &x) == 0,
+              "replica %u adopts while it copies", r->index);
+    while (jr_state_export_step(r->pool->state, &x, 1000) == JR_EAGAIN)
         ;
-    struct jr_image *image = jr_state_export_take(&x);
-    learn_image(sim, image);
-    jr_image_destroy(image);
-    const struct sim_digest *before = sim_model_at(sim, s->seq);
-    struct sim_digest was = before ? *before : (struct sim_digest){0};
-    record(&sim->model);
-    const struct sim_digest *now = sim_model_at(sim, s->seq);
-    SIM_CHECK(sim, !was.known || (was.blocks == now->blocks && was.table == now->table),
-              "what was adopted at %llu is another index now", (unsigned long long)s->seq);
+    m->offers = jr_xrealloc(m->offers, (m->n_offers + 1) * sizeof(struct jr_image *));
+    m->offers[m->n_offers++] = jr_state_export_take(&x);
+}
+
+/* The index becomes that of before which has these digests. */
+static void adopt(struct sim *sim, const struct jr_control *c)
+{
+    struct sim_model *m = &sim->model;
+    for (uint32_t i = 0; i < m->n_offers; i++) {
+        const struct jr_image *o = m->offers[i];
+        if (o->digest_blocks == c->digest_blocks && o->digest_table == c->digest_table) {
+            learn_image(sim, o);
+            break;
+        }
+    }
+    SIM_CHECK(sim, c->digest_blocks == digest_blocks(m) && c->digest_table == digest_table(m),
+              "what was adopted is another index now");
+}
+
+/* ---------------------------------------------------------------- control messages */
+
+static void apply_gone(struct sim_model *m, const struct jr_control *c)
+{
+    for (uint32_t i = 0; i < c->n_ended; i++) {
+        struct sim_row *r = find(m, c->worker_id, c->ended[i].dp_rank);
+        if (r && r->incarnation == c->ended[i].incarnation)
+            drop(m, r);
+    }
+}
+
+static void apply_reset(struct sim_model *m, const struct jr_control *c)
+{
+    bool follows = c->from.n == m->epoch.n && c->from.random == m->epoch.random;
+    if (!follows && c->from.n != JR_EPOCH_ANY)
+        return;
+    begin_empty(m);
+    m->epoch = c->to;
+    memcpy(m->token, c->token, sizeof m->token);
+}
+
+static void apply_control(struct sim *sim, const struct jr_control *c)
+{
+    struct sim_model *m = &sim->model;
+    switch (c->type) {
+    case JR_CONTROL_WORKER_GONE:
+        apply_gone(m, c);
+        return;
+    case JR_CONTROL_RESET:
+        apply_reset(m, c);
+        return;
+    case JR_CONTROL_CONFIG:
+        m->params = c->params;
+        return;
+    case JR_CONTROL_USE_VERSION:
+        if (c->rule_version > m->rules)
+            m->rules = c->rule_version;
+        return;
+    case JR_CONTROL_ADOPT:
+        SIM_CHECK(sim, was_ever(m, c->digest_blocks, c->digest_table),
+                  "an index is adopted that the log never said");
+        if (c->digest_blocks != digest_blocks(m) || c->digest_table != digest_table(m)) {
+            adopt(sim, c);
+            m->holes_may_be = true; /* it is an older one */
+        }
+        return;
+    }
+}
+
+static void apply(struct sim *sim, const struct jr_log_msg *msg)
+{
+    struct sim_model *m = &sim->model;
+    if (msg->kind == JR_LOG_KIND_BATCH)
+        apply_batch(sim, &msg->u.batch);
+    else if (msg->kind == JR_LOG_KIND_CONTROL)
+        apply_control(sim, &msg->u.control);
+    else
+        m->counters.undecodable++;
+    m->seq = msg->seq;
+    record(m);
+}
+
+void sim_model_step(struct sim *sim)
+{
+    struct sim_model *m = &sim->model;
+    if (!m->known && m->seq == 0) {
+        begin_empty(m);
+        m->epoch = (struct jr_epoch){0};
+        m->token[0] = '\0';
+        m->known = true;
+        record(m);
+    }
+    while (m->known && m->seq < sim->nats.n_log)
+        apply(sim, &sim->nats.log[m->seq].m);
+}
+
+/* Read again from the first message: the simulation keeps what was purged. */
+void sim_model_cut(struct sim *sim, uint64_t last)
+{
+    struct sim_model *m = &sim->model;
+    m->holes_may_be = true;
+    for (uint64_t i = last ? last + 1 : 0; i < m->cap_digests; i++)
+        m->digests[i].known = false;
+    m->known = false;
+    m->seq = 0;
 }
 
 uint64_t sim_model_incarnation(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank)
@@ -454,6 +460,9 @@ void sim_model_deinit(struct sim_model *m)
 {
     for (uint32_t i = 0; i < SIM_ROWS; i++)
         jr_xfree(m->rows[i].entries);
+    for (uint32_t i = 0; i < m->n_offers; i++)
+        jr_image_destroy(m->offers[i]);
+    jr_xfree(m->offers);
     jr_xfree(m->digests);
     jr_xfree(m->ever);
 }

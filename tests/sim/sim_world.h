@@ -364,8 +364,8 @@ struct sim_digest {
     uint64_t blocks, table;
 };
 
-/* What the log says up to seq, by the words of docs/protocol.md, in the simplest way. Not known
- * after an Adopt of an index that was another history's, until a replica shows it. */
+/* What the log says up to seq, by the words of docs/protocol.md, in the simplest way. An Adopt names
+ * an index by its digests: whoever says it leaves a copy, which becomes the model's. */
 struct sim_model {
     bool known;
     uint64_t seq;
@@ -381,6 +381,8 @@ struct sim_model {
     uint64_t cap_digests;
     uint64_t *ever; /* all digests there ever were, hashed; 0 empty */
     uint32_t n_ever, cap_ever;
+    struct jr_image **offers; /* owned: what was ever to be adopted */
+    uint32_t n_offers;
     bool holes_may_be; /* the history was changed by hand: ids may have holes */
 };
 void sim_model_deinit(struct sim_model *m);
@@ -389,8 +391,8 @@ void sim_model_step(struct sim *sim);
 void sim_model_cut(struct sim *sim, uint64_t last);
 /* What it says at a sequence; NULL when it does not know. */
 const struct sim_digest *sim_model_at(const struct sim *sim, uint64_t seq);
-/* A replica shows the index that the log adopted. */
-void sim_model_learn(struct sim *sim, const struct sim_replica *r);
+/* A replica is about to say Adopt of what it holds. */
+void sim_model_offer(struct sim *sim, const struct sim_replica *r);
 uint32_t sim_model_score(const struct sim_model *m, uint64_t worker_id, uint32_t dp_rank,
                          const uint64_t *prefix, uint32_t n);
 /* 0: it has none, or there is no such row. */
