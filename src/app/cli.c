@@ -3,6 +3,7 @@
 #include "app/bridge/bridge.h"
 #include "app/ctl/ctl.h"
 #include "app/docs.h"
+#include "app/docs_complete.h"
 #include "app/frontend/frontend.h"
 #include "app/log_sink.h"
 #include "app/mocker/mocker.h"
@@ -39,7 +40,7 @@ static const struct jr_command commands[] = {
      "jetrouter replay --trace trace.jsonl --url http://127.0.0.1:8000 --limit 500", jr_replay_main,
      JR_CMD_REPLAY, 0},
     {"ctl", "ACTION",
-     "asks a replica: state, workers, replicas, digest, snapshot, reset, drain, tail",
+     "asks a replica: live, ready, state, workers, replicas, digest, snapshot, reset, drain, tail",
      "jetrouter ctl --url http://127.0.0.1:8000 workers", jr_ctl_main, JR_CMD_CTL, 1},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
@@ -107,28 +108,31 @@ static int print_help(const struct jr_command *command)
     return rv;
 }
 
-/* jetrouter docs config|metrics|errors|man: for the build, not listed. */
+/* Texts for the build, not listed. */
+static const struct doc {
+    const char *name;
+    void (*write)(struct jr_buf *b);
+} docs[] = {
+    {"config", jr_docs_config},   {"metrics", jr_docs_metrics}, {"errors", jr_docs_errors},
+    {"man", jr_docs_man},         {"bash", jr_docs_bash},       {"zsh", jr_docs_zsh},
+    {"options", jr_docs_options},
+};
+#define DOCS (sizeof docs / sizeof docs[0])
+
+/* jetrouter docs NAME */
 static int print_docs(const char *what)
 {
-    struct jr_buf b;
-    jr_buf_init(&b, TEXT_MAX);
-    int rv;
-    if (what && strcmp(what, "config") == 0)
-        jr_docs_config(&b);
-    else if (what && strcmp(what, "metrics") == 0)
-        jr_docs_metrics(&b);
-    else if (what && strcmp(what, "errors") == 0)
-        jr_docs_errors(&b);
-    else if (what && strcmp(what, "man") == 0)
-        jr_docs_man(&b);
-    else {
-        struct jr_errmsg e = {"which text? config, metrics, errors or man"};
-        jr_buf_deinit(&b);
-        return fail("docs", JR_EUSAGE, &e);
-    }
-    rv = print(&b);
-    jr_buf_deinit(&b);
-    return rv;
+    for (unsigned i = 0; what && i < DOCS; i++)
+        if (strcmp(what, docs[i].name) == 0) {
+            struct jr_buf b;
+            jr_buf_init(&b, TEXT_MAX);
+            docs[i].write(&b);
+            int rv = print(&b);
+            jr_buf_deinit(&b);
+            return rv;
+        }
+    struct jr_errmsg e = {"which text? config, metrics, errors, man, bash, zsh or options"};
+    return fail("docs", JR_EUSAGE, &e);
 }
 
 static int unknown_command(const char *name)

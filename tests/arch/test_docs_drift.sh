@@ -5,7 +5,8 @@
 # usage: test_docs_drift.sh SOURCE_DIR BUILD_DIR
 set -u
 source=$1 build=$2 status=0
-for d in config:configuration.md metrics:metrics.md errors:errors.md man:jetrouter.1; do
+for d in config:configuration.md metrics:metrics.md errors:errors.md man:jetrouter.1 \
+    bash:completions/jetrouter.bash zsh:completions/_jetrouter; do
     file="$source/docs/${d#*:}"
     if ! "$build/jetrouter" docs "${d%%:*}" | diff -u "$file" - ; then
         echo "$file is not what 'jetrouter docs ${d%%:*}' prints: run ./dev docs" >&2

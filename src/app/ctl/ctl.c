@@ -22,6 +22,8 @@ static const struct action {
     const char *name, *method, *path;
     bool state; /* its answer is a part of /state */
 } actions[] = {
+    {"live", "GET", "/live", false},
+    {"ready", "GET", "/ready", false},
     {"state", "GET", "/state", true},
     {"workers", "GET", "/state", true},
     {"replicas", "GET", "/state", true},
@@ -33,6 +35,11 @@ static const struct action {
     {"skip", "", "", false}, /* over NATS */
 };
 #define ACTIONS (sizeof actions / sizeof actions[0])
+
+const char *jr_ctl_action_name(unsigned i)
+{
+    return i < ACTIONS ? actions[i].name : NULL;
+}
 
 struct ctl {
     struct jr_loop *loop;
@@ -238,8 +245,8 @@ static int find_action(const struct jr_config *cfg, const struct action **ret, s
     const char *const *args = jr_config_args(cfg, &n);
     if (n == 0)
         return jr_errmsg_set(e, JR_EUSAGE,
-                             "an action is missing: state, workers, replicas, digest, snapshot, "
-                             "reset, drain, tail, skip");
+                             "an action is missing: live, ready, state, workers, replicas, "
+                             "digest, snapshot, reset, drain, tail, skip");
     const char *best = "";
     unsigned distance = UINT_MAX;
     for (unsigned i = 0; i < ACTIONS; i++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctl: asks one replica over HTTP and prints what it says.
  *
+ *     live ready                      GET  /live, /ready: the exit code says it
  *     state workers replicas digest   GET  /state, a part of it each
  *     snapshot reset drain            POST /admin/<action>, its message
  *     tail                            GET  /admin/tail, the log's events as they come
@@ -11,6 +12,9 @@
 #define JR_APP_CTL_CTL_H
 
 #include "app/config.h"
+
+/* The actions in order of their number from 0; NULL behind the last. */
+const char *jr_ctl_action_name(unsigned i);
 
 /* ctl_skip.c */
 int jr_ctl_skip(const struct jr_config *cfg, struct jr_errmsg *e);
