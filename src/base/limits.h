@@ -7,6 +7,7 @@
 #define JR_NAME_MAX              128 /* namespace, component, replica id, worker label */
 #define JR_URL_MAX               512
 #define JR_MODEL_MAX             256
+#define JR_BUSY_MODELS_MAX       256  /* models of one pool with busy thresholds of their own */
 #define JR_ALIAS_MORE            2048 /* what a body grows by at most when its model is another */
 #define JR_POOLS_MAX             64
 #define JR_OUTLIERS_MAX          256   /* workers of one pool whose failures are counted */

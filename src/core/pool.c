@@ -70,6 +70,7 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_map_deinit(&p->reannounced);
     jr_map_deinit(&p->word_at);
     jr_arr_free(&p->mem, &p->words);
+    jr_arr_free(&p->mem, &p->busy);
     jr_arr_free(&p->mem, &p->seats);
     jr_arr_free(&p->mem, &p->seat_members);
     jr_arr_free(&p->mem, &p->marks);
@@ -210,6 +211,8 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
         return 0;
     case JR_EV_OUTSIDE:
         return jr_pool_on_outside(p, e->u.outside.id, e->u.outside.done);
+    case JR_EV_BUSY:
+        return jr_pool_on_busy(p, e->u.busy.model, e->u.busy.own ? &e->u.busy.limits : NULL);
     }
     JR_IMPOSSIBLE("unknown event");
 }
@@ -219,7 +222,7 @@ static bool may_make_room(enum jr_event_type type)
 {
     return type == JR_EV_TICK || type == JR_EV_FIRST_TOKEN || type == JR_EV_FINISH ||
            type == JR_EV_SYNC || type == JR_EV_MEMBERS || type == JR_EV_PROBED ||
-           type == JR_EV_OUTSIDE;
+           type == JR_EV_OUTSIDE || type == JR_EV_BUSY;
 }
 
 /* What is due by the clock or by level, after every event: cheap when nothing is. */
@@ -294,16 +297,6 @@ bool jr_pool_may_lead(const struct jr_pool *p)
     bool alone = !jr_pool_peer_holds_state(p);
     return holds_state(p) ||
            (alone && (p->rebuilding || p->dynamo_import || jr_pool_recovery(p) == JR_REC_ADOPT));
-}
-
-void jr_pool_busy_limits(const struct jr_pool *p, struct jr_busy_limits *ret)
-{
-    *ret = p->config.busy;
-}
-
-void jr_pool_set_busy_limits(struct jr_pool *p, const struct jr_busy_limits *limits)
-{
-    p->config.busy = *limits;
 }
 
 bool jr_pool_copying(const struct jr_pool *p)

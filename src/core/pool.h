@@ -14,6 +14,7 @@
 #define JR_CORE_POOL_H
 
 #include "base/arr.h"
+#include "base/busy.h"
 #include "base/image.h"
 #include "base/member.h"
 #include "base/sync.h"
@@ -34,15 +35,6 @@ enum jr_router_mode {
     JR_MODE_DIRECT,
     JR_MODE_POWER_OF_TWO,
     JR_MODE_LEAST_LOADED,
-};
-
-/* Above any of these a (worker, rank) is busy and gets no request. Negative or NaN reads as not
- * set. */
-struct jr_busy_limits {
-    bool has_decode_blocks, has_prefill_tokens, has_prefill_frac;
-    double decode_blocks; /* share of its KV blocks that live requests hold */
-    double prefill_tokens;
-    double prefill_frac; /* of its prefill capacity */
 };
 
 struct jr_pool_config {
@@ -66,8 +58,8 @@ struct jr_pool_config {
     bool has_queue_threshold;
     double queue_threshold;
     enum jr_queue_policy queue_policy;
-    uint32_t queue_max; /* requests that wait at most; 0: JR_QUEUE_MAX */
-    struct jr_busy_limits busy;
+    uint32_t queue_max;         /* requests that wait at most; 0: JR_QUEUE_MAX */
+    struct jr_busy_limits busy; /* of models that have none of their own: JR_EV_BUSY */
     enum jr_router_mode mode;
     struct jr_cost_config cost;
     enum jr_tie tie;
@@ -127,6 +119,7 @@ enum jr_event_type {
     JR_EV_OUTPUT,         /* u.request: output_tokens in all so far */
     JR_EV_FINISH,         /* u.request: ended, whatever the way; frees the booking */
     JR_EV_OUTSIDE,        /* u.outside: told of an outside request, whosever it is (base/sync.h) */
+    JR_EV_BUSY,           /* u.busy: the busy thresholds of a model's workers, from here on */
 };
 
 struct jr_stream_facts {
@@ -244,6 +237,11 @@ struct jr_event {
             uint64_t id;
             bool done; /* it ended; else its prefill is done */
         } outside;
+        struct {
+            uint64_t model; /* jr_pool_model_id */
+            bool own;       /* false: those of the configuration again */
+            struct jr_busy_limits limits;
+        } busy;
     } u;
 };
 
@@ -453,9 +451,8 @@ struct jr_outside_view {
 /* False: nobody has it, as far as we know; the owner then is us. */
 bool jr_pool_find_outside(struct jr_pool *pool, uint64_t id, struct jr_outside_view *ret);
 
-/* The busy thresholds may be changed at run time; they count from the next decision on. */
-void jr_pool_busy_limits(const struct jr_pool *pool, struct jr_busy_limits *ret);
-void jr_pool_set_busy_limits(struct jr_pool *pool, const struct jr_busy_limits *limits);
+/* The busy thresholds of a model (jr_pool_model_id) as they are now. */
+void jr_pool_busy_limits(const struct jr_pool *pool, uint64_t model, struct jr_busy_limits *ret);
 
 /* Tokens of a block; 0: not known yet. */
 uint32_t jr_pool_block_size(const struct jr_pool *pool);

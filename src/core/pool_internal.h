@@ -7,6 +7,7 @@
  *     pool_adopt.c     an index that no stream fits any more is put into the log
  *     pool_members.c   leases, probes, WorkerGone, re-announcements
  *     pool_weigh.c     candidates of a request and their costs
+ *     pool_busy.c      busy thresholds, by model
  *     pool_route.c     requests: choice, booking, progress
  *     pool_queue.c     requests that wait for a worker with room
  *     pool_approx.c    what is believed to be cached from decisions alone
@@ -49,6 +50,13 @@ struct jr_seat {
     uint64_t model;   /* jr_pool_model_id; 0: it has not said */
     uint32_t member;
     uint32_t dp_rank;
+    uint32_t busy; /* its thresholds: a place in the pool's busy and one; 0: the configuration's */
+};
+
+/* The busy thresholds that one model has of its own. */
+struct jr_model_busy {
+    uint64_t model;
+    struct jr_busy_limits limits;
 };
 
 struct jr_waiting {
@@ -102,6 +110,9 @@ struct jr_pool {
     struct {
         JR_ARR_FIELDS(struct jr_seat); /* by worker id, then as the lease lists the ranks */
     } seats;
+    struct {
+        JR_ARR_FIELDS(struct jr_model_busy);
+    } busy;
     uint64_t seats_made_at, seats_turn; /* workers.changes and state->turns then */
     uint64_t seats_model;               /* one that a seat has; 0: none says */
     bool seats_mixed;                   /* another has another */
@@ -344,6 +355,16 @@ int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done);
 void jr_pool_outside_booked(struct jr_pool *p, uint64_t id);
 void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch);
 void jr_pool_outside_tick(struct jr_pool *p);
+
+/* pool_busy.c */
+/* limits NULL: the model has none of its own any more. JR_ELIMIT: too many models have. */
+int jr_pool_on_busy(struct jr_pool *p, uint64_t model, const struct jr_busy_limits *limits);
+/* What a seat of this model keeps of it. */
+uint32_t jr_pool_busy_place(const struct jr_pool *p, uint64_t model);
+bool jr_pool_is_busy(const struct jr_pool *p, const struct jr_seat *s,
+                     const struct jr_active_load *load);
+/* May anybody be busy at all? */
+bool jr_pool_busy_on(const struct jr_pool *p);
 
 /* pool_weigh.c */
 /* Brings the seats up to date. JR_ENOMEM: they are not. */

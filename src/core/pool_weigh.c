@@ -25,6 +25,7 @@ static int add_seats(struct jr_pool *p, const struct jr_worker *w)
     uint64_t model = jr_pool_model_id(w->lease.model);
     p->seats_mixed = p->seats_mixed || (model && p->seats_model && model != p->seats_model);
     p->seats_model = model ? model : p->seats_model;
+    uint32_t busy = jr_pool_busy_place(p, model);
     int err = 0;
     for (uint32_t i = 0; err == 0 && i < w->n_members; i++) {
         uint32_t member = w->members[i];
@@ -35,6 +36,7 @@ static int add_seats(struct jr_pool *p, const struct jr_worker *w)
             .model = model,
             .member = member,
             .dp_rank = p->members.v[member].dp_rank,
+            .busy = busy,
         };
         p->seat_members.v[p->seat_members.n++] = member;
         if (w->state == JR_WORKER_LIVE)
@@ -138,19 +140,6 @@ static const struct jr_seat *next_seat(const struct jr_pool *p, const struct jr_
 
 /* ---------------------------------------------------------------- load and thresholds */
 
-static bool is_overloaded(const struct jr_pool *p, const struct jr_seat *s,
-                          const struct jr_active_load *load)
-{
-    const struct jr_busy_limits *b = &p->config.busy;
-    double tokens = (double)load->prefill_tokens, frac = b->prefill_frac;
-    if (b->has_prefill_tokens && b->prefill_tokens >= 0 && tokens > b->prefill_tokens)
-        return true;
-    if (b->has_prefill_frac && frac >= 0 && tokens > floor(frac * s->prefill_capacity))
-        return true;
-    return b->has_decode_blocks && b->decode_blocks >= 0 && s->kv_blocks > 0 &&
-           (double)load->active_blocks > b->decode_blocks * s->kv_blocks;
-}
-
 static bool has_room(const struct jr_pool *p, const struct jr_seat *s,
                      const struct jr_active_load *load)
 {
@@ -162,7 +151,7 @@ static bool has_room(const struct jr_pool *p, const struct jr_seat *s,
 static bool judge(const struct jr_pool *p, const struct jr_seat *s,
                   const struct jr_active_load *load, struct jr_look *look)
 {
-    if (is_overloaded(p, s, load)) {
+    if (jr_pool_is_busy(p, s, load)) {
         look->overloaded++;
         return false;
     }
@@ -453,9 +442,8 @@ static void offer(const struct jr_pool *p, const struct jr_route *r, const struc
 /* Do all seats count, whatever their load, or must each be judged? */
 static bool must_judge(const struct jr_pool *p, const struct jr_route *r)
 {
-    const struct jr_busy_limits *b = &p->config.busy;
-    return jr_pool_queue_on(p) || b->has_decode_blocks || b->has_prefill_tokens ||
-           b->has_prefill_frac || r->n_exclude || others_are_seated(p, r->model);
+    return jr_pool_queue_on(p) || jr_pool_busy_on(p) || r->n_exclude ||
+           others_are_seated(p, r->model);
 }
 
 static bool passes(const struct jr_pool *p, const struct jr_route *r, uint32_t seat, double speed,

@@ -36,7 +36,7 @@ class AdminPort(Case):
         self.assertIn("--admin-port", json.loads(text)["message"])
         self.assertEqual(jr.post(admin + "/admin/snapshot")[0], 202)
         self.assertEqual(jr.post(admin + "/busy_threshold", {"model": "tiny"})[0], 200)
-        for path in ("/live", "/ready", "/health", "/metrics", "/state"):
+        for path in ("/live", "/ready", "/health", "/metrics", "/state", "/workers"):
             self.assertEqual(jr.get(admin + path)[0], 200, path)
         # What is for workers is not served there.
         for path in ("/v1/completions", "/v1/embeddings"):

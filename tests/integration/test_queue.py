@@ -147,6 +147,14 @@ class Queue(unittest.TestCase):
         status, head, text = jr.call("POST", self.front.url + "/v1/completions", body_of(2))
         self.assertEqual(status, 503)
         self.assertIn("All workers are busy", text if isinstance(text, str) else text.decode())
+        (pool,) = jr.get_json(self.front.url + "/workers")["pools"]
+        (worker,) = pool["workers"]
+        (rank,) = worker.pop("ranks")
+        of_state = jr.pool(self.front.url)["workers"][0]
+        self.assertEqual(worker, {"worker_id": of_state["worker_id"], "model": "tiny",
+                                  "address": self.worker.url, "state": "live", "aside": False})
+        self.assertEqual(rank.items() - of_state.items(), set())
+        self.assertEqual((rank["active_requests"], rank["active_prefill_tokens"]), (1, 40))
         self.let_all_go()
         jr.wait_for(lambda: first, "answer")
         self.assertEqual(first[0], 200)

@@ -291,6 +291,114 @@ class Load(Fleet):
         self.assertLess(time.monotonic() - began, TTL + 5)
 
 
+class Thresholds(Fleet):
+    """Busy thresholds set at one replica are everybody's, and outlive all of them."""
+
+    OTHER = "org/other:v1"
+
+    def setUp(self):
+        super().setUp()
+        self.hold = threading.Event()
+        self.addCleanup(self.hold.set)
+        self.held = []
+        w, pool = self.worker(self.answer), self.pool()
+        pool.add_worker(1, w.url)
+        pool.add_worker(2, w.url, model=self.OTHER)
+        self.known(2)
+
+    def answer(self, request):
+        self.held.append(json.loads(request.body)["model"])
+        self.hold.wait(120)
+        play.plain(request)
+
+    @staticmethod
+    def rows(f):
+        rows = jr.get_json(f.url + "/busy_threshold")["thresholds"]
+        return {r.pop("model"): {k: v for k, v in r.items() if v is not None} for r in rows}
+
+    def post(self, f, expect=200, **kw):
+        status, text = jr.post(f.url + "/busy_threshold", kw)
+        self.assertEqual(status, expect, text)
+        return json.loads(text)
+
+    def see(self, expected):
+        for f in self.replicas:
+            jr.wait_for(lambda: self.rows(f) == expected, "%s at %s" % (expected, f.name), 60)
+
+    def send(self, f, model):
+        return jr.post(f.url + "/v1/completions", {"model": model, "prompt": [1] * 40})
+
+    def in_background(self, f, model):
+        result = []
+        threading.Thread(target=lambda: result.append(self.send(f, model)), daemon=True).start()
+        return result
+
+    def test_set_at_one_known_to_all(self):
+        a, b = self.replicas
+        row = self.post(a, model="tiny", active_prefill_tokens_threshold=0)
+        self.assertEqual(row["active_prefill_tokens_threshold"], 0)
+        expected = {"tiny": {"active_prefill_tokens_threshold": 0}, self.OTHER: {}}
+        self.assertEqual(self.rows(a), expected)
+        self.see(expected)
+
+        # The effect is the other's, too, and this model's alone.
+        first = self.in_background(a, "tiny")
+        jr.wait_for(lambda: self.held == ["tiny"], "the request at its worker", 60)
+        jr.wait_for(lambda: any(w["active_prefill_tokens"] for w in jr.pool(b.url)["workers"]),
+                    "its load at the other", 60)
+        status, text = self.send(b, "tiny")
+        self.assertEqual(status, 503, text)
+        self.assertIn("All workers are busy", json.loads(text)["message"])
+        others = [self.in_background(b, self.OTHER) for _ in range(2)]
+        jr.wait_for(lambda: len(self.held) == 3, "those of the other model at their worker", 60)
+        self.hold.set()
+        jr.wait_for(lambda: first and all(others), "answers", 60)
+        self.assertEqual([r[0][0] for r in [first] + others], [200] * 3)
+
+        # Who comes later begins with them.
+        c = self.replica("c")
+        self.replicas.append(c)
+        self.procs.wait_ready(c)
+        self.known(2, c)
+        self.assertEqual(self.rows(c), expected)
+        for f in self.replicas:
+            self.assertEqual(f.stop(), 0, f.tail(60))
+        self.replicas = [self.procs.restart(f) for f in self.replicas[:2]]
+        for f in self.replicas:
+            self.procs.wait_ready(f)
+        self.known(2)
+        self.assertEqual([self.rows(f) for f in self.replicas], [expected] * 2)
+
+    def test_one_order(self):
+        """Writers at both at once: one is last for both, and none undoes what it was not told to."""
+        def write(f, key, base):
+            for i in range(1, 21):
+                self.post(f, **{"model": self.OTHER, key: base + i,
+                                "active_prefill_tokens_threshold": base + i})
+        threads = [threading.Thread(target=write, args=args) for args in (
+            (self.replicas[0], "active_prefill_tokens_threshold_frac", 100),
+            (self.replicas[1], "active_prefill_tokens_threshold", 1000))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(120)
+        last = self.rows(self.replicas[0])[self.OTHER]
+        self.assertEqual(last["active_prefill_tokens_threshold_frac"], 120)
+        self.assertIn(last["active_prefill_tokens_threshold"], (120, 1020))
+        self.see({"tiny": {}, self.OTHER: last})
+
+    def test_without_nats_nothing_changes(self):
+        self.post(self.replicas[0], model="tiny", active_decode_blocks_threshold=0.5)
+        expected = {"tiny": {"active_decode_blocks_threshold": 0.5}, self.OTHER: {}}
+        self.see(expected)
+        self.nats.kill()
+        f = self.replicas[1]
+        jr.wait_for(lambda: not jr.get_json(f.url + "/state")["nats"]["connected"], "the loss", 60)
+        text = self.post(f, 503, model="tiny", active_decode_blocks_threshold=0.7)["error"]
+        self.assertIn("NATS", text)
+        self.assertEqual(self.rows(f), expected)
+
+
 class Outage(Fleet):
     def test_nats_restarts(self):
         w, pool = self.worker(), self.pool()

@@ -584,6 +584,8 @@ void jr_driver_close_rest(struct jr_driver *d)
     jr_timer_stop(d->tick);
     jr_driver_stop_reader(d);
     close_part(d, d->sync_reader);
+    d->closings++;
+    jr_driver_busy_stop(d, on_closed_part, d);
     if (d->publisher) {
         d->closings++;
         jr_js_publisher_close(d->publisher, on_closed_part, d);

@@ -70,6 +70,16 @@ bool jr_driver_is_waiting(const struct jr_driver *d, uint64_t id);
  * done. JR_ENOMEM: no room to pass it on. */
 JR_MUST_CHECK int jr_driver_outside(struct jr_driver *d, uint64_t id, bool done);
 
+/* ---- busy thresholds ---- */
+
+/* limits: what holds now, whole; borrowed for the call, NULL with an error. */
+typedef void jr_driver_busy_fn(void *ctx, int err, const struct jr_busy_limits *limits);
+/* Sets those that are given, on every replica; fn is called exactly once, perhaps within the call.
+ * JR_ECLOSED: NATS is away, nothing is changed. JR_ELIMIT: too many models have some. JR_ECONFLICT:
+ * others were quicker each time. JR_ETIMEOUT: unknown. */
+void jr_driver_busy_set(struct jr_driver *d, const struct jr_busy_record *given,
+                        jr_driver_busy_fn *fn, void *ctx);
+
 /* ---- looking in, administration ---- */
 
 struct jr_pool *jr_driver_pool(struct jr_driver *d); /* for the views of core/pool.h */

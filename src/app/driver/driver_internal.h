@@ -6,6 +6,7 @@
  *     driver_members.c   the lease bucket: our lease, the leader's, the list of all
  *     driver_snapshot.c  snapshots: load, write, record, purge
  *     driver_compat.c    Dynamo's snapshot object behind ours
+ *     driver_busy.c      busy thresholds set at run time: the state bucket has them
  *     driver_sync.c      the sync stream: peers' batches in, ours out */
 #ifndef JR_APP_DRIVER_DRIVER_INTERNAL_H
 #define JR_APP_DRIVER_DRIVER_INTERNAL_H
@@ -115,6 +116,15 @@ struct jr_driver {
     bool leading_up;  /* the job that prepares it runs */
     uint64_t incarnation;
 
+    struct { /* see driver_busy.c */
+        struct jr_js_kv_watch *watch;
+        uint32_t n;
+        struct jr_driver_busy_row {
+            uint64_t model, revision;
+            bool listed; /* in the list under way, or newer */
+        } rows[JR_BUSY_MODELS_MAX];
+    } busy;
+
     /* snapshots */
     uint64_t object_revision[2]; /* a, b: as of taking over, or written by us */
     uint64_t record_revision;
@@ -195,6 +205,12 @@ void jr_driver_compat_write(struct jr_driver *d, uint64_t seq);
 /* It will not be recorded, as far as we know. */
 void jr_driver_compat_forget(struct jr_driver *d);
 void jr_driver_compat_stop(struct jr_driver *d); /* waits for the job under way to give up */
+
+/* driver_busy.c */
+void jr_driver_busy_take(struct jr_driver *d, const struct jr_js_kv_list *list);
+void jr_driver_busy_watch(struct jr_driver *d); /* once the state bucket is there */
+/* cb at once when there is no watch. */
+void jr_driver_busy_stop(struct jr_driver *d, void (*cb)(void *ctx), void *ctx);
 
 /* driver_sync.c */
 int jr_driver_sync_start(struct jr_driver *d);

@@ -17,6 +17,7 @@ struct open_job {
     struct jr_js_kv *leases, *state;
     int64_t ttl_ms; /* of the lease bucket */
     struct jr_object_store *store;
+    struct jr_js_kv_list set; /* what the state bucket holds */
     struct jr_stream_info info;
     struct jr_errmsg e;
 };
@@ -45,6 +46,8 @@ static int open_buckets(struct open_job *o)
     if (err == 0)
         err = jr_js_kv_open(d->nats, &state, &o->state, NULL, &o->e);
     if (err == 0)
+        err = jr_js_kv_list(o->state, &o->set, &o->e);
+    if (err == 0)
         err = jr_object_store_open(d->nats, &store, &o->store, &o->e);
     return err;
 }
@@ -62,6 +65,7 @@ static void free_open(struct open_job *o)
     jr_js_kv_destroy(o->leases);
     jr_js_kv_destroy(o->state);
     jr_object_store_destroy(o->store);
+    jr_js_kv_list_deinit(&o->set);
     jr_xfree(o);
 }
 
@@ -87,6 +91,8 @@ static void take_handles(struct jr_driver *d, struct open_job *o)
     o->leases = o->state = NULL;
     o->store = NULL;
     d->opened = true;
+    jr_driver_busy_take(d, &o->set); /* before a request can be decided */
+    jr_driver_busy_watch(d);
     d->stats.stream_last_at_start = o->info.last_seq;
 }
 

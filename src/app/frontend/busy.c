@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /busy_threshold, as Dynamo's frontend has it: the busy thresholds of a model, read and changed
- * while the process runs. They belong to the pool, so models that share one share them.
+ * while the process runs, on all replicas (app/driver has how).
  *
  *   GET                                  {"thresholds":[{"model":…, …}]}
  *   POST {"model":…}                     read; null where none is set
  *   POST {"model":…, "active_…":…}       set those given; 404 for an unknown model, 400 out of range,
- *                                        422 for what is no such object */
+ *                                        422 for what is no such object, 503 when the other replicas
+ *                                        cannot be told */
 #include "app/frontend/frontend_internal.h"
 
 #include <jansson.h>
@@ -63,22 +64,25 @@ void jr_busy_get(struct jr_frontend *f, struct jr_http_request *req)
         struct jr_pool *pool = jr_driver_pool(f->drivers[i]);
         struct jr_busy_limits limits;
         struct jr_worker_view w;
-        jr_pool_busy_limits(pool, &limits);
-        for (uint32_t pos = 0; jr_pool_next_worker(pool, &pos, &w);)
-            if (w.model[0] && !is_listed(list, w.model))
-                json_array_append_new(list, row_of(w.model, &limits));
+        for (uint32_t pos = 0; jr_pool_next_worker(pool, &pos, &w);) {
+            if (!w.model[0] || is_listed(list, w.model))
+                continue;
+            jr_pool_busy_limits(pool, jr_pool_model_id(w.model), &limits);
+            json_array_append_new(list, row_of(w.model, &limits));
+        }
     }
     answer(req, 200, json_pack("{s:o}", "thresholds", list));
 }
 
-static struct jr_pool *pool_of(struct jr_frontend *f, const char *model)
+/* Of the pools that have the model the first: requests go there, too. */
+static struct jr_driver *driver_of(struct jr_frontend *f, const char *model)
 {
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_worker_view w;
         struct jr_pool *pool = jr_driver_pool(f->drivers[i]);
         for (uint32_t pos = 0; jr_pool_next_worker(pool, &pos, &w);)
             if (strcmp(w.model, model) == 0)
-                return pool;
+                return f->drivers[i];
     }
     return NULL;
 }
@@ -119,49 +123,86 @@ static int take_all(const json_t *root, struct jr_busy_limits *b, const char **r
     return status;
 }
 
-static bool sets_any(const struct jr_busy_limits *b)
+/* A change that is under way: the other replicas are told first. */
+struct change {
+    struct jr_http_request *req; /* NULL: its client has gone */
+    char model[JR_MODEL_MAX];
+};
+
+static void on_gone(void *ctx)
 {
-    return b->has_decode_blocks || b->has_prefill_tokens || b->has_prefill_frac;
+    struct change *c = ctx;
+    jr_http_respond_end(c->req, true);
+    c->req = NULL;
 }
 
-static void merge(struct jr_busy_limits *to, const struct jr_busy_limits *from)
+static const char *why_not(int err)
 {
-    if (from->has_decode_blocks)
-        to->decode_blocks = from->decode_blocks;
-    if (from->has_prefill_tokens)
-        to->prefill_tokens = from->prefill_tokens;
-    if (from->has_prefill_frac)
-        to->prefill_frac = from->prefill_frac;
-    to->has_decode_blocks = to->has_decode_blocks || from->has_decode_blocks;
-    to->has_prefill_tokens = to->has_prefill_tokens || from->has_prefill_tokens;
-    to->has_prefill_frac = to->has_prefill_frac || from->has_prefill_frac;
+    switch (err) {
+    case JR_ELIMIT:
+        return "too many models have thresholds of their own";
+    case JR_ECLOSED:
+        return "nothing was changed: NATS, where all replicas read thresholds, is not connected; "
+               "retry later";
+    case JR_ETIMEOUT:
+        return "NATS did not say in time whether the thresholds were stored: read them, or set "
+               "them again";
+    default:
+        return "nothing was changed: the thresholds could not be stored; retry later";
+    }
+}
+
+static void on_set(void *ctx, int err, const struct jr_busy_limits *limits)
+{
+    struct change *c = ctx;
+    if (c->req) {
+        jr_http_request_watch(c->req, NULL, NULL, NULL);
+        if (err < 0)
+            refuse(c->req, 503, why_not(err));
+        else
+            answer(c->req, 200, row_of(c->model, limits));
+    }
+    jr_xfree(c);
+}
+
+static void set(struct jr_driver *d, struct jr_http_request *req,
+                const struct jr_busy_record *given)
+{
+    struct change *c = jr_xalloc(sizeof *c);
+    c->req = req;
+    memcpy(c->model, given->model, sizeof c->model);
+    jr_http_request_watch(req, on_gone, NULL, c);
+    jr_driver_busy_set(d, given, on_set, c);
+}
+
+static void refuse_model(struct jr_http_request *req, const char *model)
+{
+    char text[JR_MODEL_MAX + 96];
+    snprintf(text, sizeof text,
+             "Model '%.*s' not found. Thresholds can only be set for discovered models.",
+             JR_MODEL_MAX, model);
+    refuse(req, 404, text);
 }
 
 static void read_or_set(struct jr_frontend *f, struct jr_http_request *req, const json_t *root,
                         const char *model)
 {
-    struct jr_busy_limits given = {0}, limits = {0};
+    struct jr_busy_record given = {0};
+    struct jr_busy_limits limits = {0};
     const char *words = "";
-    int status = take_all(root, &given, &words);
+    int status = take_all(root, &given.limits, &words);
+    struct jr_driver *d = driver_of(f, model);
     if (status) {
         refuse(req, status, words);
-        return;
+    } else if (!jr_busy_any(&given.limits)) {
+        if (d)
+            jr_pool_busy_limits(jr_driver_pool(d), jr_pool_model_id(model), &limits);
+        answer(req, 200, row_of(model, &limits));
+    } else if (d && jr_str_copy(given.model, sizeof given.model, model)) {
+        set(d, req, &given);
+    } else {
+        refuse_model(req, model);
     }
-    struct jr_pool *pool = pool_of(f, model);
-    if (!pool && sets_any(&given)) {
-        char text[JR_MODEL_MAX + 96];
-        snprintf(text, sizeof text,
-                 "Model '%.*s' not found. Thresholds can only be set for discovered models.",
-                 JR_MODEL_MAX, model);
-        refuse(req, 404, text);
-        return;
-    }
-    if (pool) {
-        jr_pool_busy_limits(pool, &limits);
-        merge(&limits, &given);
-        jr_pool_set_busy_limits(pool, &limits);
-    }
-    answer(req, 200, row_of(model, &limits));
 }
 
 void jr_busy_post(struct jr_frontend *f, struct jr_http_request *req)

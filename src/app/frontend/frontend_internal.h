@@ -13,7 +13,7 @@
  *     errors.c      every error answer, as a table
  *     ../router/    the paths of the standalone router
  *     pools.c       which pool and which workers may get a request
- *     state_json.c  /state
+ *     state_json.c  /state, /workers
  *     scrape.c      /metrics: copies what is counted elsewhere
  *     busy.c        /busy_threshold
  *     discover.c    the pools of a namespace, as they come
@@ -125,6 +125,7 @@ void jr_proxy_abort_all(struct jr_front_loop *l);
 
 /* state_json.c, scrape.c */
 void jr_state_json(struct jr_frontend *f, struct jr_buf *b);
+void jr_workers_json(struct jr_frontend *f, struct jr_buf *b);
 /* /metrics; takes the request. others: what other loops have counted; it is added to. */
 void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,
                       struct jr_http_request *req);

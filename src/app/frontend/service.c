@@ -214,6 +214,14 @@ static void state(struct jr_frontend *f, struct jr_http_request *req)
     answer_json(req, 200, &b);
 }
 
+static void workers(struct jr_frontend *f, struct jr_http_request *req)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, STATE_BYTES_MAX);
+    jr_workers_json(f, &b);
+    answer_json(req, 200, &b);
+}
+
 /* ---------------------------------------------------------------- administration */
 
 /* Without a token: from this machine only. With one: whoever brings it, compared in constant
@@ -369,6 +377,7 @@ static const struct jr_front_path paths[] = {
     {"GET", "/ready", .main = ready},
     {"GET", "/metrics", .main = jr_gather_metrics},
     {"GET", "/state", .main = state},
+    {"GET", "/workers", .main = workers},
     {"GET", "/busy_threshold", .main = jr_busy_get},
     {"POST", "/busy_threshold", .main = jr_busy_post, .admin = true}, /* changes what is refused */
     {"POST", "/admin/snapshot", .main = admin_snapshot, .admin = true},

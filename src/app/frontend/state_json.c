@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /state: what a person or a test wants to know of a replica. docs/protocol.md §8. 64-bit ids are
+/* /state and /workers: what a person or a test wants to know of a replica. docs/protocol.md §8. 64-bit ids are
  * strings: JSON readers lose digits of large numbers. */
 #include "app/frontend/pools.h"
 
@@ -47,6 +47,16 @@ static void put_digest(struct jr_buf *b, const char *key, uint64_t blocks, uint6
     jr_buf_printf(b, "\"%s\":\"%016llx\",", key, (unsigned long long)digest_of(blocks, table));
 }
 
+/* What both /state and /workers say of a rank. */
+static void load(const struct jr_worker_view *w, struct jr_buf *b)
+{
+    put_u64(b, "blocks", w->blocks);
+    put_u64(b, "active_blocks", w->active_blocks);
+    put_u64(b, "active_prefill_tokens", w->active_prefill_tokens);
+    put_u64(b, "active_requests", w->active_requests);
+    jr_buf_printf(b, "\"backlog_seconds\":%.3f,", w->backlog_seconds);
+}
+
 static void workers(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
 {
     struct jr_worker_view w;
@@ -62,12 +72,8 @@ static void workers(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
         put_str(b, "state", jr_worker_state_name(w.state));
         put_bool(b, "credited", w.credited);
         put_bool(b, "aside", jr_outlier_is_aside(&f->pools->outliers[i], w.worker_id));
-        put_u64(b, "blocks", w.blocks);
+        load(&w, b);
         jr_buf_printf(b, "\"digest\":\"%016llx\",", (unsigned long long)w.digest);
-        put_u64(b, "active_blocks", w.active_blocks);
-        put_u64(b, "active_prefill_tokens", w.active_prefill_tokens);
-        put_u64(b, "active_requests", w.active_requests);
-        jr_buf_printf(b, "\"backlog_seconds\":%.3f,", w.backlog_seconds);
         end_object(b);
     }
     jr_buf_puts(b, "],");
@@ -251,5 +257,59 @@ void jr_state_json(struct jr_frontend *f, struct jr_buf *b)
     jr_buf_puts(b, "\"pools\":[");
     for (uint32_t i = 0; i < f->n_drivers; i++)
         pool(f, i, b);
+    jr_buf_puts(b, "]}");
+}
+
+/* ---------------------------------------------------------------- /workers */
+
+static void begin_worker(struct jr_frontend *f, uint32_t i, const struct jr_worker_view *w,
+                         struct jr_buf *b)
+{
+    put_u64s(b, "worker_id", w->worker_id);
+    put_str(b, "model", w->model);
+    put_str(b, "address", w->url);
+    put_str(b, "state", jr_worker_state_name(w->state));
+    put_bool(b, "aside", jr_outlier_is_aside(&f->pools->outliers[i], w->worker_id));
+    jr_buf_puts(b, "\"ranks\":[");
+}
+
+static void rank(const struct jr_worker_view *w, struct jr_buf *b)
+{
+    jr_buf_puts(b, "{");
+    put_u64(b, "dp_rank", w->dp_rank);
+    put_bool(b, "credited", w->credited);
+    load(w, b);
+    end_object(b);
+}
+
+/* The ranks of a worker follow each other in the pool's walk. */
+static void grouped(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
+{
+    struct jr_worker_view w;
+    uint64_t last = 0;
+    bool open = false;
+    for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);) {
+        bool same = open && w.worker_id == last;
+        jr_buf_puts(b, same ? "," : open ? "]},{" : "{");
+        if (!same)
+            begin_worker(f, i, &w, b);
+        rank(&w, b);
+        open = true;
+        last = w.worker_id;
+    }
+    jr_buf_puts(b, open ? "]}" : "");
+}
+
+void jr_workers_json(struct jr_frontend *f, struct jr_buf *b)
+{
+    jr_buf_puts(b, "{\"pools\":[");
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        jr_buf_puts(b, i ? ",{" : "{");
+        put_str(b, "namespace", f->namespace_);
+        put_str(b, "component", f->components[i]);
+        jr_buf_puts(b, "\"workers\":[");
+        grouped(f, i, b);
+        jr_buf_puts(b, "]}");
+    }
     jr_buf_puts(b, "]}");
 }

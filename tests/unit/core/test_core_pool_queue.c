@@ -480,6 +480,17 @@ static void test_long_runs_are_cut(void **state)
 
 /* ---------------------------------------------------------------- busy thresholds */
 
+/* limits NULL: those of the configuration again. */
+static void set_busy(const char *model, const struct jr_busy_limits *limits)
+{
+    struct jr_event ev = {.type = JR_EV_BUSY};
+    ev.u.busy.model = jr_pool_model_id(model);
+    ev.u.busy.own = limits != NULL;
+    if (limits)
+        ev.u.busy.limits = *limits;
+    step(&fx, &ev);
+}
+
 static void test_busy_ranks_are_left_out(void **state)
 {
     (void)state;
@@ -526,12 +537,12 @@ static void test_busy_by_fraction_and_by_blocks(void **state)
     ask(&fx, 3, 1);
     assert_true(fx.a[2].decided && fx.a[3].rejected);
     struct jr_busy_limits limits;
-    jr_pool_busy_limits(fx.pool, &limits);
+    jr_pool_busy_limits(fx.pool, 0, &limits);
     assert_true(limits.has_prefill_frac && limits.prefill_frac > 1.5);
     limits.has_prefill_frac = false;
     limits.has_decode_blocks = true;
     limits.decode_blocks = 0.5;
-    jr_pool_set_busy_limits(fx.pool, &limits);
+    set_busy("m", &limits);
     ask(&fx, 4, 1);
     assert_true(fx.a[4].decided); /* it does not say how many blocks it has */
     add_worker(&fx, 1, 1, 10, 8);
@@ -550,6 +561,69 @@ static void test_busy_by_fraction_and_by_blocks(void **state)
     close_pool(&fx);
 }
 
+static void ask_model(uint64_t id, const char *model)
+{
+    route(&fx, (struct jr_route){.id = id, .tokens = 10, .model = jr_pool_model_id(model)});
+}
+
+static void test_each_model_has_its_thresholds(void **state)
+{
+    (void)state;
+    struct jr_pool_config c = base_config();
+    c.has_queue_threshold = false;
+    c.busy = (struct jr_busy_limits){.has_prefill_tokens = true, .prefill_tokens = 5};
+    open_pool(&fx, &c);
+    add_worker_of(&fx, "a", 1, 1, 0, 0);
+    add_worker_of(&fx, "b", 2, 1, 0, 0);
+    set_busy("a", &(struct jr_busy_limits){.has_prefill_tokens = true, .prefill_tokens = 15});
+    struct jr_busy_limits got;
+    jr_pool_busy_limits(fx.pool, jr_pool_model_id("a"), &got);
+    assert_true(got.prefill_tokens > 14);
+    jr_pool_busy_limits(fx.pool, jr_pool_model_id("b"), &got);
+    assert_true(got.prefill_tokens < 6);
+    for (uint64_t id = 1; id <= 3; id++)
+        ask_model(id, "a");
+    for (uint64_t id = 4; id <= 5; id++)
+        ask_model(id, "b");
+    assert_true(fx.a[2].decided && fx.a[3].err == JR_EBUSY);
+    assert_true(fx.a[4].decided && fx.a[5].err == JR_EBUSY);
+    set_busy("a", &(struct jr_busy_limits){0}); /* its own: none */
+    ask_model(6, "a");
+    assert_true(fx.a[6].decided);
+    set_busy("a", NULL);
+    ask_model(7, "a");
+    assert_int_equal(fx.a[7].err, JR_EBUSY);
+    close_pool(&fx);
+}
+
+/* Places move when one is taken back; too many are refused, and nothing else changes. */
+static void test_many_models_have_thresholds(void **state)
+{
+    (void)state;
+    struct jr_pool_config c = base_config();
+    struct jr_busy_limits got, one = {.has_prefill_tokens = true};
+    char name[16];
+    open_pool(&fx, &c);
+    for (uint32_t i = 0; i < JR_BUSY_MODELS_MAX; i++) {
+        (void)snprintf(name, sizeof name, "m%u", i);
+        one.prefill_tokens = i;
+        set_busy(name, &one);
+    }
+    struct jr_event ev = {.type = JR_EV_BUSY, .now_ms = fx.now_ms, .u.busy = {77, true, one}};
+    assert_int_equal(jr_pool_step(fx.pool, &ev, &fx.acts), JR_ELIMIT);
+    for (uint32_t i = 0; i < JR_BUSY_MODELS_MAX; i += 2) {
+        (void)snprintf(name, sizeof name, "m%u", i);
+        set_busy(name, NULL);
+    }
+    for (uint32_t i = 0; i < JR_BUSY_MODELS_MAX; i++) {
+        (void)snprintf(name, sizeof name, "m%u", i);
+        jr_pool_busy_limits(fx.pool, jr_pool_model_id(name), &got);
+        assert_int_equal(got.has_prefill_tokens, i % 2);
+        assert_int_equal((uint32_t)got.prefill_tokens, i % 2 ? i : 0);
+    }
+    close_pool(&fx);
+}
+
 /* Who waits already stays while all are busy: the worker will be free again. */
 static void test_waiting_ones_outlast_busy_times(void **state)
 {
@@ -558,7 +632,7 @@ static void test_waiting_ones_outlast_busy_times(void **state)
     fill_one(&fx, &c);
     ask(&fx, 2, 5);
     struct jr_busy_limits limits = {.has_prefill_tokens = true, .prefill_tokens = 20};
-    jr_pool_set_busy_limits(fx.pool, &limits);
+    set_busy("m", &limits);
     tick_after(&fx, 1);
     ask(&fx, 3, 5);
     assert_true(waits(&fx, 2) && fx.a[3].err == JR_EBUSY);
@@ -689,6 +763,8 @@ int main(void)
         cmocka_unit_test(test_long_runs_are_cut),
         cmocka_unit_test(test_busy_ranks_are_left_out),
         cmocka_unit_test(test_busy_by_fraction_and_by_blocks),
+        cmocka_unit_test(test_each_model_has_its_thresholds),
+        cmocka_unit_test(test_many_models_have_thresholds),
         cmocka_unit_test(test_waiting_ones_outlast_busy_times),
         cmocka_unit_test(test_untracked_prefill),
         cmocka_unit_test(test_output_blocks_decay),
