@@ -8,6 +8,7 @@
 #include "io_fixture.h"
 #include "wire/event_codec.h"
 #include "wire/lease_json.h"
+#include "zmq_fixture.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -322,12 +323,11 @@ static void down(void)
 /* The engine's own account: what its replay says, counted. */
 static uint32_t engine_blocks(void)
 {
-    struct jr_errmsg e = {0};
     struct jr_zmq_replay replay;
     struct jr_bridge_rank rank;
     static struct jr_bridge_feed feed;
     struct jr_bridge_rank_config config = {.worker_id = 1};
-    assert_int_equal(jr_zmq_replay(t.replay, 0, 5000, 1000, 64 << 20, &replay, &e), 0);
+    assert_int_equal(ask_replay(t.replay, 0, 5000, 1000, 64 << 20, &replay), 0);
     jr_bridge_rank_init(&rank, &config);
     jr_bridge_feed_init(&feed, &rank, BLOCK);
     for (uint32_t i = 0; i < replay.n; i++)
