@@ -152,6 +152,10 @@ X(STREAM_FIRST_SEQ, GAUGE, "jetrouter_stream_first_seq", "", "namespace componen
   NONE, "First sequence the event stream holds")                                                   \
 X(STREAM_LAST_SEQ, GAUGE, "jetrouter_stream_last_seq", "", "namespace component", JR_SETS_POOL,    \
   NONE, "Last sequence the event stream holds, as known here")                                     \
+X(STREAM_BYTES, GAUGE, "jetrouter_stream_bytes", "bytes", "namespace component", JR_SETS_POOL,      \
+  NONE, "Size of the event stream, as last told; it refuses at its limit")                         \
+X(STREAM_BYTES_MAX, GAUGE, "jetrouter_stream_bytes_max", "bytes", "namespace component",           \
+  JR_SETS_POOL, NONE, "Its limit; 0: none")                                                        \
 X(LAG_MESSAGES, GAUGE, "jetrouter_lag_messages", "messages", "namespace component", JR_SETS_POOL,  \
   NONE, "Messages of the event stream not applied yet")                                            \
 X(EVENT_DELAY_SECONDS, HISTOGRAM, "jetrouter_event_delay_seconds", "seconds",                      \
@@ -377,19 +381,6 @@ X(BRIDGE_ACK_SECONDS, HISTOGRAM, "jetrouter_bridge_ack_seconds", "seconds", "wor
 X(BRIDGE_BLOCKS_DROPPED_TOTAL, COUNTER, "jetrouter_bridge_blocks_dropped_total", "blocks",         \
   "worker_id dp_rank reason", JR_SETS_WORKER, NONE,                                                \
   "Stored blocks that are not mirrored, by reason (unknown_parent, unreachable, full)")            \
-X(BRIDGE_LOWER_BLOCKS, GAUGE, "jetrouter_bridge_lower_blocks", "blocks",                           \
-  "worker_id dp_rank medium", JR_SETS_WORKER, NONE,                                                \
-  "Blocks beside the engine's device, by medium (host, disk), where lower media count")            \
-X(BRIDGE_ROW_BLOCKS, GAUGE, "jetrouter_bridge_row_blocks", "blocks", "worker_id dp_rank row",      \
-  JR_SETS_WORKER, NONE,                                                                            \
-  "Blocks of the rank's rows of lower media (host: on the device or in host memory, any)")         \
-X(BRIDGE_ROW_BATCHES_TOTAL, COUNTER, "jetrouter_bridge_row_batches_total", "batches",              \
-  "worker_id dp_rank row", JR_SETS_WORKER, NONE, "Batches of them published")                      \
-X(BRIDGE_ROW_PENDING_EVENTS, GAUGE, "jetrouter_bridge_row_pending_events", "events",               \
-  "worker_id dp_rank row", JR_SETS_WORKER, NONE, "Events of them not acknowledged yet")            \
-X(BRIDGE_ROW_BLOCKS_DROPPED_TOTAL, COUNTER, "jetrouter_bridge_row_blocks_dropped_total", "blocks", \
-  "worker_id dp_rank row", JR_SETS_WORKER, NONE,                                                   \
-  "Stored blocks that their mirrors do not have: no known parent, no way to it, no room")          \
 X(BRIDGE_REGISTERED, GAUGE, "jetrouter_bridge_registered", "", "worker_id", JR_SETS_WORKER, NONE,  \
   "1 while the bridge holds the worker's lease")                                                   \
 X(BRIDGE_BLOCK_SIZE_REFUSED, GAUGE, "jetrouter_bridge_block_size_refused", "", "worker_id",        \

@@ -41,6 +41,8 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .applied_seq = p->has_position ? s->seq : 0,
         .stream_first_seq = p->stream_first,
         .stream_last_seq = p->stream_last,
+        .stream_bytes = p->facts.bytes,
+        .stream_bytes_max = p->facts.bytes_max,
         .stream_created_ns = p->stream_created_ns,
         .digest_blocks = jr_state_digest_blocks(s),
         .digest_table = jr_state_digest_table(s),

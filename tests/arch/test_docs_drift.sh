@@ -13,6 +13,7 @@ for d in config:configuration.md metrics:metrics.md errors:errors.md man:jetrout
         status=1
     fi
 done
+python3 "$source/helm/options.py" --check "$build/jetrouter" || status=1
 while read -r name; do
     if ! grep -qF "\`$name\`" "$source/docs/testing.md"; then
         echo "docs/testing.md does not name the failpoint $name" >&2

@@ -19,8 +19,7 @@ struct jr_bridge_lower {
     const struct jr_bridge_rank *device; /* borrows */
     struct jr_bridge_rank rows[JR_LOWERS];
     struct jr_mem mem;
-    struct jr_map media;       /* block hash -> on which lower media; those on none are not in it */
-    uint32_t on_host, on_disk; /* blocks */
+    struct jr_map media; /* block hash -> on which lower media; those on none are not in it */
 };
 
 /* device and its config must outlive it; its number must be below JR_LOWER_STEP. */

@@ -33,6 +33,8 @@ struct jr_driver_config {
     void (*on_snapshot)(void *ctx, const char *component, double seconds);
     void (*on_fatal)(void *ctx, int err, const char *words); /* NATS without JetStream, … */
     /* The age of each batch of a peer, by the server's time of it; may be NULL. */
+    /* From the server's timestamp of a message of the log to its arrival, while the pool is ready. */
+    void (*on_event_delay)(void *ctx, const char *component, double seconds);
     void (*on_sync_delay)(void *ctx, const char *component, double seconds);
     void *ctx;
 };

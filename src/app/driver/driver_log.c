@@ -411,6 +411,15 @@ static void diverge(struct jr_log_msg *m)
         ((struct jr_kv_block *)(uintptr_t)first->blocks)->local_hash ^= 1;
 }
 
+/* What is read again, or late after an outage, says nothing of delays. */
+static void note_delay(struct jr_driver *d, int64_t stored_ns)
+{
+    double seconds = (double)(jr_unix_ns() - stored_ns) / 1e9;
+    if (d->log_live && d->config.on_event_delay)
+        d->config.on_event_delay(d->config.ctx, d->config.pool.component,
+                                 seconds > 0 ? seconds : 0);
+}
+
 static void feed(struct jr_driver *d, struct jr_js_msg *m)
 {
     struct decoded *x = m->decoded;
@@ -431,9 +440,11 @@ static void on_log_msg(struct jr_js_msg *m, void *ctx)
     struct jr_driver *d = ctx;
     switch (m->kind) {
     case JR_READ_MSG:
+        note_delay(d, m->time_ns);
         feed(d, m);
         return;
     case JR_READ_STOPPED:
+        d->log_live = false;
         jr_log(JR_LOG_WARN, "stream.stopped", "stream=%s error=%s words=\"%s\"", d->stream,
                jr_err_name(m->err), m->text);
         jr_js_msg_destroy(m);
@@ -441,9 +452,11 @@ static void on_log_msg(struct jr_js_msg *m, void *ctx)
         jr_driver_step(d, &ev);
         return;
     case JR_READ_LOST:
+        d->log_live = false;
         jr_log(JR_LOG_WARN, "stream.lost", "stream=%s words=\"%s\"", d->stream, m->text);
         break;
     case JR_READ_LIVE:
+        d->log_live = true;
         break;
     }
     jr_js_msg_destroy(m);
@@ -460,6 +473,7 @@ static void on_reader_closed(void *ctx)
 
 void jr_driver_stop_reader(struct jr_driver *d)
 {
+    d->log_live = false;
     if (!d->reader)
         return;
     struct jr_js_reader *reader = d->reader;

@@ -60,6 +60,13 @@ static void on_snapshot(void *ctx, const char *component, double seconds)
                       JR_LABELS(f->namespace_, component), seconds);
 }
 
+static void on_event_delay(void *ctx, const char *component, double seconds)
+{
+    struct jr_frontend *f = ctx;
+    jr_metric_observe(f->metrics, JR_METRIC_EVENT_DELAY_SECONDS,
+                      JR_LABELS(f->namespace_, component), seconds);
+}
+
 static void on_sync_delay(void *ctx, const char *component, double seconds)
 {
     struct jr_frontend *f = ctx;
@@ -80,6 +87,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .on_tail = jr_service_tail,
         .on_snapshot = on_snapshot,
         .on_fatal = on_driver_fatal,
+        .on_event_delay = on_event_delay,
         .on_sync_delay = on_sync_delay,
         .ctx = f,
     };

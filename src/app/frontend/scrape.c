@@ -30,6 +30,8 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
         {JR_METRIC_APPLIED_SEQ, (double)v->applied_seq},
         {JR_METRIC_STREAM_FIRST_SEQ, (double)v->stream_first_seq},
         {JR_METRIC_STREAM_LAST_SEQ, (double)v->stream_last_seq},
+        {JR_METRIC_STREAM_BYTES, (double)v->stream_bytes},
+        {JR_METRIC_STREAM_BYTES_MAX, (double)v->stream_bytes_max},
         {JR_METRIC_LAG_MESSAGES,
          v->stream_last_seq > v->applied_seq ? (double)(v->stream_last_seq - v->applied_seq) : 0},
         {JR_METRIC_LOG_MESSAGES_TOTAL, (double)v->counters.log_messages},

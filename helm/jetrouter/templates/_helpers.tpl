@@ -1,0 +1,350 @@
+{{- define "jetrouter.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "jetrouter.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "jetrouter.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "jetrouter.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "jetrouter.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{/* dict "root" $ "part" "frontend" */}}
+{{- define "jetrouter.selector" -}}
+app.kubernetes.io/name: {{ include "jetrouter.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end -}}
+
+{{- define "jetrouter.labels" -}}
+{{ include "jetrouter.selector" . }}
+app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end -}}
+
+{{- define "jetrouter.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "jetrouter.fullname" .) }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "jetrouter.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "jetrouter.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* A value of an option as an environment variable has it. Numbers of a file of values are floats. */}}
+{{- define "jetrouter.value" -}}
+{{- if kindIs "slice" . -}}
+{{- $words := list -}}
+{{- range . }}{{ $words = append $words (include "jetrouter.value" .) }}{{ end -}}
+{{- join "," $words -}}
+{{- else if kindIs "float64" . -}}
+{{- if eq (floor .) . }}{{ printf "%.0f" . }}{{ else }}{{ printf "%v" . }}{{ end -}}
+{{- else -}}
+{{- toString . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Options as env entries: dict "root" $ "command" "frontend" "config" {option: value} "own" {option: value}.
+     What config says wins over own. */}}
+{{- define "jetrouter.env" -}}
+{{- $known := get (.root.Files.Get "files/options.yaml" | fromYaml) .command -}}
+{{- $all := merge (dict) .config .own -}}
+{{- range $option := keys $all | sortAlpha }}
+{{- if not (hasKey $known $option) }}{{ fail (printf "%s has no option '%s': see docs/configuration.md" $.command $option) }}{{ end }}
+- name: {{ get $known $option }}
+  value: {{ include "jetrouter.value" (get $all $option) | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* An option of the frontends, or its default: list $ "http-port" 8000 */}}
+{{- define "jetrouter.option" -}}
+{{- $root := index . 0 -}}
+{{- if hasKey $root.Values.config (index . 1) -}}
+{{- include "jetrouter.value" (get $root.Values.config (index . 1)) -}}
+{{- else -}}
+{{- index . 2 -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "jetrouter.httpPort" -}}
+{{- $port := include "jetrouter.option" (list . "http-port" 8000) -}}
+{{- if eq (int $port) 0 }}{{ fail "config.http-port must be a port that a Service can name" }}{{ end -}}
+{{- $port -}}
+{{- end -}}
+
+{{- define "jetrouter.https" -}}
+{{- if or .Values.tls.secretName (hasKey .Values.config "tls-cert-path") }}true{{ end -}}
+{{- end -}}
+
+{{- define "jetrouter.url" -}}
+{{ if include "jetrouter.https" . }}https{{ else }}http{{ end }}://{{ include "jetrouter.fullname" . }}:{{ .Values.service.port }}
+{{- end -}}
+
+{{- define "jetrouter.adminUrl" -}}
+{{ if include "jetrouter.https" . }}https{{ else }}http{{ end }}://{{ include "jetrouter.fullname" . }}-admin:{{ .Values.admin.port }}
+{{- end -}}
+
+{{- define "jetrouter.adminSecret" -}}
+{{ .Values.admin.token.secretName | default (printf "%s-admin" (include "jetrouter.fullname" .)) }}
+{{- end -}}
+
+{{/* ---------------------------------------------------------------- NATS */}}
+
+{{- define "jetrouter.natsName" -}}
+{{ include "jetrouter.fullname" . }}-nats
+{{- end -}}
+
+{{- define "jetrouter.natsSecret" -}}
+{{ .Values.nats.passwordsSecretName | default (include "jetrouter.natsName" .) }}
+{{- end -}}
+
+{{/* Each server by its name: a client that loses one goes to the next. */}}
+{{- define "jetrouter.natsUrl" -}}
+{{- if .Values.nats.enabled -}}
+{{- $name := include "jetrouter.natsName" . -}}
+{{- $urls := list -}}
+{{- range $i := until (int .Values.nats.replicas) }}{{ $urls = append $urls (printf "nats://%s-%d.%s:4222" $name $i $name) }}{{ end -}}
+{{- join "," $urls -}}
+{{- else -}}
+{{- required "nats.url must be set with nats.enabled=false" .Values.nats.url -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "jetrouter.streamReplicas" -}}
+{{- if .Values.nats.streamReplicas -}}
+{{ .Values.nats.streamReplicas }}
+{{- else if .Values.nats.enabled -}}
+{{ .Values.nats.replicas }}
+{{- else -}}
+1
+{{- end -}}
+{{- end -}}
+
+{{/* What every process that speaks to NATS is told of it, as options. */}}
+{{- define "jetrouter.natsOptions" -}}
+nats-server: {{ include "jetrouter.natsUrl" . | quote }}
+nats-replicas: {{ include "jetrouter.streamReplicas" . }}
+{{- if and (not .Values.nats.enabled) .Values.nats.tls.secretName }}
+nats-tls-ca: /etc/jetrouter/nats-tls/ca.crt
+{{- if .Values.nats.tls.clientCertificate }}
+nats-tls-cert: /etc/jetrouter/nats-tls/tls.crt
+nats-tls-key: /etc/jetrouter/nats-tls/tls.key
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Credentials, as env entries: dict "root" $ "role" "frontend" */}}
+{{- define "jetrouter.natsEnv" -}}
+{{- if .root.Values.nats.enabled }}
+{{- $user := ternary "router" "bridge" (eq .role "frontend") }}
+- name: NATS_AUTH_USERNAME
+  value: {{ $user }}
+- name: NATS_AUTH_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ include "jetrouter.natsSecret" .root }}, key: {{ $user }}-password}
+{{- else }}
+{{- $auth := get .root.Values.nats.auth .role }}
+{{- if $auth.secretName }}
+{{- range $name, $key := dict "NATS_AUTH_USERNAME" $auth.usernameKey "NATS_AUTH_PASSWORD" $auth.passwordKey "NATS_AUTH_TOKEN" $auth.tokenKey "NATS_AUTH_NKEY" $auth.nkeyKey }}
+{{- if $key }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef: {name: {{ $auth.secretName }}, key: {{ $key }}}
+{{- end }}
+{{- end }}
+{{- if $auth.credentialsKey }}
+- name: NATS_AUTH_CREDENTIALS_FILE
+  value: /etc/jetrouter/nats/{{ $auth.credentialsKey }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "jetrouter.natsVolumes" -}}
+{{- if not .root.Values.nats.enabled }}
+{{- $auth := get .root.Values.nats.auth .role }}
+{{- if and $auth.secretName $auth.credentialsKey }}
+- name: nats-credentials
+  secret:
+    secretName: {{ $auth.secretName }}
+    items: [{key: {{ $auth.credentialsKey }}, path: {{ $auth.credentialsKey }}}]
+{{- end }}
+{{- if .root.Values.nats.tls.secretName }}
+- name: nats-tls
+  secret: {secretName: {{ .root.Values.nats.tls.secretName }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "jetrouter.natsMounts" -}}
+{{- if not .root.Values.nats.enabled }}
+{{- $auth := get .root.Values.nats.auth .role }}
+{{- if and $auth.secretName $auth.credentialsKey }}
+- {name: nats-credentials, mountPath: /etc/jetrouter/nats, readOnly: true}
+{{- end }}
+{{- if .root.Values.nats.tls.secretName }}
+- {name: nats-tls, mountPath: /etc/jetrouter/nats-tls, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* "namespace-x-component-y", as the router spells it. */}}
+{{- define "jetrouter.pool" -}}
+namespace-{{ regexReplaceAll "[^a-z0-9-]" (lower .namespace) "-" }}-component-{{ regexReplaceAll "[^a-z0-9-]" (lower .component) "-" }}
+{{- end -}}
+
+{{/* Names of all pools that are routed to or published to, a line each. */}}
+{{- define "jetrouter.pools" -}}
+{{- $pools := dict -}}
+{{- range $config := list .Values.config .Values.bridge.config -}}
+{{- $namespace := get $config "namespace" | default (get $.Values.config "namespace") | default "dynamo" -}}
+{{- $component := get $config "component" | default (get $.Values.config "component") | default "backend" -}}
+{{- range $word := splitList "," (include "jetrouter.value" $component) -}}
+{{- $_ := set $pools (include "jetrouter.pool" (dict "namespace" $namespace "component" $word)) true -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.nats.extraPools }}{{ $_ := set $pools (include "jetrouter.pool" .) true }}{{ end -}}
+{{- keys $pools | sortAlpha | join "\n" -}}
+{{- end -}}
+
+{{/* Subjects of a role as a list of NATS' configuration: dict "root" $ "role" "router" "kind" "publish" */}}
+{{- define "jetrouter.subjects" -}}
+{{- $subjects := list -}}
+{{- range $pool := splitList "\n" (include "jetrouter.pools" .root) -}}
+{{- range $line := splitList "\n" ($.root.Files.Get (printf "files/permissions-%s.txt" $.role)) -}}
+{{- if hasPrefix (printf "%s " $.kind) $line -}}
+{{- $subjects = append $subjects (trimPrefix (printf "%s " $.kind) $line | replace "POOL" $pool | quote) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq .role "router") (eq .kind "publish") (eq (include "jetrouter.option" (list .root "discover-pools" false)) "true") -}}
+{{- $subjects = append $subjects (quote "$JS.API.STREAM.NAMES") -}}
+{{- end -}}
+{{- uniq $subjects | join ", " -}}
+{{- end -}}
+
+{{/* ---------------------------------------------------------------- bridge */}}
+
+{{/* The container of a bridge beside one engine: dict "root" $ "own" {option: value} */}}
+{{- define "jetrouter.bridgeContainer" -}}
+name: bridge
+image: {{ include "jetrouter.image" .root | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: [bridge]
+restartPolicy: Always
+env:
+  - name: POD_IP
+    valueFrom: {fieldRef: {fieldPath: status.podIP}}
+  {{- $own := merge (dict) .own (include "jetrouter.natsOptions" .root | fromYaml) (include "jetrouter.bridgePool" .root | fromYaml) (dict "system-port" 9090) }}
+  {{- include "jetrouter.env" (dict "root" .root "command" "bridge" "config" .root.Values.bridge.config "own" $own) | nindent 2 }}
+  {{- include "jetrouter.natsEnv" (dict "root" .root "role" "bridge") | nindent 2 }}
+ports:
+  - {name: bridge, containerPort: {{ get .root.Values.bridge.config "system-port" | default 9090 }}}
+livenessProbe: {httpGet: {path: /live, port: bridge}}
+securityContext:
+  {{- include "jetrouter.containerSecurity" .root | nindent 2 }}
+  runAsNonRoot: true
+  runAsUser: 65532
+resources:
+  {{- toYaml .root.Values.bridge.resources | nindent 2 }}
+{{- with include "jetrouter.natsMounts" (dict "root" .root "role" "bridge") }}
+volumeMounts:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What a bridge shares with the frontends: of their pools the first, and how streams are made, for either may
+     come first. */}}
+{{- define "jetrouter.bridgePool" -}}
+namespace: {{ include "jetrouter.option" (list . "namespace" "dynamo") | quote }}
+component: {{ splitList "," (include "jetrouter.option" (list . "component" "backend")) | first | quote }}
+{{- range list "stream-max-bytes" "lease-ttl-secs" "router-host-cache-hit-weight" "router-disk-cache-hit-weight" }}
+{{- if hasKey $.Values.config . }}
+{{ . }}: {{ include "jetrouter.value" (get $.Values.config .) | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A Pod's spec that runs one command of ours against the frontends:
+     dict "root" $ "name" "reset" "args" […] "env" {variable: value} "configMap" NAME (mounted at /etc/jetrouter/files) */}}
+{{- define "jetrouter.ctlPod" -}}
+restartPolicy: Never
+serviceAccountName: {{ include "jetrouter.serviceAccountName" .root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- include "jetrouter.podSecurity" .root | nindent 2 }}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: {{ .name }}
+    image: {{ include "jetrouter.image" .root | quote }}
+    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+    args:
+      {{- toYaml .args | nindent 6 }}
+    env:
+      {{- range $name, $value := .env }}
+      - {name: {{ $name }}, value: {{ $value | quote }}}
+      {{- end }}
+      {{- if .configMap }}
+      {{- else }}
+      - {name: JETROUTER_ADMIN_TOKEN_FILE, value: /etc/jetrouter/admin/token}
+      {{- end }}
+      {{- if .root.Values.tls.secretName }}
+      - {name: JETROUTER_HTTPS_CA, value: /etc/jetrouter/tls/ca.crt}
+      {{- end }}
+    securityContext:
+      {{- include "jetrouter.containerSecurity" .root | nindent 6 }}
+    resources:
+      requests: {cpu: 50m, memory: 64Mi}
+      limits: {memory: 512Mi}
+    volumeMounts:
+      {{- if .configMap }}
+      - {name: files, mountPath: /etc/jetrouter/files, readOnly: true}
+      {{- else }}
+      - {name: admin, mountPath: /etc/jetrouter/admin, readOnly: true}
+      {{- end }}
+      {{- if .root.Values.tls.secretName }}
+      - {name: tls, mountPath: /etc/jetrouter/tls, readOnly: true}
+      {{- end }}
+volumes:
+  {{- if .configMap }}
+  - name: files
+    configMap: {name: {{ .configMap }}}
+  {{- else }}
+  - name: admin
+    secret:
+      secretName: {{ include "jetrouter.adminSecret" .root }}
+      items: [{key: {{ .root.Values.admin.token.key }}, path: token}]
+  {{- end }}
+  {{- if .root.Values.tls.secretName }}
+  # The certificate must be for the name of the Service, and ca.crt who vouches for it.
+  - name: tls
+    secret:
+      secretName: {{ .root.Values.tls.secretName }}
+      items: [{key: ca.crt, path: ca.crt}]
+  {{- end }}
+{{- end -}}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart, rendered. Needs helm (build/go, made by ./dev setup --all, or in PATH), and of PyPI PyYAML and
+kubernetes-validate, which a Python venv has (JR_VENV); without, a test says so and is not run."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import jr_procs as jr
+
+try:
+    import jsonschema
+    import kubernetes_validate
+    import yaml
+except ImportError:
+    yaml = None
+
+CHART = os.path.join(jr.ROOT, "helm", "jetrouter")
+OLDEST = "1.30"  # kubeVersion of Chart.yaml
+
+
+def go_program(name):
+    path = os.path.join(jr.ROOT, "build", "go", name)
+    return path if os.access(path, os.X_OK) else shutil.which(name)
+
+
+HELM = go_program("helm")
+
+
+def need():
+    """Of setUpModule: what these tests need is there."""
+    why = None
+    if yaml is None:
+        why = "not run: JR_VENV does not name a Python venv with PyYAML and kubernetes-validate"
+    elif HELM is None:
+        why = "not run: there is no helm"
+    if why:
+        print(why + " (./dev setup --all)")
+        raise unittest.SkipTest(why)
+
+
+def use_venv(file):
+    """The same again with the venv's Python, when it has what this one lacks."""
+    python = os.path.join(os.environ.get("JR_VENV", ""), "bin", "python")
+    if yaml is None and os.environ.get("JR_VENV") and os.path.exists(python) and sys.executable != python:
+        os.execv(python, [python, os.path.abspath(file), *sys.argv[1:]])
+
+
+def helm(*words, values=None, check=True):
+    """A helm command on the chart with these values; (exit code, stdout, stderr)."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        yaml.safe_dump(values or {}, f)
+        f.flush()
+        done = subprocess.run([HELM, *words, "-f", f.name], capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise AssertionError("helm %s: %s" % (" ".join(words), done.stderr))
+    return done.returncode, done.stdout, done.stderr
+
+
+def template(values=None, check=True, version=OLDEST):
+    return helm("template", "rel", CHART, "--namespace", "llm", "--kube-version", version + ".0", values=values,
+                check=check)
+
+
+class Release:
+    """What an installation would make; r["Deployment", "rel-jetrouter"] is an object."""
+
+    def __init__(self, values=None, version=OLDEST):
+        self.objects = [o for o in yaml.safe_load_all(template(values, version=version)[1]) if o]
+        self.named = {(o["kind"], o["metadata"]["name"]): o for o in self.objects}
+        assert len(self.named) == len(self.objects), "two objects of one name"
+
+    def __getitem__(self, key):
+        return self.named[key]
+
+    def of(self, kind):
+        return [o for o in self.objects if o["kind"] == kind]
+
+    def pods(self):
+        """(name, labels, spec) of all Pods and templates of Pods."""
+        for o in self.objects:
+            spec = o.get("spec", {})
+            if o["kind"] == "Pod":
+                yield o["metadata"]["name"], o["metadata"]["labels"], spec
+            elif "template" in spec:
+                yield o["metadata"]["name"], spec["template"]["metadata"]["labels"], spec["template"]["spec"]
+
+
+def containers(spec):
+    return spec.get("initContainers", []) + spec["containers"]
+
+
+def env(container):
+    """{name: value}; of a value that comes from elsewhere the reference."""
+    found = {}
+    for e in container.get("env", []):
+        assert e["name"] not in found, "%s twice" % e["name"]
+        found[e["name"]] = e["value"] if "value" in e else e["valueFrom"]
+    return found
+
+
+def options():
+    """The option table, a dict each row."""
+    said = subprocess.run([jr.JETROUTER, "docs", "options"], capture_output=True, check=True).stdout
+    return json.loads(said)
+
+
+# Kinds that come with operators: what of their specs is used here, checked as strictly.
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+SELECTOR = {"type": "object", "required": ["matchLabels"], "additionalProperties": False,
+            "properties": {"matchLabels": TEXTS}}
+ENDPOINT = {"type": "object", "additionalProperties": False, "required": ["port"], "properties": {
+    "port": {"type": "string"}, "path": {"type": "string"}, "interval": {"type": "string"},
+    "scheme": {"enum": ["http", "https"]},
+    "tlsConfig": {"type": "object", "additionalProperties": False,
+                  "properties": {"insecureSkipVerify": {"type": "boolean"}}}}}
+RULE = {"type": "object", "additionalProperties": False, "required": ["expr"], "properties": {
+    "alert": {"type": "string"}, "record": {"type": "string"}, "expr": {"type": "string"}, "for": {"type": "string"},
+    "labels": TEXTS, "annotations": TEXTS}}
+
+
+def spec(required, **properties):
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
+CUSTOM = {
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): spec(
+        ["selector", "endpoints"], jobLabel={"type": "string"}, selector=SELECTOR,
+        endpoints={"type": "array", "minItems": 1, "items": ENDPOINT}),
+    ("monitoring.coreos.com/v1", "PodMonitor"): spec(
+        ["selector", "podMetricsEndpoints"], jobLabel={"type": "string"}, selector=SELECTOR,
+        podMetricsEndpoints={"type": "array", "minItems": 1, "items": ENDPOINT}),
+    ("monitoring.coreos.com/v1", "PrometheusRule"): spec(
+        ["groups"], groups={"type": "array", "minItems": 1, "items": {
+            "type": "object", "additionalProperties": False, "required": ["name", "rules"],
+            "properties": {"name": {"type": "string"}, "rules": {"type": "array", "items": RULE, "minItems": 1}}}}),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): spec(
+        ["parentRefs", "rules"], hostnames={"type": "array", "items": {"type": "string"}},
+        parentRefs={"type": "array", "minItems": 1, "items": {"type": "object", "required": ["name"]}},
+        rules={"type": "array", "minItems": 1, "items": spec(
+            ["backendRefs"], matches={"type": "array"}, backendRefs={"type": "array", "minItems": 1})}),
+}
+
+
+def validate(o, version):
+    """Against the schema of that Kubernetes version, unknown fields refused."""
+    custom = CUSTOM.get((o["apiVersion"], o["kind"]))
+    if custom is None:
+        kubernetes_validate.validate(o, version, strict=True)
+    else:
+        jsonschema.validate(o["spec"], custom)

@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Helm chart: it renders over many sets of values, what it renders is valid for Kubernetes and fits together,
+bad values are refused, and every option arrives in the environment as the option table has it."""
+import functools
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import chart
+import jr_procs as jr
+
+NAME = "rel-jetrouter"
+VERSIONS = (chart.OLDEST, "1.34")
+
+# What people do with it. Secrets that are named here are the user's.
+VALUE_SETS = {
+    "as it is": {},
+    "nothing optional": {
+        "pdb": {"enabled": False}, "networkPolicy": {"enabled": False}, "serviceAccount": {"create": False},
+        "bridge": {"sidecarSnippet": {"enabled": False}}, "preStopSeconds": 0, "topologySpread": [], "replicas": 1},
+    "everything": {
+        "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "front-tls",
+                    "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"}},
+        "gateway": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["llm.example.com"]},
+        "autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True, "labels": {"release": "prom"}},
+        "dashboards": {"enabled": True, "annotations": {"grafana_folder": "LLM"}}, "alerts": {"enabled": True},
+        "reset": {"token": "2026-1", "now": True}, "tls": {"secretName": "jetrouter-tls"},
+        "workersCa": {"secretName": "workers-ca"}, "bridge": {"daemonSet": {"enabled": True}},
+        "mocker": {"enabled": True}, "test": {"model": "mock-model"},
+        "image": {"tag": "0.2.0", "pullSecrets": [{"name": "pull"}]},
+        "podAnnotations": {"a": "b"}, "podLabels": {"team": "llm"}, "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "cpu", "operator": "Exists"}], "priorityClassName": "high",
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}},
+    "NATS of one's own, credentials file and TLS": {
+        "nats": {"enabled": False, "url": "tls://nats.infra:4222,tls://nats-b.infra:4443", "streamReplicas": 3,
+                 "auth": {"frontend": {"secretName": "nats-router", "credentialsKey": "router.creds"},
+                          "bridge": {"secretName": "nats-bridge", "credentialsKey": "bridge.creds"}},
+                 "tls": {"secretName": "nats-tls", "clientCertificate": True}},
+        "mocker": {"enabled": True}, "bridge": {"daemonSet": {"enabled": True}}},
+    "NATS of one's own, password, token, nkey": {
+        "nats": {"enabled": False, "url": "nats://nats.infra:4222",
+                 "auth": {"frontend": {"secretName": "nats", "usernameKey": "user", "passwordKey": "password"},
+                          "bridge": {"secretName": "nats", "nkeyKey": "seed"}}},
+        "mocker": {"enabled": True}},
+    "several pools": {
+        "config": {"router-mode": "kv", "namespace": "Prod.EU", "component": ["red", "blue.1"]},
+        "nats": {"extraPools": [{"namespace": "prod", "component": "green"}]}},
+    "pools that are found": {"config": {"router-mode": "kv", "discover-pools": True}},
+    "one NATS server, safe at power failures": {
+        "nats": {"replicas": 1, "syncAlways": True, "passwordsSecretName": "nats-passwords",
+                 "storage": {"className": "fast", "size": "100Gi", "maxFileStore": "90GB"}},
+        "admin": {"port": 9999, "token": {"secretName": "admin-token", "key": "t"}}},
+    "other ports and long drains": {
+        "config": {"http-port": 9000, "drain-timeout-secs": 900.5, "drain-delay-secs": 7, "stream-max-bytes": 68719476736,
+                   "lease-ttl-secs": 10, "router-temperature": 0.25, "retry-statuses": [502, 503]},
+        "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}}, "preStopSeconds": 10},
+    "who may reach what": {
+        "networkPolicy": {"clients": [{"namespaceSelector": {"matchLabels": {"name": "apps"}}}],
+                          "admins": [{"namespaceSelector": {"matchLabels": {"name": "ops"}}}],
+                          "workers": [{"podSelector": {"matchLabels": {"app": "vllm"}}}]}},
+    "another name, more of one's own": {
+        "fullnameOverride": "router", "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraVolumes": [{"name": "log", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "log", "mountPath": "/var/log/jetrouter"}],
+        "config": {"router-mode": "kv", "access-log": "full", "access-log-file": "/var/log/jetrouter/access"}},
+}
+OF_THE_USER = {"front-tls", "jetrouter-tls", "workers-ca", "nats-router", "nats-bridge", "nats-tls", "nats",
+               "nats-passwords", "admin-token"}
+
+# (values, what the refusal names)
+BAD = [
+    ({"replicas": 0}, "replicas"),
+    ({"replicas": "3"}, "replicas"),
+    ({"replica": 3}, "replica"),
+    ({"config": {"router-mod": "kv"}}, "router-mod"),
+    ({"config": {"router-mode": "fastest"}}, "router-mode"),
+    ({"config": {"http-port": 70000}}, "http-port"),
+    ({"config": {"http-port": 0}}, "http-port"),
+    ({"config": {"router-temperature": "hot"}}, "router-temperature"),
+    ({"config": {"http-threads": 1.5}}, "http-threads"),
+    ({"config": {"tokenizer-prefixes": "yes"}}, "tokenizer-prefixes"),
+    ({"config": {"stream-max-bytes": "lots"}}, "stream-max-bytes"),
+    ({"config": {"block-size": 16}}, "block-size"),  # a bridge's
+    ({"config": {"namespace": ""}}, "namespace"),
+    ({"config": {"component": []}}, "component"),
+    ({"bridge": {"config": {"router-mode": "kv"}}}, "router-mode"),
+    ({"mocker": {"config": {"fault": {}}}}, "fault"),
+    ({"mocker": {"enabled": True, "config": {"num-workers": 2}}}, "mocker.replicas"),
+    ({"nats": {"enabled": False}}, "url"),
+    ({"nats": {"enabled": False, "url": "http://nats"}}, "url"),
+    ({"nats": {"replicas": 2}}, "replicas"),
+    ({"nats": {"streamReplicas": 6}}, "streamReplicas"),
+    ({"nats": {"storage": {"size": "20"}}}, "size"),
+    ({"nats": {"extraPools": [{"namespace": "x"}]}}, "component"),
+    ({"tls": {"secretName": "Not A Name"}}, "secretName"),
+    ({"admin": {"port": 0}}, "port"),
+    ({"gateway": {"enabled": True}}, "gateway.parentRefs"),
+    ({"pdb": {"maxUnavailable": "half"}}, "maxUnavailable"),
+    ({"service": {"type": "Public"}}, "type"),
+    ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    ({"topologySpread": [{"maxSkew": 1}]}, "topologyKey"),
+    ({"serviceMonitor": {"interval": "often"}}, "interval"),
+    ({"reset": {"now": "yes"}}, "now"),
+]
+
+
+def setUpModule():
+    chart.need()
+
+
+def fits(selector, labels):
+    return all(labels.get(k) == v for k, v in selector.items())
+
+
+@functools.lru_cache
+def releases():
+    return {name: chart.Release(values) for name, values in VALUE_SETS.items()}
+
+
+class Rendered(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.releases = releases()
+
+    def each(self):
+        for name, release in self.releases.items():
+            with self.subTest(name):
+                yield release
+
+    def test_lint(self):
+        for name, values in VALUE_SETS.items():
+            with self.subTest(name):
+                # Lint knows no Kubernetes version but its own; the templates do not ask for one.
+                said = chart.helm("lint", "--strict", "--kube-version", chart.OLDEST + ".0", chart.CHART,
+                                  values=values)[1]
+                self.assertIn("0 chart(s) failed", said)
+
+    def test_valid_for_kubernetes(self):
+        for release in self.each():
+            for o in release.objects:
+                for version in VERSIONS:
+                    chart.validate(o, version)
+
+    def test_selectors_fit_and_are_apart(self):
+        for release in self.each():
+            pods = list(release.pods())
+            for o in release.objects:
+                spec = o.get("spec", {})
+                if o["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
+                    labels = spec["template"]["metadata"]["labels"]
+                    self.assertTrue(fits(spec["selector"]["matchLabels"], labels), o["metadata"]["name"])
+                    self.assertEqual([n for n, l, _ in pods if fits(spec["selector"]["matchLabels"], l)],
+                                     [o["metadata"]["name"]])
+                elif o["kind"] in ("PodDisruptionBudget", "NetworkPolicy"):
+                    selector = spec.get("selector", spec.get("podSelector"))["matchLabels"]
+                    self.assertEqual(len([n for n, l, _ in pods if fits(selector, l)]), 1, o["metadata"]["name"])
+                elif o["kind"] == "ServiceMonitor":
+                    found = [s for s in release.of("Service") if fits(spec["selector"]["matchLabels"], s["metadata"]["labels"])]
+                    self.assertEqual([s["metadata"]["name"] for s in found], [NAME])
+
+    def test_services_reach_ports_that_are_there(self):
+        for release in self.each():
+            for s in release.of("Service"):
+                ports = [p["name"] for _, labels, spec in release.pods() if fits(s["spec"]["selector"], labels)
+                         for c in chart.containers(spec) for p in c.get("ports", [])]
+                for port in s["spec"]["ports"]:
+                    self.assertIn(port["targetPort"], ports, s["metadata"]["name"])
+            for name, _, spec in release.pods():
+                for c in chart.containers(spec):
+                    ports = [p["name"] for p in c.get("ports", [])]
+                    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+                        if probe in c:
+                            self.assertIn(c[probe]["httpGet"]["port"], ports, name)
+
+    def test_what_is_mounted_or_read_is_there(self):
+        for release in self.each():
+            mine = {k: {o["metadata"]["name"] for o in release.of(k)} for k in ("Secret", "ConfigMap")}
+            for name, _, spec in release.pods():
+                volumes = {v["name"]: v for v in spec.get("volumes", [])}
+                for t in release.of("StatefulSet"):
+                    if t["metadata"]["name"] == name:
+                        volumes.update((c["metadata"]["name"], {}) for c in t["spec"]["volumeClaimTemplates"])
+                for v in volumes.values():
+                    if "secret" in v:
+                        self.secret(release, mine, v["secret"]["secretName"], [i["key"] for i in v["secret"].get("items", [])])
+                    if "configMap" in v:
+                        self.assertIn(v["configMap"]["name"], mine["ConfigMap"])
+                for c in chart.containers(spec):
+                    for m in c.get("volumeMounts", []):
+                        self.assertIn(m["name"], volumes, name)
+                    for value in chart.env(c).values():
+                        if isinstance(value, dict) and "secretKeyRef" in value:
+                            self.secret(release, mine, value["secretKeyRef"]["name"], [value["secretKeyRef"]["key"]])
+                        elif isinstance(value, str) and value.startswith("/etc/jetrouter/"):
+                            self.assertTrue(any(value.startswith(m["mountPath"]) for m in c["volumeMounts"]), value)
+
+    def secret(self, release, mine, name, keys):
+        if name in OF_THE_USER:
+            return
+        self.assertIn(name, mine["Secret"])
+        for key in keys:
+            self.assertIn(key, release["Secret", name]["data"])
+
+    def test_pods_have_no_rights(self):
+        for release in self.each():
+            for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
+                self.assertEqual(release.of(kind), [])
+            for account in release.of("ServiceAccount"):
+                self.assertIs(account["automountServiceAccountToken"], False)
+            for name, _, spec in release.pods():
+                self.assertIs(spec["automountServiceAccountToken"], False, name)
+                self.assertIs(spec["securityContext"]["runAsNonRoot"], True, name)
+                self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"}, name)
+                for c in chart.containers(spec):
+                    s = c["securityContext"]
+                    self.assertIs(s["readOnlyRootFilesystem"], True, name)
+                    self.assertIs(s["allowPrivilegeEscalation"], False, name)
+                    self.assertEqual(s["capabilities"], {"drop": ["ALL"]}, name)
+                    self.assertIn("memory", c["resources"]["limits"], name)
+
+    def test_a_roll_never_takes_one_away_and_leaves_time_to_drain(self):
+        for release in self.each():
+            for o in release.of("Deployment"):
+                if "mocker" in o["metadata"]["name"]:
+                    continue
+                self.assertEqual(o["spec"]["strategy"]["rollingUpdate"], {"maxUnavailable": 0, "maxSurge": 1})
+                pod = o["spec"]["template"]["spec"]
+                c = pod["containers"][0]
+                e = chart.env(c)
+                stop = c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+                drain = sum(math.ceil(float(e.get(name, default))) for name, default in (
+                    ("JETROUTER_DRAIN_DELAY_SECS", 5), ("JETROUTER_DRAIN_TIMEOUT_SECS", 300)))
+                self.assertEqual(pod["terminationGracePeriodSeconds"], stop + drain + 10)
+
+    def test_admin_stays_inside(self):
+        for release in self.each():
+            for s in release.of("Service"):
+                if s["metadata"]["name"].endswith("-admin"):
+                    self.assertEqual(s["spec"]["type"], "ClusterIP")
+                elif s["metadata"]["labels"]["app.kubernetes.io/component"] == "frontend":
+                    self.assertEqual([p["targetPort"] for p in s["spec"]["ports"]], ["http"])
+            for o in release.of("Deployment"):
+                if "mocker" not in o["metadata"]["name"]:
+                    e = chart.env(o["spec"]["template"]["spec"]["containers"][0])
+                    self.assertIn("JETROUTER_ADMIN_PORT", e)
+                    self.assertIn("JETROUTER_ADMIN_TOKEN_FILE", e)
+
+    def test_values_arrive(self):
+        release = self.releases["other ports and long drains"]
+        c = release["Deployment", NAME]["spec"]["template"]["spec"]["containers"][0]
+        self.assertEqual({p["name"]: p["containerPort"] for p in c["ports"]}, {"http": 9000, "admin": 9091})
+        e = chart.env(c)
+        self.assertEqual(e["JETROUTER_STREAM_MAX_BYTES"], "68719476736")  # not 6.8719476736e+10
+        self.assertEqual(e["DYN_ROUTER_TEMPERATURE"], "0.25")
+        self.assertEqual(e["JETROUTER_RETRY_STATUSES"], "502,503")
+        # Bridges make the same streams.
+        snippet = chart.yaml.safe_load(release["ConfigMap", NAME + "-bridge-sidecar"]["data"]["sidecar.yaml"])
+        e = chart.env(snippet["initContainers"][0])
+        self.assertEqual((e["JETROUTER_STREAM_MAX_BYTES"], e["JETROUTER_LEASE_TTL_SECS"]), ("68719476736", "10"))
+        release = self.releases["everything"]
+        e = chart.env(release["Deployment", NAME]["spec"]["template"]["spec"]["containers"][0])
+        self.assertEqual(e["DYN_ROUTER_RESET_STATES"], "2026-1")
+        self.assertEqual(release["Job", NAME + "-reset"]["metadata"]["annotations"]["helm.sh/hook"],
+                         "post-install,post-upgrade")
+        for o in release.of("Deployment"):
+            self.assertEqual({c["image"] for c in chart.containers(o["spec"]["template"]["spec"])}, {"jetrouter:0.2.0"})
+
+    def test_permissions_are_those_of_the_documentation(self):
+        with open(os.path.join(jr.ROOT, "docs", "operations.md")) as f:
+            text = f.read()
+        for role in ("router", "bridge"):
+            part = text.split("<!-- permissions of a %s -->" % role)[1].split("```")[1]
+            with open(os.path.join(chart.CHART, "files", "permissions-%s.txt" % role)) as f:
+                mine = [line.split() for line in f if not line.startswith("#")]
+            self.assertEqual(mine, [line.split()[:2] for line in part.strip().splitlines()], role)
+
+    def test_pools_that_users_may_use(self):
+        def config(name):
+            return self.releases[name]["ConfigMap", NAME + "-nats"]["data"]["nats.conf"]
+        for pool in ("namespace-prod-eu-component-red", "namespace-prod-eu-component-blue-1", "namespace-prod-component-green"):
+            self.assertIn('"%s-kv-events.batch"' % pool, config("several pools"))
+        self.assertNotIn("component-backend", config("several pools"))
+        self.assertIn('"$JS.API.STREAM.NAMES"', config("pools that are found"))
+        self.assertNotIn('"$JS.API.STREAM.NAMES"', config("as it is"))
+
+    def test_alerts_know_when_a_snapshot_is_due(self):
+        for age, limit in ((None, 5400), (60, 1860)):
+            values = {"alerts": {"enabled": True}, "config": {"snapshot-max-age-secs": age} if age else {}}
+            rules = chart.Release(values)["PrometheusRule", NAME]["spec"]["groups"][0]["rules"]
+            expr = next(r["expr"] for r in rules if r["alert"] == "JetrouterSnapshotOverdue")
+            self.assertTrue(expr.endswith("> %d" % limit), expr)
+
+    def test_the_snippet_is_a_part_of_a_valid_pod(self):
+        for release in self.each():
+            for o in release.of("ConfigMap"):
+                if "sidecar.yaml" in o["data"]:
+                    part = chart.yaml.safe_load(o["data"]["sidecar.yaml"])
+                    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "engine"},
+                           "spec": {"containers": [{"name": "engine", "image": "vllm"}], **part}}
+                    chart.validate(pod, chart.OLDEST)
+
+    def test_notes_say_what_is_next(self):
+        # Only an installation shows them: a copy of the chart renders them as an object.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = os.path.join(folder, "jetrouter")
+            shutil.copytree(chart.CHART, copy)
+            os.rename(os.path.join(copy, "templates", "NOTES.txt"), os.path.join(copy, "notes.txt"))
+            with open(os.path.join(copy, "templates", "notes.yaml"), "w") as f:
+                f.write('{"kind": "Notes", "text": {{ tpl (.Files.Get "notes.txt") . | toJson }}}')
+            for values, words in (
+                    ({}, ["helm -n llm test rel", "rollout status deployment/rel-jetrouter", "bridge-sidecar", "Upgrading:"]),
+                    ({"config": {"router-reset-states": "x"}}, ["WARNING", "reset.token"]),
+                    (VALUE_SETS["everything"], ["reset.token=2026-1", "rel-jetrouter-reset", "https://"])):
+                said = chart.helm("template", "rel", copy, "--namespace", "llm", "--kube-version", chart.OLDEST + ".0",
+                                  "--show-only", "templates/notes.yaml", values=values)[1]
+                text = chart.yaml.safe_load(said)["text"]
+                for word in words:
+                    self.assertIn(word, text)
+
+
+class Refused(unittest.TestCase):
+    def test_bad_values(self):
+        for values, word in BAD:
+            with self.subTest(json.dumps(values)):
+                code, _, said = chart.template(values, check=False)
+                self.assertNotEqual(code, 0, "it was taken")
+                self.assertIn(word, said)
+
+    def test_without_a_schema_an_unknown_option_is_refused_too(self):
+        code, _, said = chart.helm("template", "rel", chart.CHART, "--kube-version", chart.OLDEST + ".0",
+                                   "--skip-schema-validation", values={"config": {"no-such": 1}}, check=False)
+        self.assertNotEqual(code, 0)
+        self.assertIn("no-such", said)
+
+
+# Texts that only such an option takes.
+SPECIAL = {
+    "retry-statuses": [502, "504"], "model-alias": ["a=b", "c=d"], "worker": ["http://10.0.0.1:8000"],
+    "engine-url": "http://10.0.0.1:8000", "kv-events-endpoint": "tcp://10.0.0.1:5557",
+    "kv-events-replay-endpoint": "tcp://10.0.0.1:5558", "zmq-kv-events-ports": "5557",
+    "zmq-replay-ports": 5559, "metrics-prefix": "front", "nats-server": "nats://10.0.0.1:4222",
+    "fault": ["slow=2", "hang=true"], "lora-modules": ["x", "z"], "component": "red", "http-bodies-max-mb": 2048, "router-mode": "kv",
+    "endpoint-types": "chat", "http-host": "127.0.0.1", "system-host": "127.0.0.1", "embedded-nats": "/data",
+    "check-config": True,
+}
+TOGETHER = [{"tls-cert-path", "tls-key-path"}, {"nats-tls-cert", "nats-tls-key", "nats-tls-ca"},
+            {"router-durable-kv-events", "router-kv-events"}, {"enable-cache-control", "router-mode"},
+            {"zmq-kv-events-ports", "bridge"}]
+
+
+def a_value(row):
+    """One that is not the default."""
+    flag = row["flag"]
+    if flag in SPECIAL:
+        return SPECIAL[flag]
+    if row["metavar"] == "FILE":
+        pem = {"tls-cert-path": "server.pem", "tls-key-path": "server.key"}.get(flag, "ca.pem")
+        if flag.startswith("nats-tls") and flag != "nats-tls-ca":
+            pem = {"nats-tls-cert": "server.pem", "nats-tls-key": "server.key"}[flag]
+        return "/tmp/a-file" if flag in ("access-log-file", "dump-config-to", "custom-jinja-template") else jr.tls_file(pem)
+    kind = row["type"]
+    if kind == "bool":
+        return row["default"] != "true"
+    if kind == "choice":
+        return next(c for c in row["choices"] if c != row["default"])
+    if kind == "number":
+        return next(v for v in (0.5, 0.25, 1.5) if row["min"] <= v <= row["max"] and str(v) != row["default"])
+    if kind in ("integer", "port", "bytes"):
+        return next(v for v in (3, 2, 512, 4097, 1048577) if row["min"] <= v <= row["max"] and str(v) != row["default"])
+    return "some-text"
+
+
+def as_text(value):
+    if isinstance(value, list):
+        return ",".join(as_text(v) for v in value)
+    return {True: "true", False: "false"}.get(value) if isinstance(value, bool) else str(value)
+
+
+class Options(unittest.TestCase):
+    """Every option of the three commands, given as a value of the chart, is read by the program from the
+    environment of the rendered container."""
+
+    def container(self, command, config):
+        if command == "frontend":
+            r = chart.Release({"config": config})
+            return r["Deployment", NAME]["spec"]["template"]["spec"]["containers"][0]
+        if command == "bridge":
+            r = chart.Release({"bridge": {"config": config, "daemonSet": {"enabled": True}}})
+            return r["DaemonSet", NAME + "-bridge"]["spec"]["template"]["spec"]["containers"][0]
+        config = {k: v for k, v in config.items() if k not in ("num-workers", "http-port")}
+        r = chart.Release({"mocker": {"config": config, "enabled": True}})
+        return r["Deployment", NAME + "-mocker"]["spec"]["template"]["spec"]["containers"][0]
+
+    def read(self, command, env, flags):
+        """The program's own dump of what it took, with these variables alone."""
+        with tempfile.NamedTemporaryFile() as f:
+            done = subprocess.run([jr.JETROUTER, command, "--check-config", "--dump-config-to", f.name], env=env,
+                                  capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, "%s %s: %s" % (command, env, done.stderr))
+            said = json.load(f)["options"]
+        return {flag: said[flag] for flag in flags}
+
+    def test_rendered_environment_is_the_table(self):
+        table = chart.options()
+        for command in ("frontend", "bridge", "mocker"):
+            rows = [r for r in table if command in r["commands"] and r["flag"]]
+            config = {r["flag"]: a_value(r) for r in rows}
+            if command == "frontend":
+                config["http-port"] = 9000
+            env = chart.env(self.container(command, config))
+            given = [r for r in rows if not (command == "mocker" and r["flag"] in ("num-workers", "http-port"))]
+            for r in given:
+                self.assertEqual(env.get(r["env"][0]), as_text(config[r["flag"]]), "%s of %s" % (r["flag"], command))
+            # And nothing else but what is no option: credentials.
+            secret = {r["env"][0] for r in table if command in r["commands"] and not r["flag"]}
+            names = {r["env"][0] for r in given}
+            self.assertEqual(set(env) - names - secret, set())
+            self.each_is_read(command, given, config)
+
+    def each_is_read(self, command, rows, config):
+        engine = {"JETROUTER_ENGINE_URL": "http://10.0.0.1:1", "JETROUTER_KV_EVENTS_ENDPOINT": "tcp://10.0.0.1:2"}
+        done = set()
+        for row in rows:
+            flag = row["flag"]
+            if flag in done or flag in ("check-config", "dump-config-to"):  # given by the call itself
+                continue
+            flags = {r["flag"] for r in rows} & next((t for t in TOGETHER if flag in t), {flag})
+            env = {r["env"][0]: as_text(config[r["flag"]]) for r in rows if r["flag"] in flags}
+            if command == "bridge" and flag != "engines-dir":
+                env = {**engine, **env}
+            for f, got in self.read(command, env, flags).items():
+                self.assertEqual(got["source"], "env", "%s of %s" % (f, command))
+            done |= flags
+
+    def test_the_secret_ones_come_from_secrets(self):
+        secret = {r["env"][0] for r in chart.options() if "frontend" in r["commands"] and not r["flag"]}
+        seen = set()
+        for release in releases().values():
+            for _, _, spec in release.pods():
+                for c in chart.containers(spec):
+                    for name, value in chart.env(c).items():
+                        if name in secret:
+                            seen.add(name)
+                            if name not in ("NATS_AUTH_USERNAME", "NATS_AUTH_CREDENTIALS_FILE"):
+                                self.assertIn("secretKeyRef", value, name)
+        r = chart.Release({"nats": {"enabled": False, "url": "nats://x:1", "auth": {"frontend": {
+            "secretName": "s", "tokenKey": "t"}}}})
+        seen |= set(chart.env(r["Deployment", NAME]["spec"]["template"]["spec"]["containers"][0]))
+        self.assertEqual(secret - seen, set())
+
+
+if __name__ == "__main__":
+    chart.use_venv(__file__)
+    unittest.main()
