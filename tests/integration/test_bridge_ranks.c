@@ -20,6 +20,7 @@
 struct says {
     const char *metrics, *server_info, *sources;
     bool healthy;
+    bool old_server_info; /* where SGLang had it once */
 };
 
 struct engine {
@@ -60,7 +61,7 @@ static void on_request(void *ctx, struct jr_http_request *req)
         body = models;
     else if (jr_str_eq(path, "/metrics"))
         body = g->says.metrics;
-    else if (jr_str_eq(path, "/server_info"))
+    else if (jr_str_eq(path, g->says.old_server_info ? "/get_server_info" : "/server_info"))
         body = g->says.server_info;
     else if (jr_str_eq(path, "/kv_event_sources"))
         body = g->says.sources;
@@ -438,6 +439,75 @@ static void another_block_size(void **state)
     down();
 }
 
+/* Another worker, of another bridge; renewed, as that does. */
+static bool keep_worker(uint32_t block_size)
+{
+    static uint64_t put_at_ms;
+    struct jr_worker_lease l = {.worker_id = 7,
+                                .url = "http://127.0.0.1:9",
+                                .model = "tiny",
+                                .block_size = block_size,
+                                .n_ranks = 1,
+                                .ranks = {{.incarnation = 1}}};
+    struct jr_buf b;
+    if (jr_test_now_ms() - put_at_ms < 500)
+        return true;
+    put_at_ms = jr_test_now_ms();
+    jr_buf_init(&b, 4096);
+    assert_int_equal(jr_lease_encode_worker(&l, &b), 0);
+    put_lease("worker.7", &b);
+    jr_buf_deinit(&b);
+    return true;
+}
+
+/* A pool that has no replica yet: who comes keeps to the workers that are there, and who is there stays. */
+static void block_size_of_the_others(void **state)
+{
+    (void)state;
+    struct jr_worker_lease lease;
+    up();
+    start_engine(&t.engine, (struct says){.healthy = true, .metrics = vllm_says}, 1);
+    keep_worker(64);
+    struct jr_bridge *b = start_bridge(&t.engine, (struct jr_bridge_config){.worker_id = WORKER});
+    PUMP_WAIT(t.loop, keep_worker(64) && refused(b, 64), WAIT_MS);
+    assert_int_equal(get_lease(WORKER, &lease), JR_ENOTFOUND);
+    /* It goes. */
+    PUMP_WAIT(t.loop, leased(b, 1), WAIT_MS);
+    uint32_t polls = t.hub->polls;
+    PUMP_WAIT(t.loop,
+              keep_worker(64) && b->peer_block_size == 64 &&
+                  t.hub->polls > polls + 2 * JR_BRIDGE_INFO_EVERY,
+              WAIT_MS);
+    assert_false(jr_bridge_refused(b));
+    assert_int_equal(get_lease(WORKER, &lease), 0);
+    /* A replica's word counts for both. */
+    PUMP_WAIT(t.loop, keep_worker(64) && keep_replica(64) && refused(b, 64), WAIT_MS);
+    down();
+}
+
+/* SGLang says it in one place, whose name was another one in older versions. */
+static void what_sglang_says(void **state)
+{
+    (void)state;
+    static const char info[] = "{\"page_size\":16,\"max_total_num_tokens\":1600,"
+                               "\"kv_events\":{\"dp_size\":2,\"block_size\":16}}";
+    struct jr_worker_lease lease;
+    for (unsigned old = 0; old < 2; old++) {
+        struct says says = {.healthy = true, .server_info = info, .old_server_info = old};
+        up();
+        start_engine(&t.engine, says, 2);
+        struct jr_bridge *b =
+            start_bridge(&t.engine, (struct jr_bridge_config){.worker_id = WORKER});
+        PUMP_WAIT(t.loop, leased(b, 2), WAIT_MS);
+        assert_int_equal(get_lease(WORKER, &lease), 0);
+        assert_int_equal(lease.block_size, BLOCK);
+        assert_int_equal(lease.total_kv_blocks, 100);
+        assert_int_equal(lease.n_ranks, 2);
+        assert_string_equal(lease.tokenizer, "sglang");
+        down();
+    }
+}
+
 /* An engine that says nothing of it, and that stores a part of a block of a window first. */
 static void block_size_by_first_store(void **state)
 {
@@ -567,6 +637,8 @@ int main(void)
         cmocka_unit_test(a_rank_of_its_own),
         cmocka_unit_test(too_many_ranks),
         cmocka_unit_test(another_block_size),
+        cmocka_unit_test(block_size_of_the_others),
+        cmocka_unit_test(what_sglang_says),
         cmocka_unit_test(block_size_by_first_store),
         cmocka_unit_test(bound_address),
         cmocka_unit_test(repeated_stores),

@@ -3,6 +3,7 @@
  *
  *     GET /health ──200──► /v1/models ──► /metrics ──► /server_info ──► /kv_event_sources ──► discovered
  *          ▲ 500 ms                       vLLM's size   SGLang's         vLLM's ranks
+ *                                                       (/get_server_info before)
  *
  * Again after each outage. What is known is not asked for. An engine that says no block size
  * anywhere (vLLM with several ranks, before its first request) tells it by its first store; after an
@@ -213,6 +214,18 @@ static void ask_for_ranks(struct jr_bridge *b)
         finish_discovery(b);
 }
 
+static void on_old_server_info(void *ctx, int err, const struct jr_http_reply *reply,
+                               struct jr_str body)
+{
+    struct jr_bridge *b = ctx;
+    if (answered(b)) {
+        if (err == 0 && reply->status == 200)
+            read_sglang(b, body);
+        ask_for_ranks(b);
+    }
+    jr_bridge_maybe_closed(b);
+}
+
 static void on_server_info(void *ctx, int err, const struct jr_http_reply *reply,
                            struct jr_str body)
 {
@@ -220,7 +233,10 @@ static void on_server_info(void *ctx, int err, const struct jr_http_reply *reply
     if (answered(b)) {
         if (err == 0 && reply->status == 200)
             read_sglang(b, body);
-        ask_for_ranks(b);
+        if (err == 0 && reply->status == 404)
+            ask(b, "/get_server_info", on_old_server_info);
+        else
+            ask_for_ranks(b);
     }
     jr_bridge_maybe_closed(b);
 }

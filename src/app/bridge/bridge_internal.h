@@ -134,6 +134,7 @@ struct jr_bridge {
     bool lease_claimed;       /* a lease was written in this life */
     bool asked_pool;          /* since this bridge came */
     uint32_t pool_block_size; /* as last heard of the pool; 0: nothing */
+    uint32_t peer_block_size; /* and of another worker, where the pool says none */
     uint32_t told_sizes[2];   /* of the refusal that was logged last: ours, the pool's */
 
     /* end */
@@ -184,6 +185,9 @@ bool jr_bridge_release(struct jr_bridge *b);
 void jr_bridge_released(struct jr_bridge *b);
 /* Is there a lease that has not ended. */
 bool jr_bridge_registered(const struct jr_bridge *b);
+/* What blocks have to be of; 0: nobody says it. Where no replica does, a worker that comes keeps to
+ * those that are there. */
+uint32_t jr_bridge_size_wanted(const struct jr_bridge *b);
 /* Blocks of another size than the pool's: no lease. */
 bool jr_bridge_refused(const struct jr_bridge *b);
 

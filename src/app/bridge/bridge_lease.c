@@ -153,17 +153,23 @@ bool jr_bridge_registered(const struct jr_bridge *b)
     return b->lease_revision && jr_bridge_now_ms() < b->lease_until_ms;
 }
 
+/* One that is registered does not leave for another's sake: two that came at once would both. */
+uint32_t jr_bridge_size_wanted(const struct jr_bridge *b)
+{
+    return b->pool_block_size || b->lease_claimed ? b->pool_block_size : b->peer_block_size;
+}
+
 /* While the engine is asked again, after an outage, its size is not known. */
 bool jr_bridge_refused(const struct jr_bridge *b)
 {
-    return b->discovered && b->pool_block_size && b->about.block_size &&
-           b->about.block_size != b->pool_block_size;
+    uint32_t wanted = jr_bridge_size_wanted(b);
+    return b->discovered && wanted && b->about.block_size && b->about.block_size != wanted;
 }
 
 /* Routers would find none of its blocks, and leave the worker out. */
 static void refuse(struct jr_bridge *b)
 {
-    uint32_t ours = b->about.block_size, pools = b->pool_block_size;
+    uint32_t ours = b->about.block_size, pools = jr_bridge_size_wanted(b);
     if (b->lease_revision && !b->releasing)
         b->releasing = jr_bridge_release(b);
     if (b->told_sizes[0] == ours && b->told_sizes[1] == pools)

@@ -180,7 +180,12 @@ struct poll_job {
     bool has_epoch;
     struct jr_epoch epoch;
     bool has_size;
-    uint32_t pool_size; /* of blocks; 0: nobody says it */
+    uint32_t pool_size; /* of blocks; 0: no replica says it */
+    struct poll_peer {  /* then: of workers that are there, the first by their keys */
+        uint64_t worker_id;
+        uint32_t block_size;
+    } peers[2]; /* two: one may be whom it is asked for */
+    uint32_t n_peers;
     struct jr_errmsg e;
 };
 
@@ -218,8 +223,32 @@ static int poll_state(struct poll_job *p)
     return err;
 }
 
-/* The leader's lease: what it says of the pool is what the log says. Without one nobody routes by
- * blocks, and the first that comes judges the workers that are there by its own. */
+static void take_lease(struct poll_job *p, const struct jr_js_kv_entry *entry)
+{
+    struct jr_worker_lease worker;
+    struct jr_replica_lease replica;
+    if (entry->deleted)
+        return;
+    if (p->pool_size == 0 && strncmp(entry->key, "replica.", 8) == 0 &&
+        jr_lease_decode_replica(entry->value, entry->n, &replica, NULL) == 0)
+        p->pool_size = replica.block_size;
+    if (p->n_peers < 2 && strncmp(entry->key, "worker.", 7) == 0 &&
+        jr_lease_decode_worker(entry->value, entry->n, &worker, NULL) == 0)
+        p->peers[p->n_peers++] = (struct poll_peer){worker.worker_id, worker.block_size};
+}
+
+static int poll_others(struct poll_job *p)
+{
+    struct jr_js_kv_list all = {0};
+    int err = jr_js_kv_list(p->h->leases, &all, &p->e);
+    for (uint32_t i = 0; err == 0 && i < all.n; i++)
+        take_lease(p, &all.entries[i]);
+    jr_js_kv_list_deinit(&all);
+    return err;
+}
+
+/* The leader's lease: what it says of the pool is what the log says. Without one the other replicas and
+ * the workers that are there are looked at; the first leader judges all by its own. */
 static int poll_leader(struct poll_job *p)
 {
     struct jr_js_kv_entry entry = {0};
@@ -236,8 +265,10 @@ static int poll_leader(struct poll_job *p)
             p->pool_size = replica.block_size;
         jr_js_kv_entry_deinit(&entry);
     }
-    p->has_size = err == 0 || err == JR_ENOTFOUND;
-    return p->has_size ? 0 : err;
+    if (p->pool_size == 0 && (err == 0 || err == JR_ENOTFOUND))
+        err = poll_others(p);
+    p->has_size = err == 0;
+    return err;
 }
 
 static void run_poll(struct jr_job *job)
@@ -273,6 +304,16 @@ static struct jr_bridge_source *source_of(struct jr_bridge_hub *h, const struct 
     return NULL;
 }
 
+static void take_sizes(struct jr_bridge *b, const struct poll_job *p)
+{
+    b->pool_block_size = p->pool_size;
+    b->peer_block_size = 0;
+    for (uint32_t i = 0; i < p->n_peers && b->peer_block_size == 0; i++)
+        if (p->peers[i].worker_id != b->worker_id)
+            b->peer_block_size = p->peers[i].block_size;
+    b->asked_pool = true;
+}
+
 static void take_poll(struct jr_bridge_hub *h, const struct poll_job *p)
 {
     if (p->has_epoch)
@@ -284,10 +325,8 @@ static void take_poll(struct jr_bridge_hub *h, const struct poll_job *p)
         if (s)
             on_reannounce(s);
     }
-    for (uint32_t i = 0; p->has_size && i < h->n_bridges; i++) {
-        h->bridges[i]->pool_block_size = p->pool_size;
-        h->bridges[i]->asked_pool = true;
-    }
+    for (uint32_t i = 0; p->has_size && i < h->n_bridges; i++)
+        take_sizes(h->bridges[i], p);
 }
 
 static void done_poll(struct jr_job *job)
