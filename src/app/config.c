@@ -378,6 +378,12 @@ static int parse_by_type(const struct jr_cfg_row *row, const char *name, const c
     return rv;
 }
 
+static bool is_none(const struct jr_cfg_row *row, const char *text)
+{
+    return row->nullable && (jr_str_ieq(jr_str_of(text, strlen(text)), "none") ||
+                             (row->also_none && strcmp(text, row->also_none) == 0));
+}
+
 /* Sets a value from text; what was there is replaced, but lists of the same source grow. */
 static int value_parse(struct value *v, const struct jr_cfg_row *row, const char *name,
                        const char *text, enum jr_cfg_source source, struct jr_errmsg *e)
@@ -386,7 +392,7 @@ static int value_parse(struct value *v, const struct jr_cfg_row *row, const char
     if (!grow)
         value_clear(v);
     v->source = source;
-    if (row->nullable && jr_str_ieq(jr_str_of(text, strlen(text)), "none"))
+    if (is_none(row, text))
         return 0;
     v->set = true;
     return parse_by_type(row, name, text, v, e);

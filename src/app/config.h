@@ -76,6 +76,7 @@ struct jr_cfg_row {
     const char *choices;
     double min, max; /* of numbers; max of a text: most bytes, 0: JR_CONFIG_VALUE_MAX */
     bool nullable;
+    const char *also_none; /* a further value that is "None"; NULL: there is none */
     bool secret;
     unsigned required; /* commands that need it */
     /* Rewrites a text (of a list: each element) before it is checked; JR_EINVAL when it is not what

@@ -10,7 +10,7 @@
  *   env      names separated by a space, the first one set wins; an empty value counts as unset
  *   default  as text; NULL: unset
  *   optional .aliases (obsolete names, space separated) .choices .min .max .nullable ("None" unsets)
- *            .secret .required (commands that need it) .canon .expects .since */
+ *            .also_none (so does that) .secret .required (commands that need it) .canon .expects .since */
 #ifndef JR_APP_CONFIG_TABLE_H
 #define JR_APP_CONFIG_TABLE_H
 
@@ -336,7 +336,7 @@ X(ENGINES_DIR, STR, "engines-dir", "JETROUTER_ENGINES_DIR", NULL, JR_CMD_BRIDGE,
     "options behind it (engine_url, ...); looked at each second, and on SIGHUP")                   \
 X(SYSTEM_PORT, PORT, "system-port", "DYN_SYSTEM_PORT", NULL, JR_CMD_BRIDGE, BRIDGE, "PORT",        \
     "port of /live, /ready and /metrics; 0 takes any free one; unset: none", .max = 65535,         \
-    .nullable = true)                                                                              \
+    .nullable = true, .also_none = "-1")                                                                              \
 X(SYSTEM_HOST, STR, "system-host", "JETROUTER_SYSTEM_HOST", "0.0.0.0", JR_CMD_BRIDGE, BRIDGE,      \
     "HOST", "its address")                                                                         \
 X(MODEL_NAME, STR, "model-name", "JETROUTER_MODEL_NAME", "mock-model", JR_CMD_MOCKER, MOCKER,      \

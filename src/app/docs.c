@@ -38,6 +38,8 @@ static void put_range(struct jr_buf *b, const struct jr_cfg_row *row)
     }
     if (row->nullable)
         jr_buf_puts(b, ", None");
+    if (row->also_none)
+        jr_buf_printf(b, ", %s (as None)", row->also_none);
 }
 
 static void put_default(struct jr_buf *b, const struct jr_cfg_row *row)

@@ -381,6 +381,19 @@ X(BRIDGE_ACK_SECONDS, HISTOGRAM, "jetrouter_bridge_ack_seconds", "seconds", "wor
 X(BRIDGE_BLOCKS_DROPPED_TOTAL, COUNTER, "jetrouter_bridge_blocks_dropped_total", "blocks",         \
   "worker_id dp_rank reason", JR_SETS_WORKER, NONE,                                                \
   "Stored blocks that are not mirrored, by reason (unknown_parent, unreachable, full)")            \
+X(BRIDGE_LOWER_BLOCKS, GAUGE, "jetrouter_bridge_lower_blocks", "blocks",                           \
+  "worker_id dp_rank medium", JR_SETS_WORKER, NONE,                                                \
+  "Blocks beside the engine's device, by medium (host, disk), where lower media count")            \
+X(BRIDGE_ROW_BLOCKS, GAUGE, "jetrouter_bridge_row_blocks", "blocks", "worker_id dp_rank row",      \
+  JR_SETS_WORKER, NONE,                                                                            \
+  "Blocks of the rank's rows of lower media (host: on the device or in host memory, any)")         \
+X(BRIDGE_ROW_BATCHES_TOTAL, COUNTER, "jetrouter_bridge_row_batches_total", "batches",              \
+  "worker_id dp_rank row", JR_SETS_WORKER, NONE, "Batches of them published")                      \
+X(BRIDGE_ROW_PENDING_EVENTS, GAUGE, "jetrouter_bridge_row_pending_events", "events",               \
+  "worker_id dp_rank row", JR_SETS_WORKER, NONE, "Events of them not acknowledged yet")            \
+X(BRIDGE_ROW_BLOCKS_DROPPED_TOTAL, COUNTER, "jetrouter_bridge_row_blocks_dropped_total", "blocks", \
+  "worker_id dp_rank row", JR_SETS_WORKER, NONE,                                                   \
+  "Stored blocks that their mirrors do not have: no known parent, no way to it, no room")          \
 X(BRIDGE_REGISTERED, GAUGE, "jetrouter_bridge_registered", "", "worker_id", JR_SETS_WORKER, NONE,  \
   "1 while the bridge holds the worker's lease")                                                   \
 X(BRIDGE_BLOCK_SIZE_REFUSED, GAUGE, "jetrouter_bridge_block_size_refused", "", "worker_id",        \

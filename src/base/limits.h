@@ -21,6 +21,12 @@
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
 #define JR_OUTSIDE_WORDS_MAX     65536     /* told of peers' outside requests, and not yet heard */
 #define JR_QUEUE_MAX             16384 /* requests that wait in one pool: as many as connections */
+#define JR_POLICY_CLASSES_MAX    64    /* of one model's queue */
+#define JR_POLICY_BUCKETS_MAX    16
+#define JR_POLICY_MODELS_MAX     64 /* of a policy file */
+#define JR_POLICY_NAME_MAX       64
+#define JR_POLICY_FILE_MAX       (1 << 20) /* bytes */
+#define JR_QUEUE_MODELS_MAX      256       /* models of one pool whose requests wait */
 #define JR_PROMPT_TOKENS_MAX     (4 << 20) /* tokens of one prompt */
 #define JR_PROMPT_BLOCKS_MAX     (1 << 18)
 #define JR_BLOCK_SIZE_MAX        4096

@@ -22,6 +22,7 @@
 #include "base/trace.h"
 #include "core/approx.h"
 #include "core/cost.h"
+#include "core/policy.h"
 #include "core/queue.h"
 #include "core/recovery.h"
 #include "core/select.h"
@@ -58,8 +59,9 @@ struct jr_pool_config {
     bool has_queue_threshold;
     double queue_threshold;
     enum jr_queue_policy queue_policy;
-    uint32_t queue_max;         /* requests that wait at most; 0: JR_QUEUE_MAX */
-    struct jr_busy_limits busy; /* of models that have none of their own: JR_EV_BUSY */
+    uint32_t queue_max;             /* requests that wait at most; 0: JR_QUEUE_MAX */
+    const struct jr_policy *policy; /* borrows; its classes are in place of the two above */
+    struct jr_busy_limits busy;     /* of models that have none of their own: JR_EV_BUSY */
     enum jr_router_mode mode;
     struct jr_cost_config cost;
     enum jr_tie tie;
@@ -166,7 +168,8 @@ struct jr_route {
     bool query_only;                 /* decide at once, book nothing */
     uint32_t expected_output_tokens; /* 0 unknown */
     double priority_jump_s;          /* so many seconds ahead in the queue; negative: 0 */
-    uint32_t strict_priority;        /* in the queue before all with a lower one */
+    uint32_t strict_priority;        /* in the queue before all with a lower one of its class */
+    uint64_t policy_class;           /* the class or family it names, jr_policy_name_id; 0: none */
     uint32_t wait_max_ms;            /* in the queue, then JR_ETIMEOUT; 0: no end */
     bool want_record;                /* see jr_pool_record */
     struct jr_route_override override;
@@ -280,6 +283,13 @@ struct jr_decision {
     uint32_t record_at, n_record; /* see jr_pool_record; 0 of them unless asked for */
 };
 
+/* A limit of its class that a request came up against. */
+struct jr_queue_refusal {
+    const char *policy_class; /* the policy's; NULL: it was something else */
+    enum jr_policy_limit kind;
+    uint64_t current, limit; /* of all workers together */
+};
+
 struct jr_action {
     enum jr_action_type type;
     union {
@@ -321,6 +331,7 @@ struct jr_action {
             uint64_t id;
             int err;
             const char *why;
+            struct jr_queue_refusal limit;
         } reject;
         struct {
             struct jr_epoch epoch;
@@ -387,6 +398,7 @@ struct jr_pool_view {
     uint32_t n_workers, n_peers, n_bookings;
     struct jr_queue_view {
         bool on;
+        bool by_policy; /* thresholds and policies are the classes' */
         double threshold;
         enum jr_queue_policy policy;
         uint32_t waiting, lanes, max;
@@ -425,6 +437,16 @@ struct jr_worker_view {
 };
 /* Walk with *pos from 0; false at the end. */
 bool jr_pool_next_worker(struct jr_pool *pool, uint32_t *pos, struct jr_worker_view *ret);
+
+/* One class of requests that wait, of one model. */
+struct jr_class_view {
+    const char *model, *name; /* borrowed until the next step */
+    uint32_t requests;
+    uint64_t isl_tokens, cached_tokens;
+    uint64_t refused[JR_POLICY_LIMITS]; /* since the start, by limit */
+};
+/* Classes of the models of which somebody waited; walk as above. */
+bool jr_pool_next_class(const struct jr_pool *pool, uint32_t *pos, struct jr_class_view *ret);
 
 struct jr_peer_view {
     const char *id;

@@ -10,6 +10,7 @@
  *     pool_busy.c      busy thresholds, by model
  *     pool_route.c     requests: choice, booking, progress
  *     pool_queue.c     requests that wait for a worker with room
+ *     pool_class.c     the classes they wait in, and what is bounded of each
  *     pool_approx.c    what is believed to be cached from decisions alone
  *     pool_sync.c      our deltas and bases; the peers' batches
  *     pool_outside.c   requests of external data planes, whosever they are
@@ -19,6 +20,7 @@
 #ifndef JR_CORE_POOL_INTERNAL_H
 #define JR_CORE_POOL_INTERNAL_H
 
+#include "core/drr.h"
 #include "core/pool.h"
 #include "core/replicas.h"
 #include "core/state.h"
@@ -59,9 +61,38 @@ struct jr_model_busy {
     struct jr_busy_limits limits;
 };
 
+/* How much of a class waits. */
+struct jr_class_usage {
+    uint32_t requests;
+    uint64_t amount[JR_POLICY_LIMITS];
+    uint64_t refused[JR_POLICY_LIMITS];
+};
+
+/* Those of one model that wait: whose turn it is. */
+struct jr_sched {
+    uint64_t model;
+    char name[JR_MODEL_MAX];
+    const struct jr_policy_profile *profile;
+    struct jr_drr drr;
+    struct jr_class_usage usage[JR_POLICY_CLASSES_MAX];
+    /* What the look at all heads has found; see pool_queue.c. */
+    struct jr_drr_head heads[JR_POLICY_CLASSES_MAX];
+    const struct jr_queue_entry *best[JR_POLICY_CLASSES_MAX];
+};
+
+/* Where a request belongs. */
+struct jr_class {
+    const struct jr_policy_profile *profile;
+    uint32_t at;
+};
+
 struct jr_waiting {
-    struct jr_list node;   /* by age */
-    struct jr_route route; /* its arrays are in `arrays` */
+    struct jr_list node; /* by age */
+    struct jr_sched *sched;
+    uint32_t class;
+    uint64_t amount[JR_POLICY_LIMITS]; /* its part of the class's */
+    uint64_t cost;                     /* of its turn */
+    struct jr_route route;             /* its arrays are in `arrays` */
     uint64_t *arrays;
     uint64_t since_ms;
     uint64_t give_up_ms; /* UINT64_MAX: never */
@@ -145,6 +176,11 @@ struct jr_pool {
     } records; /* of this step's decisions, those that were asked for */
 
     /* queue */
+    struct jr_policy_profile plain; /* of models without a policy */
+    struct {
+        JR_ARR_FIELDS(struct jr_sched *);
+    } scheds;
+    uint32_t sched_turn;    /* who is asked first */
     struct jr_queue queue;  /* of struct jr_waiting */
     struct jr_list waiting; /* the same, oldest first */
     uint64_t waiting_tokens;
@@ -374,8 +410,11 @@ JR_MUST_CHECK int jr_pool_seats_update(struct jr_pool *p);
 bool jr_pool_lower_counts(const struct jr_pool *p);
 JR_MUST_CHECK int jr_pool_lower_seat(struct jr_pool *p, const struct jr_seat *s, bool credited);
 void jr_pool_lower_fill(const struct jr_pool *p, uint32_t seat, struct jr_candidate *c);
-/* Who could take it now, without weighing them. */
-void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret);
+/* Who could take it now, without weighing them; room says what with_room counts. */
+void jr_pool_look(const struct jr_pool *p, const struct jr_route *r,
+                  const struct jr_policy_room *room, struct jr_look *ret);
+/* Workers that serve a model (0: any), whatever their load. */
+uint32_t jr_pool_workers_of(const struct jr_pool *p, uint64_t model);
 /* Fills the candidates with their costs, or with the best of them alone when that is all that matters;
  * look counts all. JR_EBUSY (all overloaded), JR_ENOTFOUND (the pinned one is
  * not there), JR_ENOWORKER, JR_ENOMEM. */
@@ -394,21 +433,42 @@ int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_l
                   const struct jr_waiting *waited);
 /* why NULL: what the error says. */
 void jr_pool_reject(struct jr_pool *p, const struct jr_route *r, int err, const char *why);
+void jr_pool_reject_limited(struct jr_pool *p, const struct jr_route *r,
+                            const struct jr_queue_refusal *limit);
 
 /* pool_queue.c */
 void jr_pool_queue_init(struct jr_pool *p);
 void jr_pool_queue_deinit(struct jr_pool *p);
 bool jr_pool_queue_on(const struct jr_pool *p);
-/* Must a request that was just weighed wait? */
+/* Must a request that was just weighed wait, and in which class? */
 bool jr_pool_queue_must_wait(const struct jr_pool *p, const struct jr_route *r,
-                             const struct jr_look *look);
-/* Copies the request. JR_ELIMIT: full; JR_EEXIST, JR_ENOMEM. look is what weighing r found. */
-int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look);
+                             const struct jr_look *look, struct jr_class *ret);
+/* Copies the request. JR_ELIMIT: full, or *ret says what of its class is; JR_EEXIST, JR_ENOMEM. look is
+ * what weighing r found. */
+int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look,
+                      const struct jr_class *c, struct jr_queue_refusal *ret);
 bool jr_pool_queue_cancel(struct jr_pool *p, uint64_t id);
 /* Lets go whom it can. */
 void jr_pool_queue_run(struct jr_pool *p);
 void jr_pool_queue_tick(struct jr_pool *p);
 void jr_pool_queue_view(const struct jr_pool *p, struct jr_queue_view *ret);
+
+/* pool_class.c */
+void jr_pool_classes_init(struct jr_pool *p);
+void jr_pool_classes_deinit(struct jr_pool *p);
+/* What weighing counts as room; with a policy nothing is known before the class is. */
+const struct jr_policy_room *jr_pool_plain_room(const struct jr_pool *p);
+struct jr_class jr_pool_class(const struct jr_pool *p, const struct jr_route *r,
+                              const struct jr_look *look);
+const struct jr_policy_class *jr_class_row(const struct jr_class *c);
+/* Whose turn it is among those of r's model. JR_ELIMIT: too many models have somebody waiting. */
+JR_MUST_CHECK int jr_pool_sched(struct jr_pool *p, const struct jr_route *r,
+                                const struct jr_class *c, struct jr_sched **ret);
+/* False, and *ret says why: the class holds as much as its workers may have waiting. */
+bool jr_pool_class_has_place(const struct jr_pool *p, struct jr_sched *s, uint32_t class,
+                             struct jr_queue_refusal *ret);
+void jr_pool_class_enter(struct jr_waiting *w);
+void jr_pool_class_leave(struct jr_waiting *w);
 
 /* pool_approx.c */
 JR_MUST_CHECK int jr_pool_approx_init(struct jr_pool *p);

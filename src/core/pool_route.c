@@ -68,6 +68,25 @@ void jr_pool_reject(struct jr_pool *p, const struct jr_route *r, int err, const 
     a->u.reject.why = why ? why : words(r, err);
 }
 
+void jr_pool_reject_limited(struct jr_pool *p, const struct jr_route *r,
+                            const struct jr_queue_refusal *limit)
+{
+    if (!limit->policy_class) {
+        jr_pool_reject(p, r, JR_ELIMIT,
+                       "All workers are busy and the queue is full, please retry later");
+        return;
+    }
+    p->n.rejected_queue_full++;
+    struct jr_action *a = jr_pool_act(p, JR_ACT_REJECT);
+    if (!a)
+        return;
+    a->u.reject.id = r->id;
+    a->u.reject.err = JR_EBUSY;
+    a->u.reject.why = "All workers are busy and the queue of the request's policy class is full, "
+                      "please retry later";
+    a->u.reject.limit = *limit;
+}
+
 /* Hashes that count in the load: none, the prompt's, or (no reuse assumed) ones that nobody
  * shares. */
 static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_booking *b)
@@ -183,6 +202,8 @@ const uint64_t *jr_pool_booked_prefix(const struct jr_pool *p, uint64_t id, uint
 int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
 {
     struct jr_look look;
+    struct jr_class class;
+    struct jr_queue_refusal limit = {0};
     if (jr_pool_act_reserve(p) < 0) /* for the answer */
         return JR_ENOMEM;
     if (!jr_pool_override_is_valid(&r->override)) {
@@ -190,14 +211,14 @@ int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
         return 0;
     }
     int err = jr_pool_weigh(p, r, &look);
-    if (err == 0 && jr_pool_queue_must_wait(p, r, &look))
-        err = jr_pool_queue_put(p, r, &look);
+    if (err == 0 && jr_pool_queue_must_wait(p, r, &look, &class))
+        err = jr_pool_queue_put(p, r, &look, &class, &limit);
     else if (err == 0)
         err = jr_pool_admit(p, r, &look, NULL);
     if (err == JR_ENOMEM)
         return err;
     if (err == JR_ELIMIT)
-        jr_pool_reject(p, r, err, "All workers are busy and the queue is full, please retry later");
+        jr_pool_reject_limited(p, r, &limit);
     else if (err < 0)
         jr_pool_reject(p, r, err, NULL);
     return 0;

@@ -140,27 +140,44 @@ static const struct jr_seat *next_seat(const struct jr_pool *p, const struct jr_
 
 /* ---------------------------------------------------------------- load and thresholds */
 
-static bool has_room(const struct jr_pool *p, const struct jr_seat *s,
+static bool has_room(const struct jr_policy_room *room, const struct jr_seat *s,
                      const struct jr_active_load *load)
 {
-    return !jr_pool_queue_on(p) ||
-           (double)load->prefill_tokens <= p->config.queue_threshold * s->prefill_capacity;
+    double tokens = (double)load->prefill_tokens;
+    if (room->has_tokens && tokens > room->tokens)
+        return false;
+    return !room->has_frac || tokens <= room->frac * s->prefill_capacity;
 }
 
 /* Is the seat a candidate? */
-static bool judge(const struct jr_pool *p, const struct jr_seat *s,
-                  const struct jr_active_load *load, struct jr_look *look)
+static bool judge(const struct jr_pool *p, const struct jr_policy_room *room,
+                  const struct jr_seat *s, const struct jr_active_load *load, struct jr_look *look)
 {
     if (jr_pool_is_busy(p, s, load)) {
         look->overloaded++;
         return false;
     }
     look->eligible++;
-    look->with_room += has_room(p, s, load);
+    look->with_room += has_room(room, s, load);
     return true;
 }
 
-void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_look *ret)
+uint32_t jr_pool_workers_of(const struct jr_pool *p, uint64_t model)
+{
+    uint32_t n = 0;
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < p->seats.n; i++) {
+        const struct jr_seat *s = &p->seats.v[i];
+        if (model && s->model && model != s->model)
+            continue;
+        n += n == 0 || s->worker_id != last;
+        last = s->worker_id;
+    }
+    return n;
+}
+
+void jr_pool_look(const struct jr_pool *p, const struct jr_route *r,
+                  const struct jr_policy_room *room, struct jr_look *ret)
 {
     double speed = jr_speed_factor(&p->speed);
     const struct jr_seat *s;
@@ -168,7 +185,7 @@ void jr_pool_look(const struct jr_pool *p, const struct jr_route *r, struct jr_l
     for (uint32_t pos = 0; (s = next_seat(p, r, &pos));) {
         struct jr_active_load load;
         jr_active_load(p->active, s->member, p->now_ms, speed, &load);
-        (void)judge(p, s, &load, ret);
+        (void)judge(p, room, s, &load, ret);
     }
 }
 
@@ -306,6 +323,7 @@ static void gather(struct jr_pool *p, const struct jr_route *r, const struct wei
 {
     bool decays = w->cost.model == JR_COST_DYNAMO_1_2 && w->cost.decay > 0;
     bool lower = jr_pool_lower_counts(p);
+    const struct jr_policy_room *room = jr_pool_plain_room(p);
     const uint32_t *overlap = p->by_member.v, *live = p->by_member.v + p->members.n;
     uint32_t done = 0;
     const struct jr_seat *s;
@@ -313,7 +331,7 @@ static void gather(struct jr_pool *p, const struct jr_route *r, const struct wei
     for (uint32_t pos = 0; (s = next_seat(p, r, &pos));) {
         struct jr_active_load load;
         jr_active_load(p->active, s->member, p->now_ms, w->speed, &load);
-        if (!judge(p, s, &load, look))
+        if (!judge(p, room, s, &load, look))
             continue;
         struct jr_candidate *c = &p->candidates.v[p->candidates.n++];
         fill(s, r, overlap[s->member], live[s->member], &load, c);
@@ -442,8 +460,8 @@ static void offer(const struct jr_pool *p, const struct jr_route *r, const struc
 /* Do all seats count, whatever their load, or must each be judged? */
 static bool must_judge(const struct jr_pool *p, const struct jr_route *r)
 {
-    return jr_pool_queue_on(p) || jr_pool_busy_on(p) || r->n_exclude ||
-           others_are_seated(p, r->model);
+    const struct jr_policy_room *room = jr_pool_plain_room(p);
+    return room->has_frac || jr_pool_busy_on(p) || r->n_exclude || others_are_seated(p, r->model);
 }
 
 static bool passes(const struct jr_pool *p, const struct jr_route *r, uint32_t seat, double speed,
@@ -454,7 +472,7 @@ static bool passes(const struct jr_pool *p, const struct jr_route *r, uint32_t s
     if (!may_take(s, r))
         return false;
     jr_active_load(p->active, s->member, p->now_ms, speed, &load);
-    return judge(p, s, &load, look);
+    return judge(p, jr_pool_plain_room(p), s, &load, look);
 }
 
 static const struct jr_active_pace idle;

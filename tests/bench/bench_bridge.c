@@ -352,14 +352,19 @@ static struct took bare_run(void)
     struct jr_zmq_sub *sub;
     bool done = false;
     start_engine(&g, b.n_msgs);
+    struct jr_zmq_group *group;
+    struct jr_zmq_group_config one = {.sockets_max = 16};
+    if (jr_zmq_group_create(&one, &group, &e) < 0)
+        die("subscriber", e.text);
     struct jr_zmq_sub_config config = {
-        .loop = b.loop, .endpoint = g.kv, .on_msg = on_bare, .ctx = &bare};
+        .loop = b.loop, .group = group, .endpoint = g.kv, .on_msg = on_bare, .ctx = &bare};
     if (jr_zmq_sub_create(&config, &sub, &e) < 0)
         die("subscriber", e.text);
     wait_until(is_true, &bare.heard, "meeting");
     struct took took = follow(&g, &bare.n, 1, bare_done, &bare);
     jr_zmq_sub_close(sub, mark, &done);
     wait_until(is_true, &done, "closing");
+    jr_zmq_group_destroy(group);
     stop_engine(&g);
     return took;
 }

@@ -8,6 +8,7 @@
 #include "io_fixture.h"
 #include "wire/event_codec.h"
 #include "wire/lease_json.h"
+#include "zmq_fixture.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -40,6 +41,7 @@ static struct {
     char url[64], kv[64], replay[64];
     uint32_t engine_life;
     bool lower_media;
+    struct jr_metrics *metrics; /* of the hub that starts next; NULL: none */
 } t;
 
 /* ---------------------------------------------------------------- the log */
@@ -227,6 +229,7 @@ static void start_hub(void)
     struct jr_bridge_hub_config config = {.loop = t.loop,
                                           .nats = t.nats,
                                           .client = t.client,
+                                          .metrics = t.metrics,
                                           .namespace_ = "ns",
                                           .component = "backend",
                                           .lease_ttl_ms = 1500,
@@ -322,12 +325,11 @@ static void down(void)
 /* The engine's own account: what its replay says, counted. */
 static uint32_t engine_blocks(void)
 {
-    struct jr_errmsg e = {0};
     struct jr_zmq_replay replay;
     struct jr_bridge_rank rank;
     static struct jr_bridge_feed feed;
     struct jr_bridge_rank_config config = {.worker_id = 1};
-    assert_int_equal(jr_zmq_replay(t.replay, 0, 5000, 1000, 64 << 20, &replay, &e), 0);
+    assert_int_equal(ask_replay(t.replay, 0, 5000, 1000, 64 << 20, &replay), 0);
     jr_bridge_rank_init(&rank, &config);
     jr_bridge_feed_init(&feed, &rank, BLOCK);
     for (uint32_t i = 0; i < replay.n; i++)
@@ -546,6 +548,12 @@ static bool rows_hold(uint32_t device, uint32_t host, uint32_t any)
     return held_by(0) == device && held_by(64) == host && held_by(128) == any;
 }
 
+static double measured(enum jr_metric_key key, const char *of)
+{
+    jr_bridge_hub_measure(t.hub);
+    return jr_metric_get(t.metrics, key, JR_LABELS("4242", "0", of));
+}
+
 static void blocks_on_lower_media(void **state)
 {
     (void)state;
@@ -559,6 +567,7 @@ static void blocks_on_lower_media(void **state)
     snprintf(t.kv, sizeof t.kv, "%s", jr_zmq_pub_endpoint(pub));
     snprintf(t.replay, sizeof t.replay, "%s", jr_zmq_pub_replay_endpoint(pub));
     t.lower_media = true;
+    t.metrics = jr_metrics_create();
     start_hub();
     start_bridge(true);
     PUMP_WAIT(t.loop, registered() && rows_hold(0, 0, 0), 60000);
@@ -571,6 +580,12 @@ static void blocks_on_lower_media(void **state)
     for (uint32_t i = 4; i-- > 1;)
         say(pub, JR_ENGINE_REMOVED, JR_MEDIUM_GPU, i);
     PUMP_WAIT(t.loop, rows_hold(1, 3, 7), 60000);
+    assert_true(measured(JR_METRIC_BRIDGE_LOWER_BLOCKS, "host") == 2);
+    assert_true(measured(JR_METRIC_BRIDGE_LOWER_BLOCKS, "disk") == 1);
+    assert_true(measured(JR_METRIC_BRIDGE_ROW_BLOCKS, "host") == 2);
+    assert_true(measured(JR_METRIC_BRIDGE_ROW_BLOCKS, "any") == 3);
+    assert_true(measured(JR_METRIC_BRIDGE_ROW_BATCHES_TOTAL, "any") >= 2);
+    PUMP_WAIT(t.loop, measured(JR_METRIC_BRIDGE_ROW_PENDING_EVENTS, "any") == 0, 60000);
     /* They begin anew together. */
     uint64_t before = row()->incarnation;
     PUMP_WAIT(t.loop,
@@ -581,6 +596,7 @@ static void blocks_on_lower_media(void **state)
     PUMP_WAIT(t.loop, row()->incarnation != before && rows_hold(1, 3, 7), 60000);
     assert_int_equal(t.log.effects & JR_EFFECT_REANNOUNCE, 0);
     down();
+    jr_metrics_destroy(t.metrics);
     jr_zmq_pub_destroy(pub);
 }
 

@@ -4,7 +4,7 @@
 #include "app/bridge/bridge_internal.h"
 #include "io/http_server.h"
 #include "io/zmq_pub.h"
-#include "io_fixture.h"
+#include "zmq_fixture.h"
 #include "wire/engine_kv.h"
 #include "wire/lease_json.h"
 #include <stdio.h>
@@ -587,6 +587,51 @@ static void repeated_stores(void **state)
     }
 }
 
+/* ---------------------------------------------------------------- questions */
+
+/* A silent engine is asked whether that was all. What it says before it answers is not kept waiting, and
+ * the answer, which does not know of it, then says nothing: least of all that the engine restarted. */
+static void events_beside_a_question(void **state)
+{
+    (void)state;
+    struct raw raw;
+    up();
+    raw_open(&raw);
+    start_engine(&t.engine, (struct says){.healthy = true, .metrics = vllm_says}, 1);
+    struct jr_bridge *b = start_bridge(
+        &t.engine, (struct jr_bridge_config){.worker_id = WORKER,
+                                             .kv_endpoint = jr_zmq_pub_endpoint(t.engine.pubs[0]),
+                                             .replay_endpoint = raw.at});
+    struct jr_bridge_source *s = b->sources[0];
+    PUMP_WAIT(t.loop, raw_asked(&raw), WAIT_MS);
+    assert_true(s->replaying); /* the first of all: the history comes before what follows it */
+    raw_answer(&raw, RAW_SEQ_END, "");
+    PUMP_WAIT(t.loop, leased(b, 1), WAIT_MS);
+    for (uint64_t first = 1; held(b, 0) == 0; first += 10) {
+        store(&t.engine, 0, 0, first, 3, BLOCK);
+        uint64_t until = jr_test_now_ms() + 200;
+        while (held(b, 0) == 0 && jr_test_now_ms() < until)
+            pump(t.loop);
+    }
+    uint64_t failed = s->replays_failed, filled;
+    do { /* on a busy machine the answer may come too late */
+        while (raw_asked(&raw))
+            ;
+        PUMP_WAIT(t.loop, raw_asked(&raw), WAIT_MS);
+        failed = s->replays_failed;
+        filled = s->replays_filled;
+        uint32_t before = held(b, 0);
+        store(&t.engine, 0, 0, 10000 + 10 * jr_zmq_pub_next_seq(t.engine.pubs[0]), 3, BLOCK);
+        PUMP_WAIT(t.loop, held(b, 0) == before + 3, WAIT_MS);
+        raw_answer(&raw, RAW_SEQ_END, "");
+        PUMP_WAIT(t.loop, s->replays_filled + s->replays_failed > filled + failed, WAIT_MS);
+    } while (s->replays_failed > failed);
+    assert_int_equal(s->feed.counters.restarts, 0);
+    assert_int_equal(s->feed.counters.jumps, 0);
+    raw_close(&raw);
+    down();
+}
+
 /* ---------------------------------------------------------------- several engines */
 
 static void several_engines(void **state)
@@ -642,6 +687,7 @@ int main(void)
         cmocka_unit_test(block_size_by_first_store),
         cmocka_unit_test(bound_address),
         cmocka_unit_test(repeated_stores),
+        cmocka_unit_test(events_beside_a_question),
         cmocka_unit_test(several_engines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

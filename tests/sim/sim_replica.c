@@ -17,7 +17,7 @@ static void check_queue(const struct sim *sim, const struct sim_replica *r)
     JR_LIST_FOREACH (it, &r->pool->waiting) {
         const struct jr_waiting *w = JR_CONTAINER_OF(it, struct jr_waiting, node);
         struct jr_look look;
-        jr_pool_look(r->pool, &w->route, &look);
+        jr_pool_look(r->pool, &w->route, &w->sched->profile->classes[w->class].room, &look);
         SIM_CHECK(sim, look.with_room == 0 && look.eligible > 0, "request %llu of replica %u waits",
                   (unsigned long long)w->route.id, r->index);
     }

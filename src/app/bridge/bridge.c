@@ -85,10 +85,10 @@ static void end(struct jr_bridge *b)
     for (uint32_t i = 0; i < b->n_sources; i++) {
         struct jr_bridge_source *s = b->sources[i];
         jr_bridge_source_stop(s);
-        if (!s->sub)
-            continue;
-        b->closings++;
+        b->closings += s->sub ? 1 : 0;
+        b->closings += s->asker ? 1 : 0;
         jr_zmq_sub_close(s->sub, on_part_closed, b);
+        jr_zmq_asker_close(s->asker, on_part_closed, b);
     }
     jr_bridge_hub_maybe_ended(h);
     on_part_closed(b);

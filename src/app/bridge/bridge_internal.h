@@ -16,6 +16,7 @@
 #include "io/js_kv.h"
 #include "io/js_publish.h"
 #include "io/lane.h"
+#include "io/zmq_replay.h"
 #include "io/zmq_sub.h"
 
 #define JR_BRIDGE_TICK_MS        100
@@ -27,6 +28,7 @@
 #define JR_BRIDGE_IDLE_CHECK_MS  500  /* after the last live message: was it the last */
 #define JR_BRIDGE_CHECK_EVERY_MS 1000 /* and then: is it still the same engine, and all it said */
 #define JR_BRIDGE_CHECKS_PER_S   500  /* of all ranks of a hub: with more ranks each waits longer */
+#define JR_BRIDGE_CHECK_BACKOFF  5    /* doublings, while it does not answer */
 #define JR_BRIDGE_SUBSCRIBE_MS   5000 /* after a socket could not be had */
 #define JR_BRIDGE_SUMMARY_MS     60000
 #define JR_BRIDGE_FLUSH_MS       3000
@@ -38,11 +40,12 @@
 #define JR_BRIDGE_REPLAY_IDLE_MS      500
 #define JR_BRIDGE_REPLAY_BYTES        (UINT64_C(256) << 20)
 #define JR_BRIDGE_PEEK_BYTES          ((size_t)256 << 20)
-#define JR_BRIDGE_REPLAY_LANES        4
 #define JR_BRIDGE_WINDOW_MSGS         4096 /* not acknowledged, of all ranks */
 #define JR_BRIDGE_WINDOW_BYTES        (UINT64_C(64) << 20)
-/* At once each rank has one replay, each bridge one job of its lease; few more are the hub's. */
-#define JR_BRIDGE_LANE_DEPTH (JR_BRIDGES_MAX * JR_RANKS_INLINE)
+/* At once each bridge has a job of its lease or its release; few more are the hub's. */
+#define JR_BRIDGE_LANE_DEPTH (2 * JR_BRIDGES_MAX)
+/* Two each rank, and some that are being closed. */
+#define JR_BRIDGE_SOCKETS_MAX (2 * JR_BRIDGES_MAX * JR_RANKS_INLINE + 1024)
 
 struct jr_bridge_hub {
     struct jr_bridge_hub_config config; /* strings owned */
@@ -50,10 +53,11 @@ struct jr_bridge_hub {
         state_bucket[JR_STREAM_NAME_MAX];
     char subject[JR_STREAM_NAME_MAX + 16];
     struct jr_timer *tick;
-    struct jr_lane *nats_lane, *replay_lanes[JR_BRIDGE_REPLAY_LANES];
+    struct jr_lane *nats_lane;
+    struct jr_zmq_group *engines;
     struct jr_bridge *bridges[JR_BRIDGES_MAX];
     uint32_t n_bridges;
-    uint32_t made; /* bridges so far: spreads them over the lanes */
+    uint64_t check_every_ms; /* of a silent rank, by how many there are */
 
     struct jr_js_publisher *publisher;
     struct jr_js_kv *leases, *state;
@@ -90,9 +94,13 @@ struct jr_bridge_source {
     uint32_t n_flows;
     struct jr_bridge_feed feed;
     struct jr_zmq_sub *sub;
+    struct jr_zmq_asker *asker;            /* NULL: no replay endpoint, or not asked yet */
     struct jr_msg *held_head, **held_tail; /* jr_zmq_msg that wait for a replay */
-    bool replaying;
-    bool started; /* the first begin was asked for */
+    bool asking;                           /* a question is under way */
+    bool replaying;                        /* and messages wait for its answer */
+    uint64_t asked_next, asked_restarts;   /* of the feed, when it was asked */
+    uint32_t unanswered;                   /* questions in a row */
+    bool started;                          /* the first begin was asked for */
     uint32_t replay_tries;
     uint64_t last_live_ms, checked_at_ms;
     uint64_t replays_filled, replays_failed;
@@ -105,7 +113,6 @@ struct jr_bridge {
     struct jr_bridge_config config; /* strings owned */
     uint64_t worker_id;
     char lease_key[40];
-    struct jr_lane *replay_lane; /* the hub's */
     struct jr_timer *tick;
     uint32_t jobs; /* lane jobs, publishes and HTTP calls under way */
     uint64_t summary_at_ms;

@@ -126,6 +126,26 @@ static void put_published(const struct names *n, const struct jr_bridge_rank_sta
     put(n, JR_METRIC_BRIDGE_MIRROR_BLOCKS, r->mirror_blocks);
 }
 
+static void put_row(const struct names *n, const char *row, const struct jr_bridge_rank *r)
+{
+    const struct jr_mirror_counters *c = &r->mirror.counters;
+    put_of(n, JR_METRIC_BRIDGE_ROW_BLOCKS, row, r->mirror.n);
+    put_of(n, JR_METRIC_BRIDGE_ROW_BATCHES_TOTAL, row, r->counters.batches);
+    put_of(n, JR_METRIC_BRIDGE_ROW_PENDING_EVENTS, row, jr_bridge_rank_pending(r));
+    put_of(n, JR_METRIC_BRIDGE_ROW_BLOCKS_DROPPED_TOTAL, row,
+           c->unknown_parent + c->unreachable + c->refused);
+}
+
+static void put_lower(const struct names *n, const struct jr_bridge_lower *l)
+{
+    if (!l)
+        return;
+    put_of(n, JR_METRIC_BRIDGE_LOWER_BLOCKS, "host", l->on_host);
+    put_of(n, JR_METRIC_BRIDGE_LOWER_BLOCKS, "disk", l->on_disk);
+    put_row(n, "host", &l->rows[JR_LOWER_HOST]);
+    put_row(n, "any", &l->rows[JR_LOWER_ANY]);
+}
+
 void jr_bridge_measure(const struct jr_bridge *b, struct jr_metrics *m)
 {
     struct names n;
@@ -136,6 +156,7 @@ void jr_bridge_measure(const struct jr_bridge *b, struct jr_metrics *m)
         name(&n, m, b, r.dp_rank);
         put_engine(&n, &r);
         put_published(&n, &r);
+        put_lower(&n, b->sources[i]->lower);
         bad += r.feed.bad;
     }
     const char *const *labels = JR_LABELS(n.worker);

@@ -222,33 +222,18 @@ uint32_t jr_bridge_source_block_size(const struct jr_bridge_source *s)
 
 /* ---------------------------------------------------------------- replays */
 
-struct replay_job {
-    struct jr_job job;
-    struct jr_bridge_source *s;
-    uint64_t from;
-    struct jr_zmq_replay replay;
-    struct jr_errmsg e;
-};
-
-static void run_replay(struct jr_job *job)
-{
-    struct replay_job *r = (struct replay_job *)(void *)job;
-    job->err = jr_zmq_replay(r->s->replay_endpoint, r->from, JR_BRIDGE_REPLAY_MS,
-                             JR_BRIDGE_REPLAY_IDLE_MS, JR_BRIDGE_REPLAY_BYTES, &r->replay, &r->e);
-}
-
 /* True: it has to be asked again, from the start. */
-static bool take_replay(struct jr_bridge_source *s, const struct replay_job *r)
+static bool take_replay(struct jr_bridge_source *s, const struct jr_zmq_replay *replay)
 {
     uint64_t restarts = s->feed.counters.restarts;
-    for (uint32_t i = 0; i < r->replay.n; i++) {
-        const struct jr_zmq_replay_msg *m = &r->replay.msgs[i];
+    for (uint32_t i = 0; i < replay->n; i++) {
+        const struct jr_zmq_replay_msg *m = &replay->msgs[i];
         if (jr_bridge_feed_replayed(&s->feed, m->seq, m->payload, m->n))
             return true;
     }
-    if (r->replay.n == 0 && r->replay.complete)
+    if (replay->n == 0 && replay->complete)
         jr_bridge_feed_replayed_nothing(&s->feed);
-    return r->replay.n == 0 && s->feed.counters.restarts != restarts;
+    return replay->n == 0 && s->feed.counters.restarts != restarts;
 }
 
 static void start(struct jr_bridge_source *s)
@@ -259,18 +244,23 @@ static void start(struct jr_bridge_source *s)
     jr_bridge_source_begin(s, JR_BEGIN_START, false);
 }
 
-static void on_replayed(struct jr_bridge_source *s, const struct replay_job *r)
+static void count_answer(struct jr_bridge_source *s, int err, const struct jr_errmsg *e)
 {
-    bool good = r->job.err == 0;
+    bool good = err == 0;
     s->replays_filled += good;
     s->replays_failed += !good;
+    s->unanswered = good ? 0 : s->unanswered + 1;
     s->checked_at_ms = jr_bridge_now_ms();
-    if (!good)
+    if (s->unanswered == 1)
         jr_log(JR_LOG_WARN, "bridge.replay_failed",
                "worker=%llu dp_rank=%u from=%llu error=%s words=\"%s\"", worker_of(s), rank_of(s),
-               (unsigned long long)r->from, jr_err_name(r->job.err), r->e.text);
+               (unsigned long long)s->asked_next, jr_err_name(err), e->text);
+}
+
+static void on_replayed(struct jr_bridge_source *s, int err, const struct jr_zmq_replay *replay)
+{
     uint64_t restarts = s->feed.counters.restarts;
-    bool again = good && take_replay(s, r);
+    bool again = err == 0 && take_replay(s, replay);
     if (s->feed.counters.restarts != restarts)
         jr_log(JR_LOG_WARN, "bridge.engine_restarted", "worker=%llu dp_rank=%u url=%s",
                worker_of(s), rank_of(s), s->bridge->config.engine_url);
@@ -284,29 +274,52 @@ static void on_replayed(struct jr_bridge_source *s, const struct replay_job *r)
         s->replay_tries = 0;
 }
 
-static void done_replay(struct jr_job *job)
+/* What came live while nobody waited for the answer says more than the answer. */
+static bool is_outdated(const struct jr_bridge_source *s)
 {
-    struct replay_job *r = (struct replay_job *)(void *)job;
-    struct jr_bridge_source *s = r->s;
-    struct jr_bridge *b = s->bridge;
-    s->replaying = false;
-    if (jr_bridge_job_done(b) && !b->closing)
-        on_replayed(s, r);
-    jr_zmq_replay_deinit(&r->replay);
-    jr_xfree(r);
-    jr_bridge_maybe_closed(b);
+    return s->feed.next != s->asked_next || s->feed.counters.restarts != s->asked_restarts;
 }
 
+static void on_answer(void *ctx, int err, struct jr_zmq_replay *replay, const struct jr_errmsg *e)
+{
+    struct jr_bridge_source *s = ctx;
+    bool awaited = s->replaying;
+    s->asking = s->replaying = false;
+    if (s->bridge->closing)
+        return;
+    count_answer(s, err, e);
+    if (!is_outdated(s))
+        on_replayed(s, err, replay);
+    else if (awaited)
+        start_replay(s);
+}
+
+static void ask(struct jr_bridge_source *s)
+{
+    struct jr_zmq_asker_config config = {.loop = s->bridge->hub->config.loop,
+                                         .group = s->bridge->hub->engines,
+                                         .endpoint = s->replay_endpoint,
+                                         .timeout_ms = JR_BRIDGE_REPLAY_MS,
+                                         .idle_ms = JR_BRIDGE_REPLAY_IDLE_MS,
+                                         .bytes_max = JR_BRIDGE_REPLAY_BYTES,
+                                         .fn = on_answer,
+                                         .ctx = s};
+    if (!s->asker)
+        s->asker = jr_zmq_asker_create(&config);
+    s->asking = true;
+    s->asked_next = s->feed.next;
+    s->asked_restarts = s->feed.counters.restarts;
+    jr_zmq_asker_ask(s->asker, jr_bridge_feed_ask(&s->feed));
+}
+
+/* Messages wait. The answer to a question that is under way may be what is needed; if not, it is asked
+ * again when that has come. */
 static void start_replay(struct jr_bridge_source *s)
 {
-    struct replay_job *r = jr_xalloc(sizeof *r);
-    *r = (struct replay_job){.job = {.run = run_replay, .done = done_replay},
-                             .s = s,
-                             .from = jr_bridge_feed_ask(&s->feed)};
     s->replay_tries++;
-    s->replaying = jr_bridge_submit(s->bridge, s->bridge->replay_lane, &r->job);
-    if (!s->replaying)
-        jr_xfree(r);
+    s->replaying = true;
+    if (!s->asking)
+        ask(s);
 }
 
 /* ---------------------------------------------------------------- starting */
@@ -322,6 +335,7 @@ void jr_bridge_source_subscribe(struct jr_bridge_source *s)
 {
     struct jr_bridge *b = s->bridge;
     struct jr_zmq_sub_config config = {.loop = b->hub->config.loop,
+                                       .group = b->hub->engines,
                                        .endpoint = s->kv_endpoint,
                                        .bind = b->config.kv_bind || is_wildcard(s->kv_endpoint),
                                        .on_msg = on_zmq,
@@ -360,26 +374,18 @@ void jr_bridge_source_discovered(struct jr_bridge_source *s, uint32_t block_size
     drain(s);
 }
 
-/* Of a silent rank; the hub's ranks share what it asks a second. */
-static uint64_t check_every_ms(const struct jr_bridge_hub *h)
-{
-    uint64_t ranks = 0;
-    for (uint32_t i = 0; i < h->n_bridges; i++)
-        ranks += h->bridges[i]->n_ranks;
-    uint64_t fair = ranks * 1000 / JR_BRIDGE_CHECKS_PER_S;
-    return fair > JR_BRIDGE_CHECK_EVERY_MS ? fair : JR_BRIDGE_CHECK_EVERY_MS;
-}
-
 /* The last message may have been lost with none behind it to betray it, and a restarted engine may
  * be silent: look whether the end of its history is ours. An engine that idles may lose the one
  * message it has sent for minutes, so the silence's length says nothing of the need to look. */
 static bool check_is_due(const struct jr_bridge_source *s, uint64_t now)
 {
-    if (!s->started || !s->bridge->healthy || s->replaying || !s->replay_endpoint ||
+    uint32_t doublings =
+        s->unanswered < JR_BRIDGE_CHECK_BACKOFF ? s->unanswered : JR_BRIDGE_CHECK_BACKOFF;
+    if (!s->started || !s->bridge->healthy || s->asking || !s->replay_endpoint ||
         now - s->last_live_ms < JR_BRIDGE_IDLE_CHECK_MS)
         return false;
     return s->checked_at_ms < s->last_live_ms ||
-           now - s->checked_at_ms >= check_every_ms(s->bridge->hub);
+           now - s->checked_at_ms >= s->bridge->hub->check_every_ms << doublings;
 }
 
 void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now)
@@ -391,7 +397,7 @@ void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now)
     if (s->started)
         jr_bridge_source_subscribe(s); /* where it failed */
     if (check_is_due(s, now))
-        start_replay(s);
+        ask(s); /* messages do not wait for the answer: it is no gap yet */
 }
 
 void jr_bridge_source_stop(struct jr_bridge_source *s)

@@ -374,10 +374,21 @@ static void begin_poll(struct jr_bridge_hub *h)
 
 /* ---------------------------------------------------------------- the tick */
 
+/* A silent rank is asked each second; with many of them all share what is asked in one. */
+static void pace_checks(struct jr_bridge_hub *h)
+{
+    uint64_t ranks = 0;
+    for (uint32_t i = 0; i < h->n_bridges; i++)
+        ranks += h->bridges[i]->n_ranks;
+    uint64_t fair = ranks * 1000 / JR_BRIDGE_CHECKS_PER_S;
+    h->check_every_ms = fair > JR_BRIDGE_CHECK_EVERY_MS ? fair : JR_BRIDGE_CHECK_EVERY_MS;
+}
+
 static void on_tick(void *ctx)
 {
     struct jr_bridge_hub *h = ctx;
     uint64_t now = jr_bridge_now_ms();
+    pace_checks(h);
     if (h->closing || !jr_nats_connected(h->config.nats))
         return;
     if ((!h->opened || h->reopen) && !h->opening && now >= h->open_at_ms) {
@@ -409,7 +420,6 @@ int jr_bridge_hub_add(struct jr_bridge_hub *h, struct jr_bridge *b)
 {
     if (h->n_bridges == JR_BRIDGES_MAX || h->closing)
         return JR_ELIMIT;
-    b->replay_lane = h->replay_lanes[h->made++ % JR_BRIDGE_REPLAY_LANES];
     h->bridges[h->n_bridges++] = b;
     h->polls = 0; /* the pool's block size is the next thing asked */
     h->poll_at_ms = 0;
@@ -435,8 +445,7 @@ static void free_hub(struct jr_bridge_hub *h)
     jr_js_kv_destroy(h->leases);
     jr_js_kv_destroy(h->state);
     jr_lane_destroy(h->nats_lane);
-    for (int i = 0; i < JR_BRIDGE_REPLAY_LANES; i++)
-        jr_lane_destroy(h->replay_lanes[i]);
+    jr_zmq_group_destroy(h->engines);
     jr_xfree((void *)h->config.namespace_);
     jr_xfree((void *)h->config.component);
     jr_xfree(h);
@@ -478,8 +487,6 @@ static void end(struct jr_bridge_hub *h)
         jr_js_publisher_close(h->publisher, on_publisher_closed, h);
     }
     end_lane(&h->nats_lane);
-    for (int i = 0; i < JR_BRIDGE_REPLAY_LANES; i++)
-        end_lane(&h->replay_lanes[i]);
     h->parts--;
     jr_bridge_hub_maybe_gone(h);
 }
@@ -519,13 +526,11 @@ static int name_things(struct jr_bridge_hub *h)
     return err;
 }
 
-static int make_lanes(struct jr_bridge_hub *h)
+static int make_threads(struct jr_bridge_hub *h)
 {
-    struct jr_loop *loop = h->config.loop;
-    int err = jr_lane_create(loop, "jr-bridge-nats", JR_BRIDGE_LANE_DEPTH, &h->nats_lane);
-    for (int i = 0; err == 0 && i < JR_BRIDGE_REPLAY_LANES; i++)
-        err = jr_lane_create(loop, "jr-bridge-zmq", JR_BRIDGE_LANE_DEPTH, &h->replay_lanes[i]);
-    return err;
+    struct jr_zmq_group_config engines = {.sockets_max = JR_BRIDGE_SOCKETS_MAX};
+    int err = jr_lane_create(h->config.loop, "jr-bridge-nats", JR_BRIDGE_LANE_DEPTH, &h->nats_lane);
+    return err == 0 ? jr_zmq_group_create(&engines, &h->engines, NULL) : err;
 }
 
 int jr_bridge_hub_create(const struct jr_bridge_hub_config *config, struct jr_bridge_hub **ret,
@@ -536,9 +541,10 @@ int jr_bridge_hub_create(const struct jr_bridge_hub_config *config, struct jr_br
     h->config.namespace_ = jr_xstrdup(config->namespace_);
     h->config.component = jr_xstrdup(config->component);
     h->ttl_ms = config->lease_ttl_ms;
+    h->check_every_ms = JR_BRIDGE_CHECK_EVERY_MS;
     int err = name_things(h);
     if (err == 0)
-        err = make_lanes(h);
+        err = make_threads(h);
     if (err < 0) {
         free_hub(h);
         return jr_errmsg_set(e, err, "cannot start bridges of %.100s/%.100s: %s",

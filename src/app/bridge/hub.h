@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hub: what the bridges of a process share: one pool's streams and buckets, the publisher, and the
- * lanes on which blocking calls wait. Loop thread only.
+/* hub: what the bridges of a process share: one pool's streams and buckets, the publisher, the lane on
+ * which NATS' blocking calls wait, and the thread of all sockets to engines. Loop thread only.
  *
  *     bridge ─┬─ batches ──► publisher ──► event stream
  *     bridge ─┤  leases ───► NATS lane ──► lease bucket
  *     bridge ─┘  ◄─ reannounce, epoch, another stream, the pool's block size ◄── poll, for all
- *          └─── replays ───► a few lanes, so that a hung engine holds up few others */
+ *     bridge ◄─ events, replays ── jr_zmq_group ◄── engines: none waits for another */
 #ifndef JR_APP_BRIDGE_HUB_H
 #define JR_APP_BRIDGE_HUB_H
 

@@ -42,10 +42,13 @@ static uint64_t media_of(const struct jr_bridge_lower *l, uint64_t hash)
 /* Without memory a block stays what it was: it is missing somewhere, which costs a hit. */
 static void set_media(struct jr_bridge_lower *l, uint64_t hash, uint64_t media)
 {
+    uint64_t was = media_of(l, hash);
     if (media == 0)
         jr_map_del(&l->media, hash, NULL);
-    else
-        (void)!jr_map_put(&l->media, hash, media);
+    else if (jr_map_put(&l->media, hash, media) < 0)
+        return;
+    l->on_host = l->on_host + ((media & ON_HOST) != 0 ? 1 : 0) - ((was & ON_HOST) != 0 ? 1 : 0);
+    l->on_disk = l->on_disk + ((media & ON_DISK) != 0 ? 1 : 0) - ((was & ON_DISK) != 0 ? 1 : 0);
 }
 
 void jr_bridge_lower_stored(struct jr_bridge_lower *l, enum jr_engine_medium medium,
@@ -110,6 +113,7 @@ static void no_media(struct jr_bridge_lower *l)
 {
     jr_map_deinit(&l->media);
     jr_map_init(&l->media, &l->mem);
+    l->on_host = l->on_disk = 0;
 }
 
 void jr_bridge_lower_clear(struct jr_bridge_lower *l)

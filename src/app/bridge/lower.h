@@ -19,7 +19,8 @@ struct jr_bridge_lower {
     const struct jr_bridge_rank *device; /* borrows */
     struct jr_bridge_rank rows[JR_LOWERS];
     struct jr_mem mem;
-    struct jr_map media; /* block hash -> on which lower media; those on none are not in it */
+    struct jr_map media;       /* block hash -> on which lower media; those on none are not in it */
+    uint32_t on_host, on_disk; /* blocks */
 };
 
 /* device and its config must outlive it; its number must be below JR_LOWER_STEP. */

@@ -228,13 +228,14 @@ class Scribe:
                 self.stop.wait(0.1)
 
     def messages(self):
-        """What the present state rests on: the last history, and those before it when an Adopt says
-        that replicas kept their state."""
+        """What the present state rests on: the last history, or what follows an Adopt in it and all of
+        the history before, whose state was kept. What stands before an Adopt is applied by nobody."""
         out = []
         for part in self.parts:
             part = [part[seq] for seq in sorted(part)]
-            out = out + part if any(is_control(m, 14) for m in part) else part
-        return [m for m in out if not is_control(m, 14)]
+            adopts = [i for i, m in enumerate(part) if is_control(m, 14)]
+            out = out + part[adopts[-1] + 1:] if adopts else part
+        return out
 
 
 def is_control(message, kind):

@@ -159,6 +159,9 @@ class RolledBack(Stream):
         self.start_nats()
         self.assertLess(self.last_seq(), before[0]["applied_seq"])
         jr.wait_for(lambda: all(self.said(f, "rolled back") for f in self.replicas), "they see it")
+        # Written before the Adopt and after it: of an incarnation that whoever adopts has not met.
+        jr.wait_for(lambda: self.fill(1) and any(self.said(f, "pool.adopted") for f in self.replicas),
+                    "written across the Adopt", 60)
         self.fill(5)
         self.settle(timeout=60)
         self.adopted()

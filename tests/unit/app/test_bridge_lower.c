@@ -176,6 +176,12 @@ static void check(void)
     assert_int_equal(t.state->counters.dropped_unknown_parent, 0);
     for (uint32_t row = 0; row < 3; row++)
         check_row(row);
+    uint32_t on[MEDIA] = {0};
+    for (int i = 0; i < BLOCKS; i++)
+        for (uint32_t m = 0; m < MEDIA; m++)
+            on[m] += t.copies[i][m] > 0;
+    assert_int_equal(t.lower.on_host, on[1]);
+    assert_int_equal(t.lower.on_disk, on[2]);
 }
 
 /* ---- tests ---------------------------------------------------------------------- */
