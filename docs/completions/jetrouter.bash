@@ -65,6 +65,7 @@ _jetrouter_options() {
             --router-max-tree-size
             --router-prune-target-ratio
             --router-predicted-ttl-secs
+            --router-session-affinity-ttl-secs
             --router-queue-threshold
             --router-queue-policy
             --active-decode-blocks-threshold
@@ -196,6 +197,7 @@ _jetrouter_options() {
             --router-max-tree-size
             --router-prune-target-ratio
             --router-predicted-ttl-secs
+            --router-session-affinity-ttl-secs
             --router-queue-threshold
             --router-queue-policy
             --active-decode-blocks-threshold
@@ -434,6 +436,7 @@ _jetrouter_values() {
     'frontend --router-max-tree-size') COMPREPLY=() ;;
     'frontend --router-prune-target-ratio') COMPREPLY=() ;;
     'frontend --router-predicted-ttl-secs') COMPREPLY=() ;;
+    'frontend --router-session-affinity-ttl-secs') COMPREPLY=() ;;
     'frontend --router-queue-threshold') COMPREPLY=() ;;
     'frontend --router-queue-policy') mapfile -t COMPREPLY < <(compgen -W 'fcfs wspt lcfs' -- "$3") ;;
     'frontend --active-decode-blocks-threshold') COMPREPLY=() ;;
@@ -534,6 +537,7 @@ _jetrouter_values() {
     'router --router-max-tree-size') COMPREPLY=() ;;
     'router --router-prune-target-ratio') COMPREPLY=() ;;
     'router --router-predicted-ttl-secs') COMPREPLY=() ;;
+    'router --router-session-affinity-ttl-secs') COMPREPLY=() ;;
     'router --router-queue-threshold') COMPREPLY=() ;;
     'router --router-queue-policy') mapfile -t COMPREPLY < <(compgen -W 'fcfs wspt lcfs' -- "$3") ;;
     'router --active-decode-blocks-threshold') COMPREPLY=() ;;

@@ -218,6 +218,11 @@ X(ROUTER_PREDICTED_TTL_SECS, F64, "router-predicted-ttl-secs", "DYN_ROUTER_PREDI
     NULL, JR_CMD_ROUTING, ROUTING, "SECS",                                                         \
     "with KV events: believe a routed prompt cached for so long before its events say so; unset: " \
     "only while it runs", .max = 86400, .nullable = true)                                          \
+X(ROUTER_SESSION_AFFINITY_TTL_SECS, F64, "router-session-affinity-ttl-secs",                       \
+    "DYN_ROUTER_SESSION_AFFINITY_TTL_SECS", NULL, JR_CMD_ROUTING, ROUTING, "SECS",                 \
+    "requests with the same X-Dynamo-Session-ID go to the same worker, until none came for so "    \
+    "long; at whatever replica they come", .min = 1, .max = JR_SESSION_TTL_SECS_MAX,               \
+    .nullable = true)                                                                              \
 X(ROUTER_QUEUE_THRESHOLD, F64, "router-queue-threshold", "DYN_ROUTER_QUEUE_THRESHOLD", "4.0",      \
     JR_CMD_ROUTING, LOAD, "FRAC",                                                                  \
     "requests wait while every worker has more than this fraction of " "its prefill capacity",     \

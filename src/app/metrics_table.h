@@ -290,6 +290,19 @@ X(QUEUE_REQUESTS, GAUGE, "jetrouter_queue_requests", "requests", "namespace comp
   JR_SETS_POOL, NONE, "Requests waiting for a worker")                                             \
 X(QUEUE_WAIT_SECONDS, HISTOGRAM, "jetrouter_queue_wait_seconds", "seconds", "namespace component", \
   JR_SETS_POOL, DURATION, "Time they waited")                                                      \
+X(SESSIONS, GAUGE, "jetrouter_sessions", "sessions", "namespace component", JR_SETS_POOL, NONE,     \
+  "Sessions that are bound to a worker")                                                           \
+X(SESSION_REQUESTS_TOTAL, COUNTER, "jetrouter_session_requests_total", "requests",                 \
+  "namespace component result", JR_SETS_POOL * 4, NONE,                                            \
+  "Requests of sessions, by result: bound (its first), honoured (went where it was bound), moved " \
+  "(its worker could not take it), refused (no memory: it went its way, unbound)")                 \
+X(SESSIONS_ENDED_TOTAL, COUNTER, "jetrouter_sessions_ended_total", "sessions",                     \
+  "namespace component reason", JR_SETS_POOL * 2, NONE,                                            \
+  "Sessions that are bound no more, by reason: expired, evicted (the least recently used, for "    \
+  "there were too many)")                                                                          \
+X(SESSION_WORDS_TOTAL, COUNTER, "jetrouter_session_words_total", "messages",                       \
+  "namespace component result", JR_SETS_POOL * 3, NONE,                                            \
+  "Messages of the session stream, by result: told, failed (told again), heard")                   \
 /* NATS */                                                                                         \
 X(NATS_CONNECTED, GAUGE, "jetrouter_nats_connected", "", "", 1, NONE, "1 while connected to NATS") \
 X(DEGRADED_SECONDS, GAUGE, "jetrouter_degraded_seconds", "seconds", "", 1, NONE,                   \

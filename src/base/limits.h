@@ -20,6 +20,9 @@
 #define JR_REPLICAS_MAX          64        /* replicas of one pool */
 #define JR_REQUESTS_MAX          (1 << 20) /* live bookings of one pool, all replicas */
 #define JR_OUTSIDE_WORDS_MAX     65536     /* told of peers' outside requests, and not yet heard */
+#define JR_SESSIONS_MAX          65536 /* sessions of one pool that are bound to a worker: Dynamo's */
+#define JR_SESSION_NAME_MAX      256   /* bytes of a session's name: Dynamo's */
+#define JR_SESSION_TTL_SECS_MAX  31536000 /* a year: Dynamo's */
 #define JR_QUEUE_MAX             16384 /* requests that wait in one pool: as many as connections */
 #define JR_POLICY_CLASSES_MAX    64    /* of one model's queue */
 #define JR_POLICY_BUCKETS_MAX    16

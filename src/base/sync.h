@@ -63,4 +63,12 @@ struct jr_sync_batch {
     uint32_t n_unknown; /* read: deltas of kinds that this program does not know; left out */
 };
 
+/* Where a session's requests go, as the session stream says it. docs/protocol.md §6. */
+struct jr_session_word {
+    uint64_t session; /* jr_session_key of its name and model */
+    uint64_t worker_id;
+    uint32_t dp_rank;
+    uint64_t idle_ms; /* holds so long from when it was stored, unless it is said again */
+};
+
 #endif

@@ -19,6 +19,7 @@ struct jr_booked {
     uint32_t member;     /* one reference */
     uint64_t key;        /* in active; unique over all sets of the pool */
     bool in_active;
+    uint64_t session, session_life; /* it belongs to (core/sessions.h); 0: none; set after add */
     bool of_prompt; /* the blocks are those that the request was routed by; set after add */
     uint64_t progress_at_ms;
     uint32_t expected_output_tokens; /* 0 unknown: output blocks count whole */

@@ -11,6 +11,7 @@ static int init_parts(struct jr_pool *p)
     jr_workers_init(&p->workers, &p->mem, &p->members);
     jr_map_init(&p->reannounced, &p->mem);
     jr_map_init(&p->word_at, &p->mem);
+    jr_sessions_init(&p->sessions, &p->mem, p->config.session_ttl_ms, p->config.sessions_max);
     jr_index_match_init(&p->match, &p->mem);
     jr_rng_init(&p->rng, p->config.seed, 1);
     jr_pool_queue_init(p);
@@ -69,6 +70,7 @@ void jr_pool_destroy(struct jr_pool *p)
     jr_pool_approx_deinit(p);
     jr_map_deinit(&p->reannounced);
     jr_map_deinit(&p->word_at);
+    jr_sessions_deinit(&p->sessions);
     jr_arr_free(&p->mem, &p->words);
     jr_arr_free(&p->mem, &p->busy);
     jr_arr_free(&p->mem, &p->seats);
@@ -176,6 +178,17 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_SYNC_FAILED:
         jr_pool_on_sync_failed(p);
         return 0;
+    case JR_EV_SESSION:
+        return jr_pool_on_session(p, &e->u.session.word, e->u.session.age_ms);
+    case JR_EV_SESSIONS_OPENED:
+        jr_sessions_opened(&p->sessions, p->now_ms);
+        return 0;
+    case JR_EV_SESSIONS_BROKEN:
+        jr_sessions_reread(&p->sessions);
+        return 0;
+    case JR_EV_SESSION_FAILED:
+        jr_sessions_failed(&p->sessions, e->u.session.word.session, p->now_ms);
+        return 0;
     case JR_EV_LEAVING:
         jr_pool_sync_lost(p);
         p->base_at_ms = 0;
@@ -241,6 +254,7 @@ static void after(struct jr_pool *p, enum jr_event_type type)
         jr_pool_members_tick(p);
         jr_pool_outside_tick(p);
         jr_pool_queue_tick(p);
+        jr_sessions_tick(&p->sessions, p->now_ms);
         jr_pool_sync_ask(p);
     }
     if (jr_pool_seats_update(p) < 0)
@@ -248,6 +262,7 @@ static void after(struct jr_pool *p, enum jr_event_type type)
     else if (p->recheck || may_make_room(type))
         jr_pool_queue_run(p);
     jr_pool_sync_tick(p);
+    jr_pool_sessions_tell(p);
     jr_pool_judge_ready(p);
 }
 
@@ -279,8 +294,9 @@ uint64_t jr_pool_deadline_ms(const struct jr_pool *p)
     uint64_t at = p->tick_at_ms; /* other events do not put it off */
     if (p->recheck)
         return p->now_ms;
-    uint64_t flush_at = jr_pool_sync_deadline_ms(p);
-    return flush_at && flush_at < at ? flush_at : at;
+    uint64_t flush_at = jr_pool_sync_deadline_ms(p), tell_at = jr_pool_sessions_deadline_ms(p);
+    at = flush_at && flush_at < at ? flush_at : at;
+    return tell_at && tell_at < at ? tell_at : at;
 }
 
 /* Ready, and with the state of this stream: one that answers from an old index, rebuilds, or began

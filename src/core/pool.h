@@ -26,6 +26,7 @@
 #include "core/queue.h"
 #include "core/recovery.h"
 #include "core/select.h"
+#include "core/sessions.h"
 
 struct jr_pool;
 
@@ -83,9 +84,11 @@ struct jr_pool_config {
     uint64_t active_expiry_ms;
     uint64_t ready_timeout_ms;
     uint64_t base_interval_ms;
-    uint64_t sync_flush_ms; /* how long deltas wait for others; progress alone ten times as long */
-    bool reset_at_start;    /* --router-reset-states without a token */
-    char reset_token[64];   /* with one; "" none */
+    uint64_t sync_flush_ms;  /* how long deltas wait for others; progress alone ten times as long */
+    uint64_t session_ttl_ms; /* requests of a session go to one worker; 0: no matter */
+    uint32_t sessions_max;   /* 0: JR_SESSIONS_MAX */
+    bool reset_at_start;     /* --router-reset-states without a token */
+    char reset_token[64];    /* with one; "" none */
     struct jr_pages_warmer warmer; /* touches the index's tables; post NULL: small pages */
 };
 
@@ -109,6 +112,10 @@ enum jr_event_type {
     JR_EV_SYNC_OPENED,     /* the sync stream was (re)opened and read to its end */
     JR_EV_SYNC_BROKEN,     /* it is about to be read anew, from its start */
     JR_EV_SYNC_FAILED,     /* a batch of ours could not be published */
+    JR_EV_SESSION,         /* u.session: a word of the session stream, ours among them */
+    JR_EV_SESSIONS_OPENED, /* that stream was (re)opened and read to its end */
+    JR_EV_SESSIONS_BROKEN, /* it is about to be read anew, from its start */
+    JR_EV_SESSION_FAILED,  /* u.session.word.session: a word of ours could not be published */
     JR_EV_LEAVING,         /* we end, and have no request any more: the last base is due */
     JR_EV_SNAPSHOT_WRITTEN,
     JR_EV_SNAPSHOT_RECORDED,
@@ -162,6 +169,8 @@ struct jr_route {
     uint64_t pin_worker;
     bool has_pin_rank;
     uint32_t pin_rank;
+    uint64_t session;        /* jr_session_key of its name; 0: of none */
+    bool session_pinned;     /* the pool's own: the pin is its session's */
     const uint64_t *exclude; /* workers that failed this request already */
     uint32_t n_exclude;
     uint64_t model;                  /* see jr_pool_model_id; others' workers never get it */
@@ -223,6 +232,10 @@ struct jr_event {
         } leader;
         const struct jr_sync_batch *sync;
         struct {
+            struct jr_session_word word;
+            uint64_t age_ms; /* since it was stored */
+        } session;
+        struct {
             int err;
             struct jr_snapshot_ref ref;
         } written;
@@ -261,6 +274,7 @@ enum jr_action_type {
     JR_ACT_PURGE,           /* u.seq: the floor; that message stays */
     JR_ACT_PUBLISH_CONTROL, /* u.control */
     JR_ACT_PUBLISH_SYNC,    /* u.sync */
+    JR_ACT_TELL_SESSION,    /* u.session: to the session stream, in place of the last one */
     JR_ACT_REANNOUNCE,      /* u.rank: create reannounce.{worker}.{rank} */
     JR_ACT_PROBE,           /* u.probe: GET {url}/health */
     JR_ACT_DECIDE,          /* u.decide: the worker of a request */
@@ -318,6 +332,7 @@ struct jr_action {
             uint64_t expects_seq;
         };
         struct jr_sync_batch sync;
+        struct jr_session_word session;
         struct {
             uint64_t worker_id;
             uint32_t dp_rank;
@@ -405,6 +420,11 @@ struct jr_pool_view {
         uint64_t oldest_ms; /* how long the oldest has waited */
         uint64_t waiting_tokens;
     } queue;
+    struct jr_sessions_view {
+        bool on, open; /* open: what the peers bound is known */
+        uint32_t n;
+        struct jr_session_counters counters;
+    } sessions;
     double speed_factor;
     struct jr_pool_counters {
         /* rejected_no_worker: all refusals that are none of the three after it */

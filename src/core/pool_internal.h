@@ -13,6 +13,7 @@
  *     pool_class.c     the classes they wait in, and what is bounded of each
  *     pool_approx.c    what is believed to be cached from decisions alone
  *     pool_sync.c      our deltas and bases; the peers' batches
+ *     pool_sessions.c  sessions: where they are bound, and what is told of them
  *     pool_outside.c   requests of external data planes, whosever they are
  *     pool_watch.c     digests, versions, and what the stream promises
  *     pool_duties.c    what only the leader does: parameters, snapshots, purge
@@ -278,6 +279,10 @@ struct jr_pool {
     bool want_base;        /* the next batch asks the peers for theirs */
     uint64_t want_base_at_ms, want_wait_ms;
 
+    /* sessions */
+    struct jr_sessions sessions;
+    char session_why[128]; /* of a refusal of this step */
+
     /* leader's duties */
     struct jr_snapshots_record record;
     struct jr_snapshots_record
@@ -384,6 +389,20 @@ bool jr_pool_credited(const struct jr_pool *p, const struct jr_worker *w, uint32
 bool jr_pool_incarnation_fits(const struct jr_pool *p, uint32_t member, uint64_t named);
 bool jr_pool_workers_announced(const struct jr_pool *p);
 bool jr_pool_peer_holds_state(const struct jr_pool *p);
+
+/* pool_sessions.c */
+/* Of a request whose session is bound: pins it there. JR_EINVAL: it names another worker; p->session_why
+ * says so. */
+int jr_pool_session_pin(struct jr_pool *p, struct jr_route *r);
+/* As jr_pool_weigh; a pin of its session's that cannot take it is dropped. */
+int jr_pool_session_weigh(struct jr_pool *p, struct jr_route *r, struct jr_look *look);
+void jr_pool_session_begin(struct jr_pool *p, const struct jr_route *r, struct jr_booked *k);
+void jr_pool_session_end(struct jr_pool *p, const struct jr_booked *k);
+int jr_pool_on_session(struct jr_pool *p, const struct jr_session_word *word, uint64_t age_ms);
+/* What the peers bound is known, as far as it ever will be. */
+bool jr_pool_sessions_known(const struct jr_pool *p);
+void jr_pool_sessions_tell(struct jr_pool *p);                  /* after every event */
+uint64_t jr_pool_sessions_deadline_ms(const struct jr_pool *p); /* 0: nothing to tell, or no way */
 
 /* pool_outside.c */
 /* JR_ENOMEM: a peer's request, and no room to remember that it has to be told. */

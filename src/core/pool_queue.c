@@ -241,7 +241,8 @@ static const struct jr_queue_entry *next_to_leave(struct jr_pool *p)
     return NULL;
 }
 
-/* It is weighed anew: the load and the index are others than when it came. */
+/* It is weighed anew: the load and the index are others than when it came. So may its session be: bound
+ * meanwhile, it goes there, room or not, for it has waited its turn. */
 static void let_go(struct jr_pool *p, const struct jr_queue_entry *e)
 {
     struct jr_waiting *w = e->request;
@@ -249,11 +250,14 @@ static void let_go(struct jr_pool *p, const struct jr_queue_entry *e)
     bool in_turn = s->best[w->class] == e;
     (void)jr_queue_remove(&p->queue, w->route.id);
     struct jr_look look;
-    int err = jr_pool_weigh(p, &w->route, &look);
+    int err = jr_pool_session_pin(p, &w->route);
+    const char *why = err < 0 ? p->session_why : NULL;
+    if (err == 0)
+        err = jr_pool_session_weigh(p, &w->route, &look);
     if (err == 0)
         err = jr_pool_admit(p, &w->route, &look, w);
     if (err < 0)
-        jr_pool_reject(p, &w->route, err, NULL);
+        jr_pool_reject(p, &w->route, err, why);
     if (in_turn)
         jr_drr_took(&s->drr, w->class, w->cost);
     free_waiting(p, w);

@@ -625,6 +625,8 @@ const char *jr_pool_not_ready_because(const struct jr_pool *p)
             return "waiting for the list of workers and replicas";
         if (p->config.replica_sync && !(p->sync_open && jr_replicas_complete(&p->replicas)))
             return "waiting for the load of the other replicas";
+        if (!jr_pool_sessions_known(p))
+            return "reading where sessions are bound";
         return "waiting for the workers to announce their blocks";
     default:
         return "";
@@ -636,6 +638,8 @@ static bool load_is_known(const struct jr_pool *p)
     if (!p->listed_at_ms)
         return false;
     if (p->config.replica_sync && !(p->sync_open && jr_replicas_complete(&p->replicas)))
+        return false;
+    if (!jr_pool_sessions_known(p))
         return false;
     return !p->await_workers_until_ms || p->now_ms >= p->await_workers_until_ms ||
            jr_pool_workers_announced(p);

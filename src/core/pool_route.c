@@ -130,6 +130,7 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
     }
     k->expected_output_tokens = r->expected_output_tokens;
     k->of_prompt = b.blocks == r->prefix;
+    jr_pool_session_begin(p, r, k);
     if (jr_request_is_outside(r->id))
         jr_pool_outside_booked(p, r->id);
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
@@ -199,8 +200,9 @@ const uint64_t *jr_pool_booked_prefix(const struct jr_pool *p, uint64_t id, uint
     return k->b.blocks;
 }
 
-int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
+int jr_pool_on_route(struct jr_pool *p, const struct jr_route *asked)
 {
+    struct jr_route route = *asked, *r = &route;
     struct jr_look look;
     struct jr_class class;
     struct jr_queue_refusal limit = {0};
@@ -210,7 +212,11 @@ int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r)
         jr_pool_reject(p, r, JR_EINVAL, "an override must be a finite number and not negative");
         return 0;
     }
-    int err = jr_pool_weigh(p, r, &look);
+    if (jr_pool_session_pin(p, r) < 0) {
+        jr_pool_reject(p, r, JR_EINVAL, p->session_why);
+        return 0;
+    }
+    int err = jr_pool_session_weigh(p, r, &look);
     if (err == 0 && jr_pool_queue_must_wait(p, r, &look, &class))
         err = jr_pool_queue_put(p, r, &look, &class, &limit);
     else if (err == 0)
@@ -268,5 +274,6 @@ void jr_pool_on_finish(struct jr_pool *p, uint64_t id)
     if (!k)
         return;
     jr_pool_delta(p, JR_DELTA_DONE, &k->b);
+    jr_pool_session_end(p, k);
     jr_bookings_done(&p->own, id, p->now_ms);
 }

@@ -70,6 +70,10 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .n_bookings = count_bookings(p),
         .speed_factor = jr_speed_factor(&p->speed),
     };
+    ret->sessions = (struct jr_sessions_view){.on = p->sessions.ttl_ms > 0,
+                                              .open = p->sessions.open,
+                                              .n = p->sessions.n,
+                                              .counters = p->sessions.counters};
     jr_pool_queue_view(p, &ret->queue);
     view_counters(p, &ret->counters);
 }

@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NS_PER_MS 1000000
+#define NS_PER_MS      1000000
+#define SESSIONS_BYTES (32 << 20) /* JR_SESSIONS_MAX words have a third of it */
 
 /* --- names and settings (pure) --- */
 
@@ -21,6 +22,7 @@ int jr_stream_name(enum jr_stream_kind kind, const char *namespace_, const char 
         [JR_STREAM_EVENTS] = ".kv-events",    [JR_STREAM_SYNC] = ".active-sequences",
         [JR_STREAM_SNAPSHOTS] = "-snapshots", [JR_STREAM_LEASES] = "-leases",
         [JR_STREAM_STATE] = "-state",         [JR_STREAM_RADIX] = "-radix-bucket",
+        [JR_STREAM_SESSIONS] = "-sessions",
     };
     char text[JR_STREAM_NAME_MAX];
     int n = snprintf(text, sizeof text, "namespace.%s.component.%s%s", namespace_, component,
@@ -72,6 +74,19 @@ void jr_stream_config_sync(struct jr_stream_config *ret, const char *name, int64
     };
 }
 
+void jr_stream_config_sessions(struct jr_stream_config *ret, const char *name, int64_t max_age_ms,
+                               uint32_t replicas)
+{
+    *ret = (struct jr_stream_config){
+        .name = name,
+        .replicas = replicas,
+        .max_age_ms = max_age_ms,
+        .max_bytes = SESSIONS_BYTES,
+        .max_msgs_per_subject = 1,
+        .discard_old = true,
+    };
+}
+
 /* --- streams --- */
 
 static int not_connected(struct jr_nats *nats, struct jr_errmsg *e, const char *what)
@@ -115,6 +130,27 @@ int jr_stream_info(struct jr_nats *nats, const char *stream, struct jr_stream_in
     info_of(si, ret);
     jsStreamInfo_Destroy(si);
     return 0;
+}
+
+int jr_stream_set_max_age(struct jr_nats *nats, const char *stream, int64_t max_age_ms,
+                          struct jr_errmsg *e)
+{
+    jsStreamInfo *si = NULL;
+    jsErrCode code = 0;
+    int rv = not_connected(nats, e, "stream update");
+
+    if (rv != 0)
+        return rv;
+    natsStatus s = js_GetStreamInfo(&si, jr_nats_js(nats), stream, NULL, &code);
+    if (s == NATS_OK) {
+        si->Config->MaxAge = max_age_ms * NS_PER_MS;
+        /* The duplicate window must not exceed the age. */
+        if (si->Config->Duplicates > si->Config->MaxAge)
+            si->Config->Duplicates = si->Config->MaxAge;
+        s = js_UpdateStream(NULL, jr_nats_js(nats), si->Config, NULL, &code);
+    }
+    jsStreamInfo_Destroy(si);
+    return s == NATS_OK ? 0 : jr_nats_error(s, (int)code, e, stream);
 }
 
 static void fill_config(jsStreamConfig *sc, const struct jr_stream_config *c)

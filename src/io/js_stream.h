@@ -17,6 +17,7 @@
 /* Stream names of a pool, Dynamo's rules (docs/protocol.md §1). */
 enum jr_stream_kind {
     JR_STREAM_EVENTS,    /* namespace-{ns}-component-{comp}-kv-events */
+    JR_STREAM_SESSIONS,  /* namespace-{ns}-component-{comp}-sessions */
     JR_STREAM_SYNC,      /* namespace-{ns}-component-{comp}-active-sequences */
     JR_STREAM_SNAPSHOTS, /* …-snapshots: name of the object store bucket */
     JR_STREAM_LEASES,    /* …-leases: name of the KV bucket */
@@ -61,6 +62,9 @@ void jr_stream_config_events(struct jr_stream_config *ret, const char *name, int
 /* The sync stream: memory, max age, rollup, discard old. */
 void jr_stream_config_sync(struct jr_stream_config *ret, const char *name, int64_t max_age_ms,
                            uint32_t replicas);
+/* The session stream: file, one message a subject, max age, discard old. */
+void jr_stream_config_sessions(struct jr_stream_config *ret, const char *name, int64_t max_age_ms,
+                               uint32_t replicas);
 
 /* An existing stream is taken as it is (Dynamo's workers may have made it): look at ret. */
 JR_MUST_CHECK int jr_stream_open(struct jr_nats *nats, const struct jr_stream_config *config,
@@ -68,6 +72,9 @@ JR_MUST_CHECK int jr_stream_open(struct jr_nats *nats, const struct jr_stream_co
                                  struct jr_errmsg *e);
 JR_MUST_CHECK int jr_stream_info(struct jr_nats *nats, const char *stream,
                                  struct jr_stream_info *ret, struct jr_errmsg *e);
+/* All other settings stay. */
+JR_MUST_CHECK int jr_stream_set_max_age(struct jr_nats *nats, const char *stream,
+                                        int64_t max_age_ms, struct jr_errmsg *e);
 JR_MUST_CHECK int jr_stream_delete(struct jr_nats *nats, const char *stream, struct jr_errmsg *e);
 
 /* Consumers of others (with acknowledgements; ours have none) and the least of their ack floors. */

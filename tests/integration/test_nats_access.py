@@ -165,7 +165,8 @@ class LeastPrivilege(unittest.TestCase):
     def replica(self, name):
         return self.procs.frontend(name, nats=self.nats.url, env=self.login("router"), namespace=NAMESPACE,
                                    router_mode="kv", router_snapshot_threshold=1000, lease_ttl_secs=2,
-                                   snapshot_compat="dynamo-1.0", drain_delay_secs=0.1)
+                                   snapshot_compat="dynamo-1.0", drain_delay_secs=0.1,
+                                   router_session_affinity_ttl_secs=300)
 
     def test_everything_works(self):
         # The bridge makes streams and buckets it needs; either may come first.
@@ -185,6 +186,10 @@ class LeastPrivilege(unittest.TestCase):
             jr.wait_for(lambda: jr.pool(b.url)["applied_seq"] >= seen, "the replicas beside each other")
             cached = json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"]
         self.assertGreater(cached, 0)
+        status, _, text = jr.call("POST", a.url + "/v1/completions", {
+            "model": "mock-model", "prompt": prompt, "max_tokens": 2}, {"X-Dynamo-Session-ID": "s"})
+        self.assertEqual(status, 200, text)
+        jr.wait_for(lambda: jr.pool(b.url)["sessions"]["bound"] == 1, "the session at the other replica")
         # Twice: the second overwrites nothing, collects what is left over and purges. One at the same sequence
         # would not be written.
         for n in (1, 2):

@@ -134,6 +134,8 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
     case JR_ACT_PUBLISH_SYNC:
         do_sync(sim, r, &a->u.sync);
         return;
+    case JR_ACT_TELL_SESSION:
+        return; /* no client here has one */
     case JR_ACT_REANNOUNCE:
         w = sim_worker_find(sim, a->u.rank.worker_id);
         if (sim_replica_reaches(sim, r) && !sim_nats_full(sim) && w < SIM_WORKERS)

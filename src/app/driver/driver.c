@@ -154,6 +154,9 @@ static void perform(struct jr_driver *d, struct jr_action *a)
     case JR_ACT_PUBLISH_SYNC:
         jr_driver_publish_sync(d, &a->u.sync);
         return;
+    case JR_ACT_TELL_SESSION:
+        jr_driver_tell_session(d, &a->u.session);
+        return;
     case JR_ACT_REANNOUNCE:
         reannounce(d, a->u.rank.worker_id, a->u.rank.dp_rank);
         return;
@@ -458,6 +461,7 @@ static int name_streams(struct jr_driver *d)
     } names[] = {
         {JR_STREAM_EVENTS, d->stream},
         {JR_STREAM_SYNC, d->sync_stream},
+        {JR_STREAM_SESSIONS, d->sessions_stream},
         {JR_STREAM_LEASES, d->leases_bucket},
         {JR_STREAM_STATE, d->state_bucket},
         {JR_STREAM_SNAPSHOTS, d->snapshots_bucket},
@@ -576,6 +580,14 @@ static void close_part(struct jr_driver *d, struct jr_js_reader *reader)
     jr_js_reader_close(reader, on_closed_part, d);
 }
 
+static void close_publisher(struct jr_driver *d, struct jr_js_publisher *publisher)
+{
+    if (!publisher)
+        return;
+    d->closings++;
+    jr_js_publisher_close(publisher, on_closed_part, d);
+}
+
 void jr_driver_close_rest(struct jr_driver *d)
 {
     d->closing = true;
@@ -584,12 +596,11 @@ void jr_driver_close_rest(struct jr_driver *d)
     jr_timer_stop(d->tick);
     jr_driver_stop_reader(d);
     close_part(d, d->sync_reader);
+    close_part(d, d->sessions_reader);
     d->closings++;
     jr_driver_busy_stop(d, on_closed_part, d);
-    if (d->publisher) {
-        d->closings++;
-        jr_js_publisher_close(d->publisher, on_closed_part, d);
-    }
+    close_publisher(d, d->publisher);
+    close_publisher(d, d->session_publisher);
     /* Waits for the job under way (at most a request time-out of NATS); done runs in here. */
     jr_lane_destroy(d->lease_lane);
     jr_lane_destroy(d->control_lane);

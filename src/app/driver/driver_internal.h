@@ -7,7 +7,8 @@
  *     driver_snapshot.c  snapshots: load, write, record, purge
  *     driver_compat.c    Dynamo's snapshot object behind ours
  *     driver_busy.c      busy thresholds set at run time: the state bucket has them
- *     driver_sync.c      the sync stream: peers' batches in, ours out */
+ *     driver_sync.c      the sync stream: peers' batches in, ours out
+ *     driver_sessions.c  the session stream: where sessions are bound */
 #ifndef JR_APP_DRIVER_DRIVER_INTERNAL_H
 #define JR_APP_DRIVER_DRIVER_INTERNAL_H
 
@@ -91,6 +92,7 @@ struct jr_driver {
     uint64_t opening_generation; /* of the connection that is being opened on */
     struct jr_timer *open_retry;
     char stream[JR_STREAM_NAME_MAX], sync_stream[JR_STREAM_NAME_MAX];
+    char sessions_stream[JR_STREAM_NAME_MAX];
     char leases_bucket[JR_STREAM_NAME_MAX], state_bucket[JR_STREAM_NAME_MAX];
     char snapshots_bucket[JR_STREAM_NAME_MAX];
     struct jr_js_kv *leases, *state;
@@ -149,6 +151,9 @@ struct jr_driver {
     uint32_t sync_unacked;
     struct jr_timer *leave_timer;
     bool leaving, left; /* the last base is out; leases are being given back */
+    struct jr_js_reader *sessions_reader;
+    struct jr_js_publisher *session_publisher;
+    bool sessions_live; /* it is read to its end */
     bool sync_failed;   /* a batch could not be published within the step under way */
 };
 
@@ -218,5 +223,13 @@ int jr_driver_sync_start(struct jr_driver *d);
 /* The last base: nothing of ours is in flight. Then the leases are given back. */
 void jr_driver_leave(struct jr_driver *d);
 void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *batch);
+
+/* driver_sessions.c */
+/* They are wanted, and shared with the peers. */
+bool jr_driver_has_sessions(const struct jr_driver *d);
+/* Lane. The stream is there, and keeps words as long as ours are to be kept. */
+int jr_driver_open_sessions(struct jr_driver *d, struct jr_errmsg *e);
+int jr_driver_sessions_start(struct jr_driver *d);
+void jr_driver_tell_session(struct jr_driver *d, const struct jr_session_word *word);
 
 #endif

@@ -58,6 +58,8 @@ static void run_open(struct jr_job *job)
     job->err = open_stream(o);
     if (job->err == 0)
         job->err = open_buckets(o);
+    if (job->err == 0)
+        job->err = jr_driver_open_sessions(o->d, &o->e);
 }
 
 static void free_open(struct open_job *o)
@@ -134,6 +136,8 @@ static void done_open(struct jr_job *job)
         take_ttl(d, o);
         if (!d->sync_reader && jr_driver_sync_start(d) < 0)
             jr_log(JR_LOG_ERROR, "sync.start_failed", "stream=%s", d->sync_stream);
+        if (jr_driver_sessions_start(d) < 0)
+            jr_log(JR_LOG_ERROR, "sessions.start_failed", "stream=%s", d->sessions_stream);
         tell_connected(d);
     }
     free_open(o);

@@ -121,6 +121,7 @@ static struct jr_decide_question question_of(const struct jr_proxied *x)
             .pin_worker = x->pin,
             .has_pin_rank = x->has_pin_rank,
             .pin_rank = x->pin_rank,
+            .session = x->session,
             .query_only = x->query_only,
             .expected_output_tokens = x->expected_output_tokens,
             .priority_jump_s = x->priority_jump_s,

@@ -19,7 +19,8 @@
 X(BAD_BODY, 400, NULL, NULL, 0, "the body is no valid request",                                    \
     "the body is no JSON, or a field is missing or of the wrong kind: the message says which")     \
 X(BAD_ROUTE, 400, "bad_route", NULL, 0, "the request cannot be routed as it asks",                 \
-    "router mode direct and no worker named, or an override out of range")                         \
+    "router mode direct and no worker named, an override out of range, a session that is bound to " \
+    "another worker than the one named, or a name of a session longer than 256 bytes")             \
 X(PINNED_AWAY, 400, "worker_not_found", NULL, 0, "the worker that the request names is not available", \
     "`x-worker-instance-id` or `nvext` name a worker that is not there")                           \
 X(FORBIDDEN, 403, "forbidden", NULL, 0, "/admin is for administrators",                            \

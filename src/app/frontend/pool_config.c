@@ -144,6 +144,9 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *namespace_, con
         .active_expiry_ms = jr_config_ms(cfg, JR_CFG_ACTIVE_REQUEST_EXPIRY_SECS),
         .ready_timeout_ms = jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS),
         .block_size = block_size_from(cfg),
+        .session_ttl_ms = jr_config_is_set(cfg, JR_CFG_ROUTER_SESSION_AFFINITY_TTL_SECS)
+                              ? jr_config_ms(cfg, JR_CFG_ROUTER_SESSION_AFFINITY_TTL_SECS)
+                              : 0,
         .base_interval_ms = 10000,
         .sync_flush_ms = 2,
     };

@@ -3,6 +3,7 @@
 #include "app/frontend/proxy_internal.h"
 #include "app/frontend/access_log.h"
 #include "app/frontend/query.h"
+#include "app/frontend/session.h"
 
 #include "base/cursor.h"
 #include "wire/openai_model.h"
@@ -316,6 +317,10 @@ struct jr_proxied *jr_proxy_begin(struct jr_front_loop *l, struct jr_http_reques
     struct jr_proxied *x = new_proxied(l, req, r, own);
     x->passed = passed;
     x->dialect = dialect;
+    if (jr_session_read(l->f->cfg, req, &x->session) < 0) {
+        jr_proxy_end_error(x, JR_ERROR_BAD_ROUTE, JR_SESSION_TOO_LONG);
+        return NULL;
+    }
     return place(x) ? x : NULL;
 }
 

@@ -67,6 +67,7 @@ struct jr_proxied {
     uint32_t n_tokens; /* of all prompts */
     uint64_t *prefix;  /* owned; NULL beside n_prefix: lent to its booking */
     uint32_t n_prefix;
+    uint64_t session; /* 0: of none */
     bool has_pin, has_pin_rank;
     uint64_t pin;
     uint32_t pin_rank;

@@ -127,6 +127,32 @@ static void pool_by_reason(struct jr_frontend *f, const char *component,
     }
 }
 
+static void sessions(struct jr_frontend *f, const char *component, const struct jr_sessions_view *s)
+{
+    const struct jr_session_counters *c = &s->counters;
+    const struct {
+        enum jr_metric_key key;
+        const char *label;
+        uint64_t n;
+    } rows[] = {
+        {JR_METRIC_SESSION_REQUESTS_TOTAL, "bound", c->bound},
+        {JR_METRIC_SESSION_REQUESTS_TOTAL, "honoured", c->honoured},
+        {JR_METRIC_SESSION_REQUESTS_TOTAL, "moved", c->moved},
+        {JR_METRIC_SESSION_REQUESTS_TOTAL, "refused", c->refused},
+        {JR_METRIC_SESSIONS_ENDED_TOTAL, "expired", c->expired},
+        {JR_METRIC_SESSIONS_ENDED_TOTAL, "evicted", c->evicted},
+        {JR_METRIC_SESSION_WORDS_TOTAL, "told", c->told},
+        {JR_METRIC_SESSION_WORDS_TOTAL, "failed", c->failed},
+        {JR_METRIC_SESSION_WORDS_TOTAL, "heard", c->heard},
+    };
+    if (!s->on)
+        return;
+    jr_metric_set(f->metrics, JR_METRIC_SESSIONS, JR_LABELS(f->namespace_, component), s->n);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        jr_metric_set(f->metrics, rows[i].key, JR_LABELS(f->namespace_, component, rows[i].label),
+                      (double)rows[i].n);
+}
+
 static void workers(struct jr_frontend *f, uint32_t i)
 {
     double by_state[3] = {0};
@@ -278,6 +304,7 @@ static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *oth
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
         pool_gauges(f, f->components[i], &v);
         pool_by_reason(f, f->components[i], &v);
+        sessions(f, f->components[i], &v.sessions);
         workers(f, i);
         outliers(f, i);
         peers(f, i);

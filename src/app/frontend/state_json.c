@@ -138,6 +138,22 @@ static void queue(const struct jr_queue_view *q, struct jr_buf *b)
     jr_buf_puts(b, ",");
 }
 
+static void sessions(const struct jr_sessions_view *s, struct jr_buf *b)
+{
+    if (!s->on)
+        return;
+    jr_buf_puts(b, "\"sessions\":{");
+    put_bool(b, "open", s->open);
+    put_u64(b, "bound", s->n);
+    put_u64(b, "told", s->counters.told);
+    put_u64(b, "heard", s->counters.heard);
+    put_u64(b, "honoured", s->counters.honoured);
+    put_u64(b, "moved", s->counters.moved);
+    put_u64(b, "evicted", s->counters.evicted);
+    end_object(b);
+    jr_buf_puts(b, ",");
+}
+
 static void counters(const struct jr_pool_counters *c, struct jr_buf *b)
 {
     jr_buf_puts(b, "\"counters\":{");
@@ -214,6 +230,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     jr_buf_printf(b, "\"sync_delay_ms\":%.3f,", stats.sync_delay_ms);
     workers(f, i, b);
     queue(&v.queue, b);
+    sessions(&v.sessions, b);
     snapshot(&v, b);
     peers(f, i, b);
     counters(&v.counters, b);

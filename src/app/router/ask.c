@@ -2,6 +2,7 @@
 #include "app/router/ask.h"
 
 #include "app/frontend/decide_internal.h"
+#include "app/frontend/session.h"
 #include "app/router/booking.h"
 #include "app/router/route_body.h"
 #include "core/hash.h"
@@ -19,6 +20,7 @@ struct ask {
     struct jr_route_fields fields;
     bool bare; /* ids alone were given: the worker alone is told */
     bool book;
+    uint64_t session; /* 0: of none */
     uint32_t n_tokens;
     uint64_t *prefix; /* owned */
     uint32_t n_prefix;
@@ -203,6 +205,7 @@ static void route(struct ask *a)
                                        .pin_worker = r->pin,
                                        .has_pin_rank = r->has_pin_rank,
                                        .pin_rank = r->pin_rank,
+                                       .session = a->session,
                                        .id = a->id,
                                        .query_only = !a->book,
                                        .want_record = !a->bare && !a->book,
@@ -254,6 +257,10 @@ static struct ask *begin(struct jr_frontend *f, struct jr_http_request *req)
     if (err < 0) {
         end_error(a, err == JR_ENOMEM ? JR_ERROR_NO_ROOM : JR_ERROR_BAD_BODY, bad.param,
                   bad.msg.text[0] ? bad.msg.text : NULL);
+        return NULL;
+    }
+    if (jr_session_read(f->cfg, req, &a->session) < 0) {
+        end_error(a, JR_ERROR_BAD_ROUTE, NULL, JR_SESSION_TOO_LONG);
         return NULL;
     }
     enum jr_placed placed = jr_decide_find(f, a->fields.model, &a->place);
