@@ -68,6 +68,7 @@ _jetrouter_options() {
             --router-session-affinity-ttl-secs
             --router-queue-threshold
             --router-queue-policy
+            --router-policy-config
             --active-decode-blocks-threshold
             --active-prefill-tokens-threshold
             --active-prefill-tokens-threshold-frac
@@ -200,6 +201,7 @@ _jetrouter_options() {
             --router-session-affinity-ttl-secs
             --router-queue-threshold
             --router-queue-policy
+            --router-policy-config
             --active-decode-blocks-threshold
             --active-prefill-tokens-threshold
             --active-prefill-tokens-threshold-frac
@@ -439,6 +441,7 @@ _jetrouter_values() {
     'frontend --router-session-affinity-ttl-secs') COMPREPLY=() ;;
     'frontend --router-queue-threshold') COMPREPLY=() ;;
     'frontend --router-queue-policy') mapfile -t COMPREPLY < <(compgen -W 'fcfs wspt lcfs' -- "$3") ;;
+    'frontend --router-policy-config') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'frontend --active-decode-blocks-threshold') COMPREPLY=() ;;
     'frontend --active-prefill-tokens-threshold') COMPREPLY=() ;;
     'frontend --active-prefill-tokens-threshold-frac') COMPREPLY=() ;;
@@ -540,6 +543,7 @@ _jetrouter_values() {
     'router --router-session-affinity-ttl-secs') COMPREPLY=() ;;
     'router --router-queue-threshold') COMPREPLY=() ;;
     'router --router-queue-policy') mapfile -t COMPREPLY < <(compgen -W 'fcfs wspt lcfs' -- "$3") ;;
+    'router --router-policy-config') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'router --active-decode-blocks-threshold') COMPREPLY=() ;;
     'router --active-prefill-tokens-threshold') COMPREPLY=() ;;
     'router --active-prefill-tokens-threshold-frac') COMPREPLY=() ;;

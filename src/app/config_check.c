@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_check: what options mean together, and the rewriting of single values. */
 #include "app/config.h"
+#include "app/policy_file.h"
 #include "base/str.h"
 #include <errno.h>
 #include <stdio.h>
@@ -189,6 +190,19 @@ static bool no_engine(const struct jr_config *cfg)
              jr_config_is_set(cfg, JR_CFG_KV_EVENTS_ENDPOINT));
 }
 
+static bool policy_without_kv(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_ROUTER_POLICY_CONFIG) &&
+           jr_config_command(cfg) == JR_CMD_FRONTEND &&
+           strcmp(jr_config_str(cfg, JR_CFG_ROUTER_MODE), "kv") != 0;
+}
+
+static bool policy_and_threshold(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_ROUTER_POLICY_CONFIG) &&
+           (given(cfg, JR_CFG_ROUTER_QUEUE_THRESHOLD) || given(cfg, JR_CFG_ROUTER_QUEUE_POLICY));
+}
+
 static bool approximate_with_events(const struct jr_config *cfg)
 {
     return jr_config_bool(cfg, JR_CFG_ROUTER_KV_EVENTS) &&
@@ -264,6 +278,11 @@ static const struct rule {
     {JR_CMD_ROUTING, false, approximate_with_events,
      "--router-ttl-secs, --router-max-tree-size and --router-prune-target-ratio act only with "
      "--no-router-kv-events"},
+    {JR_CMD_ROUTING, false, policy_without_kv,
+     "--router-policy-config acts only with --router-mode kv"},
+    {JR_CMD_ROUTING, false, policy_and_threshold,
+     "--router-policy-config says who waits and in which order: --router-queue-threshold and "
+     "--router-queue-policy act only on models that its file leaves out"},
     {JR_CMD_ROUTER, false, two_namespaces,
      "--namespace has no effect here: the first part of --endpoint is the namespace"},
     {JR_CMD_ROUTING, false, reset_at_every_start,
@@ -287,6 +306,14 @@ static const enum jr_cfg_key files[] = {
     JR_CFG_NATS_TLS_KEY,     JR_CFG_TRACE,         JR_CFG_NATS_AUTH_CREDENTIALS_FILE,
 };
 
+static int check_policy(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    struct jr_policy *policy = NULL;
+    int err = jr_policy_file_from(cfg, &policy, e);
+    jr_policy_file_destroy(policy);
+    return err;
+}
+
 int jr_config_check_files(const struct jr_config *cfg, struct jr_errmsg *e)
 {
     for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
@@ -297,7 +324,7 @@ int jr_config_check_files(const struct jr_config *cfg, struct jr_errmsg *e)
                                  row->flag ? "--" : "", row->flag ? row->flag : row->env, path,
                                  strerror(errno));
     }
-    return 0;
+    return check_policy(cfg, e);
 }
 
 const char *jr_config_note(const struct jr_config *cfg, unsigned *pos, struct jr_errmsg *note)

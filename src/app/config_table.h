@@ -231,6 +231,9 @@ X(ROUTER_QUEUE_POLICY, ENUM, "router-queue-policy", "DYN_ROUTER_QUEUE_POLICY", "
     JR_CMD_ROUTING, LOAD, "POLICY",                                                                \
     "order of the queue: fcfs for tail TTFT, wspt for average TTFT, lcfs for comparison only",     \
     .choices = "fcfs wspt lcfs")                                                                   \
+X(ROUTER_POLICY_CONFIG, STR, "router-policy-config", "DYN_ROUTER_POLICY_CONFIG", NULL,              \
+    JR_CMD_ROUTING, LOAD, "FILE",                                                                  \
+    "classes of requests that wait, with shares and limits (YAML; mode kv)")                       \
 X(ACTIVE_DECODE_BLOCKS_THRESHOLD, F64, "active-decode-blocks-threshold",                           \
     "DYN_ACTIVE_DECODE_BLOCKS_THRESHOLD", NULL, JR_CMD_ROUTING, LOAD, "FRAC",                      \
     "a worker is busy above this share of its blocks", .max = 1, .nullable = true)                 \

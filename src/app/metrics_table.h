@@ -93,7 +93,17 @@ X(FRONTEND_WORKER_LAST_ITL_SECONDS, GAUGE,                                      
   "worker_id dp_rank worker_type", JR_SETS_WORKER, NONE,                                           \
   "Latest time between tokens of a worker")                                                        \
 X(FRONTEND_ROUTER_QUEUE_PENDING, GAUGE, "dynamo_frontend_router_queue_pending_requests",           \
-  "requests", "worker_type", 4, NONE, "Requests waiting in the router's queue")                    \
+  "requests", "worker_type model policy_class", 4096, NONE,                                        \
+  "Requests waiting in the router's queue; model and policy_class with --router-policy-config")    \
+X(FRONTEND_ROUTER_QUEUE_PENDING_ISL, GAUGE, "dynamo_frontend_router_queue_pending_isl_tokens",     \
+  "tokens", "worker_type model policy_class", 4096, NONE, "Prompt tokens of these")                \
+X(FRONTEND_ROUTER_QUEUE_PENDING_CACHED, GAUGE,                                                     \
+  "dynamo_frontend_router_queue_pending_cached_tokens", "tokens",                                  \
+  "worker_type model policy_class", 4096, NONE,                                                    \
+  "Those of them that the best worker had cached when they came")                                  \
+X(FRONTEND_ROUTER_QUEUE_BACKPRESSURE, COUNTER, "dynamo_frontend_router_queue_backpressure_total",  \
+  "requests", "worker_type model policy_class reason", 8192, NONE,                                 \
+  "Requests refused for a limit of their class: requests, raw_isl_tokens, cached_tokens")          \
 /* Dynamo's router */                                                                              \
 X(ROUTER_REQUESTS_TOTAL, COUNTER, "dynamo_component_router_requests_total", "requests",            \
   "router_id", 1, NONE, "Requests that ended")                                                     \

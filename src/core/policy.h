@@ -16,7 +16,8 @@
 #include "base/str.h"
 #include "core/queue.h"
 
-#define JR_POLICY_NONE UINT32_MAX
+#define JR_POLICY_HEADER "x-dynamo-meta-policy-class" /* of a request: what it names */
+#define JR_POLICY_NONE   UINT32_MAX
 
 /* What of the requests that wait is bounded, for each worker of the model. */
 enum jr_policy_limit { JR_POLICY_REQUESTS, JR_POLICY_ISL_TOKENS, JR_POLICY_CACHED_TOKENS };

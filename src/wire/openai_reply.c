@@ -312,6 +312,14 @@ const char *jr_openai_reason(int status)
     return status_row_of(status)->reason;
 }
 
+static void put_details(struct jr_buf *b, const struct jr_openai_failure *f)
+{
+    if (!f->details)
+        return;
+    jr_buf_puts(b, ",\"details\":");
+    jr_buf_puts(b, f->details);
+}
+
 void jr_openai_error_write(struct jr_buf *b, const struct jr_openai_failure *f)
 {
     const struct status_row *row = status_row_of(f->status);
@@ -319,7 +327,9 @@ void jr_openai_error_write(struct jr_buf *b, const struct jr_openai_failure *f)
     jr_buf_json_str(b, f->message);
     jr_buf_puts(b, ",\"type\":");
     jr_buf_json_str(b, row->reason);
-    jr_buf_printf(b, ",\"code\":%d,\"error\":{\"message\":", f->status);
+    jr_buf_printf(b, ",\"code\":%d", f->status);
+    put_details(b, f);
+    jr_buf_puts(b, ",\"error\":{\"message\":");
     jr_buf_json_str(b, f->message);
     jr_buf_puts(b, ",\"type\":");
     jr_buf_json_str(b, f->type != NULL ? f->type : row->type);
@@ -327,5 +337,6 @@ void jr_openai_error_write(struct jr_buf *b, const struct jr_openai_failure *f)
     jr_buf_json_str(b, f->param);
     jr_buf_puts(b, ",\"code\":");
     jr_buf_json_str(b, f->code);
+    put_details(b, f);
     jr_buf_puts(b, "}}");
 }

@@ -52,10 +52,12 @@ struct jr_openai_failure {
     const char *param;   /* NULL: null */
     const char *code;    /* OpenAI's: "model_not_found"; NULL: null */
     const char *message; /* what is wrong and what to do */
+    const char *details; /* a JSON value; NULL: none */
 };
 
 /* Both shapes in one: {"message", "type": reason phrase, "code": status (Dynamo's), "error":
- * {"message", "type", "param", "code"} (OpenAI's)}. Appends; check b->err. */
+ * {"message", "type", "param", "code"} (OpenAI's)}, each with "details" when there are some. Appends;
+ * check b->err. */
 void jr_openai_error_write(struct jr_buf *b, const struct jr_openai_failure *f);
 /* What OpenAI calls an error of that status. */
 const char *jr_openai_error_type(int status);

@@ -36,7 +36,7 @@ class Errors(Lines):
     def test_commands(self):
         self.assert_fails([], 64, "a command is missing", "frontend")
         self.assert_fails(["frontned"], 64, "'frontned'", "'frontend'")
-        self.assert_fails(["docs", "nothing"], 64, "config, metrics, errors or man")
+        self.assert_fails(["docs", "nothing"], 64, "config, metrics, errors, man")
 
     def test_options(self):
         self.assert_fails(["frontend", "--htpp-port", "1"], 64, "jetrouter frontend: ",
@@ -73,6 +73,37 @@ class CheckConfig(Lines):
             p = run(*args, "--check-config")
             self.assertEqual((p.returncode, p.stderr), (0, ""))
             self.assertEqual(p.stdout, "jetrouter %s: the options are good\n" % args[0])
+
+    def test_policy_file(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+            f.write("uncached_isl_buckets: [{min_tokens: 0, bucket: all}]\npolicy_classes:\n"
+                    "- {name: a, policy_family: f, cache_bucket: all, queue_policy: fcfs, quantum: 1}\n"
+                    "default_policy_family: f\n")
+            f.flush()
+            for args in (["frontend", "--router-mode", "kv"], ["router", "--endpoint", "a.b.c"]):
+                p = run(*args, "--check-config", "--router-policy-config", f.name)
+                self.assertEqual((p.returncode, p.stderr), (0, ""))
+            p = run("frontend", "--check-config", "--router-policy-config", f.name,
+                    "--router-queue-threshold", "1")
+            self.assertEqual(p.returncode, 0)
+            self.assertIn("--router-mode kv", p.stderr)
+            self.assertIn("--router-queue-threshold", p.stderr)
+            f.write("- {}\n")
+            f.flush()
+            name = os.path.basename(f.name)
+            for more in ([], ["--check-config"]):
+                self.assert_fails(["router", "--endpoint", "a.b.c", "--router-policy-config",
+                                   f.name, *more], 78,
+                                  "--router-policy-config", name + ", line 5: is no YAML")
+            f.seek(0)
+            f.truncate()
+            f.write("uncached_isl_buckets: [{min_tokens: 7, bucket: all}]\n"
+                    "policy_classes: []\ndefault_policy_family: f\n")
+            f.flush()
+            self.assert_fails(["frontend", "--router-mode", "kv", "--router-policy-config", f.name],
+                              78, name + ", line 1: min_tokens: of the first bucket must be 0")
+        self.assert_fails(["router", "--endpoint", "a.b.c", "--check-config"], 78, "/no/such.yaml",
+                          env={"DYN_ROUTER_POLICY_CONFIG": "/no/such.yaml"})
 
     def test_bad(self):
         self.assert_fails(["frontend", "--check-config", "--router-track-output-blocks",

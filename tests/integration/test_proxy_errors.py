@@ -5,13 +5,20 @@ import os
 import threading
 import unittest
 
+import jr_log
 import jr_procs as jr
 import jr_worker as play
 from test_frontend import COMPLETION, Case
 
-NOT_PROVOKED = {("503", "overloaded", "too many requests are under way: retry later"),
-                # of jetrouter router, which is not asked here
-                ("409", "conflict", "a request of this id is waiting for a worker already")}
+NOT_PROVOKED = {("503", "overloaded", "too many requests are under way: retry later")}
+
+POLICY = """
+default_policy_family: all
+uncached_isl_buckets: [{min_tokens: 0, bucket: all}]
+policy_classes:
+- {name: one, policy_family: all, cache_bucket: all, queue_policy: fcfs, quantum: 1,
+   prefill_busy_threshold: 0, request_queue_limit_per_worker: 0}
+"""
 
 
 def table():
@@ -101,7 +108,45 @@ class Errors(Case):
         self.check("busy", *self.ask(f, self.LONG), "All workers are busy, please retry later")
         go.set()
         held.join(60)
+
+        go.clear()
+        policy = os.path.join(self.procs.folder, "policy.yaml")
+        with open(policy, "w") as t:
+            t.write(POLICY)
+        f, held = self.busy(go, router_policy_config=policy, active_prefill_tokens_threshold="None")
+        self.check("limit", *self.ask(f, self.LONG), "All workers are busy and the queue of the request's "
+                   "policy class is full, please retry later")
+        go.set()
+        held.join(60)
+        self.conflicts()
         self.assertEqual(set(self.rows) - self.seen, NOT_PROVOKED)
+
+    def conflicts(self):
+        """A request of an external data plane that waits, and is asked for again."""
+        nats = self.procs.nats()
+        r = self.procs.router("router", nats.url, "test.backend.generate", router_block_size=4,
+                              router_queue_threshold=0, lease_ttl_secs=2, drain_delay_secs=0)
+        self.frontends.append(r)
+        self.procs.wait_ready(r, 60)
+        pool = jr_log.Pool(nats.url, "test", ttl=2)
+        self.addCleanup(pool.close)
+        pool.add_worker(1, self.worker().url)
+        jr.wait_for(lambda: [w["state"] for w in jr.pool(r.url)["workers"]] == ["live"], "the worker", 60)
+
+        def select(name):
+            return self.get(r, "/select", "POST", {"token_ids": [1] * 40, "request_id": name})
+        self.assertEqual(select("first")[0], 200)
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(select("second")), daemon=True)
+        waiting.start()
+        jr.wait_for(lambda: jr.pool(r.url)["queue"]["waiting"] == 1, "the second to wait", 60)
+        words = "a request of this id is waiting for a worker already"
+        self.check("selected twice", *select("second"), words, "waiting")
+        # Freed meanwhile: who waits is told so.
+        self.assertEqual(self.get(r, "/free", "POST", {"request_id": "second"})[0], 200)
+        waiting.join(60)
+        status, _, body = answers[0]
+        self.assertEqual((status, body["error"]["code"]), (409, "conflict"), body)
 
     LONG = {"model": "tiny", "prompt": [1] * 500, "max_tokens": 4}
 
@@ -111,7 +156,8 @@ class Errors(Case):
             go.wait(120)
             return play.plain(request)
         w = self.worker(slow)
-        f = self.frontend(w, router_mode="kv", router_kv_events=False, active_prefill_tokens_threshold=100,
+        kw = {"active_prefill_tokens_threshold": 100, **kw}
+        f = self.frontend(w, router_mode="kv", router_kv_events=False,
                           name="busy%d" % len(self.frontends), **kw)
         held = threading.Thread(target=jr.post, args=(f.url + "/v1/completions", self.LONG), kwargs={"timeout": 120})
         held.start()

@@ -2,6 +2,8 @@
 """Requests that wait in the router, and workers that are too busy: the frontend as a process, with
 one worker that this test plays."""
 import json
+import tempfile
+import textwrap
 import threading
 import unittest
 
@@ -115,6 +117,93 @@ class Queue(unittest.TestCase):
         jr.wait_for(lambda: first and second, "answers")
         self.assertEqual([first[0], second[0]], [200, 200])
         jr.wait_for(lambda: not self.front.running(), "the end")
+
+    POLICY = """
+        default_policy_family: free
+        uncached_isl_buckets: [{min_tokens: 0, bucket: short}, {min_tokens: 100, bucket: long}]
+        policy_classes:
+        - {name: free-short, policy_family: free, cache_bucket: short, queue_policy: fcfs,
+           quantum: 40, prefill_busy_threshold: 0, request_queue_limit_per_worker: %d}
+        - {name: free-long, policy_family: free, cache_bucket: long, queue_policy: wspt,
+           quantum: 1, prefill_busy_threshold: 0, raw_isl_token_queue_limit_per_worker: 250}
+        - {name: gold, queue_policy: fcfs, quantum: 120, prefill_busy_threshold_frac: 0}
+        - {name: now, queue_policy: fcfs, quantum: 1}
+        """
+
+    def start_with_policy(self, limit, **kw):
+        self.policy = tempfile.NamedTemporaryFile("w", suffix=".yaml")
+        self.addCleanup(self.policy.close)
+        self.policy.write(textwrap.dedent(self.POLICY % limit))
+        self.policy.flush()
+        self.start(router_policy_config=self.policy.name, **kw)
+
+    def classes(self):
+        return {c["policy_class"]: c["waiting"] for c in self.queue()["classes"]}
+
+    def test_classes_have_their_shares(self):
+        self.start_with_policy(100)
+        results = [self.send(1)]
+        jr.wait_for(lambda: self.order == [1], "the first at the worker")
+        free, gold = range(10, 22), range(30, 42)
+        for i, (a, b) in enumerate(zip(free, gold)):
+            results += [self.send(a), self.send(b, {"x-dynamo-meta-policy-class": "gold"})]
+            self.wait_waiting(2 * i + 2)
+        self.assertEqual(self.classes(), {"free-short": 12, "free-long": 0, "gold": 12, "now": 0})
+        text = jr.get(self.front.url + "/metrics")[1].decode()
+        self.assertIn('dynamo_frontend_router_queue_pending_isl_tokens'
+                      '{worker_type="decode",model="tiny",policy_class="gold"} 480\n', text)
+        # One goes past: its class never waits.
+        results.append(self.send(50, {"x-dynamo-meta-policy-class": "now"}))
+        jr.wait_for(lambda: self.order == [1, 50], "the one that does not wait")
+        self.hold(50).set()
+        jr.wait_for(lambda: results[-1], "its answer")
+        self.hold(1).set()
+        for i in range(2, 18):
+            jr.wait_for(lambda: len(self.order) > i, "request %d at the worker" % i)
+            self.hold(self.order[i]).set()
+        served = self.order[2:18]
+        self.assertEqual([n for n in served if n >= 30], list(gold))
+        self.assertEqual([n for n in served if n < 30], list(free)[:4], "a share of 40 in 160")
+        self.let_all_go()
+        jr.wait_for(lambda: all(results), "all answers", 60)
+        self.assertEqual({r[0] for r in results}, {200})
+        self.assertEqual(set(self.classes().values()), {0})
+
+    def test_limits_of_a_class(self):
+        self.start_with_policy(2)
+        results = [self.send(1)]
+        jr.wait_for(lambda: self.order == [1], "the first at the worker")
+        results += [self.send(2), self.send(3)]
+        self.wait_waiting(2)
+        status, head, text = jr.call("POST", self.front.url + "/v1/completions", body_of(4))
+        body = json.loads(text)
+        self.assertEqual((status, body["code"], body["type"]), (529, 529, "Overloaded"), text)
+        details = {"policy_class": "free-short", "limit_kind": "requests", "current": 2, "limit": 2}
+        self.assertEqual(body["details"], details)
+        self.assertEqual(body["error"]["details"], details)
+        self.assertEqual(body["error"]["code"], "queue_limit")
+        self.assertEqual(head["retry-after"], "1")
+        # Another class has its own; the limit is looked at before the request is added to it.
+        results += [self.send(5, prompt=[5] * 200), self.send(6, prompt=[6] * 200)]
+        self.wait_waiting(4)
+        status, _, text = jr.call("POST", self.front.url + "/v1/completions",
+                                  body_of(7, prompt=[7] * 200))
+        self.assertEqual(json.loads(text)["details"], {
+            "policy_class": "free-long", "limit_kind": "raw_isl_tokens", "current": 400, "limit": 250})
+        self.assertEqual(jr.metric(
+            self.front.url, "dynamo_frontend_router_queue_backpressure_total"), 2)
+        self.let_all_go()
+        jr.wait_for(lambda: all(results), "all answers", 60)
+        self.assertEqual([r[0] for r in results], [200] * 5)
+
+    def test_the_status_of_limits_can_be_another(self):
+        self.start_with_policy(0, overload_status=503)
+        first = self.send(1)
+        jr.wait_for(lambda: self.order == [1], "the first at the worker")
+        status, _, text = jr.call("POST", self.front.url + "/v1/completions", body_of(2))
+        self.assertEqual((status, json.loads(text)["details"]["limit"]), (503, 0))
+        self.hold(1).set()
+        jr.wait_for(lambda: first, "answer")
 
     def threshold(self, expect, **kw):
         status, _, text = jr.call("POST", self.front.url + "/busy_threshold", kw)

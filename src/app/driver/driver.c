@@ -192,6 +192,7 @@ static bool take_wait(struct jr_driver *d, uint64_t id, struct jr_driver_route_w
 static void answer(struct jr_driver *d, const struct jr_driver_answer *a)
 {
     struct jr_driver_route_wait w;
+    d->refusal = a->limit;
     if (take_wait(d, a->id, &w))
         w.fn(w.ctx, a->err < 0 ? NULL : &a->decision, a->err, a->why);
 }
@@ -206,6 +207,7 @@ static void keep_answer(struct jr_driver *d, const struct jr_action *a)
         x.id = a->u.reject.id;
         x.err = a->u.reject.err;
         x.why = a->u.reject.why;
+        x.limit = a->u.reject.limit;
     }
     if (jr_arr_reserve(&d->waits_mem, &d->answers, 1, JR_REQUESTS_MAX) == 0)
         d->answers.v[d->answers.n++] = x;
@@ -305,6 +307,11 @@ static bool on_idle(void *ctx)
 }
 
 /* ---------------------------------------------------------------- requests */
+
+const struct jr_queue_refusal *jr_driver_refusal(const struct jr_driver *d)
+{
+    return d->refusal.policy_class ? &d->refusal : NULL;
+}
 
 uint64_t jr_driver_request_id(struct jr_driver *d)
 {

@@ -56,6 +56,8 @@ JR_MUST_CHECK int jr_driver_add_static(struct jr_driver *d, const struct jr_work
 /* decision is NULL when refused (err, why). Everything is borrowed for the call. */
 typedef void jr_driver_decided_fn(void *ctx, const struct jr_decision *decision, int err,
                                   const char *why);
+/* Within that call: the limit of its class that a refused request came up against, or NULL. */
+const struct jr_queue_refusal *jr_driver_refusal(const struct jr_driver *d);
 /* A fresh request id of this driver. */
 uint64_t jr_driver_request_id(struct jr_driver *d);
 /* Asks for a worker. fn is called exactly once, perhaps within the call, unless the request is

@@ -49,6 +49,7 @@ struct jr_driver_answer {
     uint64_t id;
     int err; /* < 0: refused */
     const char *why;
+    struct jr_queue_refusal limit;
 };
 
 struct jr_driver {
@@ -81,8 +82,9 @@ struct jr_driver {
     struct { /* of the step under way, and of those within it */
         JR_ARR_FIELDS(struct jr_driver_answer);
     } answers;
-    uint32_t answered;     /* of answers */
-    struct jr_map wait_at; /* request id -> place in waits */
+    uint32_t answered;               /* of answers */
+    struct jr_queue_refusal refusal; /* of the one that is being passed on */
+    struct jr_map wait_at;           /* request id -> place in waits */
     struct jr_mem waits_mem;
 
     /* NATS */

@@ -126,6 +126,7 @@ static struct jr_decide_question question_of(const struct jr_proxied *x)
             .expected_output_tokens = x->expected_output_tokens,
             .priority_jump_s = x->priority_jump_s,
             .strict_priority = x->strict_priority,
+            .policy_class = x->policy_class,
             .override = x->override,
             .want_record = jr_access_log_wants_decisions(x->f->access_log),
             .wait_max_ms = left_ms < UINT32_MAX ? (uint32_t)(left_ms ? left_ms : 1) : 0,
@@ -138,6 +139,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     struct jr_decided decided = {.d = d,
                                  .err = err,
                                  .why = why,
+                                 .limit = jr_driver_refusal(x->f->drivers[x->place.pool]),
                                  .record = jr_decide_record(x->f, x->place.pool, d, x->query_only)};
     jr_proxy_decided(x, &decided);
 }
@@ -211,6 +213,7 @@ void jr_decide_routed(struct jr_msg *msg)
     if (x) {
         struct jr_decided decided = {
             .d = a->refused ? NULL : &a->d, .err = a->err, .why = a->why, .record = a->record};
+        decided.limit = a->limit.policy_class ? &a->limit : NULL;
         a->record = NULL;
         a->d.url = a->url;
         a->d.model = a->model;

@@ -61,7 +61,8 @@ struct jr_decided {
     const struct jr_decision *d; /* NULL: refused */
     int err;
     const char *why;
-    struct jr_access_decision *record; /* owned; NULL: none was wanted */
+    const struct jr_queue_refusal *limit; /* refused by it; NULL: by none */
+    struct jr_access_decision *record;    /* owned; NULL: none was wanted */
 };
 /* Asks for a worker: jr_proxy_decided is called once, perhaps within, unless x leaves before.
  * JR_E…: it will not be called. */

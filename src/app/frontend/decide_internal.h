@@ -105,6 +105,7 @@ struct jr_answer_route {
     bool refused;
     struct jr_decision d;
     int err;
+    struct jr_queue_refusal limit;
     bool left_out;
     struct jr_access_decision *record;
     char url[JR_URL_MAX];

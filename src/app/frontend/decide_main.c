@@ -74,6 +74,8 @@ static void answer_route(struct jr_ticket *t, const struct jr_decision *d, int e
     a->err = err;
     a->left_out = t->left_out;
     (void)jr_str_copy(a->why, sizeof a->why, why ? why : "");
+    if (!d && why && jr_driver_refusal(t->driver))
+        a->limit = *jr_driver_refusal(t->driver);
     if (d) {
         a->d = *d;
         (void)jr_str_copy(a->url, sizeof a->url, d->url);

@@ -50,6 +50,11 @@ X(OVERLOADED, 503, "overloaded", NULL, 1, "All workers are busy, please retry la
     "`--overload-status`")                                                                         \
 X(NO_ROOM, 503, "overloaded", NULL, 1, "too many requests are under way: retry later",             \
     "a limit of this replica or its memory")                                                       \
+X(QUEUE_LIMITED, 529, "queue_limit", NULL, 1,                                                       \
+    "All workers are busy and the queue of the request's policy class is full, please retry later", \
+    "a limit of its class in `--router-policy-config`: `details` has `policy_class`, `limit_kind` " \
+    "(`requests`, `raw_isl_tokens`, `cached_tokens`), `current` and `limit`; the status is that of " \
+    "`--overload-status` where it is set")                                                         \
 X(TIMEOUT, 504, "timeout", NULL, 0,                                                                \
     "no worker answered within --request-timeout-secs: retry later",                               \
     "`--request-timeout-secs` passed before the first byte of an answer, or in the queue; in a "   \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/access_log.h"
 #include "app/frontend/pools.h"
+#include "app/policy_file.h"
 
 #include "app/frontend/certificate.h"
 #include "app/frontend/discover.h"
@@ -101,6 +102,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
     snprintf(config.pool.address, sizeof config.pool.address, "%s://%s:%u",
              jr_certificate_wanted(f) ? "https" : "http", jr_config_str(f->cfg, JR_CFG_HTTP_HOST),
              jr_http_server_port(f->server));
+    config.pool.policy = f->policy;
     if (f->warmer)
         config.pool.warmer = jr_warmer_pages(f->warmer);
     err = jr_driver_create(&config, &f->drivers[f->n_drivers], e);
@@ -527,6 +529,8 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
     if (err == 0)
         err = read_admin_token(f, e);
     if (err == 0)
+        err = jr_policy_file_from(f->cfg, &f->policy, e);
+    if (err == 0)
         err = open_access_log(f, e);
     if (err == 0)
         err = listen_http(f, e);
@@ -688,6 +692,7 @@ static void free_parts(struct jr_frontend *f)
     jr_warmer_destroy(f->warmer); /* after the pools */
     jr_xfree(f->pools);
     jr_xfree(f->scraped);
+    jr_policy_file_destroy(f->policy);
     jr_xfree(f->admin_token);
 }
 

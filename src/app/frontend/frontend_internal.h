@@ -65,6 +65,7 @@ struct jr_frontend {
     struct jr_nats *nats; /* NULL without */
     struct jr_embedded_nats *embedded;
     struct jr_warmer *warmer; /* of the pools' tables; NULL: small pages */
+    struct jr_policy *policy; /* owned; NULL: none */
     struct jr_driver *drivers[JR_POOLS_MAX];
     char components[JR_POOLS_MAX][JR_NAME_MAX];
     bool came_late[JR_POOLS_MAX]; /* found when all else was ready: ready does not wait for it */
@@ -113,6 +114,11 @@ void jr_service_error(struct jr_front_loop *l, struct jr_http_request *req, enum
 void jr_service_error_with(struct jr_front_loop *l, struct jr_http_request *req,
                            enum jr_error error, const char *param, const char *message,
                            const char *lines);
+/* The same for a request that came up against a limit of its class (limit may be NULL): the answer has
+ * `details`. */
+void jr_service_refuse(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,
+                       const char *message, const char *lines,
+                       const struct jr_queue_refusal *limit);
 /* The status of an error here: OVERLOADED's is an option. */
 int jr_service_status(const struct jr_frontend *f, enum jr_error error);
 

@@ -96,7 +96,7 @@ void jr_proxy_end_error(struct jr_proxied *x, enum jr_error error, const char *m
                        status == 404  ? "not_found"
                        : status < 500 ? "validation"
                                       : "internal");
-    jr_service_error_with(x->l, x->req, error, NULL, message, jr_proxy_own_lines(x));
+    jr_service_refuse(x->l, x->req, error, message, jr_proxy_own_lines(x), x->limit);
     jr_proxy_free(x);
 }
 
@@ -154,7 +154,11 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
     }
     if (!d) {
         x->id = 0;
-        jr_proxy_end_error(x, jr_error_of_refusal(decided->err, x->has_pin), decided->why);
+        x->limit = decided->limit;
+        jr_proxy_end_error(x,
+                           decided->limit ? JR_ERROR_QUEUE_LIMITED
+                                          : jr_error_of_refusal(decided->err, x->has_pin),
+                           decided->why);
         return;
     }
     if (x->query_only) {
@@ -248,6 +252,7 @@ static void read_hints(struct jr_proxied *x, const struct jr_openai_request *r)
     header = jr_http_request_header(x->req, "x-dynamo-request-strict-priority");
     if (header.n && jr_parse_u64(header.p, header.n, &v) == 0 && v <= UINT32_MAX)
         x->strict_priority = (uint32_t)v;
+    x->policy_class = jr_policy_name_id(jr_http_request_header(x->req, JR_POLICY_HEADER));
 }
 
 static struct jr_proxied *new_proxied(struct jr_front_loop *l, struct jr_http_request *req,

@@ -73,7 +73,9 @@ struct jr_proxied {
     uint32_t pin_rank;
     double priority_jump_s;
     uint32_t strict_priority, expected_output_tokens;
-    struct jr_route_override override; /* of a dialect */
+    uint64_t policy_class;                /* that it names; 0: none */
+    const struct jr_queue_refusal *limit; /* while it is refused for one */
+    struct jr_route_override override;    /* of a dialect */
 
     uint64_t id; /* of the booking; 0: none */
     uint64_t worker_id;

@@ -89,6 +89,26 @@ static void dynamo_snapshots(struct jr_frontend *f, uint32_t i)
     jr_metric_set(f->metrics, JR_METRIC_DYNAMO_SNAPSHOT_LEFT_OUT, l, (double)s.compat_left_out);
 }
 
+/* The classes of --router-policy-config. */
+static void classes(struct jr_frontend *f, uint32_t i)
+{
+    struct jr_class_view c;
+    for (uint32_t pos = 0;
+         f->policy && jr_pool_next_class(jr_driver_pool(f->drivers[i]), &pos, &c);) {
+        const char *const *l = JR_LABELS("decode", c.model, c.name);
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING, l, c.requests);
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING_ISL, l,
+                      (double)c.isl_tokens);
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING_CACHED, l,
+                      (double)c.cached_tokens);
+        for (int k = 0; k < JR_POLICY_LIMITS; k++)
+            jr_metric_set(
+                f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_BACKPRESSURE,
+                JR_LABELS("decode", c.model, c.name, jr_policy_limit_name((enum jr_policy_limit)k)),
+                (double)c.refused[k]);
+    }
+}
+
 static void pool_by_reason(struct jr_frontend *f, const char *component,
                            const struct jr_pool_view *v)
 {
@@ -298,7 +318,7 @@ static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *oth
 {
     forget_workers(f);
     process(f, others);
-    double waiting = 0;
+    uint64_t waiting = 0;
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_pool_view v;
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
@@ -309,10 +329,12 @@ static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *oth
         outliers(f, i);
         peers(f, i);
         dynamo_snapshots(f, i);
+        classes(f, i);
         waiting += v.queue.waiting;
     }
-    jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING, JR_LABELS("decode"),
-                  waiting);
+    if (!f->policy)
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING,
+                      JR_LABELS("decode", "", ""), (double)waiting);
 }
 
 void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,

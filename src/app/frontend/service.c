@@ -17,19 +17,22 @@
 
 int jr_service_status(const struct jr_frontend *f, enum jr_error error)
 {
-    return error == JR_ERROR_OVERLOADED ? (int)jr_config_u32(f->cfg, JR_CFG_OVERLOAD_STATUS)
-                                        : jr_error_row(error)->status;
+    bool is_given = jr_config_source(f->cfg, JR_CFG_OVERLOAD_STATUS) != JR_CFG_FROM_DEFAULT;
+    bool is_option = error == JR_ERROR_OVERLOADED || (error == JR_ERROR_QUEUE_LIMITED && is_given);
+    return is_option ? (int)jr_config_u32(f->cfg, JR_CFG_OVERLOAD_STATUS)
+                     : jr_error_row(error)->status;
 }
 
-void jr_service_error_with(struct jr_front_loop *l, struct jr_http_request *req,
-                           enum jr_error error, const char *param, const char *message,
-                           const char *lines)
+/* The field at fault, what limit it was: each may be NULL. */
+static void answer_error(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,
+                         const struct jr_openai_failure *given, const char *lines)
 {
     const struct jr_error_row *row = jr_error_row(error);
     struct jr_openai_failure failure = {.status = jr_service_status(l->f, error),
-                                        .param = param ? param : row->param,
+                                        .param = given->param ? given->param : row->param,
                                         .code = row->code,
-                                        .message = message ? message : row->message};
+                                        .message = given->message ? given->message : row->message,
+                                        .details = given->details};
     struct jr_buf body, head;
     char number[16];
     jr_buf_init(&body, 64 << 10);
@@ -43,6 +46,28 @@ void jr_service_error_with(struct jr_front_loop *l, struct jr_http_request *req,
     jr_http_respond(req, failure.status, "application/json", jr_buf_str(&head), body.p, body.n);
     jr_buf_deinit(&head);
     jr_buf_deinit(&body);
+}
+
+void jr_service_error_with(struct jr_front_loop *l, struct jr_http_request *req,
+                           enum jr_error error, const char *param, const char *message,
+                           const char *lines)
+{
+    answer_error(l, req, error, &(struct jr_openai_failure){.param = param, .message = message},
+                 lines);
+}
+
+void jr_service_refuse(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,
+                       const char *message, const char *lines, const struct jr_queue_refusal *limit)
+{
+    struct jr_openai_failure failure = {.message = message};
+    char details[JR_POLICY_NAME_MAX + 160];
+    if (limit) /* a class's name needs no quoting */
+        snprintf(details, sizeof details,
+                 "{\"policy_class\":\"%s\",\"limit_kind\":\"%s\",\"current\":%llu,\"limit\":%llu}",
+                 limit->policy_class, jr_policy_limit_name(limit->kind),
+                 (unsigned long long)limit->current, (unsigned long long)limit->limit);
+    failure.details = limit ? details : NULL;
+    answer_error(l, req, error, &failure, lines);
 }
 
 void jr_service_error(struct jr_front_loop *l, struct jr_http_request *req, enum jr_error error,

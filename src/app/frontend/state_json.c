@@ -121,14 +121,33 @@ static void snapshot(const struct jr_pool_view *v, struct jr_buf *b)
     jr_buf_puts(b, ",");
 }
 
-static void queue(const struct jr_queue_view *q, struct jr_buf *b)
+static void classes(const struct jr_pool *p, struct jr_buf *b)
+{
+    struct jr_class_view c;
+    bool first = true;
+    jr_buf_puts(b, "\"classes\":[");
+    for (uint32_t pos = 0; jr_pool_next_class(p, &pos, &c);) {
+        jr_buf_puts(b, first ? "{" : ",{");
+        first = false;
+        put_str(b, "model", c.model);
+        put_str(b, "policy_class", c.name);
+        put_u64(b, "waiting", c.requests);
+        put_u64(b, "isl_tokens", c.isl_tokens);
+        put_u64(b, "cached_tokens", c.cached_tokens);
+        end_object(b);
+    }
+    jr_buf_puts(b, "],");
+}
+
+static void queue(const struct jr_pool *p, const struct jr_queue_view *q, struct jr_buf *b)
 {
     static const char *const policies[] = {"fcfs", "wspt", "lcfs"};
     jr_buf_puts(b, "\"queue\":{");
     put_bool(b, "on", q->on);
-    if (q->on)
+    if (q->on && !q->by_policy)
         jr_buf_printf(b, "\"threshold\":%g,", q->threshold);
-    put_str(b, "policy", policies[q->policy]);
+    put_str(b, "policy", q->by_policy ? "classes" : policies[q->policy]);
+    classes(p, b);
     put_u64(b, "waiting", q->waiting);
     put_u64(b, "waiting_tokens", q->waiting_tokens);
     put_u64(b, "oldest_ms", q->oldest_ms);
@@ -229,7 +248,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_u64(b, "step_max_us", stats.step_max_us);
     jr_buf_printf(b, "\"sync_delay_ms\":%.3f,", stats.sync_delay_ms);
     workers(f, i, b);
-    queue(&v.queue, b);
+    queue(jr_driver_pool(f->drivers[i]), &v.queue, b);
     sessions(&v.sessions, b);
     snapshot(&v, b);
     peers(f, i, b);

@@ -157,6 +157,15 @@ static void end_repeated(struct ask *a, const struct jr_outside_view *v)
     end_json(a, &b);
 }
 
+static void end_refused(struct ask *a, int err, const char *why)
+{
+    const struct jr_queue_refusal *limit = jr_driver_refusal(a->f->drivers[a->place.pool]);
+    enum jr_error error =
+        limit ? JR_ERROR_QUEUE_LIMITED : jr_error_of_refusal(err, a->fields.has_pin);
+    jr_service_refuse(&a->f->main, a->req, error, why, NULL, limit);
+    free_ask(a);
+}
+
 static void route(struct ask *a);
 
 static void on_decided(void *ctx, const struct jr_decision *d, int err, const char *why)
@@ -169,7 +178,7 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
         return;
     }
     if (!d) {
-        end_error(a, jr_error_of_refusal(err, a->fields.has_pin), NULL, why);
+        end_refused(a, err, why);
         return;
     }
     jr_buf_init(&b, ANSWER_MAX);
@@ -194,26 +203,29 @@ static uint32_t wait_max_ms(const struct jr_frontend *f)
 static void route(struct ask *a)
 {
     const struct jr_route_fields *r = &a->fields;
-    struct jr_decide_question q = {.pool = a->place.pool,
-                                   .model = r->model,
-                                   .with_aside = a->with_aside || r->has_pin,
-                                   .route = {
-                                       .tokens = a->n_tokens,
-                                       .prefix = a->prefix,
-                                       .n_prefix = a->n_prefix,
-                                       .has_pin = r->has_pin,
-                                       .pin_worker = r->pin,
-                                       .has_pin_rank = r->has_pin_rank,
-                                       .pin_rank = r->pin_rank,
-                                       .session = a->session,
-                                       .id = a->id,
-                                       .query_only = !a->book,
-                                       .want_record = !a->bare && !a->book,
-                                       .expected_output_tokens = r->expected_output_tokens,
-                                       .priority_jump_s = r->priority_jump_s,
-                                       .wait_max_ms = wait_max_ms(a->f),
-                                       .override = r->override,
-                                   }};
+    struct jr_decide_question q = {
+        .pool = a->place.pool,
+        .model = r->model,
+        .with_aside = a->with_aside || r->has_pin,
+        .route = {
+            .tokens = a->n_tokens,
+            .prefix = a->prefix,
+            .n_prefix = a->n_prefix,
+            .has_pin = r->has_pin,
+            .pin_worker = r->pin,
+            .has_pin_rank = r->has_pin_rank,
+            .pin_rank = r->pin_rank,
+            .session = a->session,
+            .id = a->id,
+            .query_only = !a->book,
+            .want_record = !a->bare && !a->book,
+            .expected_output_tokens = r->expected_output_tokens,
+            .priority_jump_s = r->priority_jump_s,
+            .strict_priority = r->strict_priority,
+            .policy_class = jr_policy_name_id(jr_http_request_header(a->req, JR_POLICY_HEADER)),
+            .wait_max_ms = wait_max_ms(a->f),
+            .override = r->override,
+        }};
     if (jr_decide_ask(a->f, &q, &a->id, &a->left_out, on_decided, a) < 0)
         end_error(a, JR_ERROR_NO_ROOM, NULL, NULL);
 }
