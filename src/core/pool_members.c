@@ -292,18 +292,6 @@ static bool in_log(const struct jr_pool *p, uint64_t worker_id)
     return false;
 }
 
-/* A row of lower media whose rank is in the log as another incarnation: the one or the other has begun
- * anew, and the lease would not say that the row is missed. Once the rank is gone, it is named. */
-static bool is_of_another_life(const struct jr_pool *p, uint32_t member)
-{
-    const struct jr_member *row = &p->members.v[member];
-    if (row->dp_rank < JR_LOWER_STEP)
-        return false;
-    uint32_t m = jr_members_find(&p->members, row->worker_id, row->dp_rank % JR_LOWER_STEP);
-    const struct jr_state_rank *rank = m == JR_MEMBER_NONE ? NULL : jr_state_rank(p->state, m);
-    return rank && rank->incarnation != jr_state_rank(p->state, member)->incarnation;
-}
-
 /* The incarnations of a worker that the log knows. */
 static uint32_t incarnations(const struct jr_pool *p, uint64_t worker_id,
                              struct jr_rank_incarnation *out, uint32_t max)
@@ -312,7 +300,7 @@ static uint32_t incarnations(const struct jr_pool *p, uint64_t worker_id,
     uint32_t m = jr_members_first(&p->members, worker_id);
     for (; m != JR_MEMBER_NONE && n < max; m = jr_members_next(&p->members, m)) {
         const struct jr_state_rank *r = jr_state_rank(p->state, m);
-        if (r && !is_of_another_life(p, m))
+        if (r)
             out[n++] = (struct jr_rank_incarnation){p->members.v[m].dp_rank, r->incarnation};
     }
     return n;

@@ -207,10 +207,11 @@ static void next_incarnation(struct jr_bridge_rank *r)
         r->next_id = 1;
 }
 
-/* Has its leader, if any, an incarnation to take over? */
+/* Is its leader's incarnation, if it has one, in the log? Before, its row would be one without a rank
+ * to replicas, which end such a row with the worker's life before, and nobody would miss it. */
 static bool may_begin(const struct jr_bridge_rank *r)
 {
-    return !r->leader || (r->leader->incarnation != 0 && !r->leader->begin_due);
+    return !r->leader || !jr_bridge_rank_beginning(r->leader);
 }
 
 static bool is_left_behind(const struct jr_bridge_rank *r)

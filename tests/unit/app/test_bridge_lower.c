@@ -275,9 +275,35 @@ static void test_last_medium(void **state)
     down();
 }
 
+/* A row in the log before its rank would be ended with the worker's life before, missed by nobody. */
+static void test_rows_begin_behind_their_rank(void **state)
+{
+    (void)state;
+    struct jr_rng rng;
+    struct jr_bridge_out out;
+    jr_rng_init(&rng, 1, 1);
+    up(0, &rng);
+    t.parent[0] = -1;
+    store(0, 0, true);
+    for (int life = 0; life < 2; life++) {
+        assert_true(jr_bridge_rank_next(&t.rank, 0, &out)); /* its begin is under way */
+        for (int i = 0; i < JR_LOWERS; i++)
+            assert_false(jr_bridge_rank_next(&t.lower.rows[i], 0, &out));
+        jr_bridge_rank_failed(&t.rank, 0);
+        t.rank.retry_at_ms = 0;
+        for (int i = 0; i < JR_LOWERS; i++)
+            assert_false(jr_bridge_rank_next(&t.lower.rows[i], 0, &out));
+        publish(&t.rank, 1);
+        check();
+        jr_bridge_rank_begin(&t.rank, JR_BEGIN_REANNOUNCE, false);
+    }
+    down();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_begin_behind_their_rank),
         cmocka_unit_test(test_rows_are_what_is_held),
         cmocka_unit_test(test_last_medium),
     };

@@ -251,37 +251,6 @@ static void test_stuck_rows(void **state)
     rig_deinit(&r);
 }
 
-/* A row of the life to come may be in the log before its rank: who ends the life before leaves it alone. */
-static void test_a_row_that_began_before_its_rank(void **state)
-{
-    (void)state;
-    const uint64_t removed = 1;
-    bool rank = false;
-    up(0.75, 0.25);
-    rig_leader(&r, true);
-    begin(0, 1, 77);
-    for (uint32_t at = 0; at < 8000 && !rank; at += 500) {
-        struct jr_event ev = {.type = JR_EV_MEMBERS};
-        ev.u.members.replicas = r.replicas;
-        ev.u.members.n_replicas = 1;
-        ev.u.members.removed = &removed;
-        ev.u.members.n_removed = 1;
-        rig_step(&r, &ev);
-        rig_tick(&r, 500);
-        for (uint32_t i = 0; i < r.actions.n; i++) {
-            const struct jr_action *a = &r.actions.v[i];
-            if (a->type != JR_ACT_PUBLISH_CONTROL || a->u.control.type != JR_CONTROL_WORKER_GONE)
-                continue;
-            for (uint32_t k = 0; k < a->u.control.n_ended; k++) {
-                assert_int_not_equal(a->u.control.ended[k].dp_rank, number_of(0, 1));
-                rank = rank || a->u.control.ended[k].dp_rank == number_of(0, 0);
-            }
-        }
-    }
-    assert_true(rank);
-    rig_deinit(&r);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,7 +258,6 @@ int main(void)
         cmocka_unit_test(test_who_wins),
         cmocka_unit_test(test_rows_are_no_ranks),
         cmocka_unit_test(test_stuck_rows),
-        cmocka_unit_test(test_a_row_that_began_before_its_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
