@@ -8,6 +8,7 @@
 
 #define PLACES_MAX (UINT32_C(1) << 30)
 #define NONE       UINT32_MAX
+#define AHEAD      16 /* blocks of a run whose slots are fetched early */
 
 _Static_assert(sizeof(struct jr_mirror_block) == 32, "memory of a mirrored block");
 
@@ -32,17 +33,37 @@ size_t jr_mirror_bytes(const struct jr_mirror *m)
 
 /* ---------------------------------------------------------------- slots: hash to place */
 
+/* 1 + the place never has the bits that the number of slots has no use for, as there are more slots than
+ * places: there is a piece of the hash, so that others on the way are passed without a look at their
+ * blocks, each of which would be a miss of the cache. */
+
 static uint32_t home(const struct jr_mirror *m, uint64_t hash)
 {
     return (uint32_t)jr_mix64(hash) & (m->n_slots - 1);
 }
 
+static uint32_t tag_of(const struct jr_mirror *m, uint64_t hash)
+{
+    return (uint32_t)(jr_mix64(hash) >> 32) & ~(m->n_slots - 1);
+}
+
+static uint32_t place_in(const struct jr_mirror *m, uint32_t slot)
+{
+    return (m->slots[slot] & (m->n_slots - 1)) - 1;
+}
+
+static void fill_slot(struct jr_mirror *m, uint32_t slot, uint64_t hash, uint32_t place)
+{
+    JR_DASSERT(place + 1 < m->n_slots);
+    m->slots[slot] = tag_of(m, hash) | (place + 1);
+}
+
 /* The slot of the hash, or the empty one where it would be. */
 static uint32_t slot_of(const struct jr_mirror *m, uint64_t hash)
 {
-    uint32_t s = home(m, hash);
-    while (m->slots[s] && m->blocks[m->slots[s] - 1].hash != hash)
-        s = (s + 1) & (m->n_slots - 1);
+    uint32_t s = home(m, hash), tag = tag_of(m, hash), mask = m->n_slots - 1;
+    while (m->slots[s] && ((m->slots[s] & ~mask) != tag || m->blocks[place_in(m, s)].hash != hash))
+        s = (s + 1) & mask;
     return s;
 }
 
@@ -51,19 +72,21 @@ static uint32_t place_of(const struct jr_mirror *m, uint64_t hash)
     if (m->n_slots == 0)
         return NONE;
     uint32_t s = slot_of(m, hash);
-    return m->slots[s] ? m->slots[s] - 1 : NONE;
+    return m->slots[s] ? place_in(m, s) : NONE;
 }
 
-static void grow_slots(struct jr_mirror *m)
+/* Room for one more; true: all slots are others now. */
+static bool grow_slots(struct jr_mirror *m)
 {
     if ((uint64_t)(m->n + 1) * 4 <= (uint64_t)m->n_slots * 3)
-        return;
+        return false;
     jr_xfree(m->slots);
     m->n_slots = m->n_slots ? 2 * m->n_slots : 64;
     m->slots = jr_xalloc((size_t)m->n_slots * sizeof *m->slots);
     for (uint32_t i = 0; i < m->n_places; i++)
         if (m->blocks[i].copies)
-            m->slots[slot_of(m, m->blocks[i].hash)] = i + 1;
+            fill_slot(m, slot_of(m, m->blocks[i].hash), m->blocks[i].hash, i);
+    return true;
 }
 
 /* Backward shift: whatever would not be found any more behind the hole moves into it. */
@@ -71,7 +94,7 @@ static void empty_slot(struct jr_mirror *m, uint32_t hole)
 {
     uint32_t mask = m->n_slots - 1;
     for (uint32_t s = (hole + 1) & mask; m->slots[s]; s = (s + 1) & mask) {
-        uint32_t want = home(m, m->blocks[m->slots[s] - 1].hash);
+        uint32_t want = home(m, m->blocks[place_in(m, s)].hash);
         if (((s - want) & mask) < ((s - hole) & mask))
             continue;
         m->slots[hole] = m->slots[s];
@@ -164,23 +187,30 @@ static void place_block(struct jr_mirror *m, uint32_t place, const struct jr_mir
     m->blocks[place].copies = copies + 1;
 }
 
+/* slot: the empty one where it goes. */
+static enum taken take_new(struct jr_mirror *m, const struct jr_mirror_block *block, uint32_t slot)
+{
+    if (m->n >= m->blocks_max) {
+        give_salt(m, block->salt);
+        return TAKEN_REFUSED;
+    }
+    if (grow_slots(m))
+        slot = slot_of(m, block->hash);
+    uint32_t place = take_place(m);
+    m->blocks[place] = *block;
+    m->blocks[place].copies = 1;
+    fill_slot(m, slot, block->hash, place);
+    m->n++;
+    return TAKEN_NEW;
+}
+
 /* Takes the reference to the salt that block holds. */
 static enum taken take_block(struct jr_mirror *m, const struct jr_mirror_block *block)
 {
-    uint32_t place = place_of(m, block->hash);
-    if (place == NONE) {
-        if (m->n >= m->blocks_max) {
-            give_salt(m, block->salt);
-            return TAKEN_REFUSED;
-        }
-        grow_slots(m);
-        place = take_place(m);
-        m->blocks[place] = *block;
-        m->blocks[place].copies = 1;
-        m->slots[slot_of(m, block->hash)] = place + 1;
-        m->n++;
-        return TAKEN_NEW;
-    }
+    uint32_t slot = m->n_slots ? slot_of(m, block->hash) : 0;
+    if (m->n_slots == 0 || m->slots[slot] == 0)
+        return take_new(m, block, slot);
+    uint32_t place = place_in(m, slot);
     struct jr_mirror_block *held = &m->blocks[place];
     bool same = held->local == block->local && held->has_parent == block->has_parent &&
                 (!held->has_parent || held->parent == block->parent);
@@ -209,6 +239,13 @@ static void emit_run(struct jr_mirror *m, const struct jr_kv_event *stored, uint
     emit(ctx, &run);
 }
 
+/* Where a hash goes is in no cache: it is asked for while others are placed. */
+static void will_look(const struct jr_mirror *m, uint64_t hash)
+{
+    if (m->n_slots)
+        __builtin_prefetch(&m->slots[home(m, hash)], 1);
+}
+
 void jr_mirror_store(struct jr_mirror *m, const struct jr_kv_event *stored, uint64_t salt_part,
                      jr_mirror_emit_fn *emit, void *ctx)
 {
@@ -220,8 +257,12 @@ void jr_mirror_store(struct jr_mirror *m, const struct jr_kv_event *stored, uint
     bool has_parent = stored->has_parent;
     uint64_t parent = stored->parent_hash;
     uint32_t run = 0, i = 0;
+    for (uint32_t k = 0; k < AHEAD && k < stored->n; k++)
+        will_look(m, stored->blocks[k].block_hash);
     for (; i < stored->n; i++) {
         const struct jr_kv_block *b = &stored->blocks[i];
+        if (i + AHEAD < stored->n)
+            will_look(m, stored->blocks[i + AHEAD].block_hash);
         if (has_parent && parent == b->block_hash)
             break; /* its own parent: nonsense, and so is what follows */
         struct jr_mirror_block block = {.hash = b->block_hash,

@@ -5,9 +5,9 @@
  * copies and passes on the first store and the last removal only, so that what it emitted, applied
  * to a plain set, is exactly the set of hashes with at least one copy.
  *
- *     slots (u32)      blocks (dense; a freed place is used again)
- *     [ 3 ][   ][ 0 ]  0: hash │ local │ parent │ copies │ salt              32 bytes a block
- *                      1: free ─► 2 ─► …
+ *     slots (u32)             blocks (dense; a freed place is used again)
+ *     [tag│3][   ][tag│1]     0: hash │ local │ parent │ copies │ salt       32 bytes a block
+ *                             1: free ─► 2 ─► …
  *
  * A store under a parent that is not held is dropped and counted: its place is unknown. A parent may
  * leave before its children (SGLang); they stay held until their own removal. */
@@ -40,7 +40,7 @@ struct jr_mirror_counters {
 
 struct jr_mirror {
     struct jr_mirror_block *blocks;
-    uint32_t *slots;   /* place + 1; 0: empty */
+    uint32_t *slots;   /* a piece of the hash, and place + 1; 0: empty */
     uint32_t n;        /* held */
     uint32_t n_places; /* of blocks, free ones included */
     uint32_t cap, n_slots;
