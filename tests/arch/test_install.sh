@@ -18,7 +18,8 @@ export PKG_CONFIG_PATH=${pc%/*}
 libdir=$(pkg-config --variable=libdir jetrouter)
 for file in "$prefix/bin/jetrouter" "$libdir/libjetrouter.a" "$libdir/libjetrouter.so" "$libdir/libjetrouter.so.0" \
     "$prefix/include/jetrouter/jetrouter.h" "$prefix/include/jetrouter/version.h" "$prefix/share/man/man1/jetrouter.1" \
-    "$prefix/share/bash-completion/completions/jetrouter" "$prefix/share/zsh/site-functions/_jetrouter"; do
+    "$prefix/share/bash-completion/completions/jetrouter" "$prefix/share/zsh/site-functions/_jetrouter" \
+    "$prefix/lib/systemd/system/jetrouter-frontend.service" "$prefix/lib/systemd/system/jetrouter-bridge.service"; do
     [ -s "$file" ] || { echo "not installed: ${file#"$prefix"/}"; exit 1; }
 done
 

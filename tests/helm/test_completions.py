@@ -101,7 +101,7 @@ class Zsh(unittest.TestCase):
             os.close(fd)
 
     def test_commands_options_and_values(self):
-        self.ask(b"jetrouter fron", [b"frontend"])
+        self.ask(b"jetrouter fronte", [b"frontend"])
         self.ask(b"jetrouter frontend --router-mo", [b"--router-mode="])
         self.ask(b"jetrouter frontend --router-mode=pow", [b"power-of-two"])
         self.ask(b"jetrouter ctl snap", [b"snapshot"])

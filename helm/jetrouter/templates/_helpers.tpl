@@ -50,6 +50,7 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
 {{/* A value of an option as an environment variable has it. Numbers of a file of values are floats. */}}
