@@ -38,6 +38,7 @@ _jetrouter_options() {
             --https-insecure --no-https-insecure
             --worker
             --router-mode
+            --encoder-cuda-to-cpu-ratio
             --router-kv-overlap-score-weight
             --router-kv-overlap-score-credit
             --router-kv-overlap-score-credit-decay
@@ -273,6 +274,7 @@ _jetrouter_options() {
             --kv-events-report-mode
             --data-parallel-size
             --data-parallel-rank
+            --device
             --engines-dir
             --system-port
             --system-host
@@ -312,6 +314,7 @@ _jetrouter_options() {
             --stream-max-bytes
             --event-format
             --data-parallel-size
+            --device
             --model-name
             --num-workers
             --block-size
@@ -420,6 +423,7 @@ _jetrouter_values() {
     'frontend --https-ca') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'frontend --worker') COMPREPLY=() ;;
     'frontend --router-mode') mapfile -t COMPREPLY < <(compgen -W 'round-robin random kv direct power-of-two least-loaded device-aware-weighted' -- "$3") ;;
+    'frontend --encoder-cuda-to-cpu-ratio') COMPREPLY=() ;;
     'frontend --router-kv-overlap-score-weight') COMPREPLY=() ;;
     'frontend --router-kv-overlap-score-credit') COMPREPLY=() ;;
     'frontend --router-kv-overlap-score-credit-decay') COMPREPLY=() ;;
@@ -606,6 +610,7 @@ _jetrouter_values() {
     'bridge --kv-events-report-mode') mapfile -t COMPREPLY < <(compgen -W 'new full' -- "$3") ;;
     'bridge --data-parallel-size') COMPREPLY=() ;;
     'bridge --data-parallel-rank') COMPREPLY=() ;;
+    'bridge --device') mapfile -t COMPREPLY < <(compgen -W 'gpu cpu' -- "$3") ;;
     'bridge --engines-dir') mapfile -t COMPREPLY < <(compgen -d -- "$3") ;;
     'bridge --system-port') COMPREPLY=() ;;
     'bridge --system-host') COMPREPLY=() ;;
@@ -640,6 +645,7 @@ _jetrouter_values() {
     'mocker --stream-max-bytes') COMPREPLY=() ;;
     'mocker --event-format') mapfile -t COMPREPLY < <(compgen -W 'batch json' -- "$3") ;;
     'mocker --data-parallel-size') COMPREPLY=() ;;
+    'mocker --device') mapfile -t COMPREPLY < <(compgen -W 'gpu cpu' -- "$3") ;;
     'mocker --model-name') COMPREPLY=() ;;
     'mocker --num-workers') COMPREPLY=() ;;
     'mocker --block-size') COMPREPLY=() ;;

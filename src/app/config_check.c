@@ -172,9 +172,16 @@ static bool bridge_without_events(const struct jr_config *cfg)
 static bool engine_and_engines(const struct jr_config *cfg)
 {
     static const enum jr_cfg_key one[] = {
-        JR_CFG_ENGINE_URL,         JR_CFG_KV_EVENTS_ENDPOINT, JR_CFG_KV_EVENTS_REPLAY_ENDPOINT,
-        JR_CFG_KV_EVENTS_BIND,     JR_CFG_WORKER_ID,          JR_CFG_KV_EVENTS_REPORT_MODE,
-        JR_CFG_DATA_PARALLEL_SIZE, JR_CFG_DATA_PARALLEL_RANK, JR_CFG_BLOCK_SIZE,
+        JR_CFG_ENGINE_URL,
+        JR_CFG_KV_EVENTS_ENDPOINT,
+        JR_CFG_KV_EVENTS_REPLAY_ENDPOINT,
+        JR_CFG_KV_EVENTS_BIND,
+        JR_CFG_WORKER_ID,
+        JR_CFG_KV_EVENTS_REPORT_MODE,
+        JR_CFG_DATA_PARALLEL_SIZE,
+        JR_CFG_DATA_PARALLEL_RANK,
+        JR_CFG_BLOCK_SIZE,
+        JR_CFG_DEVICE,
     };
     for (size_t i = 0; jr_config_is_set(cfg, JR_CFG_ENGINES_DIR) && i < sizeof one / sizeof *one;
          i++)

@@ -120,6 +120,10 @@ X(WORKER, LIST, "worker", "JETROUTER_WORKER", NULL, JR_CMD_FRONTEND, HTTP, "URL"
 X(ROUTER_MODE, ENUM, "router-mode", "DYN_ROUTER_MODE", "round-robin", JR_CMD_FRONTEND, ROUTING,    \
     "MODE", "how a worker is chosen; underscores are accepted (round_robin)",                      \
     .choices = "round-robin random kv direct power-of-two least-loaded device-aware-weighted")     \
+X(ENCODER_CUDA_TO_CPU_RATIO, F64, "encoder-cuda-to-cpu-ratio", "DYN_ENCODER_CUDA_TO_CPU_RATIO",    \
+    "8", JR_CMD_FRONTEND, ROUTING, "R",                                                            \
+    "mode device-aware-weighted: how many requests an engine on a GPU has for one on a CPU",       \
+    .min = 1, .max = 1000000)                                                                      \
 X(ROUTER_KV_OVERLAP_SCORE_WEIGHT, F64, "router-kv-overlap-score-weight",                           \
     "DYN_ROUTER_KV_OVERLAP_SCORE_WEIGHT DYN_KV_OVERLAP_SCORE_WEIGHT DYN_OVERLAP_SCORE_WEIGHT",     \
     "1.0", JR_CMD_ROUTING, ROUTING, "W",                                                           \
@@ -339,6 +343,9 @@ X(DATA_PARALLEL_SIZE, U32, "data-parallel-size", "JETROUTER_DATA_PARALLEL_SIZE",
 X(DATA_PARALLEL_RANK, U32, "data-parallel-rank", "JETROUTER_DATA_PARALLEL_RANK", "0",              \
     JR_CMD_BRIDGE, BRIDGE, "RANK", "number of the engine's first rank, whose endpoints are those " \
     "given", .max = JR_RANKS_MAX - 1)                                                              \
+X(DEVICE, ENUM, "device", "JETROUTER_DEVICE", "gpu", JR_CMD_BRIDGE | JR_CMD_MOCKER, BRIDGE,        \
+    "DEVICE", "what the engine computes on, for --router-mode device-aware-weighted",              \
+    .choices = "gpu cpu")                                                                          \
 X(ENGINES_DIR, STR, "engines-dir", "JETROUTER_ENGINES_DIR", NULL, JR_CMD_BRIDGE, BRIDGE, "DIR",    \
     "one bridge for many engines: a file NAME.json each, with fields like --engine-url and the "   \
     "options behind it (engine_url, ...); looked at each second, and on SIGHUP")                   \

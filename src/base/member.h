@@ -22,6 +22,7 @@ struct jr_worker_lease {
     char model[JR_MODEL_MAX];
     char role[32];      /* "aggregated", later "prefill", "decode" */
     char tokenizer[32]; /* "vllm", "sglang" or "" */
+    bool on_cpu;        /* it computes on a CPU */
     uint32_t block_size;
     uint64_t total_kv_blocks;
     uint32_t max_num_seqs;

@@ -58,6 +58,7 @@ struct jr_candidate {
     uint32_t new_blocks;     /* of this request, not live there */
     uint32_t requests;       /* there now */
     uint32_t decoding;       /* D */
+    bool on_cpu;             /* for selection */
     double backlog_s;        /* Q */
     /* out */
     uint32_t cached_blocks; /* what the model believes is cached on the device */

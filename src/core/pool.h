@@ -37,6 +37,7 @@ enum jr_router_mode {
     JR_MODE_DIRECT,
     JR_MODE_POWER_OF_TWO,
     JR_MODE_LEAST_LOADED,
+    JR_MODE_DEVICE_AWARE,
 };
 
 struct jr_pool_config {
@@ -64,6 +65,7 @@ struct jr_pool_config {
     const struct jr_policy *policy; /* borrows; its classes are in place of the two above */
     struct jr_busy_limits busy;     /* of models that have none of their own: JR_EV_BUSY */
     enum jr_router_mode mode;
+    double cpu_ratio; /* of JR_MODE_DEVICE_AWARE; jr_select_device_aware */
     struct jr_cost_config cost;
     enum jr_tie tie;
     double temperature;
@@ -447,6 +449,7 @@ struct jr_worker_view {
     uint64_t worker_id;
     uint32_t dp_rank;
     const char *url, *model;
+    bool on_cpu;
     enum jr_worker_state state;
     uint64_t blocks; /* indexed */
     uint64_t digest; /* of them, as jr_index_digest */

@@ -53,6 +53,7 @@ struct jr_seat {
     uint64_t model;   /* jr_pool_model_id; 0: it has not said */
     uint32_t member;
     uint32_t dp_rank;
+    bool on_cpu;
     uint32_t busy; /* its thresholds: a place in the pool's busy and one; 0: the configuration's */
 };
 

@@ -22,6 +22,8 @@ static int choose(struct jr_pool *p, const struct jr_route *r, uint32_t *ret)
         return jr_select_least_loaded(c, n, &p->rng, ret);
     case JR_MODE_POWER_OF_TWO:
         return jr_select_power_of_two(c, n, &p->rng, ret);
+    case JR_MODE_DEVICE_AWARE:
+        return jr_select_device_aware(c, n, p->config.cpu_ratio, &p->rng, ret);
     case JR_MODE_DIRECT:
         return JR_EINVAL;
     case JR_MODE_KV:

@@ -37,6 +37,7 @@ static int add_seats(struct jr_pool *p, const struct jr_worker *w)
             .member = member,
             .dp_rank = p->members.v[member].dp_rank,
             .busy = busy,
+            .on_cpu = w->lease.on_cpu,
         };
         p->seat_members.v[p->seat_members.n++] = member;
         if (w->state == JR_WORKER_LIVE)
@@ -236,6 +237,7 @@ static void fill(const struct jr_seat *s, const struct jr_route *r, uint32_t ove
     c->active_blocks = load->active_blocks;
     c->requests = load->requests;
     c->decoding = load->decoding;
+    c->on_cpu = s->on_cpu;
     c->backlog_s = load->backlog_s;
 }
 

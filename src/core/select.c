@@ -127,15 +127,16 @@ int jr_select_random(uint32_t n, struct jr_rng *rng, uint32_t *ret)
     return 0;
 }
 
-int jr_select_least_loaded(const struct jr_candidate *candidates, uint32_t n, struct jr_rng *rng,
-                           uint32_t *ret)
+/* Of those of a kind, when one is asked for. */
+static int least_loaded_of(const struct jr_candidate *candidates, uint32_t n, const bool *on_cpu,
+                           struct jr_rng *rng, uint32_t *ret)
 {
-    uint32_t best = 0, ties = 1;
+    uint32_t best = UINT32_MAX, ties = 1;
 
-    if (n == 0)
-        return JR_ENOWORKER;
-    for (uint32_t i = 1; i < n; i++) {
-        if (candidates[i].requests < candidates[best].requests) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (on_cpu && candidates[i].on_cpu != *on_cpu)
+            continue;
+        if (best == UINT32_MAX || candidates[i].requests < candidates[best].requests) {
             best = i;
             ties = 1;
         } else if (candidates[i].requests == candidates[best].requests &&
@@ -144,7 +145,30 @@ int jr_select_least_loaded(const struct jr_candidate *candidates, uint32_t n, st
         }
     }
     *ret = best;
-    return 0;
+    return best == UINT32_MAX ? JR_ENOWORKER : 0;
+}
+
+int jr_select_least_loaded(const struct jr_candidate *candidates, uint32_t n, struct jr_rng *rng,
+                           uint32_t *ret)
+{
+    return least_loaded_of(candidates, n, NULL, rng, ret);
+}
+
+int jr_select_device_aware(const struct jr_candidate *candidates, uint32_t n, double ratio,
+                           struct jr_rng *rng, uint32_t *ret)
+{
+    uint64_t requests[2] = {0, 0}; /* of the others, of those on a CPU */
+    uint32_t count[2] = {0, 0};
+
+    for (uint32_t i = 0; i < n; i++) {
+        count[candidates[i].on_cpu]++;
+        requests[candidates[i].on_cpu] += candidates[i].requests;
+    }
+    if (count[0] == 0 || count[1] == 0)
+        return least_loaded_of(candidates, n, NULL, rng, ret);
+    double allowed = floor((double)requests[0] * count[1] / (ratio * count[0]));
+    bool on_cpu = (double)requests[1] < allowed;
+    return least_loaded_of(candidates, n, &on_cpu, rng, ret);
 }
 
 int jr_select_power_of_two(const struct jr_candidate *candidates, uint32_t n, struct jr_rng *rng,

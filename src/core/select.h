@@ -44,6 +44,11 @@ JR_MUST_CHECK int jr_select_least_loaded(const struct jr_candidate *candidates, 
                                          struct jr_rng *rng, uint32_t *ret);
 JR_MUST_CHECK int jr_select_power_of_two(const struct jr_candidate *candidates, uint32_t n,
                                          struct jr_rng *rng, uint32_t *ret);
+/* Least-loaded of those on a CPU while they have fewer requests than
+ *     floor(requests of the others * how many on a CPU / (ratio * how many others)),
+ * else of the others; where there is one kind only, of all. ratio >= 1. (Dynamo 1.1.) */
+JR_MUST_CHECK int jr_select_device_aware(const struct jr_candidate *candidates, uint32_t n,
+                                         double ratio, struct jr_rng *rng, uint32_t *ret);
 /* Pinned: the named worker; without a rank the one of its ranks with the lowest cost (equal: as
  * JR_TIE_HASH). JR_ENOTFOUND when it is not among the candidates. */
 JR_MUST_CHECK int jr_select_direct(const struct jr_candidate *candidates, uint32_t n,

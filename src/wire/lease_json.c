@@ -50,6 +50,8 @@ int jr_lease_encode_worker(const struct jr_worker_lease *l, struct jr_buf *b)
     jr_jfield_put_str(b, "model", l->model);
     jr_jfield_put_str(b, "role", l->role);
     jr_jfield_put_str(b, "tokenizer", l->tokenizer);
+    if (l->on_cpu)
+        jr_jfield_put_str(b, "device", "cpu");
     jr_jfield_put_num(b, "block_size", l->block_size);
     jr_jfield_put_u64(b, "total_kv_blocks", l->total_kv_blocks);
     jr_jfield_put_num(b, "max_num_seqs", l->max_num_seqs);
@@ -96,6 +98,7 @@ int jr_lease_decode_worker(const void *p, size_t n, struct jr_worker_lease *ret,
     json_t *root;
     struct jr_jreader r = {.e = e};
     struct jr_worker_lease l = {0};
+    char device[16] = "";
     int rv = jr_jfield_load(p, n, JR_LEASE_BYTES_MAX, &root, e);
     if (rv < 0)
         return rv;
@@ -104,6 +107,8 @@ int jr_lease_decode_worker(const void *p, size_t n, struct jr_worker_lease *ret,
     jr_jfield_str(&r, root, "model", l.model, sizeof l.model, REQUIRED);
     jr_jfield_str(&r, root, "role", l.role, sizeof l.role, OPTIONAL);
     jr_jfield_str(&r, root, "tokenizer", l.tokenizer, sizeof l.tokenizer, OPTIONAL);
+    jr_jfield_str(&r, root, "device", device, sizeof device, OPTIONAL);
+    l.on_cpu = strcmp(device, "cpu") == 0;
     jr_jfield_u32(&r, root, "block_size", JR_BLOCK_SIZE_MAX, &l.block_size, REQUIRED);
     jr_jfield_u64(&r, root, "total_kv_blocks", UINT64_MAX, &l.total_kv_blocks, OPTIONAL);
     jr_jfield_u32(&r, root, "max_num_seqs", UINT32_MAX, &l.max_num_seqs, OPTIONAL);

@@ -3,10 +3,13 @@
 """What options do, seen from outside: each through the HTTP surface of real processes."""
 import json
 import socket
+import threading
 import time
 import unittest
 
+import jr_log
 import jr_procs as jr
+import jr_worker as play
 from test_frontend import Case
 
 
@@ -132,6 +135,46 @@ class DiscoverPools(Case):
         pools = {p["component"]: p["ready"] for p in json.loads(text)["pools"]}
         self.assertEqual(pools, {"red": True, "bad": False})
         self.assertTrue(json.loads(text)["ready"], text)
+
+
+class Device(Case):
+    def wait_devices(self, f):
+        jr.wait_for(lambda: sorted(w["device"] for w in jr.get_json(f.url + "/workers")["pools"][0]["workers"]) ==
+                    ["cpu", "gpu"], "both devices", 60)
+
+    def test_engines_on_a_cpu_have_their_part(self):
+        nats = self.procs.nats()
+        go = threading.Event()
+        self.addCleanup(go.set)
+
+        def hold(request):
+            go.wait(120)
+            play.plain(request)
+        gpu, cpu = self.worker(hold), self.worker(hold)
+        f = self.frontend(nats=nats.url, router_mode="device-aware-weighted", encoder_cuda_to_cpu_ratio=2)
+        pool = jr_log.Pool(nats.url, "dynamo", ttl=5)
+        self.addCleanup(pool.close)
+        pool.add_worker(1, gpu.url)
+        pool.add_worker(2, cpu.url)
+        pool.workers[2]["device"] = "cpu"
+        pool.put("worker.2", json.dumps(pool.workers[2]).encode())
+        self.wait_devices(f)
+        threads = []
+        for n in range(1, 10):
+            t = threading.Thread(target=self.ask, args=(f,), daemon=True)
+            t.start()
+            threads.append(t)
+            jr.wait_for(lambda: len(gpu.posts() + cpu.posts()) == n, "request %d at a worker" % n, 60)
+            self.assertEqual(len(cpu.posts()), n // 3, "one for each two of the other's")
+        go.set()
+        for t in threads:
+            t.join(60)
+
+    def test_a_bridge_says_it(self):
+        nats = self.procs.nats()
+        self.procs.mocker("slow", bridge=True, nats=nats.url, device="cpu")
+        self.procs.mocker("fast", bridge=True, nats=nats.url)
+        self.wait_devices(self.frontend(nats=nats.url))
 
 
 class InitialWorkers(Case):

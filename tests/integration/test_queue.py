@@ -241,7 +241,8 @@ class Queue(unittest.TestCase):
         (rank,) = worker.pop("ranks")
         of_state = jr.pool(self.front.url)["workers"][0]
         self.assertEqual(worker, {"worker_id": of_state["worker_id"], "model": "tiny",
-                                  "address": self.worker.url, "state": "live", "aside": False})
+                                  "address": self.worker.url, "device": "gpu", "state": "live",
+                                  "aside": False})
         self.assertEqual(rank.items() - of_state.items(), set())
         self.assertEqual((rank["active_requests"], rank["active_prefill_tokens"]), (1, 40))
         self.let_all_go()

@@ -29,6 +29,7 @@ struct jr_bridge_config {
     uint32_t dp_size;            /* ranks; 0: as the engine says, else 1 */
     uint32_t block_size;         /* when the engine does not say; 0: wait until it does */
     bool plain_set;              /* a store of what is held is no new copy (mirror.h) */
+    bool on_cpu;                 /* what the engine computes on */
     /* The events' socket cannot be had. NULL: it is tried again for ever. */
     void (*on_fatal)(void *ctx, int err, const char *text);
     void *ctx;

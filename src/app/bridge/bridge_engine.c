@@ -176,6 +176,7 @@ static void finish_discovery(struct jr_bridge *b)
         b->about.worker_id = b->worker_id;
         (void)jr_str_copy(b->about.url, sizeof b->about.url, b->config.engine_url);
         (void)jr_str_copy(b->about.role, sizeof b->about.role, "aggregated");
+        b->about.on_cpu = b->config.on_cpu;
         b->listening = false;
         on_discovered(b);
         return;

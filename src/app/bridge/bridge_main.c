@@ -116,6 +116,7 @@ static int start_bridge(struct bridge_process *p)
         .dp_size = given_u32(cfg, JR_CFG_DATA_PARALLEL_SIZE),
         .block_size = given_u32(cfg, JR_CFG_BLOCK_SIZE),
         .plain_set = jr_config_enum(cfg, JR_CFG_KV_EVENTS_REPORT_MODE) == 1,
+        .on_cpu = jr_config_enum(cfg, JR_CFG_DEVICE) == 1,
         .on_fatal = on_fatal,
         .ctx = p,
     };

@@ -9,9 +9,16 @@
 #define ID_MAX ((UINT64_C(1) << 53) - 1)
 
 static const char *const names[] = {
-    "engine_url",         "kv_events_endpoint", "kv_events_replay_endpoint",
-    "kv_events_bind",     "worker_id",          "data_parallel_rank",
-    "data_parallel_size", "block_size",         "kv_events_report_mode",
+    "engine_url",
+    "kv_events_endpoint",
+    "kv_events_replay_endpoint",
+    "kv_events_bind",
+    "worker_id",
+    "data_parallel_rank",
+    "data_parallel_size",
+    "block_size",
+    "kv_events_report_mode",
+    "device",
 };
 
 static void refuse_unknown(struct jr_jreader *r, json_t *root)
@@ -49,6 +56,15 @@ static void read_mode(struct jr_jreader *r, const json_t *root, bool *ret)
         jr_jfield_complain(r, "kv_events_report_mode", "is neither new nor full");
 }
 
+static void read_device(struct jr_jreader *r, const json_t *root, bool *ret_on_cpu)
+{
+    char device[8] = "gpu";
+    jr_jfield_str(r, root, "device", device, sizeof device, JR_JFIELD_OPTIONAL);
+    *ret_on_cpu = strcmp(device, "cpu") == 0;
+    if (r->err == 0 && !*ret_on_cpu && strcmp(device, "gpu") != 0)
+        jr_jfield_complain(r, "device", "is neither gpu nor cpu");
+}
+
 static void read_spec(struct jr_jreader *r, json_t *root, struct jr_engine_spec *s)
 {
     const char *tcp = "is no tcp://HOST:PORT or ipc://PATH";
@@ -64,6 +80,7 @@ static void read_spec(struct jr_jreader *r, json_t *root, struct jr_engine_spec 
     jr_jfield_u32(r, root, "data_parallel_size", JR_RANKS_INLINE, &s->dp_size, JR_JFIELD_OPTIONAL);
     jr_jfield_u32(r, root, "block_size", JR_BLOCK_SIZE_MAX, &s->block_size, JR_JFIELD_OPTIONAL);
     read_mode(r, root, &s->plain_set);
+    read_device(r, root, &s->on_cpu);
     refuse_unknown(r, root);
 }
 
@@ -89,5 +106,5 @@ bool jr_engine_spec_equal(const struct jr_engine_spec *a, const struct jr_engine
            strcmp(a->kv_endpoint, b->kv_endpoint) == 0 &&
            strcmp(a->replay_endpoint, b->replay_endpoint) == 0 && a->worker_id == b->worker_id &&
            a->dp_rank == b->dp_rank && a->dp_size == b->dp_size && a->block_size == b->block_size &&
-           a->kv_bind == b->kv_bind && a->plain_set == b->plain_set;
+           a->kv_bind == b->kv_bind && a->plain_set == b->plain_set && a->on_cpu == b->on_cpu;
 }

@@ -24,6 +24,7 @@ struct jr_engine_spec {
     uint32_t block_size;
     bool kv_bind;
     bool plain_set; /* kv_events_report_mode is full */
+    bool on_cpu;    /* device is cpu */
 };
 
 /* JR_EPROTO, JR_ELIMIT (over JR_ENGINE_FILE_MAX bytes) with words in e; *ret is whole or untouched. */

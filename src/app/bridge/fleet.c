@@ -162,6 +162,7 @@ static void start(struct entry *en)
         .dp_size = s->dp_size,
         .block_size = s->block_size,
         .plain_set = s->plain_set,
+        .on_cpu = s->on_cpu,
     };
     const struct entry *other = clash(en);
     if (other && other->closing)

@@ -11,7 +11,7 @@ enum jr_router_mode jr_router_mode_from(const struct jr_config *cfg)
     /* In the order of the option's choices. */
     static const enum jr_router_mode modes[] = {
         JR_MODE_ROUND_ROBIN,  JR_MODE_RANDOM,       JR_MODE_KV,           JR_MODE_DIRECT,
-        JR_MODE_POWER_OF_TWO, JR_MODE_LEAST_LOADED, JR_MODE_LEAST_LOADED,
+        JR_MODE_POWER_OF_TWO, JR_MODE_LEAST_LOADED, JR_MODE_DEVICE_AWARE,
     };
     return jr_config_command(cfg) == JR_CMD_ROUTER ? JR_MODE_KV
                                                    : modes[jr_config_enum(cfg, JR_CFG_ROUTER_MODE)];
@@ -134,6 +134,9 @@ int jr_pool_config_from(const struct jr_config *cfg, const char *namespace_, con
         .track_output_blocks = jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_OUTPUT_BLOCKS),
         .ignore_prefill_tokens = !jr_config_bool(cfg, JR_CFG_ROUTER_TRACK_PREFILL_TOKENS),
         .mode = jr_router_mode_from(cfg),
+        .cpu_ratio = jr_config_command(cfg) == JR_CMD_FRONTEND
+                         ? jr_config_f64(cfg, JR_CFG_ENCODER_CUDA_TO_CPU_RATIO)
+                         : 1,
         .tie = (enum jr_tie)jr_config_enum(cfg, JR_CFG_ROUTER_TIE_BREAK),
         .temperature = jr_config_f64(cfg, JR_CFG_ROUTER_TEMPERATURE),
         .index_entries_max = jr_config_u64(cfg, JR_CFG_INDEX_MAX_ENTRIES),

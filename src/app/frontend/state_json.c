@@ -304,6 +304,7 @@ static void begin_worker(struct jr_frontend *f, uint32_t i, const struct jr_work
     put_u64s(b, "worker_id", w->worker_id);
     put_str(b, "model", w->model);
     put_str(b, "address", w->url);
+    put_str(b, "device", w->on_cpu ? "cpu" : "gpu");
     put_str(b, "state", jr_worker_state_name(w->state));
     put_bool(b, "aside", jr_outlier_is_aside(&f->pools->outliers[i], w->worker_id));
     jr_buf_puts(b, "\"ranks\":[");

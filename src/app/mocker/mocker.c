@@ -152,6 +152,7 @@ static int start_bridge(struct mocker *m, uint32_t i, struct jr_errmsg *e)
         .kv_endpoint = kv,
         .replay_endpoint = replay,
         .worker_id = id ? id + i : 0,
+        .on_cpu = jr_config_enum(cfg, JR_CFG_DEVICE) == 1,
     };
     int err = jr_bridge_create(m->hub, &config, &bridge, e);
     jr_xfree(url);

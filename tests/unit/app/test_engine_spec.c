@@ -16,12 +16,13 @@ static void whole(void **state)
     struct jr_engine_spec s, again;
     struct jr_errmsg e = {0};
     (void)state;
-    assert_int_equal(parse("{" TWO ",\"kv_events_replay_endpoint\":\"tcp://h:6557\","
-                           "\"kv_events_bind\":true,\"kv_events_report_mode\":\"full\","
-                           "\"worker_id\":9,\"data_parallel_rank\":2,\"data_parallel_size\":4,"
-                           "\"block_size\":32}",
-                           &s, &e),
-                     0);
+    assert_int_equal(
+        parse("{" TWO ",\"kv_events_replay_endpoint\":\"tcp://h:6557\","
+              "\"kv_events_bind\":true,\"kv_events_report_mode\":\"full\",\"device\":\"cpu\","
+              "\"worker_id\":9,\"data_parallel_rank\":2,\"data_parallel_size\":4,"
+              "\"block_size\":32}",
+              &s, &e),
+        0);
     assert_string_equal(s.engine_url, "http://h:8000");
     assert_string_equal(s.kv_endpoint, "tcp://h:5557");
     assert_string_equal(s.replay_endpoint, "tcp://h:6557");
@@ -54,6 +55,7 @@ static void refused(void **state)
         {"{" TWO ",\"data_parallel_size\":17}", "data_parallel_size"},
         {"{" TWO ",\"block_size\":4097}", "block_size"},
         {"{" TWO ",\"kv_events_report_mode\":\"all\"}", "kv_events_report_mode"},
+        {"{" TWO ",\"device\":\"tpu\"}", "device"},
         {"{\"engine_url\":\"h:1\",\"kv_events_endpoint\":\"tcp://h:1\"}", "engine_url"},
         {"{\"engine_url\":\"http://h:1\",\"kv_events_endpoint\":\"h:1\"}", "kv_events_endpoint"},
         {"{" TWO ",\"kv_events_replay_endpoint\":\"udp://h:1\"}", "kv_events_replay_endpoint"},

@@ -175,6 +175,34 @@ static void test_plain_modes(void **state)
     assert_int_equal(JR_ENOWORKER, jr_select_power_of_two(k, 0, &rng, &got));
 }
 
+/* What is in flight elsewhere says how much those on a CPU may have. */
+static void test_device_aware(void **state)
+{
+    struct jr_rng rng;
+    struct jr_candidate k[4];
+    uint32_t got = 9, rounds = 0;
+
+    (void)state;
+    jr_rng_init(&rng, jr_test_seed(), 1);
+    with_costs(k, (double[]){0, 0, 0, 0}, 4);
+    k[3].on_cpu = true;
+    for (; rounds < 90; rounds++) {
+        uint32_t others = k[0].requests + k[1].requests + k[2].requests;
+        assert_int_equal(0, jr_select_device_aware(k, 4, 2, &rng, &got));
+        assert_int_equal(got == 3, k[3].requests < others / 6);
+        k[got].requests++;
+    }
+    assert_in_range(k[3].requests, 11, 12); /* 1 of 7 */
+    assert_in_range(k[0].requests, 25, 27);
+    /* One kind alone. */
+    k[0].requests = 0;
+    assert_int_equal(0, jr_select_device_aware(k, 3, 2, &rng, &got));
+    assert_int_equal(0, got);
+    assert_int_equal(0, jr_select_device_aware(&k[3], 1, 2, &rng, &got));
+    assert_int_equal(0, got);
+    assert_int_equal(JR_ENOWORKER, jr_select_device_aware(k, 0, 2, &rng, &got));
+}
+
 static void test_pins(void **state)
 {
     struct jr_candidate k[4];
@@ -200,7 +228,7 @@ int main(void)
         cmocka_unit_test(test_minimum),       cmocka_unit_test(test_tie_hash),
         cmocka_unit_test(test_tie_draws),     cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_softmax_draws), cmocka_unit_test(test_plain_modes),
-        cmocka_unit_test(test_pins),
+        cmocka_unit_test(test_device_aware),  cmocka_unit_test(test_pins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

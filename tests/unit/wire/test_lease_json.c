@@ -53,6 +53,31 @@ static void worker_golden(void **state)
 
 #define W(rest) "{\"worker_id\":1,\"url\":\"u\",\"model\":\"m\",\"block_size\":16" rest "}"
 
+/* Said only where it is a CPU; what else an engine may compute on is none. */
+static void worker_device(void **state)
+{
+    static const char start[] =
+        "{\"worker_id\":1,\"url\":\"http://w\",\"model\":\"m\",\"block_size\":4,";
+    struct jr_worker_lease got, l = {.worker_id = 1, .block_size = 4, .on_cpu = true};
+    char text[256];
+    struct jr_buf b;
+    (void)state;
+    (void)snprintf(text, sizeof text, "%s\"device\":\"tpu\"}", start);
+    GOOD(jr_lease_decode_worker, text);
+    assert_false(got.on_cpu);
+    (void)snprintf(l.url, sizeof l.url, "http://w");
+    (void)snprintf(l.model, sizeof l.model, "m");
+    jr_buf_init(&b, 4096);
+    assert_int_equal(jr_lease_encode_worker(&l, &b), 0);
+    GOOD(jr_lease_decode_worker, jr_buf_str(&b));
+    assert_true(got.on_cpu);
+    jr_buf_clear(&b);
+    l.on_cpu = false;
+    assert_int_equal(jr_lease_encode_worker(&l, &b), 0);
+    assert_null(strstr(jr_buf_str(&b), "device"));
+    jr_buf_deinit(&b);
+}
+
 static void worker_rules(void **state)
 {
     struct jr_worker_lease got;
@@ -224,9 +249,10 @@ static void snapshots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(worker_golden),    cmocka_unit_test(worker_rules),
-        cmocka_unit_test(worker_limits),    cmocka_unit_test(replica),
-        cmocka_unit_test(leader_and_epoch), cmocka_unit_test(snapshots),
+        cmocka_unit_test(worker_golden), cmocka_unit_test(worker_rules),
+        cmocka_unit_test(worker_device), cmocka_unit_test(worker_limits),
+        cmocka_unit_test(replica),       cmocka_unit_test(leader_and_epoch),
+        cmocka_unit_test(snapshots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
