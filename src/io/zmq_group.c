@@ -298,6 +298,7 @@ static void *group_main(void *arg)
     struct jr_zmq_group *g = arg;
     struct epoll_event events[EVENTS_AT_ONCE];
 
+    pthread_setname_np(pthread_self(), "engines");
     while (!atomic_load(&g->stop)) {
         int n = epoll_wait(g->epoll_fd, events, EVENTS_AT_ONCE, wait_ms(g));
         if (n < 0 && errno != EINTR)

@@ -62,14 +62,16 @@ static void end(struct jr_zmq_asker *a, int err)
 
 static int connect_socket(struct jr_zmq_asker *a)
 {
-    int linger = 0, hwm = 0,
-        ipv6 = 1; /* no mark: what comes is bounded by bytes, and ROUTERs drop */
+    /* No high-water mark: what comes is bounded by bytes, and a ROUTER drops what it cannot send. */
+    int linger = 0, hwm = 0, ipv6 = 1;
+    int64_t most = (int64_t)a->config.bytes_max; /* of a message; whoever sends more is cut off */
     a->member.socket = zmq_socket(jr_zmq_group_context(a->member.group), ZMQ_DEALER);
     if (a->member.socket == NULL)
         return jr_zmq_error(&a->e, a->config.endpoint);
     zmq_setsockopt(a->member.socket, ZMQ_LINGER, &linger, sizeof linger);
     zmq_setsockopt(a->member.socket, ZMQ_RCVHWM, &hwm, sizeof hwm);
     zmq_setsockopt(a->member.socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    zmq_setsockopt(a->member.socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
     if (zmq_connect(a->member.socket, a->config.endpoint) != 0)
         return jr_zmq_error(&a->e, a->config.endpoint);
     int err = jr_zmq_group_watch(&a->member);

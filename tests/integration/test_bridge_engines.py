@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One bridge process for the engines that a directory names, and what its own HTTP endpoint says."""
+import http.client
 import json
 import os
 import re
@@ -21,7 +22,7 @@ class Engines(unittest.TestCase):
         self.folder = os.path.join(self.procs.folder, "engines")
         os.mkdir(self.folder)
         kv, replay = jr.free_port(N), jr.free_port(N)
-        self.mocker = self.procs.mocker("engines", n=N, block_size=BLOCK, num_gpu_blocks_override=300, speedup_ratio=0,
+        self.mocker = self.procs.mocker("engines", n=N, block_size=BLOCK, num_gpu_blocks_override=300, speedup_ratio=1,
                                         zmq_kv_events_ports=kv, zmq_replay_ports=replay)
         self.specs = [{"engine_url": self.mocker.urls[i], "kv_events_endpoint": "tcp://127.0.0.1:%d" % (kv + i),
                        "kv_events_replay_endpoint": "tcp://127.0.0.1:%d" % (replay + i), "worker_id": i + 1}
@@ -95,6 +96,39 @@ class Engines(unittest.TestCase):
         jr.wait_for(lambda: len(live()) == 2, "two live workers", timeout=WAIT)
         self.assertEqual(self.procs.stop(bridge), 0)
         jr.wait_for(lambda: live() == [], "no worker", timeout=WAIT)
+
+    def slow(self, factor):
+        status, _, body = jr.call("POST", self.mocker.urls[0] + "/mock/faults?slow=%g" % factor)
+        self.assertEqual(status, 200, body)
+
+    def test_requests_outlive_their_bridge(self):
+        """SIGTERM: the worker leaves the registry, and what runs on it goes on to its end."""
+        spec = self.specs[0]
+        bridge = self.bridge(engine_url=spec["engine_url"], kv_events_endpoint=spec["kv_events_endpoint"],
+                             kv_events_replay_endpoint=spec["kv_events_replay_endpoint"], worker_id=7)
+        self.wait_registered(bridge, [7])
+        router = self.procs.frontend("r", nats=self.nats.url, router_mode="kv", lease_ttl_secs=2)
+        self.procs.wait_ready(router, timeout=WAIT)
+
+        def live():
+            return [w["worker_id"] for w in jr.pool(router.url)["workers"] if w["state"] == "live"]
+        jr.wait_for(live, "a live worker", timeout=WAIT)
+        self.slow(50)
+        body = {"model": "mock-model", "prompt": list(range(2 * BLOCK)), "max_tokens": 100, "stream": True,
+                "stream_options": {"include_usage": True}}
+        conn = http.client.HTTPConnection("127.0.0.1", router.port, timeout=WAIT)
+        conn.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        reply = conn.getresponse()
+        self.assertEqual(reply.status, 200)
+        first = reply.readline()
+        self.assertEqual(self.procs.stop(bridge), 0)
+        jr.wait_for(lambda: not live(), "no live worker", timeout=WAIT)
+        self.slow(1)
+        text = (first + reply.read()).decode()
+        conn.close()
+        self.assertTrue(text.rstrip().endswith("data: [DONE]"), text[-300:])
+        self.assertIn('"completion_tokens":100', text.replace(" ", ""))
+        self.assertNotEqual(jr.call("POST", router.url + "/v1/completions", dict(body, stream=False))[0], 200)
 
     def test_too_many_files(self):
         for i in range(N):
