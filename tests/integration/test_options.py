@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What options do, seen from outside: each through the HTTP surface of real processes."""
 import json
+import random
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ import unittest
 import jr_log
 import jr_procs as jr
 import jr_worker as play
-from test_frontend import Case
+from test_frontend import COMPLETION, Case
 
 
 class Exposition(Case):
@@ -175,6 +176,80 @@ class Device(Case):
         self.procs.mocker("slow", bridge=True, nats=nats.url, device="cpu")
         self.procs.mocker("fast", bridge=True, nats=nats.url)
         self.wait_devices(self.frontend(nats=nats.url))
+
+
+class Output(Case):
+    def test_output_blocks_count_when_asked_to(self):
+        go = threading.Event()
+        self.addCleanup(go.set)
+
+        def stream(request):
+            play.send_head(request)
+            for _ in range(64):
+                play.send_chunk(request, b'data: {"choices":[{"index":0,"text":"a","token_ids":[1]}]}\n\n')
+            go.wait(120)
+            play.cut(request)
+        for track in (False, True):
+            f = self.frontend(self.worker(stream), router_mode="kv", kv_cache_block_size=4, migration_limit=0,
+                              router_track_output_blocks=track, name="track-%s" % track)
+            s = play.Stream(f.url + "/v1/completions", {**COMPLETION, "prompt": [1] * 8, "stream": True})
+            with s:
+                self.assertEqual(s.head(), 200)
+                for _ in range(64):  # each with an empty line behind it
+                    self.assertTrue(s.line().startswith(b"data: "))
+                    s.line()
+                jr.wait_for(lambda: (jr.pool(f.url)["workers"][0]["active_blocks"] > 2) == track,
+                            "the output's blocks: %s" % track, 60)
+
+
+class Index(Case):
+    def test_its_size_and_the_age_of_snapshots(self):
+        nats = self.procs.nats()
+        f = self.frontend(nats=nats.url, router_mode="kv", namespace="test", index_max_entries=10,
+                          snapshot_max_age_secs=1)
+        pool = jr_log.Pool(nats.url, "test", ttl=5)
+        self.addCleanup(pool.close)
+        pool.add_worker(1, self.worker().url)
+        jr.wait_for(lambda: jr.pool(f.url)["applied_seq"], "the parameters in the log", 60)
+        seq = pool.fill(1, 30, random.Random(1))
+        jr.wait_for(lambda: jr.pool(f.url)["applied_seq"] >= seq, "the messages", 60)
+        self.assertEqual(jr.pool(f.url)["entries"], 10)
+        self.assertGreater(jr.metric(f.url, "jetrouter_kv_events_dropped_total"), 0)
+        jr.wait_for(lambda: jr.pool(f.url)["leader"], "the leader", 60)
+        self.assertEqual(jr.post(f.url + "/admin/snapshot")[0], 202)
+        first = jr.wait_for(lambda: jr.pool(f.url)["snapshot"], "a snapshot", 60)
+        pool.fill(1, 3, random.Random(2), begin=False)
+        jr.wait_for(lambda: jr.pool(f.url)["snapshot"]["seq"] > first["seq"], "a newer one, by age alone", 60)
+
+
+class EventFormat(Case):
+    def test_what_is_in_the_stream(self):
+        for form, subject in (("batch", "batch"), ("json", "kv-events")):
+            with self.subTest(form):
+                nats = self.procs.nats(name="nats-" + form)
+                m = self.procs.mocker("m-" + form, bridge=True, nats=nats.url, event_format=form, block_size=4)
+                f = self.frontend(nats=nats.url, router_mode="kv", name="f-" + form)
+                jr.wait_for(lambda: [w["state"] for w in jr.pool(f.url)["workers"]] == ["live"], "the worker", 60)
+                self.assertEqual(jr.post(m.urls[0] + "/v1/completions", {
+                    "model": "mock-model", "prompt": list(range(40)), "max_tokens": 1})[0], 200)
+                jr.wait_for(lambda: jr.pool(f.url)["entries"] >= 10, "the blocks in the index", 60)
+                stream = jr.pool(f.url)["stream"]
+                info = jr.js_api(nats, "STREAM.INFO." + stream, b'{"subjects_filter":">"}')
+                kinds = {s[len(stream) + 1:] for s in info["state"]["subjects"]}
+                self.assertEqual(kinds - {"control"}, {subject})
+
+
+class ReusePort(Case):
+    def test_two_share_a_port(self):
+        w = self.worker()
+        first = self.frontend(w, http_reuse_port=True, name="first")
+        self.frontend(w, http_reuse_port=True, name="second", port=first.port)
+        seen = set()
+
+        def both():
+            seen.add(jr.get_json(first.url + "/state")["replica"]["id"])
+            return len(seen) == 2
+        jr.wait_for(both, "an answer of each", 60)
 
 
 class InitialWorkers(Case):

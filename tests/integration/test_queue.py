@@ -97,6 +97,21 @@ class Queue(unittest.TestCase):
         self.assertEqual(jr.pool(self.front.url)["bookings"], 0)
         self.assertEqual(jr.metric(self.front.url, "jetrouter_queue_wait_seconds_count"), 3)
 
+    def test_policies(self):
+        for policy, expected in (("fcfs", [2, 3]), ("wspt", [3, 2]), ("lcfs", [3, 2])):
+            with self.subTest(policy):
+                self.order, self.holds = [], {}
+                self.start(router_queue_threshold="0", router_queue_policy=policy)
+                results = [self.send(1)]
+                jr.wait_for(lambda: self.order == [1], "the first at the worker")
+                for n, tokens in ((2, 400), (3, 40)):
+                    results.append(self.send(n, prompt=[n] * tokens))
+                    self.wait_waiting(n - 1)
+                self.let_all_go()
+                jr.wait_for(lambda: all(results), "all answers", 60)
+                self.assertEqual(self.order, [1] + expected)
+                self.assertEqual(self.front.stop(), 0, self.front.tail(60))
+
     def test_the_time_limit_holds_while_waiting(self):
         self.start(router_queue_threshold="0", request_timeout_secs=1)
         first, second = self.send(1), self.send(2)
