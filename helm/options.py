@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes what the chart knows of options from the option table, as `jetrouter docs options` prints it:
+"""Makes what the chart knows of options from the option table, as `jetrouter docs options` prints it, and of
+permissions of NATS from the lists of docs/operations.md:
 
-    jetrouter/files/options.yaml   command: {flag: environment variable}
-    jetrouter/values.schema.json   schema.json with its "#/$defs/COMMAND-options" filled in
+    jetrouter/files/options.yaml           command: {flag: environment variable}
+    jetrouter/files/permissions-ROLE.txt   `publish SUBJECT` and `subscribe SUBJECT`
+    jetrouter/values.schema.json           schema.json with its "#/$defs/COMMAND-options" filled in
 
 usage: options.py [--check] JETROUTER      --check: compares, and ends with 1 when they differ"""
 import json
@@ -40,6 +42,14 @@ def schema(row):
     return {"description": row["help"], **value}
 
 
+def permissions(role):
+    """The lines of the page of operations between its markers, without what it says of them."""
+    with open(os.path.join(os.path.dirname(HERE), "docs", "operations.md")) as f:
+        part = f.read().split("<!-- permissions of a %s -->" % role)[1].split("```")[1]
+    lines = [" ".join(line.split()[:2]) for line in part.strip().splitlines()]
+    return "\n".join(["# Made from docs/operations.md by `./dev docs`; do not edit."] + lines) + "\n"
+
+
 def texts(rows):
     """{path: text} of the files."""
     env, defs = {}, {}
@@ -55,7 +65,9 @@ def texts(rows):
     with open(os.path.join(HERE, "schema.json")) as f:
         whole = json.load(f)
     whole["$defs"].update(defs)
-    return {"jetrouter/files/options.yaml": "\n".join(lines) + "\n",
+    return {"jetrouter/files/permissions-router.txt": permissions("router"),
+            "jetrouter/files/permissions-bridge.txt": permissions("bridge"),
+            "jetrouter/files/options.yaml": "\n".join(lines) + "\n",
             "jetrouter/values.schema.json": json.dumps(whole, indent=1, ensure_ascii=False) + "\n"}
 
 
@@ -68,7 +80,7 @@ def main():
         if check:
             with open(path) as f:
                 if f.read() != text:
-                    print("helm/%s is not what the option table says: run ./dev docs" % name, file=sys.stderr)
+                    print("helm/%s is not what the option table or docs/operations.md says: run ./dev docs" % name, file=sys.stderr)
                     status = 1
         else:
             with open(path, "w") as f:

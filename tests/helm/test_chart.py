@@ -32,7 +32,7 @@ VALUE_SETS = {
         "workersCa": {"secretName": "workers-ca"}, "bridge": {"daemonSet": {"enabled": True}},
         "mocker": {"enabled": True}, "test": {"model": "mock-model"},
         "image": {"tag": "0.2.0", "pullSecrets": [{"name": "pull"}]},
-        "podAnnotations": {"a": "b"}, "podLabels": {"team": "llm"}, "nodeSelector": {"pool": "cpu"},
+        "policyConfig": "policy_classes: []\n", "podAnnotations": {"a": "b"}, "podLabels": {"team": "llm"}, "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "cpu", "operator": "Exists"}], "priorityClassName": "high",
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}},
     "NATS of one's own, credentials file and TLS": {
@@ -269,15 +269,6 @@ class Rendered(unittest.TestCase):
         for o in release.of("Deployment"):
             self.assertEqual({c["image"] for c in chart.containers(o["spec"]["template"]["spec"])}, {"jetrouter:0.2.0"})
 
-    def test_permissions_are_those_of_the_documentation(self):
-        with open(os.path.join(jr.ROOT, "docs", "operations.md")) as f:
-            text = f.read()
-        for role in ("router", "bridge"):
-            part = text.split("<!-- permissions of a %s -->" % role)[1].split("```")[1]
-            with open(os.path.join(chart.CHART, "files", "permissions-%s.txt" % role)) as f:
-                mine = [line.split() for line in f if not line.startswith("#")]
-            self.assertEqual(mine, [line.split()[:2] for line in part.strip().splitlines()], role)
-
     def test_pools_that_users_may_use(self):
         def config(name):
             return self.releases[name]["ConfigMap", NAME + "-nats"]["data"]["nats.conf"]
@@ -349,7 +340,18 @@ SPECIAL = {
 }
 TOGETHER = [{"tls-cert-path", "tls-key-path"}, {"nats-tls-cert", "nats-tls-key", "nats-tls-ca"},
             {"router-durable-kv-events", "router-kv-events"}, {"enable-cache-control", "router-mode"},
-            {"zmq-kv-events-ports", "bridge"}]
+            {"zmq-kv-events-ports", "bridge"}, {"router-policy-config", "router-mode"}]
+
+
+@functools.lru_cache
+def policy_file():
+    """The example of the documentation, as a file that is read."""
+    with open(os.path.join(jr.ROOT, "docs", "policy-classes.md")) as f:
+        text = f.read().split("```yaml\n")[1].split("models:\n")[0]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as f:
+        f.write(text)
+    unittest.addModuleCleanup(os.unlink, f.name)
+    return f.name
 
 
 def a_value(row):
@@ -357,6 +359,8 @@ def a_value(row):
     flag = row["flag"]
     if flag in SPECIAL:
         return SPECIAL[flag]
+    if flag == "router-policy-config":
+        return policy_file()
     if row["metavar"] == "FILE":
         pem = {"tls-cert-path": "server.pem", "tls-key-path": "server.key"}.get(flag, "ca.pem")
         if flag.startswith("nats-tls") and flag != "nats-tls-ca":
