@@ -67,6 +67,7 @@ _jetrouter_options() {
             --router-prune-target-ratio
             --router-predicted-ttl-secs
             --router-session-affinity-ttl-secs
+            --enable-cache-control --no-enable-cache-control
             --router-queue-threshold
             --router-queue-policy
             --router-policy-config
@@ -118,7 +119,6 @@ _jetrouter_options() {
             --namespace-prefix
             --enforce-disagg --no-enforce-disagg
             --decode-fallback --no-decode-fallback
-            --enable-cache-control --no-enable-cache-control
             --admission-control
             --kserve-grpc-server --no-kserve-grpc-server
             --grpc-metrics-port

@@ -227,6 +227,9 @@ X(ROUTER_SESSION_AFFINITY_TTL_SECS, F64, "router-session-affinity-ttl-secs",    
     "requests with the same X-Dynamo-Session-ID go to the same worker, until none came for so "    \
     "long; at whatever replica they come", .min = 1, .max = JR_SESSION_TTL_SECS_MAX,               \
     .nullable = true)                                                                              \
+X(ENABLE_CACHE_CONTROL, BOOL, "enable-cache-control", "DYN_ENABLE_CACHE_CONTROL", "false",         \
+    JR_CMD_FRONTEND, ROUTING, NULL, "a worker is asked to keep the prompt of a request with "      \
+    "cache_control, once it has answered: POST /cache_control")                                    \
 X(ROUTER_QUEUE_THRESHOLD, F64, "router-queue-threshold", "DYN_ROUTER_QUEUE_THRESHOLD", "4.0",      \
     JR_CMD_ROUTING, LOAD, "FRAC",                                                                  \
     "requests wait while every worker has more than this fraction of " "its prefill capacity",     \
@@ -484,8 +487,6 @@ X(ENFORCE_DISAGG, BOOL, "enforce-disagg", "DYN_ENFORCE_DISAGG", "false", JR_CMD_
     NULL, "workers do prefill and decode themselves: disaggregated pairs are not served yet")      \
 X(DECODE_FALLBACK, BOOL, "decode-fallback", "DYN_DECODE_FALLBACK", "false", JR_CMD_FRONTEND,       \
     COMPAT, NULL, "workers do prefill and decode themselves: there is nothing to fall back from")  \
-X(ENABLE_CACHE_CONTROL, BOOL, "enable-cache-control", "DYN_ENABLE_CACHE_CONTROL", "false",         \
-    JR_CMD_FRONTEND, COMPAT, NULL, "workers are not asked to keep a prefix yet")                   \
 X(ADMISSION_CONTROL, ENUM, "admission-control", "DYN_ADMISSION_CONTROL", "token-capacity",         \
     JR_CMD_FRONTEND, COMPAT, "KIND", "each --active-...-threshold acts by itself when it is set",  \
     .choices = "token-capacity none")                                                              \

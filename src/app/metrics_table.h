@@ -368,6 +368,10 @@ X(TOKENIZER_CACHE_BYTES, GAUGE, "jetrouter_tokenizer_cache_bytes", "bytes", "", 
   "Memory of the token ids that are kept")                                                         \
 X(TOKENIZER_CACHE_ENTRIES, GAUGE, "jetrouter_tokenizer_cache_entries", "texts", "", 1, NONE,       \
   "Texts whose token ids are kept")                                                                \
+X(CACHE_CONTROL_TOTAL, COUNTER, "jetrouter_cache_control_total", "requests", "result", 5, NONE,    \
+  "Answered requests with cache_control (--enable-cache-control), by what became of asking their " \
+  "worker to keep the prompt: kept, refused (by the worker), failed (it did not answer), no_tokens " \
+  "(nobody tokenized the prompt), limit (too much is being asked)")                                \
 X(FORWARDED_IDS_TOTAL, COUNTER, "jetrouter_forwarded_ids_total", "requests", "", 1, NONE,          \
   "Texts that went on to the worker as token ids (--forward-token-ids)")                           \
 X(ACCESS_LOG_LINES_TOTAL, COUNTER, "jetrouter_access_log_lines_total", "lines", "result", 2, NONE, \

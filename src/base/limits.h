@@ -62,10 +62,11 @@
 #define JR_TLS_OUT_KEEP          (4 << 10)   /* of its buffer, between two writes */
 #define JR_TLS_PIECE             (128 << 10) /* of a request's body, encrypted at a time */
 
-#define JR_MSGPACK_DEPTH_MAX     32   /* engines' batches nest 6 deep */
-#define JR_OPENAI_DEPTH_MAX      64   /* nesting of a request body */
-#define JR_OPENAI_ENDS_MAX       32   /* messages of a chat, from the last, whose places are told */
-#define JR_TOKENIZER_ASKS_MAX    1024 /* prompts being tokenized by workers at a time */
+#define JR_MSGPACK_DEPTH_MAX     32 /* engines' batches nest 6 deep */
+#define JR_OPENAI_DEPTH_MAX      64 /* nesting of a request body */
+#define JR_OPENAI_ENDS_MAX       32 /* messages of a chat, from the last, whose places are told */
+#define JR_HOLDS_MAX             256 /* workers being asked to keep a prompt, at a time, of an HTTP loop */
+#define JR_TOKENIZER_ASKS_MAX    1024        /* prompts being tokenized by workers at a time */
 #define JR_TOKENIZER_BYTES_MAX   (256 << 20) /* that they hold, with the answers they will get */
 #define JR_TOKEN_MODELS_MAX      64 /* whose workers are watched: texts' ids hold while they live */
 #define JR_TOKEN_TEMPLATES_MAX   64 /* that render the past of a chat otherwise, remembered */

@@ -25,6 +25,14 @@ struct jr_openai_span {
     size_t off, n;
 };
 
+/* cache_control, of nvext or beside it: the worker is to keep what it has of the prompt. */
+struct jr_openai_cache_control {
+    bool ephemeral; /* it is asked for */
+    uint32_t ttl_s; /* JR_OPENAI_CACHE_TTL_MIN_S to …_MAX_S, whatever was said */
+};
+#define JR_OPENAI_CACHE_TTL_MIN_S 300 /* also for what is no time */
+#define JR_OPENAI_CACHE_TTL_MAX_S 3600
+
 struct jr_openai_nvext {
     bool has_backend_instance_id, has_decode_worker_id, has_prefill_worker_id;
     bool has_osl, has_priority, has_latency_sensitivity, has_strict_priority;
@@ -77,6 +85,7 @@ struct jr_openai_request {
     bool has_priority;
     int32_t priority; /* vLLM's top-level priority */
     struct jr_str user, cache_salt, lora_name, request_id;
+    struct jr_openai_cache_control cache_control;
     struct jr_openai_nvext nvext; /* nvext.cache_salt fills cache_salt when that is absent */
 };
 

@@ -330,6 +330,63 @@ int read_hints(context &c, od::value &v)
     });
 }
 
+/* "5m", "1h", "600" or "600s"; 0: none of these. */
+uint64_t seconds_of(struct jr_str s)
+{
+    uint64_t n = 0, unit = 1;
+    if (s.n > 0 && (s.p[s.n - 1] < '0' || s.p[s.n - 1] > '9')) {
+        const char last = s.p[--s.n];
+        unit = last == 's' ? 1 : last == 'm' ? 60 : last == 'h' ? 3600 : 0;
+    }
+    return s.n <= 9 && jr_parse_u64(s.p, s.n, &n) == 0 ? n * unit : 0;
+}
+
+/* What it is for is a wish, never a reason to refuse a request: a kind that is not known is none. */
+int cache_control_field(context &c, std::string_view key, od::value &v, unsigned depth)
+{
+    struct jr_openai_cache_control *x = &c.req->cache_control;
+    od::json_type t;
+    struct jr_str s = {nullptr, 0};
+    error_code ec = v.type().get(t);
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    if ((key != "type" && key != "ttl") || t != od::json_type::string) {
+        return walk(c, v, depth);
+    }
+    int rv = get_text(c, v, "cache_control", &s);
+    if (key == "type") {
+        x->ephemeral = jr_str_eq(s, "ephemeral");
+        return rv;
+    }
+    const uint64_t secs = seconds_of(s);
+    x->ttl_s = secs < JR_OPENAI_CACHE_TTL_MIN_S   ? JR_OPENAI_CACHE_TTL_MIN_S
+               : secs > JR_OPENAI_CACHE_TTL_MAX_S ? JR_OPENAI_CACHE_TTL_MAX_S
+                                                  : (uint32_t)secs;
+    return rv;
+}
+
+int read_cache_control_at(context &c, od::value &v, unsigned depth)
+{
+    od::json_type t;
+    error_code ec = v.type().get(t);
+    if (ec) {
+        return fail_json(c, ec);
+    }
+    if (t != od::json_type::object) {
+        return walk(c, v, depth);
+    }
+    c.req->cache_control = {false, JR_OPENAI_CACHE_TTL_MIN_S};
+    return each_field(c, v, "cache_control", [&c, depth](std::string_view key, od::value &f) {
+        return cache_control_field(c, key, f, depth + 1);
+    });
+}
+
+int read_cache_control(context &c, od::value &v, const char *)
+{
+    return read_cache_control_at(c, v, 1);
+}
+
 int read_token_data(context &c, od::value &v)
 {
     size_t begin = begin_of(c, v);
@@ -388,6 +445,9 @@ int nvext_field(context &c, std::string_view key, od::value &v)
     }
     if (key == "token_data") {
         return read_token_data(c, v);
+    }
+    if (key == "cache_control") {
+        return read_cache_control_at(c, v, 2);
     }
     if (key == "cache_salt" && c.req->cache_salt.n == 0) {
         return get_text(c, v, "nvext.cache_salt", &c.req->cache_salt);
@@ -506,6 +566,7 @@ const struct known_field {
     {"add_generation_prompt", span_at<&request::add_generation_prompt>},
     {"continue_final_message", span_at<&request::continue_final_message>},
     {"mm_processor_kwargs", span_at<&request::mm_processor_kwargs>},
+    {"cache_control", read_cache_control},
     {"nvext", read_nvext},
 };
 constexpr size_t n_known_fields = sizeof known_fields / sizeof *known_fields;

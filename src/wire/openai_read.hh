@@ -18,6 +18,7 @@
 
 #pragma GCC diagnostic ignored "-Wpedantic" /* compound literals in our C headers */
 extern "C" {
+#include "base/cursor.h"
 #include "wire/json.h"
 #include "wire/openai.h"
 }

@@ -194,5 +194,99 @@ class Batches(Base):
             self.assertEqual(jr.metric(f.url, "dynamo_frontend_input_sequence_tokens_sum"), total)
 
 
+def keeps(request):
+    if request.path == "/cache_control":
+        return play.send_json(request, 200, {"status": "ok"})
+    return streams(request)
+
+
+class CacheControl(Base):
+    """--enable-cache-control: the worker that answered is asked to keep the prompt."""
+    ASK = {"type": "ephemeral", "ttl": "10m"}
+
+    def results(self, f):
+        return {r: jr.metric(f.url, 'jetrouter_cache_control_total{result="%s"}' % r)
+                for r in ("kept", "refused", "failed", "no_tokens", "limit")}
+
+    def told(self, w, n):
+        jr.wait_for(lambda: len(w.posts("/cache_control")) >= n, "the worker to be asked", 60)
+        return [json.loads(p.body) for p in w.posts("/cache_control")]
+
+    def ends(self, f, **results):
+        want = {**dict.fromkeys(("kept", "refused", "failed", "no_tokens", "limit"), 0), **results}
+        jr.wait_for(lambda: self.results(f) == want, lambda: "%r; there is %r" % (want, self.results(f)), 60)
+
+    def test_what_the_worker_is_told(self):
+        w = self.worker(keeps)
+        f = self.kv(w, enable_cache_control=True)
+        ids = list(range(1, 30))
+        rows = (
+            ({"prompt": ids, "nvext": {"cache_control": self.ASK}}, ids, 600, {}),
+            ({"prompt": ids, "cache_control": {"type": "ephemeral"}, "stream": True, "cache_salt": 's"'}, ids, 300,
+             {"cache_salt": 's"'}),
+            ({"prompt": "abcdefgh", "nvext": {"cache_control": {**self.ASK, "ttl": "2h"}}},
+             [ord(c) for c in "abcdefgh"], 3600, {}),
+        )
+        for i, (body, tokens, ttl, more) in enumerate(rows):
+            status, _, text = jr.call("POST", f.url + "/v1/completions", {**COMPLETION, **body})
+            self.assertEqual(status, 200, text)
+            self.assertEqual(self.told(w, i + 1)[i],
+                             {"action": "pin_prefix", "token_ids": tokens, "ttl_seconds": ttl, **more})
+        self.ends(f, kept=3)
+        self.assertEqual({p.headers["X-Data-Parallel-Rank"] for p in w.posts("/cache_control")}, {"0"})
+        # Not of a kind that is not known, and not of a question.
+        for nvext in ({"cache_control": {"type": "other"}}, {},
+                      {"cache_control": self.ASK, "annotations": ["query_instance_id:"]}):
+            self.assertEqual(self.ask(f, {**COMPLETION, "prompt": ids, "nvext": nvext})[0], 200)
+        self.assertEqual(self.ask(f, {**COMPLETION, "prompt": ids, "cache_control": self.ASK})[0], 200)
+        self.assertEqual(len(self.told(w, 4)), 4)
+        self.ends(f, kept=4)
+
+    def test_no_answer_depends_on_it(self):
+        def fails(request):
+            if request.path == "/cache_control" and json.loads(request.body)["ttl_seconds"] == 301:
+                return play.cut(request)
+            if request.path in ("/cache_control", "/tokenize"):
+                return play.send_json(request, 404, {})
+            return play.plain(request)
+        w = self.worker(fails)
+        f = self.kv(w, enable_cache_control=True)
+        for ttl in ("300", "301"):
+            self.assertEqual(self.ask(f, {**COMPLETION, "prompt": [1, 2],
+                                          "cache_control": {"type": "ephemeral", "ttl": ttl}})[0], 200)
+            self.told(w, 1)
+        # There is no /tokenize here: nobody knows the text's ids.
+        self.assertEqual(self.ask(f, {**COMPLETION, "cache_control": self.ASK})[0], 200)
+        self.ends(f, refused=1, failed=1, no_tokens=1)
+
+    def test_off_nobody_is_asked(self):
+        w = self.worker(keeps)
+        f = self.kv(w)
+        self.assertEqual(self.ask(f, {**COMPLETION, "prompt": [1, 2], "cache_control": self.ASK})[0], 200)
+        self.ends(f)
+        self.assertEqual(w.posts("/cache_control"), [])
+
+    def test_a_mock_engine_keeps_it(self):
+        m = self.procs.mocker("engine", num_gpu_blocks=40, block_size=16, speedup_ratio=0)
+        f = self.frontend(m.urls[0], router_mode="kv", kv_cache_block_size=16, enable_cache_control=True)
+
+        def cached(prompt, **more):
+            status, _, text = jr.call("POST", f.url + "/v1/completions", {
+                "model": "mock-model", "prompt": prompt, "max_tokens": 1, **more}, timeout=60)
+            self.assertEqual(status, 200, text)
+            return json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+        def flood(n):
+            for i in range(6):
+                cached([20000 + n * 1000 + i * 100 + k % 90 for k in range(200)])
+        kept, other = list(range(1, 98)), list(range(500, 597))
+        cached(kept, cache_control=self.ASK)
+        cached(other)
+        self.ends(f, kept=1)
+        self.assertEqual(jr.get_json(m.urls[0] + "/mock/cache")["ranks"][0]["kept"], 6)
+        flood(0)
+        self.assertEqual((cached(kept), cached(other)), (96, 0))
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -2,6 +2,7 @@
 #include "app/frontend/front_loop.h"
 
 #include "app/frontend/frontend_internal.h"
+#include "app/frontend/proxy_internal.h"
 #include "app/https_options.h"
 
 #include <sodium.h>
@@ -31,6 +32,7 @@ int jr_front_loop_init(struct jr_front_loop *l, struct jr_frontend *f, uint32_t 
     l->f = f;
     l->number = number;
     jr_list_init(&l->proxied);
+    jr_list_init(&l->holds);
     atomic_init(&l->inflight, 0);
     jr_mem_init(&l->tokens_mem);
     jr_tokens_init(&l->tokens, &l->tokens_mem);
@@ -71,6 +73,7 @@ int jr_front_loop_listen(struct jr_front_loop *l, uint16_t port, struct jr_errms
 
 void jr_front_loop_deinit(struct jr_front_loop *l)
 {
+    jr_proxy_holds_drop(l);
     if (l->loop)
         jr_loop_destroy(l->loop);
     jr_tokens_deinit(&l->tokens);

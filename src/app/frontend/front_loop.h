@@ -34,7 +34,10 @@ struct jr_front_loop {
     struct jr_buf name;      /* of the model being read */
     struct jr_rng rng;       /* of request ids */
     struct jr_list proxied;  /* requests under way */
-    atomic_uint inflight;    /* how many; any thread reads */
+    struct jr_list holds;    /* workers being asked to keep a prompt: proxy_hold.c */
+    uint32_t n_holds;
+    bool holds_failing;   /* the last one did not do it, and that was said */
+    atomic_uint inflight; /* how many; any thread reads */
     /* Of loops other than the main one: see decide.h. */
     uint32_t n_tickets;
     unsigned tries;    /* of the request that is read anew; 0: it is a new one */

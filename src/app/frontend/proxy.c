@@ -52,6 +52,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_tokenizer_leave(&x->waiter);
     jr_xfree(x->decision);
     jr_proxy_extra_free(x);
+    jr_proxy_hold_free(x);
     if (x->dialect)
         x->dialect->free(x);
     jr_decide_leave(x);
@@ -182,6 +183,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
     jr_decide_lend_prefix(x);
     if (x->dialect && !jr_proxy_resumes(x))
         x->dialect->decided(x, d);
+    jr_proxy_hold_sent(x, d->url);
     int err = jr_proxy_send(x, d->url);
     if (err < 0) {
         jr_proxy_judge_worker(x, err);
@@ -283,6 +285,7 @@ static struct jr_proxied *new_proxied(struct jr_front_loop *l, struct jr_http_re
     read_pin(x, r);
     read_hints(x, r);
     jr_proxy_extra_read(x, r);
+    jr_proxy_hold_read(x, r);
     jr_http_request_watch(req, on_gone, jr_proxy_on_writable, x);
     return x;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
  * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way),
- * proxy_extra.c (what an answer has beside the worker's words), proxy_refused.c (answers that another
+ * proxy_extra.c (what an answer has beside the worker's words), proxy_hold.c (cache_control), proxy_refused.c (answers that another
  * worker may better), proxy_relay.c (to the worker, and
  * the answer back) and proxy_log.c (what the access log is told). Loop thread only.
  *
@@ -102,6 +102,7 @@ struct jr_proxied {
     struct jr_buf kept;
     struct jr_openai_progress progress;
     uint32_t output_told;
+    struct jr_proxy_hold *hold; /* owned; its worker is to keep the prompt; or NULL */
     struct jr_proxy_extra
         *extra; /* owned; what the answer has beside the worker's words; or NULL */
     struct jr_proxy_refused
@@ -196,6 +197,18 @@ bool jr_proxy_extra_applies(struct jr_proxied *x);
 JR_MUST_CHECK int jr_proxy_extra_begin(struct jr_proxied *x);
 JR_MUST_CHECK int jr_proxy_extra_write(struct jr_proxied *x, const void *p, size_t n);
 void jr_proxy_extra_end(struct jr_proxied *x);
+
+/* proxy_hold.c: x->hold is NULL unless the request has cache_control, and that is heeded */
+void jr_proxy_hold_read(struct jr_proxied *x, const struct jr_openai_request *r);
+void jr_proxy_hold_free(struct jr_proxied *x);
+/* The prompt's ids, all of them. */
+void jr_proxy_hold_ids(struct jr_proxied *x, const uint32_t *ids, uint32_t n);
+/* It goes to that worker. */
+void jr_proxy_hold_sent(struct jr_proxied *x, const char *worker_url);
+/* It was answered: asks the worker, and waits for nothing. */
+void jr_proxy_hold_ask(struct jr_proxied *x);
+/* The loop ends, its client is closed. */
+void jr_proxy_holds_drop(struct jr_front_loop *l);
 
 /* proxy_resume.c */
 /* An event of the answer passed by, and is taken into account in x->progress. JR_E… only in a later

@@ -70,6 +70,8 @@ static void end_relayed(struct jr_proxied *x)
     jr_decide_finish(x);
     if (x->status == 200 && !x->passed)
         count_usage(x);
+    if (x->status == 200)
+        jr_proxy_hold_ask(x);
     if (x->status < 500)
         jr_decide_note(x, JR_NOTE_WELL, NULL);
     jr_proxy_count_end(x, x->status < 400 ? "success" : "error",

@@ -130,6 +130,7 @@ static void take_whole(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
     x->n_tokens = tokens_of_all(x, n);
     count_input(x);
     jr_proxy_extra_ids(x, ids, n);
+    jr_proxy_hold_ids(x, ids, n);
     if (x->splice.n)
         put_ids(x, ids, n);
     if (x->query_only && n) { /* the answer names them, and may have to wait for others */
@@ -238,7 +239,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
     uint64_t left_ms = jr_proxy_time_left_ms(x);
     uint32_t time_left_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
     read_text(x, r);
-    bool exact = x->query_only || x->splice.n || jr_proxy_extra_wants_ids(x);
+    bool exact = x->query_only || x->splice.n || x->hold || jr_proxy_extra_wants_ids(x);
     if (!jr_decide_is_remote(x)) {
         ask_here(x, r, exact, time_left_ms);
         return;

@@ -40,6 +40,9 @@ struct jr_engine {
     struct jr_engine_seq **running; /* oldest first; max_num_seqs */
     struct jr_engine_output *outputs;
     uint32_t *hits; /* scratch: blocks found for a prompt */
+    int64_t *kept;  /* by block: until when it is kept, 0: it is not; NULL before the first */
+    uint32_t n_kept;
+    int64_t kept_end_ns; /* no block's time is over before */
     bool stepping;
     int64_t ready_ns; /* when the next step may start */
     struct jr_engine_step step;
@@ -115,6 +118,7 @@ void jr_engine_destroy(struct jr_engine *e)
     jr_xfree(e->running);
     jr_xfree(e->outputs);
     jr_xfree(e->hits);
+    jr_xfree(e->kept);
     jr_xfree(e);
 }
 
@@ -253,6 +257,57 @@ void jr_engine_cancel(struct jr_engine *e, struct jr_engine_seq *seq)
     }
     seq_free_blocks(e, seq);
     seq_destroy(seq);
+}
+
+/* ---- what is kept ------------------------------------------------------------- */
+
+/* Ends what is over by now_ns: INT64_MAX, all. */
+static void end_kept(struct jr_engine *e, int64_t now_ns)
+{
+    if (e->n_kept == 0 || now_ns < e->kept_end_ns)
+        return;
+    e->kept_end_ns = INT64_MAX;
+    for (uint32_t i = jr_paged_cache_total(e->cache); i > 0; i--) {
+        if (e->kept[i] != 0 && e->kept[i] <= now_ns) {
+            e->kept[i] = 0;
+            e->n_kept--;
+            jr_paged_cache_release(e->cache, i);
+        } else if (e->kept[i] != 0 && e->kept[i] < e->kept_end_ns) {
+            e->kept_end_ns = e->kept[i];
+        }
+    }
+}
+
+static void keep(struct jr_engine *e, uint32_t block, int64_t until_ns)
+{
+    if (e->kept[block] == 0) {
+        jr_paged_cache_touch(e->cache, block);
+        e->n_kept++;
+    }
+    if (e->kept[block] < until_ns)
+        e->kept[block] = until_ns;
+    if (e->kept_end_ns > until_ns)
+        e->kept_end_ns = until_ns;
+}
+
+uint32_t jr_engine_hold(struct jr_engine *e, int64_t now_ns, int64_t until_ns,
+                        const struct jr_engine_request *req)
+{
+    uint32_t total = jr_paged_cache_total(e->cache), n = 0;
+    struct jr_engine_seq *s = seq_create(e, req);
+    if (e->kept == NULL) {
+        e->kept = jr_xalloc((total + 1) * sizeof *e->kept);
+        e->kept_end_ns = INT64_MAX;
+    }
+    end_kept(e, now_ns);
+    for (; n < s->n_hashes; n++) {
+        uint32_t block = jr_paged_cache_find(e->cache, s->hashes[n]);
+        if (block == 0 || (e->kept[block] == 0 && e->n_kept >= total / 2))
+            break;
+        keep(e, block, until_ns);
+    }
+    seq_destroy(s);
+    return n;
 }
 
 /* ---- scheduling ------------------------------------------------------------- */
@@ -405,11 +460,22 @@ static int64_t step_ns(const struct jr_engine *e, const struct batch *b)
     return e->config.speedup_ratio > 0 ? (int64_t)(s * 1e9 / e->config.speedup_ratio + 0.5) : 0;
 }
 
+static void schedule_all(struct jr_engine *e, struct batch *b)
+{
+    *b = (struct batch){.budget = e->config.max_num_batched_tokens};
+    if (schedule_running(e, b))
+        schedule_waiting(e, b);
+}
+
 static void start_step(struct jr_engine *e)
 {
-    struct batch b = {.budget = e->config.max_num_batched_tokens};
-    if (schedule_running(e, &b))
-        schedule_waiting(e, &b);
+    struct batch b;
+    end_kept(e, e->ready_ns);
+    schedule_all(e, &b);
+    if (b.scheduled == 0) { /* what is kept is in the way */
+        end_kept(e, INT64_MAX);
+        schedule_all(e, &b);
+    }
     /* A request alone always fits (jr_engine_submit saw to it). */
     JR_ASSERT(b.scheduled > 0);
     e->stepping = true;
@@ -497,7 +563,10 @@ void jr_engine_set_speedup(struct jr_engine *e, double ratio)
 
 bool jr_engine_reset_cache(struct jr_engine *e, struct jr_cache_log *ret)
 {
-    if (e->stepping || !jr_paged_cache_reset(e->cache))
+    if (e->stepping)
+        return false;
+    end_kept(e, INT64_MAX);
+    if (!jr_paged_cache_reset(e->cache))
         return false;
     jr_paged_cache_take_log(e->cache, ret);
     return true;
@@ -507,6 +576,7 @@ void jr_engine_stats(const struct jr_engine *e, struct jr_engine_stats *ret)
 {
     *ret = e->stats;
     ret->blocks_used = e->stats.blocks_total - jr_paged_cache_free(e->cache);
+    ret->blocks_kept = e->n_kept;
 }
 
 const struct jr_paged_cache *jr_engine_cache(const struct jr_engine *e)
@@ -530,5 +600,5 @@ const char *jr_engine_check(const struct jr_engine *e)
         if (s->n_registered != s->n_computed / e->config.block_size)
             return "full block not registered";
     }
-    return refs == tables ? NULL : "references are not the block tables'";
+    return refs == tables + e->n_kept ? NULL : "references are not the block tables' and kept ones";
 }

@@ -78,7 +78,7 @@ struct jr_engine_step {
 
 struct jr_engine_stats {
     uint32_t running, waiting;
-    uint32_t blocks_used, blocks_total;
+    uint32_t blocks_used, blocks_total, blocks_kept;
     uint64_t steps, preemptions, finished, aborted;
     uint64_t prefix_queries, prefix_hits; /* tokens */
     uint64_t prompt_tokens, generation_tokens;
@@ -113,6 +113,13 @@ void jr_engine_set_speedup(struct jr_engine *e, double ratio);
 /* Empties the prefix cache: the cleared event is in *ret, valid as step.kv. false, and nothing
  * happens, while requests hold blocks. (A real vLLM keeps the event back until its next step.) */
 JR_MUST_CHECK bool jr_engine_reset_cache(struct jr_engine *e, struct jr_cache_log *ret);
+
+/* Keeps the blocks of the prompt that are in the cache from eviction until until_ns, or longer when they
+ * are kept longer already; returns how many of them are. At most half of all blocks are; a request that
+ * could not run at all for want of them takes all that is kept, and so does a reset. Only tokens, salt
+ * and adapter of req matter. */
+uint32_t jr_engine_hold(struct jr_engine *e, int64_t now_ns, int64_t until_ns,
+                        const struct jr_engine_request *req);
 
 void jr_engine_stats(const struct jr_engine *e, struct jr_engine_stats *ret);
 /* Borrowed, for tests and checks. */

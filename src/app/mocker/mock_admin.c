@@ -2,7 +2,8 @@
 /* The paths under /mock, which no real engine has: what a test wants to see of a mock engine and to
  * do to it.
  *
- *     GET  /mock/cache      the blocks it holds: [block hash, prefix hash] of each
+ *     GET  /mock/cache      the blocks it holds: [block hash, prefix hash] of each; how many it was
+ *                           asked to keep (POST /cache_control)
  *     GET  /mock/faults     what is wrong with it on purpose
  *     POST /mock/faults     ?NAME=VALUE&…  changes that
  *     POST /mock/restart    its cache, requests and event sequence are gone; ports stay
@@ -36,7 +37,9 @@ static void get_cache(struct jr_mock_worker *w, struct jr_http_request *http)
     for (uint32_t i = 0; i < w->n_ranks; i++) {
         jr_buf_printf(&w->out, "%s{\"dp_rank\":%u,\"blocks\":[", i > 0 ? "," : "", i);
         put_blocks(&w->out, jr_engine_cache(w->ranks[i].engine));
-        jr_buf_puts(&w->out, "]}");
+        struct jr_engine_stats stats;
+        jr_engine_stats(w->ranks[i].engine, &stats);
+        jr_buf_printf(&w->out, "],\"kept\":%u}", stats.blocks_kept);
     }
     jr_buf_puts(&w->out, "]}");
     jr_mock_respond_out(w, http, 200);

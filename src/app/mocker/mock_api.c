@@ -17,6 +17,8 @@
 #define COMPLETION_TOKENS 16
 #define CHAT_TOKENS       64
 
+#define CONTROL_TTL_MAX_S 86400
+
 void jr_mock_respond_out(struct jr_mock_worker *w, struct jr_http_request *http, int status)
 {
     if (w->out.err != 0)
@@ -427,6 +429,83 @@ static void post_detokenize(struct jr_mock_worker *w, struct jr_http_request *ht
     jr_mock_respond_out(w, http, 200);
 }
 
+/* ---- cache control ------------------------------------------------------------------------- */
+
+/* As Dynamo's workers are told, over HTTP: {"action":"pin_prefix","token_ids":[…],"ttl_seconds":n}. */
+struct control_request {
+    struct jr_str action, tokens, lora, salt;
+    uint64_t ttl_s;
+};
+
+static int control_field(struct jr_json *j, struct jr_str key, struct control_request *c)
+{
+    if (jr_str_eq(key, "action"))
+        return jr_json_str(j, &c->action);
+    if (jr_str_eq(key, "token_ids"))
+        return read_raw(j, &c->tokens);
+    if (jr_str_eq(key, "ttl_seconds"))
+        return jr_json_u64(j, &c->ttl_s);
+    if (jr_str_eq(key, "lora_name"))
+        return jr_json_str(j, &c->lora);
+    if (jr_str_eq(key, "cache_salt"))
+        return jr_json_str(j, &c->salt);
+    return jr_json_skip(j);
+}
+
+static int control_parse(struct jr_str body, struct control_request *c, struct jr_errmsg *e)
+{
+    struct jr_json j;
+    struct jr_str key;
+    *c = (struct control_request){.ttl_s = 0};
+    jr_json_init(&j, body.p, body.n);
+    int rv = jr_json_object(&j);
+    while (rv == 0 && (rv = jr_json_key(&j, &key)) > 0)
+        rv = control_field(&j, key, c);
+    if (rv == 0)
+        rv = jr_json_end(&j);
+    if (rv < 0)
+        return jr_errmsg_set(e, rv, "the body is no valid request: see byte %zu", jr_json_at(&j));
+    if (!jr_str_eq(c->action, "pin_prefix") || c->ttl_s == 0 || c->ttl_s > CONTROL_TTL_MAX_S)
+        return jr_errmsg_set(e, JR_EINVAL, "action must be pin_prefix, with ttl_seconds up to %d",
+                             CONTROL_TTL_MAX_S);
+    return 0;
+}
+
+static void post_cache_control(struct jr_mock_worker *w, struct jr_http_request *http)
+{
+    struct control_request c;
+    struct jr_errmsg e = {{0}};
+    struct jr_json j;
+    int rv = control_parse(jr_http_request_body(http), &c, &e);
+    w->tokens.n = 0;
+    if (rv == 0) {
+        jr_json_init(&j, c.tokens.p, c.tokens.n);
+        rv = read_ids(w, &j);
+    }
+    if (rv == 0 && w->tokens.n == 0)
+        rv = jr_errmsg_set(&e, JR_EINVAL, "token_ids is empty");
+    if (rv < 0) {
+        respond_invalid(w, http, rv, "token_ids", &e);
+        return;
+    }
+    uint32_t rank = rank_of(w, http);
+    if (rank == UINT32_MAX)
+        return;
+    jr_mock_worker_pump(w);
+    const struct jr_engine_request req = {.tokens = w->tokens.v,
+                                          .n_tokens = w->tokens.n,
+                                          .salt = c.salt.p,
+                                          .n_salt = (uint32_t)c.salt.n,
+                                          .lora = c.lora.p,
+                                          .n_lora = (uint32_t)c.lora.n};
+    int64_t now = (int64_t)jr_loop_now_ns();
+    uint32_t kept =
+        jr_engine_hold(w->ranks[rank].engine, now, now + (int64_t)c.ttl_s * 1000000000, &req);
+    jr_buf_clear(&w->out);
+    jr_buf_printf(&w->out, "{\"status\":\"ok\",\"kept_blocks\":%u}", kept);
+    jr_mock_respond_out(w, http, 200);
+}
+
 /* ---- the rest ------------------------------------------------------------------------------ */
 
 static void get_models(struct jr_mock_worker *w, struct jr_http_request *http)
@@ -514,6 +593,7 @@ static const struct route {
     {"/load", "GET", get_load},
     {"/metrics", "GET", get_metrics},
     {"/reset_prefix_cache", "POST", post_reset},
+    {"/cache_control", "POST", post_cache_control},
     {"/kv_event_sources", "GET", get_kv_sources},
 };
 

@@ -497,6 +497,75 @@ static void reset_clears(void **state)
     run_deinit(&r);
 }
 
+/* As submit_own, but what it asks for is that its blocks are kept. */
+static uint32_t hold_own(struct run *r, uint32_t own, uint32_t n, int64_t for_ns)
+{
+    uint32_t tokens[200];
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = 100000000 + own * 10000 + i;
+    const struct jr_engine_request req = {.tokens = tokens, .n_tokens = n};
+    return jr_engine_hold(r->e, r->now, r->now + for_ns, &req);
+}
+
+static uint32_t blocks_kept(const struct run *r)
+{
+    struct jr_engine_stats st;
+    jr_engine_stats(r->e, &st);
+    return st.blocks_kept;
+}
+
+static uint32_t cached_of(struct run *r, uint32_t own, uint32_t n)
+{
+    submit_own(r, 0, own, n, 1);
+    run_all(r);
+    assert_sound(r);
+    assert_same(r);
+    return r->slots[0].cached;
+}
+
+static void kept_blocks_are_not_evicted_before_their_time(void **state)
+{
+    (void)state;
+    struct jr_engine_config c = small(20);
+    struct run r;
+    run_init(&r, &c);
+    assert_int_equal(hold_own(&r, 1, 13, 5000 * MS), 0); /* nothing is there yet */
+    assert_int_equal(cached_of(&r, 1, 13), 0);
+    assert_int_equal(cached_of(&r, 2, 13), 0);
+    assert_int_equal(hold_own(&r, 1, 13, 60000 * MS), 3);
+    assert_int_equal(hold_own(&r, 1, 13, 1000 * MS), 3); /* the longer time stands */
+    assert_int_equal(blocks_kept(&r), 3);
+    for (uint32_t own = 10; own < 20; own++)
+        (void)cached_of(&r, own, 40);
+    assert_int_equal(cached_of(&r, 2, 13), 0);
+    assert_int_equal(cached_of(&r, 1, 13), 12);
+    r.now += 60000 * MS;
+    for (uint32_t own = 10; own < 20; own++)
+        (void)cached_of(&r, own, 40);
+    assert_int_equal(blocks_kept(&r), 0);
+    assert_int_equal(cached_of(&r, 1, 13), 0);
+    run_deinit(&r);
+}
+
+static void kept_blocks_give_way(void **state)
+{
+    (void)state;
+    struct jr_engine_config c = small(20);
+    struct run r;
+    struct jr_cache_log log;
+    run_init(&r, &c);
+    (void)cached_of(&r, 1, 60);
+    assert_int_equal(hold_own(&r, 1, 60, 60000 * MS), 10); /* half of all, no more */
+    (void)cached_of(&r, 2, 70);                            /* needs 18 of 20 */
+    assert_int_equal(blocks_kept(&r), 0);
+    assert_int_equal(hold_own(&r, 2, 40, 60000 * MS), 10);
+    assert_true(jr_engine_reset_cache(r.e, &log));
+    apply(&r, &log);
+    assert_int_equal(blocks_kept(&r), 0);
+    assert_sound(&r);
+    run_deinit(&r);
+}
+
 static void salts_part_the_cache(void **state)
 {
     (void)state;
@@ -628,6 +697,13 @@ static uint32_t random_move(struct run *r, struct jr_rng *rng, struct slot *slot
         jr_engine_cancel(r->e, slot->seq);
         slot->seq = NULL;
         return 1;
+    } else if (dice >= 96 && dice < 99) {
+        struct prompt p = random_prompt(rng, i);
+        uint32_t tokens[128];
+        for (uint32_t k = 0; k < p.n; k++)
+            tokens[k] = p.family * 1000 + k;
+        const struct jr_engine_request req = {.tokens = tokens, .n_tokens = p.n};
+        (void)jr_engine_hold(r->e, r->now, r->now + (int64_t)jr_rng_below(rng, 2000) * MS, &req);
     } else if (dice == 99) {
         run_all(r);
         assert_true(jr_engine_reset_cache(r->e, &log));
@@ -673,7 +749,7 @@ static void random_load_keeps_the_replica_equal(void **state)
     assert_int_equal(r.n_finished + n_cancelled, n_submitted);
     struct jr_engine_stats st;
     jr_engine_stats(r.e, &st);
-    assert_int_equal(st.blocks_used, 0);
+    assert_int_equal(st.blocks_used, st.blocks_kept);
     assert_int_equal(st.generation_tokens, r.n_outputs);
     assert_true(st.preemptions > 0 && st.prefix_hits > 0 && r.n_removed > 0 && n_cancelled > 0);
     run_deinit(&r);
@@ -695,6 +771,8 @@ int main(void)
         cmocka_unit_test(cancel_frees_at_once_or_at_the_end),
         cmocka_unit_test(refuses_what_can_never_run),
         cmocka_unit_test(reset_clears),
+        cmocka_unit_test(kept_blocks_are_not_evicted_before_their_time),
+        cmocka_unit_test(kept_blocks_give_way),
         cmocka_unit_test(salts_part_the_cache),
         cmocka_unit_test(adapters_part_the_cache_and_prefixes_are_the_routers),
         cmocka_unit_test(pace_does_not_depend_on_the_caller),

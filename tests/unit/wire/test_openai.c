@@ -322,6 +322,44 @@ static void test_nvext(void **state)
     jr_tokens_deinit(&ids);
 }
 
+/* A wish of the client's: what cannot be read of it is none, and no reason to refuse. */
+static void test_cache_control(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *field;
+        bool asked;
+        uint32_t ttl_s;
+    } rows[] = {
+        {"\"x\":1", false, 0},
+        {"\"nvext\":{\"cache_control\":{\"type\":\"ephemeral\"}}", true, 300},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"10m\"}", true, 600},
+        {"\"cache_control\":{\"ttl\":\"1h\",\"type\":\"ephemeral\"}", true, 3600},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"900\"}", true, 900},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"901s\"}", true, 901},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"5\"}", true, 300},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"999999999h\"}", true, 3600},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"99999999999999999999\"}", true, 300},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"\"}", true, 300},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"m\"}", true, 300},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":\"-600\"}", true, 300},
+        {"\"cache_control\":{\"type\":\"ephemeral\",\"ttl\":700,\"z\":[{}]}", true, 300},
+        {"\"cache_control\":{\"type\":\"eternal\",\"ttl\":\"10m\"}", false, 600},
+        {"\"cache_control\":{\"type\":[1]}", false, 300},
+        {"\"cache_control\":null", false, 0},
+        {"\"cache_control\":\"ephemeral\"", false, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char body[256];
+        snprintf(body, sizeof body, "{\"model\":\"m\",\"prompt\":\"a\",%s}", rows[i].field);
+        assert_int_equal(completion(body), 0);
+        assert_int_equal(req.cache_control.ephemeral, rows[i].asked);
+        assert_int_equal(req.cache_control.ttl_s, rows[i].ttl_s);
+    }
+    assert_true(completion("{\"model\":\"m\",\"prompt\":\"a\",\"cache_control\":{\"type\":tru}}") <
+                0);
+}
+
 static void test_invalid(void **state)
 {
     (void)state;
@@ -528,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_prompts_in_all),
         cmocka_unit_test(test_answers_bound_to_the_text),
         cmocka_unit_test(test_nvext),
+        cmocka_unit_test(test_cache_control),
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_depth_is_bounded),
         cmocka_unit_test(test_body_is_bounded),
