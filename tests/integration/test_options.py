@@ -11,6 +11,7 @@ import unittest
 import jr_log
 import jr_procs as jr
 import jr_worker as play
+import test_router
 from test_frontend import COMPLETION, Case
 
 
@@ -250,6 +251,74 @@ class ReusePort(Case):
             seen.add(jr.get_json(first.url + "/state")["replica"]["id"])
             return len(seen) == 2
         jr.wait_for(both, "an answer of each", 60)
+
+
+class Costs(test_router.Case):
+    """What each option makes of the same load: one worker has the prompt cached, and a booking."""
+
+    def measured(self, **kw):
+        """The candidates of the prompt: with the booking first."""
+        r = self.router(router_queue_threshold="None", **kw)
+        worker = self.worker_of_the_prompt
+        booked = {"token_ids": test_router.prompt(5, 4), "routing": {"backend_instance_id": worker}}
+        for name in ("one", "two"):  # of one prompt
+            self.ask(r, "/select", {**booked, "request_id": name})
+
+        def known():
+            said = self.ask(r, "/best_worker_id", {"token_ids": self.ids})["candidates"]
+            said.sort(key=lambda c: c["worker_id"] != worker)
+            return said if kw.get("load_aware") or said[0]["overlap_blocks"] else None
+        found = jr.wait_for(known, "the prompt in the index", 60)
+        for name in ("one", "two"):
+            self.ask(r, "/free", {"request_id": name})
+        return found
+
+    def costs(self, formula, **kw):
+        found = self.measured(**kw)
+        for c in found:
+            self.assertAlmostEqual(c["cost"], formula(c, found), places=6, msg="%s: %s" % (kw, c))
+        self.assertNotAlmostEqual(found[0]["cost"], found[1]["cost"])
+
+    @staticmethod
+    def first(weight):
+        """Dynamo 1.0's."""
+        return lambda c, _: weight * c["potential_prefill_tokens"] / test_router.BLOCK + c["potential_decode_blocks"]
+
+    def later(self, credit=1.0, scale=1.0, requests=0.0, decay=0.0):
+        def formula(c, all_of_them):
+            excess = (c["prefill_tokens"] - min(k["prefill_tokens"] for k in all_of_them)) / len(self.ids)
+            prefill = (c["prefill_tokens"] + len(self.ids)) / test_router.BLOCK
+            prefill -= credit / (1 + decay * excess) * c["overlap_blocks"]
+            return scale * max(0, prefill) + c["potential_decode_blocks"] + requests * c["active_requests"]
+        return formula
+
+    def setUp(self):
+        super().setUp()
+        self.ids = test_router.prompt(4, 8)
+        self.worker_of_the_prompt = self.cache(self.router("teller"), self.ids)
+
+    def test_weights(self):
+        self.costs(self.first(3), router_kv_overlap_score_weight=3)
+        self.costs(self.first(1), router_cost_model="dynamo")
+        self.costs(self.later(credit=0.5), router_kv_overlap_score_credit=0.5)
+        self.costs(self.later(decay=2), router_kv_overlap_score_credit_decay=2)
+        self.costs(self.later(scale=2), router_prefill_load_scale=2)
+        self.costs(self.later(requests=5), router_decode_active_request_weight=5)
+
+    def test_presets(self):
+        self.costs(self.later(), router_preset="dynamo")
+        self.costs(self.later(credit=4, scale=16, requests=64), router_preset="dynamo-tuned")
+        self.costs(self.later(credit=2, scale=4, requests=64), agentic=True)
+        self.costs(self.later(credit=0), load_aware=True)
+
+    def test_what_is_tracked(self):
+        def load(**kw):
+            c = self.measured(**kw)[0]
+            return c["prefill_tokens"], c["decode_blocks"], c["active_requests"]
+        self.assertEqual(load(), (5 * test_router.BLOCK, 4, 2), "the second has all but its last block from the first")
+        self.assertEqual(load(router_assume_kv_reuse=False), (8 * test_router.BLOCK, 8, 2))
+        self.assertEqual(load(router_track_active_blocks=False)[1:], (0, 2))
+        self.assertEqual(load(router_track_prefill_tokens=False), (0, 4, 2))
 
 
 class InitialWorkers(Case):
