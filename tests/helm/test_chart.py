@@ -140,10 +140,13 @@ class Rendered(unittest.TestCase):
                 self.assertIn("0 chart(s) failed", said)
 
     def test_valid_for_kubernetes(self):
+        seen = set()  # most sets have most objects alike
         for release in self.each():
             for o in release.objects:
-                for version in VERSIONS:
+                text = json.dumps(o, sort_keys=True)
+                for version in VERSIONS if text not in seen else ():
                     chart.validate(o, version)
+                seen.add(text)
 
     def test_selectors_fit_and_are_apart(self):
         for release in self.each():
