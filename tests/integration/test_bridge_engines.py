@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import unittest
 
@@ -146,9 +147,13 @@ class Engines(unittest.TestCase):
 
     def test_metrics(self):
         spec = self.specs[0]
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         bridge = self.bridge(engine_url=spec["engine_url"], kv_events_endpoint=spec["kv_events_endpoint"],
                              kv_events_replay_endpoint=spec["kv_events_replay_endpoint"], worker_id=7)
         self.wait_registered(bridge, [7])
+        self.assertEqual(resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE), (hard, hard))  # an engine takes some
         self.complete(0, 1000)
 
         def value(name, labels):

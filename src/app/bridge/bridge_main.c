@@ -6,6 +6,7 @@
 #include "app/bridge/status.h"
 #include "app/https_options.h"
 #include "app/nats_options.h"
+#include "app/open_files.h"
 #include "base/log.h"
 #include "io/signal.h"
 
@@ -189,6 +190,7 @@ int jr_bridge_main(const struct jr_config *cfg, struct jr_errmsg *e)
     int err = jr_loop_create(&p.loop);
     if (err < 0)
         return err;
+    (void)jr_open_files_raise(); /* some six each rank of an engine */
     p.metrics = jr_metrics_create();
     err = run(&p);
     jr_metrics_destroy(p.metrics);

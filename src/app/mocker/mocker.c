@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/cursor.h"
 #include "app/nats_options.h"
+#include "app/open_files.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/signal.h"
@@ -314,6 +315,7 @@ static int run(struct mocker *m, struct jr_errmsg *e)
 int jr_mocker_main(const struct jr_config *cfg, struct jr_errmsg *e)
 {
     struct mocker m = {.cfg = cfg};
+    (void)jr_open_files_raise(); /* some seven each engine, and its clients */
     int err = jr_loop_create(&m.loop);
     if (err < 0)
         return err;
