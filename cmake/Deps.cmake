@@ -40,12 +40,14 @@ endif()
 
 # protobuf-c, generated in the build tree.
 find_program(PROTOC_C protoc-c REQUIRED)
-file(GLOB proto_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/jetrouter/v1/*.proto)
+file(GLOB proto_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/jetrouter/v1/*.proto
+     ${CMAKE_SOURCE_DIR}/proto/opentelemetry/*.proto)
 set(proto_gen ${CMAKE_BINARY_DIR}/proto)
 file(MAKE_DIRECTORY ${proto_gen})
 foreach(proto ${proto_files})
-    get_filename_component(stem ${proto} NAME_WE)
-    set(out ${proto_gen}/jetrouter/v1/${stem}.pb-c)
+    file(RELATIVE_PATH stem ${CMAKE_SOURCE_DIR}/proto ${proto})
+    string(REGEX REPLACE "\\.proto$" "" stem ${stem})
+    set(out ${proto_gen}/${stem}.pb-c)
     add_custom_command(OUTPUT ${out}.c ${out}.h
         COMMAND ${PROTOC_C} --proto_path=${CMAKE_SOURCE_DIR}/proto --c_out=${proto_gen} ${proto}
         DEPENDS ${proto} VERBATIM)

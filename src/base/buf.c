@@ -248,6 +248,26 @@ void jr_buf_json_escape(struct jr_buf *b, const char *s, size_t n)
         jr_buf_put(b, p + run, i - run);
 }
 
+void jr_buf_utf8(struct jr_buf *b, const char *s, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)s;
+    size_t run = 0, i = 0, bad = 0;
+
+    while (i < n) {
+        size_t len = utf8_length(p + i, n - i, &bad);
+        if (len > 0) {
+            i += len;
+            continue;
+        }
+        jr_buf_put(b, p + run, i - run);
+        jr_buf_put(b, "\xef\xbf\xbd", 3);
+        i += bad;
+        run = i;
+    }
+    if (i > run)
+        jr_buf_put(b, p + run, i - run);
+}
+
 void jr_buf_json_str(struct jr_buf *b, const char *s)
 {
     if (!s) {

@@ -40,6 +40,8 @@ void jr_buf_vprintf(struct jr_buf *b, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));
 /* s as the inside of a JSON string, without the quotes; bad UTF-8 becomes U+FFFD. */
 void jr_buf_json_escape(struct jr_buf *b, const char *s, size_t n);
+/* s as valid UTF-8: what is none becomes U+FFFD. */
+void jr_buf_utf8(struct jr_buf *b, const char *s, size_t n);
 /* "…" with the quotes; NULL writes null. */
 void jr_buf_json_str(struct jr_buf *b, const char *s);
 /* The bytes as jr_xalloc'ed memory (returns owned) and the buffer empty; *ret_n their count. */

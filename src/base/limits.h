@@ -95,6 +95,17 @@
 #define JR_ACCESS_LOG_BUFFER     (4 << 20) /* lines that wait to be written; more are dropped */
 #define JR_ACCESS_CANDIDATES_MAX 256       /* of a slow request's decision that are told */
 
+#define JR_SPAN_ATTRS_MAX        24         /* attributes of one span */
+#define JR_SPAN_TEXT_MAX         256        /* bytes of a text in it; what goes beyond is cut */
+#define JR_SPAN_BYTES_MAX        (16 << 10) /* a span as it is sent */
+#define JR_SPAN_QUEUE_MAX        65536      /* that wait for the collector, of one HTTP loop */
+#define JR_TRACE_STATE_MAX       512 /* of a tracestate that spans repeat: the least W3C asks for */
+#define JR_OTLP_BODY_MAX         (4 << 20)  /* one request to the collector */
+#define JR_OTLP_REPLY_MAX        (64 << 10) /* and its answer */
+#define JR_OTLP_TRIES_MAX        5          /* times that a batch is sent */
+#define JR_OTLP_WAIT_MAX_MS      30000      /* between two of them, whatever Retry-After says */
+#define JR_OTLP_FLUSH_MS         1000       /* for what is left when the process ends */
+
 #define JR_CHILD_LINE_MAX        1024 /* bytes of a line of a child process */
 
 #endif

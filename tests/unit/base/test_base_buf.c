@@ -180,9 +180,15 @@ static void replaces_bad_utf8(void **state)
         {"\xc3\xc3\xa9", FFFD "\xc3\xa9"},
     };
 
+    struct jr_buf b;
+
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_escape(cases[i].in, strlen(cases[i].in), cases[i].want);
+    jr_buf_init(&b, 100);
+    jr_buf_utf8(&b, "\xc3\xa9\"\n\xe2\x82\"\xff", 8);
+    assert_string_equal(jr_buf_str(&b), "\xc3\xa9\"\n" FFFD "\"" FFFD);
+    jr_buf_deinit(&b);
 }
 
 static void quotes_strings(void **state)
