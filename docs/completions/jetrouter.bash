@@ -101,6 +101,17 @@ _jetrouter_options() {
             --access-log-sample
             --access-log-file
             --slow-request-ms
+            --otel-export-enabled --no-otel-export-enabled
+            --otel-exporter-otlp-endpoint
+            --otel-exporter-otlp-traces-endpoint
+            --otel-exporter-otlp-timeout
+            --otel-service-name
+            --otel-resource-attributes
+            --otel-traces-sampler
+            --otel-traces-sampler-arg
+            --otel-bsp-schedule-delay
+            --otel-bsp-max-queue-size
+            --otel-bsp-max-export-batch-size
             --dump-config-to
             --check-config --no-check-config
             --metrics-prefix
@@ -230,6 +241,17 @@ _jetrouter_options() {
             --access-log-sample
             --access-log-file
             --slow-request-ms
+            --otel-export-enabled --no-otel-export-enabled
+            --otel-exporter-otlp-endpoint
+            --otel-exporter-otlp-traces-endpoint
+            --otel-exporter-otlp-timeout
+            --otel-service-name
+            --otel-resource-attributes
+            --otel-traces-sampler
+            --otel-traces-sampler-arg
+            --otel-bsp-schedule-delay
+            --otel-bsp-max-queue-size
+            --otel-bsp-max-export-batch-size
             --dump-config-to
             --check-config --no-check-config
             --store-kv
@@ -474,6 +496,16 @@ _jetrouter_values() {
     'frontend --access-log-sample') COMPREPLY=() ;;
     'frontend --access-log-file') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'frontend --slow-request-ms') COMPREPLY=() ;;
+    'frontend --otel-exporter-otlp-endpoint') COMPREPLY=() ;;
+    'frontend --otel-exporter-otlp-traces-endpoint') COMPREPLY=() ;;
+    'frontend --otel-exporter-otlp-timeout') COMPREPLY=() ;;
+    'frontend --otel-service-name') COMPREPLY=() ;;
+    'frontend --otel-resource-attributes') COMPREPLY=() ;;
+    'frontend --otel-traces-sampler') mapfile -t COMPREPLY < <(compgen -W 'parentbased-traceidratio parentbased-always-on parentbased-always-off traceidratio always-on always-off' -- "$3") ;;
+    'frontend --otel-traces-sampler-arg') COMPREPLY=() ;;
+    'frontend --otel-bsp-schedule-delay') COMPREPLY=() ;;
+    'frontend --otel-bsp-max-queue-size') COMPREPLY=() ;;
+    'frontend --otel-bsp-max-export-batch-size') COMPREPLY=() ;;
     'frontend --dump-config-to') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'frontend --metrics-prefix') COMPREPLY=() ;;
     'frontend --store-kv') mapfile -t COMPREPLY < <(compgen -W 'etcd file mem kubernetes' -- "$3") ;;
@@ -574,6 +606,16 @@ _jetrouter_values() {
     'router --access-log-sample') COMPREPLY=() ;;
     'router --access-log-file') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'router --slow-request-ms') COMPREPLY=() ;;
+    'router --otel-exporter-otlp-endpoint') COMPREPLY=() ;;
+    'router --otel-exporter-otlp-traces-endpoint') COMPREPLY=() ;;
+    'router --otel-exporter-otlp-timeout') COMPREPLY=() ;;
+    'router --otel-service-name') COMPREPLY=() ;;
+    'router --otel-resource-attributes') COMPREPLY=() ;;
+    'router --otel-traces-sampler') mapfile -t COMPREPLY < <(compgen -W 'parentbased-traceidratio parentbased-always-on parentbased-always-off traceidratio always-on always-off' -- "$3") ;;
+    'router --otel-traces-sampler-arg') COMPREPLY=() ;;
+    'router --otel-bsp-schedule-delay') COMPREPLY=() ;;
+    'router --otel-bsp-max-queue-size') COMPREPLY=() ;;
+    'router --otel-bsp-max-export-batch-size') COMPREPLY=() ;;
     'router --dump-config-to') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'router --store-kv') mapfile -t COMPREPLY < <(compgen -W 'etcd file mem kubernetes' -- "$3") ;;
     'router --discovery-backend') mapfile -t COMPREPLY < <(compgen -W 'etcd kubernetes file mem' -- "$3") ;;

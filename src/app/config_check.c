@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_check: what options mean together, and the rewriting of single values. */
 #include "app/config.h"
+#include "app/otel_options.h"
 #include "app/policy_file.h"
 #include "base/str.h"
 #include <errno.h>
@@ -235,6 +236,34 @@ static bool two_namespaces(const struct jr_config *cfg)
     return jr_config_source(cfg, JR_CFG_NAMESPACE) == JR_CFG_FROM_CLI;
 }
 
+static bool collector_wrong(const struct jr_config *cfg)
+{
+    char url[JR_URL_MAX];
+    return jr_config_bool(cfg, JR_CFG_OTEL_EXPORT_ENABLED) && jr_otel_url(cfg, url) < 0;
+}
+
+static bool pairs_wrong(const struct jr_config *cfg, enum jr_cfg_key key)
+{
+    return jr_config_bool(cfg, JR_CFG_OTEL_EXPORT_ENABLED) && jr_config_is_set(cfg, key) &&
+           jr_otel_pairs(jr_config_str(cfg, key), NULL, NULL) < 0;
+}
+
+static bool collector_headers_wrong(const struct jr_config *cfg)
+{
+    return pairs_wrong(cfg, JR_CFG_OTLP_HEADERS);
+}
+
+static bool resource_attributes_wrong(const struct jr_config *cfg)
+{
+    return pairs_wrong(cfg, JR_CFG_OTEL_RESOURCE_ATTRIBUTES);
+}
+
+static bool collector_without_export(const struct jr_config *cfg)
+{
+    return !jr_config_bool(cfg, JR_CFG_OTEL_EXPORT_ENABLED) &&
+           (given(cfg, JR_CFG_OTLP_ENDPOINT) || given(cfg, JR_CFG_OTLP_TRACES_ENDPOINT));
+}
+
 static const struct rule {
     unsigned commands;
     bool fatal; /* else a note */
@@ -292,6 +321,18 @@ static const struct rule {
      "--router-queue-policy act only on models that its file leaves out"},
     {JR_CMD_ROUTER, false, two_namespaces,
      "--namespace has no effect here: the first part of --endpoint is the namespace"},
+    {JR_CMD_ROUTING, true, collector_wrong,
+     "--otel-exporter-otlp-endpoint and --otel-exporter-otlp-traces-endpoint must be URLs of the "
+     "form http://host:port/path or https://…"},
+    {JR_CMD_ROUTING, true, collector_headers_wrong,
+     "OTEL_EXPORTER_OTLP_HEADERS must be NAME=VALUE, separated by commas, with percent-encoded "
+     "values"},
+    {JR_CMD_ROUTING, true, resource_attributes_wrong,
+     "--otel-resource-attributes must be NAME=VALUE, separated by commas, with percent-encoded "
+     "values"},
+    {JR_CMD_ROUTING, false, collector_without_export,
+     "--otel-exporter-otlp-endpoint sends nothing by itself: --otel-export-enabled turns tracing "
+     "on"},
     {JR_CMD_ROUTING, false, reset_at_every_start,
      "--router-reset-states without a token resets every replica at each start of this one"},
 };

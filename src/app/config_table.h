@@ -446,6 +446,42 @@ X(ACCESS_LOG_FILE, STR, "access-log-file", "JETROUTER_ACCESS_LOG_FILE", "-", JR_
 X(SLOW_REQUEST_MS, U32, "slow-request-ms", "JETROUTER_SLOW_REQUEST_MS", "0", JR_CMD_ROUTING, LOG, \
     "MS", "a request that took as long is logged with all candidates of its decision; 0: none",    \
     .max = 4294967295.0)                                                                           \
+X(OTEL_EXPORT_ENABLED, BOOL, "otel-export-enabled", "OTEL_EXPORT_ENABLED", "false", JR_CMD_ROUTING, \
+    TRACING, NULL, "send spans of requests to an OpenTelemetry collector (OTLP over HTTP, protobuf)") \
+X(OTLP_ENDPOINT, STR, "otel-exporter-otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT",                \
+    "http://localhost:4318", JR_CMD_ROUTING, TRACING, "URL",                                       \
+    "the collector; /v1/traces is added", .max = JR_URL_MAX - 16)                                  \
+X(OTLP_TRACES_ENDPOINT, STR, "otel-exporter-otlp-traces-endpoint",                                 \
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", NULL, JR_CMD_ROUTING, TRACING, "URL",                    \
+    "the same for spans alone: nothing is added", .max = JR_URL_MAX - 1)                           \
+X(OTLP_HEADERS, STR, NULL, "OTEL_EXPORTER_OTLP_TRACES_HEADERS OTEL_EXPORTER_OTLP_HEADERS", NULL,   \
+    JR_CMD_ROUTING, TRACING, "NAME=VALUE,…",                                                       \
+    "headers of requests to the collector, values percent-encoded", .secret = true)                \
+X(OTLP_TIMEOUT, U32, "otel-exporter-otlp-timeout",                                                 \
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT OTEL_EXPORTER_OTLP_TIMEOUT", "10000", JR_CMD_ROUTING,       \
+    TRACING, "MS", "most time for a request to the collector", .min = 1, .max = 3600000)           \
+X(OTEL_SERVICE_NAME, STR, "otel-service-name", "OTEL_SERVICE_NAME", "jetrouter", JR_CMD_ROUTING,   \
+    TRACING, "NAME", "service.name of the spans", .max = JR_SPAN_TEXT_MAX)                         \
+X(OTEL_RESOURCE_ATTRIBUTES, STR, "otel-resource-attributes", "OTEL_RESOURCE_ATTRIBUTES", NULL,     \
+    JR_CMD_ROUTING, TRACING, "NAME=VALUE,…",                                                       \
+    "further attributes of the process, values percent-encoded")                                   \
+X(OTEL_TRACES_SAMPLER, ENUM, "otel-traces-sampler", "OTEL_TRACES_SAMPLER",                         \
+    "parentbased-traceidratio", JR_CMD_ROUTING, TRACING, "SAMPLER",                                \
+    "which requests are traced; parentbased: those with a traceparent as it says; underscores are " \
+    "accepted", .choices = "parentbased-traceidratio parentbased-always-on parentbased-always-off " \
+    "traceidratio always-on always-off")                                                           \
+X(OTEL_TRACES_SAMPLER_ARG, F64, "otel-traces-sampler-arg", "OTEL_TRACES_SAMPLER_ARG", "1.0",       \
+    JR_CMD_ROUTING, TRACING, "SHARE", "share of the traces begun here that traceidratio picks",    \
+    .max = 1)                                                                                      \
+X(OTEL_BSP_SCHEDULE_DELAY, U32, "otel-bsp-schedule-delay", "OTEL_BSP_SCHEDULE_DELAY", "5000",      \
+    JR_CMD_ROUTING, TRACING, "MS", "a span waits so long for others to be sent with",              \
+    .min = 1, .max = 3600000)                                                                      \
+X(OTEL_BSP_MAX_QUEUE_SIZE, U32, "otel-bsp-max-queue-size", "OTEL_BSP_MAX_QUEUE_SIZE", "2048",      \
+    JR_CMD_ROUTING, TRACING, "N", "spans that may wait on one HTTP loop; more are dropped",        \
+    .min = 1, .max = JR_SPAN_QUEUE_MAX)                                                            \
+X(OTEL_BSP_MAX_EXPORT_BATCH_SIZE, U32, "otel-bsp-max-export-batch-size",                           \
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", JR_CMD_ROUTING, TRACING, "N",                         \
+    "spans of one request to the collector", .min = 1, .max = JR_SPAN_QUEUE_MAX)                   \
 X(DUMP_CONFIG_TO, STR, "dump-config-to", "DYN_DUMP_CONFIG_TO", NULL, JR_CMD_ALL, LOG, "FILE",      \
     "write the effective options, without secrets, as JSON")                                       \
 X(CHECK_CONFIG, BOOL, "check-config", "JETROUTER_CHECK_CONFIG", "false", JR_CMD_ALL, LOG, NULL,    \
@@ -540,6 +576,7 @@ X(ETCD_ENDPOINTS, STR, "etcd-endpoints", "ETCD_ENDPOINTS", NULL, JR_CMD_NATS, CO
     X(REPLAY, "Replay")                                                                            \
     X(CLIENT, "Client")                                                                            \
     X(LOG, "Logging and configuration")                                                            \
+    X(TRACING, "Tracing")                                                                          \
     X(COMPAT, "Accepted for compatibility, without effect")
 
 #endif

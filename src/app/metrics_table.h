@@ -376,6 +376,13 @@ X(FORWARDED_IDS_TOTAL, COUNTER, "jetrouter_forwarded_ids_total", "requests", "",
   "Texts that went on to the worker as token ids (--forward-token-ids)")                           \
 X(ACCESS_LOG_LINES_TOTAL, COUNTER, "jetrouter_access_log_lines_total", "lines", "result", 2, NONE, \
   "Lines of the access and slow-request log, by result (written, dropped)")                        \
+X(TRACE_SPANS_TOTAL, COUNTER, "jetrouter_trace_spans_total", "spans", "result", 5, NONE,           \
+  "Spans that ended, by result (sent, rejected by the collector, queue_full, failed to be sent, "  \
+  "too_long)")                                                                                     \
+X(TRACE_EXPORTS_TOTAL, COUNTER, "jetrouter_trace_exports_total", "requests", "result", 3, NONE,    \
+  "Requests to the collector, by result (sent, retried, failed: the batch was dropped)")           \
+X(TRACE_SPANS_WAITING, GAUGE, "jetrouter_trace_spans_waiting", "spans", "", 1, NONE,               \
+  "Spans that wait for the collector, of all HTTP loops")                                          \
 /* Bridge */                                                                                       \
 X(BRIDGE_ENGINE_EVENTS_TOTAL, COUNTER, "jetrouter_bridge_engine_events_total", "events",           \
   "worker_id dp_rank type", JR_SETS_WORKER, NONE,                                                  \

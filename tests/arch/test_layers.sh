@@ -30,6 +30,6 @@ pure='stdarg|stdalign|stdatomic|stdbool|stddef|stdint|inttypes|limits|float|math
 refuse base '<' "<($pure|signal|sys/mman)\.h>"
 refuse core '<' "<($pure|xxhash|[a-z]*mmintrin|x86intrin|arm_neon)\.h>|<jetrouter/[a-z_]+\.h>"
 # wire: and the codec libraries, never sockets, clocks, threads or files.
-refuse wire '<' "<($pure|strings|ctype|xxhash|jansson|simdjson|llhttp|sodium|msgpack|[a-z]*mmintrin)\.h>|<(msgpack|openssl|protobuf-c|jetrouter/v1|sodium)/|<[a-z_]+>"
+refuse wire '<' "<($pure|strings|ctype|xxhash|jansson|simdjson|llhttp|sodium|msgpack|[a-z]*mmintrin)\.h>|<(msgpack|openssl|protobuf-c|jetrouter/v1|opentelemetry|sodium)/|<[a-z_]+>"
 
 exit $failed

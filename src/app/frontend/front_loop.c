@@ -3,6 +3,7 @@
 
 #include "app/frontend/frontend_internal.h"
 #include "app/frontend/proxy_internal.h"
+#include "app/frontend/span_options.h"
 #include "app/https_options.h"
 
 #include <sodium.h>
@@ -44,6 +45,8 @@ int jr_front_loop_init(struct jr_front_loop *l, struct jr_frontend *f, uint32_t 
         err = make_client(l, f->cfg, e);
     if (err == 0)
         err = jr_openai_parser_create(body_max(f->cfg), &l->parser);
+    if (err == 0 && jr_config_bool(f->cfg, JR_CFG_OTEL_EXPORT_ENABLED))
+        err = jr_span_options(l, e);
     return err;
 }
 
@@ -74,6 +77,7 @@ int jr_front_loop_listen(struct jr_front_loop *l, uint16_t port, struct jr_errms
 void jr_front_loop_deinit(struct jr_front_loop *l)
 {
     jr_proxy_holds_drop(l);
+    jr_span_export_destroy(l->exporter);
     if (l->loop)
         jr_loop_destroy(l->loop);
     jr_tokens_deinit(&l->tokens);

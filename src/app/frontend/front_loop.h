@@ -9,6 +9,7 @@
 
 #include "app/frontend/decide.h"
 #include "app/metrics.h"
+#include "app/otel_options.h"
 #include "base/list.h"
 #include "base/rng.h"
 #include "io/http_client.h"
@@ -36,8 +37,11 @@ struct jr_front_loop {
     struct jr_list proxied;  /* requests under way */
     struct jr_list holds;    /* workers being asked to keep a prompt: proxy_hold.c */
     uint32_t n_holds;
-    bool holds_failing;   /* the last one did not do it, and that was said */
-    atomic_uint inflight; /* how many; any thread reads */
+    bool holds_failing;              /* the last one did not do it, and that was said */
+    atomic_uint inflight;            /* how many; any thread reads */
+    struct jr_span_export *exporter; /* owned; NULL: tracing is off */
+    struct jr_otel_sampler sampler;
+    struct jr_proxy_spans *kept_spans; /* owned; of the request that is read anew */
     /* Of loops other than the main one: see decide.h. */
     uint32_t n_tickets;
     unsigned tries;    /* of the request that is read anew; 0: it is a new one */

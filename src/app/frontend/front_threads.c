@@ -2,6 +2,7 @@
 #include "app/frontend/front_threads.h"
 
 #include "app/frontend/frontend_internal.h"
+#include "app/frontend/span_export.h"
 #include "base/assert.h"
 #include "io/tls.h"
 
@@ -49,13 +50,22 @@ static void on_part_closed(void *ctx)
     l->closings--;
 }
 
+static void on_flushed(void *ctx)
+{
+    struct jr_front_loop *l = ctx;
+    jr_http_client_close(l->client, on_part_closed, l);
+}
+
 static void stop_here(struct jr_front_loop *l)
 {
     l->stopping = true;
     l->closings = 2;
     jr_proxy_abort_all(l);
     jr_http_server_close(l->server, on_part_closed, l);
-    jr_http_client_close(l->client, on_part_closed, l);
+    if (l->exporter) /* by the client */
+        jr_span_export_close(l->exporter, on_flushed, l);
+    else
+        on_flushed(l);
     jr_timer_start(l->look, 1, LOOK_MS);
 }
 

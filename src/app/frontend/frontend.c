@@ -6,6 +6,7 @@
 #include "app/frontend/certificate.h"
 #include "app/frontend/discover.h"
 #include "app/frontend/front_threads.h"
+#include "app/frontend/span_export.h"
 #include "app/nats_options.h"
 #include "app/open_files.h"
 #include "base/log.h"
@@ -641,6 +642,28 @@ static void end_threads(struct jr_frontend *f)
         jr_loop_run(f->loop);
 }
 
+static void on_spans_flushed(void *ctx)
+{
+    struct jr_frontend *f = ctx;
+    if (f->closings > 0) /* the loop runs for it */
+        jr_loop_stop(f->loop);
+    f->closings = 0;
+    f->flushing = false;
+}
+
+/* The spans that are left, while there is a client. */
+static void flush_spans(struct jr_frontend *f)
+{
+    if (!f->main.exporter)
+        return;
+    f->closings = 0;
+    f->flushing = true;
+    jr_span_export_close(f->main.exporter, on_spans_flushed, f);
+    f->closings = f->flushing;
+    while (f->flushing)
+        jr_loop_run(f->loop);
+}
+
 /* What start made, in reverse; after an orderly stop or a failed start. */
 static void free_parts(struct jr_frontend *f)
 {
@@ -649,6 +672,7 @@ static void free_parts(struct jr_frontend *f)
     if (f->drain_timer)
         jr_timer_stop(f->drain_timer);
     end_threads(f);
+    flush_spans(f);
     jr_proxy_abort_all(&f->main); /* what came meanwhile */
     jr_tokenizer_destroy(f->tokenizer);
     f->tokenizer = NULL;

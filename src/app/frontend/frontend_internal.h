@@ -9,6 +9,7 @@
  *     service.c     what each path answers; command.h: which there are
  *     proxy.c       one request: understood, routed, ended
  *     proxy_tokens.c, proxy_headers.c, proxy_relay.c, proxy_log.c   its tokens; to the worker and back
+ *     proxy_spans.c, span_export.c   its spans, and their way to a collector
  *     tokenizer.c, tokenizer_hosts.c   token ids: known, or asked of a worker
  *     errors.c      every error answer, as a table
  *     ../router/    the paths of the standalone router
@@ -98,6 +99,7 @@ struct jr_frontend {
     bool had_nats;    /* was connected once */
     bool had_workers; /* as many as it is to begin with */
     uint32_t closings;
+    bool flushing; /* the last spans */
     int exit_err;
     struct jr_errmsg exit_msg;
 };

@@ -2,6 +2,7 @@
 /* proxy: a request is understood, given to a worker, and ended; proxy_internal.h has the machine. */
 #include "app/frontend/proxy_internal.h"
 #include "app/frontend/access_log.h"
+#include "app/frontend/proxy_spans.h"
 #include "app/frontend/query.h"
 #include "app/frontend/session.h"
 
@@ -51,6 +52,7 @@ void jr_proxy_free(struct jr_proxied *x)
     jr_xfree(x->cache_salt);
     jr_tokenizer_leave(&x->waiter);
     jr_xfree(x->decision);
+    jr_spans_free(x);
     jr_proxy_extra_free(x);
     jr_proxy_hold_free(x);
     if (x->dialect)
@@ -79,6 +81,7 @@ void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *er
         1);
     jr_metric_observe(m, JR_METRIC_FRONTEND_REQUEST_DURATION_SECONDS, JR_LABELS(model), secs);
     jr_proxy_log_end(x, error_type);
+    jr_spans_end(x, error_type);
 }
 
 /* An error of ours: the answer, or the last event of one that was relayed so far. */
@@ -148,6 +151,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
 {
     const struct jr_decision *d = decided->d;
     jr_proxy_log_decided(x, decided->record);
+    jr_spans_decided(x, decided);
     if (!d && decided->err == JR_ENOWORKER && x->left_out && !x->with_aside) {
         x->with_aside = true; /* better one that fails often than none */
         jr_proxy_route(x);
@@ -184,6 +188,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
     if (x->dialect && !jr_proxy_resumes(x))
         x->dialect->decided(x, d);
     jr_proxy_hold_sent(x, d->url);
+    jr_spans_send(x, d->url);
     int err = jr_proxy_send(x, d->url);
     if (err < 0) {
         jr_proxy_judge_worker(x, err);
@@ -194,6 +199,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
 void jr_proxy_route(struct jr_proxied *x)
 {
     jr_sm_move(&x->sm, JR_PROXY_ROUTE, "");
+    jr_spans_decide(x);
     if (jr_decide_route(x) < 0) {
         x->id = 0;
         jr_proxy_end_error(x, JR_ERROR_NO_ROOM, NULL);
@@ -282,6 +288,7 @@ static struct jr_proxied *new_proxied(struct jr_front_loop *l, struct jr_http_re
     x->body = x->asked;
     jr_proxy_read_headers(x, r->user);
     jr_proxy_log_begin(x);
+    jr_spans_begin(x);
     read_pin(x, r);
     read_hints(x, r);
     jr_proxy_extra_read(x, r);
@@ -390,6 +397,7 @@ void jr_proxy_again(struct jr_proxied *x)
     l->tries = x->tries + 1;
     l->tried_ns = x->started_ns;
     jr_http_request_watch(req, NULL, NULL, NULL);
+    jr_spans_keep(x);
     jr_proxy_free(x);
     if (dialect)
         dialect->again(l, req);
@@ -398,6 +406,8 @@ void jr_proxy_again(struct jr_proxied *x)
     else
         jr_proxy_request(l, req, kind);
     l->tries = 0;
+    jr_xfree(l->kept_spans); /* it was refused this time */
+    l->kept_spans = NULL;
 }
 
 /* The drain took too long, or a second signal came. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy: the fields of the request's head on their way to the worker, and of the answer's back. */
 #include "app/frontend/proxy_internal.h"
+#include "app/frontend/proxy_spans.h"
 
 #include "wire/http1_pass.h"
 
@@ -78,16 +79,32 @@ static struct jr_buf *cleared(struct jr_proxied *x)
     return b;
 }
 
+static void put_parent(struct jr_buf *b, const char *parent)
+{
+    if (!parent)
+        return;
+    jr_buf_put(b, "Traceparent: ", 13);
+    jr_buf_puts(b, parent);
+    jr_buf_put(b, "\r\n", 2);
+}
+
 const char *jr_proxy_request_lines(struct jr_proxied *x)
 {
-    /* The last: of an answer that is read to be translated. */
-    static const struct jr_str ours[] = {NAME("X-Request-Id"), NAME("X-Data-Parallel-Rank"),
-                                         NAME("Accept-Encoding")};
+    struct jr_str ours[5] = {NAME("X-Request-Id"), NAME("X-Data-Parallel-Rank")};
     struct jr_buf *b = cleared(x);
-    uint32_t n;
+    uint32_t n, n_ours = 2;
+    bool foreign = false;
+    const char *parent = jr_spans_parent(x, &foreign);
+    if (x->dialect) /* an answer that is read to be translated */
+        ours[n_ours++] = (struct jr_str)NAME("Accept-Encoding");
+    if (parent)
+        ours[n_ours++] = (struct jr_str)NAME("Traceparent");
+    if (foreign)
+        ours[n_ours++] = (struct jr_str)NAME("Tracestate");
     const struct jr_http_header *v = jr_http_request_headers(x->req, &n);
-    jr_http1_pass(b, v, n, ours, x->dialect ? 3 : 2);
+    jr_http1_pass(b, v, n, ours, n_ours);
     put_id(b, x->request_id);
+    put_parent(b, parent);
     jr_buf_put(b, "X-Data-Parallel-Rank: ", 22);
     jr_buf_digits(b, x->dp_rank);
     jr_buf_put(b, "\r\n", 2);

@@ -2,8 +2,8 @@
 /* proxy_internal: one request under way, shared by proxy.c (its life: understood, routed, ended),
  * proxy_tokens.c (the prompt's tokens and hashes), proxy_headers.c (heads, either way),
  * proxy_extra.c (what an answer has beside the worker's words), proxy_hold.c (cache_control), proxy_refused.c (answers that another
- * worker may better), proxy_relay.c (to the worker, and
- * the answer back) and proxy_log.c (what the access log is told). Loop thread only.
+ * worker may better), proxy_relay.c (to the worker, and the answer back), proxy_log.c (what the access
+ * log is told) and proxy_spans.c (what OpenTelemetry is told). Loop thread only.
  *
  *   TOKENIZE ──ids──► ROUTE ──worker──► UPSTREAM ──head──► RELAY ──end──► (freed)
  *      │ none            │ refused         │ failed           │ failed
@@ -91,6 +91,7 @@ struct jr_proxied {
     struct jr_buf own_body;            /* owned; when something else of it was changed */
 
     struct jr_access_decision *decision; /* owned; NULL: no slow-request log */
+    struct jr_proxy_spans *spans;        /* owned; NULL: tracing is off */
 
     int status; /* of the answer; 0: none yet */
     uint64_t bytes_out;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* proxy: the request on its way to the worker, the answer back, byte for byte. */
 #include "app/frontend/proxy_internal.h"
+#include "app/frontend/proxy_spans.h"
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -133,6 +134,7 @@ void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *mes
 static void on_first_token(struct jr_proxied *x)
 {
     jr_decide_first_token(x);
+    jr_spans_first_token(x);
     if (x->first_token_ns)
         return;
     x->first_token_ns = jr_loop_now_ns();
@@ -196,6 +198,7 @@ static void on_later_head(struct jr_proxied *x, const struct jr_http_reply *repl
 static void on_head(void *ctx, const struct jr_http_reply *reply)
 {
     struct jr_proxied *x = ctx;
+    jr_spans_head(x, reply->status);
     if (reply->status < 500)
         jr_decide_note(x, JR_NOTE_ANSWERED, NULL);
     else
@@ -245,6 +248,7 @@ static void on_data(void *ctx, const void *p, size_t n)
     if (jr_proxy_resumes(x) && x->sse_broken) {
         jr_http_exchange_cancel(x->exchange);
         x->exchange = NULL;
+        jr_spans_failed(x, JR_EPROTO);
         jr_proxy_end_cut(
             x, JR_ERROR_STREAM_CUT,
             "the worker that went on with the answer sent what does not fit its beginning");
@@ -283,6 +287,7 @@ void jr_proxy_leave_out(struct jr_proxied *x)
 /* Before a byte was relayed: another worker gets it, with a new booking. */
 void jr_proxy_retry(struct jr_proxied *x, int err)
 {
+    jr_spans_failed(x, err);
     jr_decide_regain_prefix(x);
     jr_decide_finish(x);
     if (jr_proxy_time_left_ms(x) == 0) {
@@ -337,6 +342,7 @@ static void on_end(void *ctx, int err)
     bool refused = x->sm.state == JR_PROXY_UPSTREAM && jr_proxy_refused_end(x, err);
     if (err == 0 && x->sm.state == JR_PROXY_UPSTREAM && !refused)
         err = JR_EPROTO;
+    jr_spans_failed(x, err);
     if (err < 0)
         jr_proxy_judge_worker(x, err);
     if (x->sm.state == JR_PROXY_UPSTREAM)

@@ -6,6 +6,7 @@
  * batch mostly share what is before them, and a choice by the longest would have to tokenize all. The
  * tokens of all of them are its load; of texts, those of the others are estimated by their bytes. */
 #include "app/frontend/proxy_internal.h"
+#include "app/frontend/proxy_spans.h"
 
 #include <string.h>
 
@@ -239,6 +240,7 @@ static void ask(struct jr_proxied *x, const struct jr_openai_request *r)
     uint64_t left_ms = jr_proxy_time_left_ms(x);
     uint32_t time_left_ms = left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
     read_text(x, r);
+    jr_spans_tokenize(x);
     bool exact = x->query_only || x->splice.n || x->hold || jr_proxy_extra_wants_ids(x);
     if (!jr_decide_is_remote(x)) {
         ask_here(x, r, exact, time_left_ms);
