@@ -61,7 +61,10 @@ VALUE_SETS = {
     "who may reach what": {
         "networkPolicy": {"clients": [{"namespaceSelector": {"matchLabels": {"name": "apps"}}}],
                           "admins": [{"namespaceSelector": {"matchLabels": {"name": "ops"}}}],
-                          "workers": [{"podSelector": {"matchLabels": {"app": "vllm"}}}]}},
+                          "workers": [{"podSelector": {"matchLabels": {"app": "vllm"}}}],
+                          "collector": [{"namespaceSelector": {"matchLabels": {"name": "otel"}}}]}},
+    "traces": {"config": {"otel-export-enabled": True, "otel-exporter-otlp-endpoint": "https://otel.example.com"},
+               "otlpHeaders": {"secretName": "otlp"}},
     "another name, more of one's own": {
         "fullnameOverride": "router", "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumes": [{"name": "log", "emptyDir": {}}],
@@ -69,7 +72,7 @@ VALUE_SETS = {
         "config": {"router-mode": "kv", "access-log": "full", "access-log-file": "/var/log/jetrouter/access"}},
 }
 OF_THE_USER = {"front-tls", "jetrouter-tls", "workers-ca", "nats-router", "nats-bridge", "nats-tls", "nats",
-               "nats-passwords", "admin-token"}
+               "nats-passwords", "admin-token", "otlp"}
 
 # (values, what the refusal names)
 BAD = [
