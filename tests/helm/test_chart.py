@@ -164,6 +164,9 @@ class Rendered(unittest.TestCase):
                 elif o["kind"] in ("PodDisruptionBudget", "NetworkPolicy"):
                     selector = spec.get("selector", spec.get("podSelector"))["matchLabels"]
                     self.assertEqual(len([n for n, l, _ in pods if fits(selector, l)]), 1, o["metadata"]["name"])
+                elif o["kind"] == "PodMonitor":
+                    found = [n for n, l, _ in pods if fits(spec["selector"]["matchLabels"], l)]
+                    self.assertEqual(sorted(found), [NAME + "-bridge", NAME + "-mocker"])
                 elif o["kind"] == "ServiceMonitor":
                     found = [s for s in release.of("Service") if fits(spec["selector"]["matchLabels"], s["metadata"]["labels"])]
                     self.assertEqual([s["metadata"]["name"] for s in found], [NAME])
