@@ -342,7 +342,7 @@ uint64_t seconds_of(struct jr_str s)
 }
 
 /* What it is for is a wish, never a reason to refuse a request: a kind that is not known is none. */
-int cache_control_field(context &c, std::string_view key, od::value &v, unsigned depth)
+int cache_control_field(context &c, std::string_view key, od::value &v, int depth)
 {
     struct jr_openai_cache_control *x = &c.req->cache_control;
     od::json_type t;
@@ -366,7 +366,7 @@ int cache_control_field(context &c, std::string_view key, od::value &v, unsigned
     return rv;
 }
 
-int read_cache_control_at(context &c, od::value &v, unsigned depth)
+int read_cache_control_at(context &c, od::value &v, int depth)
 {
     od::json_type t;
     error_code ec = v.type().get(t);

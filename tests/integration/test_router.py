@@ -232,6 +232,23 @@ class Bookings(Case):
                 self.assertFalse(self.ask(r, "/free", {"request_id": name})["known"])
                 self.assertFalse(self.ask(r, "/prefill_done", {"request_id": name})["known"])
 
+    def test_sessions(self):
+        """What is booked in a session goes where it is bound, at either replica; a question is told where."""
+        a, b = self.pair(router_session_affinity_ttl_secs=300)
+        named = {"X-Dynamo-Session-ID": "s"}
+
+        def ask(r, path, i):
+            body = {"token_ids": prompt(40 + i, 6)}
+            status, _, text = jr.call("POST", r.url + path, body, named, timeout=60)
+            self.assertEqual(status, 200, text)
+            return json.loads(text)["worker_id"]
+        ask(a, "/best_worker_id", 0)
+        self.assertEqual(jr.pool(a.url)["sessions"]["bound"], 0)
+        worker = ask(a, "/select", 1)
+        jr.wait_for(lambda: jr.pool(b.url)["sessions"]["bound"] == 1, "the session at the other", 60)
+        for i, r in enumerate((b, a, b, a, b, a)):
+            self.assertEqual(ask(r, ("/select", "/best_worker_id")[i % 2], 2 + i), worker)
+
     def test_the_same_twice(self):
         a, b = self.pair()
         body = {"token_ids": prompt(11, 6), "request_id": "twice"}
