@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A collector's answer; and the same bytes as the texts of a span, which must fit and be UTF-8. */
+#include "base/limits.h"
 #include "fuzz_round_trip.h"
 #include "wire/otlp_codec.h"
 
