@@ -599,6 +599,12 @@ void jr_pool_recovery_tick(struct jr_pool *p)
     }
 }
 
+/* Not knowing them costs a prefill each, so nobody waits for them for ever. */
+static bool awaits_sessions(const struct jr_pool *p)
+{
+    return !jr_pool_sessions_known(p) && p->now_ms - p->started_at_ms < p->config.ready_timeout_ms;
+}
+
 const char *jr_pool_not_ready_because(const struct jr_pool *p)
 {
     if (p->broken)
@@ -625,7 +631,7 @@ const char *jr_pool_not_ready_because(const struct jr_pool *p)
             return "waiting for the list of workers and replicas";
         if (p->config.replica_sync && !(p->sync_open && jr_replicas_complete(&p->replicas)))
             return "waiting for the load of the other replicas";
-        if (!jr_pool_sessions_known(p))
+        if (awaits_sessions(p))
             return "reading where sessions are bound";
         return "waiting for the workers to announce their blocks";
     default:
@@ -639,7 +645,7 @@ static bool load_is_known(const struct jr_pool *p)
         return false;
     if (p->config.replica_sync && !(p->sync_open && jr_replicas_complete(&p->replicas)))
         return false;
-    if (!jr_pool_sessions_known(p))
+    if (awaits_sessions(p))
         return false;
     return !p->await_workers_until_ms || p->now_ms >= p->await_workers_until_ms ||
            jr_pool_workers_announced(p);

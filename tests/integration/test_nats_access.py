@@ -130,8 +130,11 @@ def permissions(role):
     return found
 
 
-def user(name, role):
+def user(name, role, but=None):
+    """But: what of its role it may not."""
     allowed = permissions(role)
+    if but:
+        allowed = {way: [s for s in subjects if but not in s] for way, subjects in allowed.items()}
     return '{user: %s, password: "%s", permissions: {publish: %s, subscribe: %s}}' % (
         name, name, json.dumps(allowed["publish"]), json.dumps(allowed["subscribe"]))
 
@@ -156,17 +159,18 @@ class LeastPrivilege(unittest.TestCase):
     def setUpClass(cls):
         cls.procs = jr.Procs()
         cls.addClassCleanup(cls.procs.close)
-        cls.nats = cls.procs.nats(config="authorization { users: [%s, %s, {user: admin, password: admin}] }\n" % (
-            user("router", "router"), user("bridge", "bridge")))
+        users = [user("router", "router"), user("bridge", "bridge"), user("sessionless", "router", "-sessions"),
+                 "{user: admin, password: admin}"]
+        cls.nats = cls.procs.nats(config="authorization { users: [%s] }\n" % ", ".join(users))
 
     def login(self, name):
         return {"NATS_AUTH_USERNAME": name, "NATS_AUTH_PASSWORD": name}
 
-    def replica(self, name):
-        return self.procs.frontend(name, nats=self.nats.url, env=self.login("router"), namespace=NAMESPACE,
+    def replica(self, name, login="router", **kw):
+        return self.procs.frontend(name, nats=self.nats.url, env=self.login(login), namespace=NAMESPACE,
                                    router_mode="kv", router_snapshot_threshold=1000, lease_ttl_secs=2,
                                    snapshot_compat="dynamo-1.0", drain_delay_secs=0.1,
-                                   router_session_affinity_ttl_secs=300)
+                                   router_session_affinity_ttl_secs=300, **kw)
 
     def test_everything_works(self):
         # The bridge makes streams and buckets it needs; either may come first.
@@ -217,6 +221,15 @@ class LeastPrivilege(unittest.TestCase):
             if p.name != "nats":
                 self.assertNotIn("ermissions Violation", said, p.name)
         self.assertTrue(mocker.running())
+
+    def test_routing_does_not_rest_on_sessions(self):
+        """One that may not touch their stream takes part in all else."""
+        r = self.replica("sessionless", "sessionless", ready_timeout_secs=3)
+        self.procs.wait_ready(r)
+        jr.wait_for(lambda: jr.pool(r.url)["recovery_state"] == "ready", lambda: "the log being read\n" + r.tail())
+        jr.wait_for(lambda: "sessions.lost" in r.tail(200), lambda: "a word about the sessions\n" + r.tail())
+        self.assertEqual(r.stop(), 0)
+        self.procs.all.remove(r)
 
     def test_what_is_not_allowed_is_refused(self):
         events, empty = POOL + "-kv-events", " 0\r\n"

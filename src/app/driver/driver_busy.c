@@ -140,14 +140,15 @@ static void on_watch(void *ctx, enum jr_js_kv_watch_event event, const struct jr
     }
 }
 
-void jr_driver_busy_watch(struct jr_driver *d)
+int jr_driver_busy_watch(struct jr_driver *d)
 {
     if (d->busy.watch)
-        return;
+        return 0;
     int err = jr_js_kv_watch_create(d->state, d->loop, on_watch, d, &d->busy.watch);
     if (err < 0)
         jr_log(JR_LOG_ERROR, "busy.watch_failed", "bucket=%s error=%s", d->state_bucket,
                jr_err_name(err));
+    return err;
 }
 
 void jr_driver_busy_stop(struct jr_driver *d, void (*cb)(void *ctx), void *ctx)

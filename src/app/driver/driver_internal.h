@@ -216,7 +216,8 @@ void jr_driver_compat_stop(struct jr_driver *d); /* waits for the job under way 
 
 /* driver_busy.c */
 void jr_driver_busy_take(struct jr_driver *d, const struct jr_js_kv_list *list);
-void jr_driver_busy_watch(struct jr_driver *d); /* once the state bucket is there */
+/* Once the state bucket is there; 0 when there is a watch. Logs its failure. */
+JR_MUST_CHECK int jr_driver_busy_watch(struct jr_driver *d);
 /* cb at once when there is no watch. */
 void jr_driver_busy_stop(struct jr_driver *d, void (*cb)(void *ctx), void *ctx);
 
@@ -229,9 +230,9 @@ void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *bat
 /* driver_sessions.c */
 /* They are wanted, and shared with the peers. */
 bool jr_driver_has_sessions(const struct jr_driver *d);
-/* Lane. The stream is there, and keeps words as long as ours are to be kept. */
-int jr_driver_open_sessions(struct jr_driver *d, struct jr_errmsg *e);
-int jr_driver_sessions_start(struct jr_driver *d);
+/* Reads the stream from now on, which is made where it is missing; 0 when that is so already. Routing does
+ * not wait for it. */
+JR_MUST_CHECK int jr_driver_sessions_start(struct jr_driver *d);
 void jr_driver_tell_session(struct jr_driver *d, const struct jr_session_word *word);
 
 #endif

@@ -58,8 +58,6 @@ static void run_open(struct jr_job *job)
     job->err = open_stream(o);
     if (job->err == 0)
         job->err = open_buckets(o);
-    if (job->err == 0)
-        job->err = jr_driver_open_sessions(o->d, &o->e);
 }
 
 static void free_open(struct open_job *o)
@@ -94,7 +92,6 @@ static void take_handles(struct jr_driver *d, struct open_job *o)
     o->store = NULL;
     d->opened = true;
     jr_driver_busy_take(d, &o->set); /* before a request can be decided */
-    jr_driver_busy_watch(d);
     d->stats.stream_last_at_start = o->info.last_seq;
 }
 
@@ -120,6 +117,19 @@ static void tell_connected(struct jr_driver *d)
     jr_driver_step(d, &ev);
 }
 
+/* What routing does not rest on: it is tried again while that goes on. */
+static void start_readers(struct jr_driver *d)
+{
+    int sync = d->sync_reader ? 0 : jr_driver_sync_start(d);
+    int sessions = jr_driver_sessions_start(d);
+    if (sync < 0)
+        jr_log(JR_LOG_ERROR, "sync.start_failed", "stream=%s", d->sync_stream);
+    if (sessions < 0)
+        jr_log(JR_LOG_ERROR, "sessions.start_failed", "stream=%s", d->sessions_stream);
+    if (jr_driver_busy_watch(d) < 0 || sync < 0 || sessions < 0)
+        jr_timer_start(d->open_retry, JR_DRIVER_RETRY_MS, 0);
+}
+
 static void done_open(struct jr_job *job)
 {
     struct open_job *o = (struct open_job *)(void *)job;
@@ -134,10 +144,7 @@ static void done_open(struct jr_job *job)
     } else if (go_on) {
         take_handles(d, o);
         take_ttl(d, o);
-        if (!d->sync_reader && jr_driver_sync_start(d) < 0)
-            jr_log(JR_LOG_ERROR, "sync.start_failed", "stream=%s", d->sync_stream);
-        if (jr_driver_sessions_start(d) < 0)
-            jr_log(JR_LOG_ERROR, "sessions.start_failed", "stream=%s", d->sessions_stream);
+        start_readers(d);
         tell_connected(d);
     }
     free_open(o);

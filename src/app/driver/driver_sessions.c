@@ -27,19 +27,52 @@ static void stream_config(const struct jr_driver *d, struct jr_stream_config *re
                               d->config.nats_replicas);
 }
 
-int jr_driver_open_sessions(struct jr_driver *d, struct jr_errmsg *e)
+/* ---------------------------------------------------------------- how long words are kept */
+
+struct keep_job {
+    struct jr_job job;
+    struct jr_driver *d;
+    struct jr_errmsg e;
+};
+
+/* Whoever made the stream may have wanted less. */
+static int raise_age(struct jr_driver *d, struct jr_errmsg *e)
 {
     struct jr_stream_config config;
     struct jr_stream_info info;
     bool created;
-    if (!jr_driver_has_sessions(d))
-        return 0;
     stream_config(d, &config);
     int err = jr_stream_open(d->nats, &config, &info, &created, e);
     if (err == 0 && info.max_age_ms > 0 && info.max_age_ms < config.max_age_ms)
         err = jr_stream_set_max_age(d->nats, d->sessions_stream, config.max_age_ms, e);
     return err;
 }
+
+static void run_keep(struct jr_job *job)
+{
+    struct keep_job *k = (struct keep_job *)(void *)job;
+    job->err = raise_age(k->d, &k->e);
+}
+
+static void done_keep(struct jr_job *job)
+{
+    struct keep_job *k = (struct keep_job *)(void *)job;
+    if (jr_driver_job_done(k->d) && job->err < 0)
+        jr_log(JR_LOG_WARN, "sessions.kept_short", "stream=%s error=%s words=\"%s\"",
+               k->d->sessions_stream, jr_err_name(job->err), k->e.text);
+    jr_driver_maybe_closed(k->d);
+    jr_xfree(k);
+}
+
+static void keep_long_enough(struct jr_driver *d)
+{
+    struct keep_job *k = jr_xalloc(sizeof *k);
+    *k = (struct keep_job){.job = {.run = run_keep, .done = done_keep}, .d = d};
+    if (!jr_driver_submit(d, d->bulk_lane, &k->job))
+        jr_xfree(k);
+}
+
+/* ---------------------------------------------------------------- words that come */
 
 /* While the stream is read to its end, what comes has just been said, whatever the clocks say. */
 static uint64_t age_ms(const struct jr_driver *d, int64_t stored_ns)
@@ -62,19 +95,28 @@ static void on_word(struct jr_driver *d, const struct jr_js_msg *m)
     jr_driver_step(d, &ev);
 }
 
+static void on_live(struct jr_driver *d, bool live, const char *why)
+{
+    struct jr_event ev = {.type = live ? JR_EV_SESSIONS_OPENED : JR_EV_SESSIONS_BROKEN};
+    d->sessions_live = live;
+    if (live)
+        keep_long_enough(d);
+    else if (jr_nats_connected(d->nats))
+        jr_log(JR_LOG_WARN, "sessions.lost", "stream=%s words=\"%s\"", d->sessions_stream, why);
+    jr_driver_step(d, &ev);
+}
+
 static void on_session_msg(struct jr_js_msg *m, void *ctx)
 {
     struct jr_driver *d = ctx;
-    if (m->kind == JR_READ_MSG) {
+    if (m->kind == JR_READ_MSG)
         on_word(d, m);
-    } else if (m->kind == JR_READ_LIVE || m->kind == JR_READ_LOST) {
-        d->sessions_live = m->kind == JR_READ_LIVE;
-        struct jr_event ev = {.type =
-                                  d->sessions_live ? JR_EV_SESSIONS_OPENED : JR_EV_SESSIONS_BROKEN};
-        jr_driver_step(d, &ev);
-    }
+    else if (m->kind == JR_READ_LIVE || m->kind == JR_READ_LOST)
+        on_live(d, m->kind == JR_READ_LIVE, m->text);
     jr_js_msg_destroy(m);
 }
+
+/* ---------------------------------------------------------------- words that go */
 
 int jr_driver_sessions_start(struct jr_driver *d)
 {
