@@ -209,7 +209,7 @@ void jr_sessions_opened(struct jr_sessions *ss, uint64_t now_ms)
     }
 }
 
-/* The busy list is by when each was looked at last, so that its first is the first that is due. */
+/* The busy list is by when each was looked at last, so that each has its turn. */
 static void looked_at(struct jr_sessions *ss, struct jr_session *s)
 {
     if (s->requests == 0)
@@ -278,14 +278,18 @@ static void drop_old(struct jr_sessions *ss, uint64_t now_ms)
     }
 }
 
+/* All of them, or as many as a tick looks at. The list is not by when they are due: a peer's word or
+ * a new request puts that off, or a session in, anywhere. */
 static void tell_busy(struct jr_sessions *ss, uint64_t now_ms)
 {
+    const struct jr_list *last = ss->busy.prev;
     for (uint32_t i = 0; i < TICK_MAX && !jr_list_empty(&ss->busy); i++) {
-        struct jr_session *s = JR_CONTAINER_OF(ss->busy.next, struct jr_session, busy);
-        if (!jr_list_empty(&s->untold) || !must_tell(ss, s, now_ms))
-            return;
+        struct jr_list *it = ss->busy.next;
+        struct jr_session *s = JR_CONTAINER_OF(it, struct jr_session, busy);
         judge(ss, s, now_ms);
         looked_at(ss, s);
+        if (it == last)
+            return;
     }
 }
 

@@ -168,6 +168,52 @@ static void test_a_long_request_is_told_at_half_of_the_ttl(void **state)
     assert_true(silent(200 + TTL));
 }
 
+/* Tells all that is due; true when the session was among it. */
+static bool tick_tells(uint64_t key, uint64_t now)
+{
+    struct jr_session_word w;
+    bool among = false;
+    jr_sessions_tick(&ss, now);
+    while (jr_sessions_next_untold(&ss, now, &w))
+        among |= w.session == key;
+    return among;
+}
+
+/* One that a peer tells of, so that it is never due here, keeps no other from being told. */
+static void test_a_long_request_is_told_behind_one_that_a_peer_tells(void **state)
+{
+    (void)state;
+    const struct jr_session_word peer = {.session = 1, .worker_id = 7, .idle_ms = TTL};
+    jr_sessions_opened(&ss, 0);
+    (void)begin(1, 7, 100);
+    (void)begin(2, 7, 100);
+    assert_true(tick_tells(2, 100));
+    uint64_t told_at = 100;
+    for (uint64_t now = 200; now < 100 + UINT64_C(4) * TTL; now += 100) {
+        if (now % (TTL / 4) == 0)
+            assert_int_equal(jr_sessions_hear(&ss, &peer, 0, now), 0);
+        if (tick_tells(2, now))
+            told_at = now;
+        assert_true(now - told_at <= TTL / 2 + 100);
+    }
+}
+
+/* Nor does one that was told later than it, but had its request before. */
+static void test_a_long_request_is_told_behind_one_that_was_told_later(void **state)
+{
+    (void)state;
+    jr_sessions_opened(&ss, 0);
+    uint64_t life = begin(1, 7, 100);
+    assert_true(told(100, 1, 7, TTL));
+    jr_sessions_end(&ss, 1, life, 110);
+    (void)begin(2, 7, TTL / 2 - 10);
+    assert_true(told(TTL / 2 - 10, 2, 7, TTL));
+    (void)begin(1, 7, TTL / 2); /* not due yet */
+    assert_true(silent(TTL / 2));
+    assert_false(tick_tells(1, 100 + TTL / 2));
+    assert_true(tick_tells(1, 101 + TTL / 2));
+}
+
 static void test_a_word_that_failed_is_told_again(void **state)
 {
     (void)state;
@@ -571,6 +617,8 @@ int main(void)
         T(test_the_least_recently_used_goes),
         T(test_what_is_told_and_when),
         T(test_a_long_request_is_told_at_half_of_the_ttl),
+        T(test_a_long_request_is_told_behind_one_that_a_peer_tells),
+        T(test_a_long_request_is_told_behind_one_that_was_told_later),
         T(test_a_word_that_failed_is_told_again),
         T(test_what_is_heard),
         T(test_what_the_stream_lost_is_told),
