@@ -29,6 +29,7 @@ struct jr_zmq_group {
     uint32_t replays_max;
     uint64_t replay_bytes_max;
     atomic_uint_least64_t replay_bytes;
+    atomic_uint_least64_t turns;
 
     struct jr_list ready, timed, waiting; /* the thread's */
     uint32_t replays;
@@ -153,6 +154,13 @@ void jr_zmq_group_close_socket(struct jr_zmq_member *m)
     m->watched = false;
     zmq_close(m->socket);
     m->socket = NULL;
+}
+
+void jr_zmq_group_hear(struct jr_zmq_member *m)
+{
+    int events;
+    size_t n = sizeof events;
+    (void)zmq_getsockopt(m->socket, ZMQ_EVENTS, &events, &n);
 }
 
 void jr_zmq_group_time(struct jr_zmq_member *m, bool timed)
@@ -303,6 +311,7 @@ static void *group_main(void *arg)
         int n = epoll_wait(g->epoll_fd, events, EVENTS_AT_ONCE, wait_ms(g));
         if (n < 0 && errno != EINTR)
             break;
+        atomic_fetch_add(&g->turns, 1);
         for (int i = 0; i < n; i++)
             take_event(g, &events[i]);
         take_pending(g);
@@ -310,6 +319,11 @@ static void *group_main(void *arg)
         tick(g);
     }
     return NULL;
+}
+
+uint64_t jr_zmq_group_turns(const struct jr_zmq_group *group)
+{
+    return atomic_load(&group->turns);
 }
 
 /* ---- create, destroy ---- */

@@ -29,6 +29,8 @@ JR_MUST_CHECK int jr_zmq_group_create(const struct jr_zmq_group_config *config,
                                       struct jr_zmq_group **ret, struct jr_errmsg *e);
 /* Its members have told that they are closed. Waits for the thread, milliseconds. NULL is fine. */
 void jr_zmq_group_destroy(struct jr_zmq_group *group);
+/* Any thread. How often the thread has had something to do: stands still while all is quiet. */
+uint64_t jr_zmq_group_turns(const struct jr_zmq_group *group);
 
 /* ---- for members ---- */
 
@@ -36,7 +38,8 @@ void jr_zmq_group_destroy(struct jr_zmq_group *group);
 struct jr_zmq_member {
     struct jr_zmq_group *group; /* referenced: its memory stays until the member is released */
     void *socket;               /* NULL: none now; the thread's once the member has joined */
-    /* It was woken, or its socket has news. Takes a burst of what is there; true: there is more. */
+    /* It was woken, or its socket has news. Takes a burst of what is there; true: there is more. Where
+     * it takes nothing it still has to hear the socket (jr_zmq_group_hear). */
     bool (*serve)(struct jr_zmq_member *m);
     /* Every JR_ZMQ_TICK_MS while it is timed; NULL: serve. */
     void (*tick)(struct jr_zmq_member *m, uint64_t now_ms);
@@ -64,6 +67,8 @@ void jr_zmq_group_leave(struct jr_zmq_member *m);
 /* On the group's thread. A socket that was made there (watch), or is to be closed. JR_EIO. */
 JR_MUST_CHECK int jr_zmq_group_watch(struct jr_zmq_member *m);
 void jr_zmq_group_close_socket(struct jr_zmq_member *m);
+/* What its peers did (connect, leave) is heard and no message taken: else ZMQ_FD stays readable. */
+void jr_zmq_group_hear(struct jr_zmq_member *m);
 void jr_zmq_group_time(struct jr_zmq_member *m, bool timed);
 /* May it begin a replay now? If not it is served when one of the others has ended. */
 bool jr_zmq_group_replay_enter(struct jr_zmq_member *m);

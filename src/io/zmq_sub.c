@@ -130,7 +130,11 @@ static bool serve(struct jr_zmq_member *m)
     struct jr_zmq_frames f;
 
     for (unsigned i = 0; i < BURST; i++) {
-        if (is_full(sub) || !jr_zmq_frames_recv(m->socket, &f))
+        if (is_full(sub)) {
+            jr_zmq_group_hear(m);
+            return false;
+        }
+        if (!jr_zmq_frames_recv(m->socket, &f))
             return false;
         if (f.n == 3 && f.extra == 0 && zmq_msg_size(&f.part[1]) == JR_ZMQ_SEQ_BYTES)
             post(sub, &f);

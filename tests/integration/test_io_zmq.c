@@ -390,6 +390,59 @@ static void test_slow_loop_and_close_when_blocked(void **state)
     jr_zmq_pub_destroy(pub);
 }
 
+/* An engine that connects to our socket. */
+static void *raw_engine(void *ctx, const char *at)
+{
+    int linger = 0;
+    void *socket = zmq_socket(ctx, ZMQ_XPUB);
+    zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
+    assert_int_equal(zmq_connect(socket, at), 0);
+    return socket;
+}
+
+static bool is_subscribed(void *raw)
+{
+    char topic[16];
+    return zmq_recv(raw, topic, sizeof topic, ZMQ_DONTWAIT) > 0;
+}
+
+/* Its window is full and stays so. Engines that connect meanwhile are heard, and the thread rests: each
+ * costs it a handful of turns, where one that spins has thousands in a moment. */
+static void test_stalled_while_engines_connect(void **state)
+{
+    enum { N = 8, TURNS_MAX = 1000 };
+    struct seen s = {.hold = 2};
+    void *ctx = zmq_ctx_new(), *engine[N];
+    char at[64];
+
+    (void)state;
+    snprintf(at, sizeof at, "tcp://127.0.0.1:%u", jr_test_free_port());
+    struct jr_zmq_sub *sub = start_sub(&s, at, true, 2);
+    engine[0] = raw_engine(ctx, at);
+    PUMP_WAIT(loop, is_subscribed(engine[0]), 60000);
+    for (int i = 0; i < 4; i++) {
+        zmq_send(engine[0], "kv", 2, ZMQ_SNDMORE);
+        zmq_send(engine[0], "12345678", 8, ZMQ_SNDMORE);
+        zmq_send(engine[0], "x", 1, 0);
+    }
+    PUMP_WAIT(loop, s.n_held == 2, 60000);
+    uint64_t before = jr_zmq_group_turns(group);
+    for (int i = 1; i < N; i++) {
+        engine[i] = raw_engine(ctx, at);
+        PUMP_WAIT(loop, is_subscribed(engine[i]) || jr_zmq_group_turns(group) - before > TURNS_MAX,
+                  60000);
+    }
+    assert_true(jr_zmq_group_turns(group) - before <= TURNS_MAX);
+    assert_int_equal(s.n, 2);
+    for (int i = 0; i < 2; i++)
+        jr_zmq_msg_destroy(s.held[i]);
+    PUMP_WAIT(loop, s.n == 4, 60000);
+    stop_sub(sub);
+    for (int i = 0; i < N; i++)
+        zmq_close(engine[i]);
+    zmq_ctx_term(ctx);
+}
+
 static void test_address_in_use(void **state)
 {
     struct jr_zmq_pub *pub =
@@ -559,6 +612,7 @@ int main(void)
         T(test_replay_beside_hung_ones),
         T(test_malformed_frames_are_counted),
         T(test_slow_loop_and_close_when_blocked),
+        T(test_stalled_while_engines_connect),
         T(test_address_in_use),
         T(test_group),
         T(test_many_engines),
