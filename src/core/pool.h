@@ -468,7 +468,7 @@ struct jr_class_view {
     uint64_t isl_tokens, cached_tokens;
     uint64_t refused[JR_POLICY_LIMITS]; /* since the start, by limit */
 };
-/* Classes of the models of which somebody waited; walk as above. */
+/* Classes of the models of which somebody waited; walk as above. Names that no worker says are one, "". */
 bool jr_pool_next_class(const struct jr_pool *pool, uint32_t *pos, struct jr_class_view *ret);
 
 struct jr_peer_view {

@@ -62,48 +62,92 @@ static const char *model_name(const struct jr_pool *p, uint64_t model)
     return "";
 }
 
-static struct jr_sched *make_sched(struct jr_pool *p, uint64_t model,
-                                   const struct jr_policy_profile *profile)
+static bool is_named(const struct jr_pool *p, uint64_t model)
 {
-    struct jr_sched *s = jr_mem_zalloc(&p->mem, sizeof *s);
-    uint64_t quanta[JR_POLICY_CLASSES_MAX];
-    if (!s)
-        return NULL;
-    for (uint32_t i = 0; i < profile->n_classes; i++)
-        quanta[i] = profile->classes[i].quantum;
-    s->model = model;
-    s->profile = profile;
-    (void)jr_str_copy(s->name, sizeof s->name, model_name(p, model));
-    jr_drr_init(&s->drr, quanta, profile->n_classes);
-    return s;
+    for (uint32_t i = 0; i < p->seats.n; i++)
+        if (p->seats.v[i].model == model)
+            return true;
+    return false;
 }
 
-int jr_pool_sched(struct jr_pool *p, const struct jr_route *r, const struct jr_class *c,
-                  struct jr_sched **ret)
+static bool is_idle(const struct jr_sched *s)
+{
+    for (uint32_t i = 0; i < s->profile->n_classes; i++)
+        if (s->usage[i].requests)
+            return false;
+    return true;
+}
+
+static struct jr_sched *find_idle(const struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->scheds.n; i++)
+        if (is_idle(p->scheds.v[i]))
+            return p->scheds.v[i];
+    return NULL;
+}
+
+static struct jr_sched *find_sched(const struct jr_pool *p, uint64_t model,
+                                   const struct jr_policy_profile *profile)
 {
     for (uint32_t i = 0; i < p->scheds.n; i++) {
-        *ret = p->scheds.v[i];
-        if ((*ret)->model == r->model)
-            return 0;
+        struct jr_sched *s = p->scheds.v[i];
+        if (s->model == model && s->profile == profile)
+            return s;
     }
+    return NULL;
+}
+
+static void begin_sched(const struct jr_pool *p, struct jr_sched *s, uint64_t model,
+                        const struct jr_policy_profile *profile)
+{
+    uint64_t quanta[JR_POLICY_CLASSES_MAX];
+    for (uint32_t i = 0; i < profile->n_classes; i++)
+        quanta[i] = profile->classes[i].quantum;
+    *s = (struct jr_sched){.model = model, .profile = profile};
+    (void)jr_str_copy(s->name, sizeof s->name, model_name(p, model));
+    jr_drr_init(&s->drr, quanta, profile->n_classes);
+}
+
+/* At the limit, one that nobody waits in: models come and go. */
+static int make_sched(struct jr_pool *p, struct jr_sched **ret)
+{
     int err = jr_arr_reserve(&p->mem, &p->scheds, 1, JR_QUEUE_MODELS_MAX);
+    if (err == JR_ELIMIT) {
+        *ret = find_idle(p);
+        return *ret ? 0 : err;
+    }
     if (err < 0)
         return err;
-    *ret = make_sched(p, r->model, c->profile);
+    *ret = jr_mem_zalloc(&p->mem, sizeof **ret);
     if (!*ret)
         return JR_ENOMEM;
     p->scheds.v[p->scheds.n++] = *ret;
     return 0;
 }
 
+/* Names that no worker says are the clients' choice, as many as they like: together they are the
+ * model 0, of each profile. */
+int jr_pool_sched(struct jr_pool *p, const struct jr_route *r, const struct jr_class *c,
+                  struct jr_sched **ret)
+{
+    uint64_t model = is_named(p, r->model) ? r->model : 0;
+    *ret = find_sched(p, model, c->profile);
+    if (*ret)
+        return 0;
+    int err = make_sched(p, ret);
+    if (err == 0)
+        begin_sched(p, *ret, model, c->profile);
+    return err;
+}
+
 /* ---------------------------------------------------------------- how much waits */
 
-bool jr_pool_class_has_place(const struct jr_pool *p, struct jr_sched *s, uint32_t class,
-                             struct jr_queue_refusal *ret)
+bool jr_pool_class_has_place(const struct jr_pool *p, const struct jr_route *r, struct jr_sched *s,
+                             uint32_t class, struct jr_queue_refusal *ret)
 {
     const struct jr_policy_class *c = &s->profile->classes[class];
     struct jr_class_usage *u = &s->usage[class];
-    uint64_t workers = jr_pool_workers_of(p, s->model);
+    uint64_t workers = jr_pool_workers_of(p, r->model);
     for (int kind = 0; kind < JR_POLICY_LIMITS; kind++) {
         uint64_t limit = c->limit[kind] * workers;
         if (!c->has_limit[kind] || u->amount[kind] < limit)

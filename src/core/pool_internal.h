@@ -70,9 +70,9 @@ struct jr_class_usage {
     uint64_t refused[JR_POLICY_LIMITS];
 };
 
-/* Those of one model that wait: whose turn it is. */
+/* Those of one model that wait: whose turn it is. Names that no worker says share one. */
 struct jr_sched {
-    uint64_t model;
+    uint64_t model; /* 0: none, or none that a worker names */
     char name[JR_MODEL_MAX];
     const struct jr_policy_profile *profile;
     struct jr_drr drr;
@@ -484,9 +484,9 @@ const struct jr_policy_class *jr_class_row(const struct jr_class *c);
 /* Whose turn it is among those of r's model. JR_ELIMIT: too many models have somebody waiting. */
 JR_MUST_CHECK int jr_pool_sched(struct jr_pool *p, const struct jr_route *r,
                                 const struct jr_class *c, struct jr_sched **ret);
-/* False, and *ret says why: the class holds as much as its workers may have waiting. */
-bool jr_pool_class_has_place(const struct jr_pool *p, struct jr_sched *s, uint32_t class,
-                             struct jr_queue_refusal *ret);
+/* False, and *ret says why: the class holds as much as r's workers may have waiting. */
+bool jr_pool_class_has_place(const struct jr_pool *p, const struct jr_route *r, struct jr_sched *s,
+                             uint32_t class, struct jr_queue_refusal *ret);
 void jr_pool_class_enter(struct jr_waiting *w);
 void jr_pool_class_leave(struct jr_waiting *w);
 

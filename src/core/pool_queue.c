@@ -162,7 +162,7 @@ int jr_pool_queue_put(struct jr_pool *p, const struct jr_route *r, const struct 
 {
     struct jr_sched *sched = NULL;
     int err = jr_pool_sched(p, r, c, &sched);
-    if (err == 0 && !jr_pool_class_has_place(p, sched, c->at, ret))
+    if (err == 0 && !jr_pool_class_has_place(p, r, sched, c->at, ret))
         err = JR_ELIMIT;
     struct jr_waiting *w = err == 0 ? copy_request(p, r) : NULL;
     if (!w)
