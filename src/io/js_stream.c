@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define NS_PER_MS      1000000
+#define RAISE_TRIES    8
 #define SESSIONS_BYTES (32 << 20) /* JR_SESSIONS_MAX words have a third of it */
 
 /* --- names and settings (pure) --- */
@@ -132,25 +133,40 @@ int jr_stream_info(struct jr_nats *nats, const char *stream, struct jr_stream_in
     return 0;
 }
 
-int jr_stream_set_max_age(struct jr_nats *nats, const char *stream, int64_t max_age_ms,
-                          struct jr_errmsg *e)
+/* *ret_enough, or one update was sent. */
+static natsStatus raise_once(struct jr_nats *nats, const char *stream, int64_t max_age_ns,
+                             bool *ret_enough, jsErrCode *code)
 {
     jsStreamInfo *si = NULL;
+    natsStatus s = js_GetStreamInfo(&si, jr_nats_js(nats), stream, NULL, code);
+
+    *ret_enough = s == NATS_OK && (si->Config->MaxAge == 0 || si->Config->MaxAge >= max_age_ns);
+    if (s == NATS_OK && !*ret_enough) {
+        si->Config->MaxAge = max_age_ns;
+        /* The duplicate window must not exceed the age. */
+        if (si->Config->Duplicates > si->Config->MaxAge)
+            si->Config->Duplicates = si->Config->MaxAge;
+        s = js_UpdateStream(NULL, jr_nats_js(nats), si->Config, NULL, code);
+    }
+    jsStreamInfo_Destroy(si);
+    return s;
+}
+
+int jr_stream_raise_max_age(struct jr_nats *nats, const char *stream, int64_t max_age_ms,
+                            struct jr_errmsg *e)
+{
+    bool enough = false;
     jsErrCode code = 0;
+    natsStatus s = NATS_OK;
     int rv = not_connected(nats, e, "stream update");
 
     if (rv != 0)
         return rv;
-    natsStatus s = js_GetStreamInfo(&si, jr_nats_js(nats), stream, NULL, &code);
-    if (s == NATS_OK) {
-        si->Config->MaxAge = max_age_ms * NS_PER_MS;
-        /* The duplicate window must not exceed the age. */
-        if (si->Config->Duplicates > si->Config->MaxAge)
-            si->Config->Duplicates = si->Config->MaxAge;
-        s = js_UpdateStream(NULL, jr_nats_js(nats), si->Config, NULL, &code);
-    }
-    jsStreamInfo_Destroy(si);
-    return s == NATS_OK ? 0 : jr_nats_error(s, (int)code, e, stream);
+    for (unsigned i = 0; i < RAISE_TRIES && s == NATS_OK && !enough; i++)
+        s = raise_once(nats, stream, max_age_ms * NS_PER_MS, &enough, &code);
+    if (s != NATS_OK)
+        return jr_nats_error(s, (int)code, e, stream);
+    return enough ? 0 : jr_errmsg_set(e, JR_ECONFLICT, "%s: others set its age, too", stream);
 }
 
 static void fill_config(jsStreamConfig *sc, const struct jr_stream_config *c)

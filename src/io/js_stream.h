@@ -72,9 +72,12 @@ JR_MUST_CHECK int jr_stream_open(struct jr_nats *nats, const struct jr_stream_co
                                  struct jr_errmsg *e);
 JR_MUST_CHECK int jr_stream_info(struct jr_nats *nats, const char *stream,
                                  struct jr_stream_info *ret, struct jr_errmsg *e);
-/* All other settings stay. */
-JR_MUST_CHECK int jr_stream_set_max_age(struct jr_nats *nats, const char *stream,
-                                        int64_t max_age_ms, struct jr_errmsg *e);
+/* At least so long; longer, and none, stay, as do all other settings. Read again after the change,
+ * until it is: another may have read before ours and written after it. One whose write comes after
+ * that last look is not seen (an update has no condition): who relies on it looks again at each
+ * connection. JR_ECONFLICT: it was always set back. */
+JR_MUST_CHECK int jr_stream_raise_max_age(struct jr_nats *nats, const char *stream,
+                                          int64_t max_age_ms, struct jr_errmsg *e);
 JR_MUST_CHECK int jr_stream_delete(struct jr_nats *nats, const char *stream, struct jr_errmsg *e);
 
 /* Consumers of others (with acknowledgements; ours have none) and the least of their ack floors. */

@@ -285,6 +285,32 @@ static void test_stream_is_made_once(void **state)
     assert_int_equal(jr_stream_delete(nats, "SY", NULL), JR_ENOTFOUND);
 }
 
+static int64_t age_of(const char *stream)
+{
+    struct jr_stream_info info;
+    assert_int_equal(jr_stream_info(nats, stream, &info, NULL), 0);
+    return info.max_age_ms;
+}
+
+/* Whoever wants more has it, in whatever order they come; none is the longest. */
+static void test_max_age_is_raised_only(void **state)
+{
+    struct jr_stream_config config;
+
+    (void)state;
+    jr_stream_config_sessions(&config, "SE", 30000, 1);
+    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL, NULL), 0);
+    assert_int_equal(jr_stream_raise_max_age(nats, "SE", 300000, NULL), 0);
+    assert_int_equal(age_of("SE"), 300000);
+    assert_int_equal(jr_stream_raise_max_age(nats, "SE", 200000, NULL), 0);
+    assert_int_equal(age_of("SE"), 300000);
+    jr_stream_config_sessions(&config, "EVER", 0, 1);
+    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL, NULL), 0);
+    assert_int_equal(jr_stream_raise_max_age(nats, "EVER", 200000, NULL), 0);
+    assert_int_equal(age_of("EVER"), 0);
+    assert_int_equal(jr_stream_raise_max_age(nats, "NONE", 200000, NULL), JR_ENOTFOUND);
+}
+
 static void test_publish_dedupe_and_compare_and_set(void **state)
 {
     struct jr_pub pub = {.subject = "S.a", .payload = "one", .n = 3, .msg_id = "w-0-1"};
@@ -906,6 +932,7 @@ int main(void)
         T(test_nothing_is_buffered_offline),
         cmocka_unit_test(test_stream_names),
         T(test_stream_is_made_once),
+        T(test_max_age_is_raised_only),
         T(test_publish_dedupe_and_compare_and_set),
         T(test_full_stream_refuses),
         T(test_purge_is_guarded),

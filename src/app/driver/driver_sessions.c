@@ -39,12 +39,10 @@ struct keep_job {
 static int raise_age(struct jr_driver *d, struct jr_errmsg *e)
 {
     struct jr_stream_config config;
-    struct jr_stream_info info;
-    bool created;
     stream_config(d, &config);
-    int err = jr_stream_open(d->nats, &config, &info, &created, e);
-    if (err == 0 && info.max_age_ms > 0 && info.max_age_ms < config.max_age_ms)
-        err = jr_stream_set_max_age(d->nats, d->sessions_stream, config.max_age_ms, e);
+    int err = jr_stream_open(d->nats, &config, NULL, NULL, e);
+    if (err == 0)
+        err = jr_stream_raise_max_age(d->nats, d->sessions_stream, config.max_age_ms, e);
     return err;
 }
 
