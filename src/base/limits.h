@@ -66,7 +66,8 @@
 #define JR_OPENAI_DEPTH_MAX      64 /* nesting of a request body */
 #define JR_OPENAI_ENDS_MAX       32 /* messages of a chat, from the last, whose places are told */
 #define JR_HOLDS_MAX             256 /* workers being asked to keep a prompt, at a time, of an HTTP loop */
-#define JR_TOKENIZER_ASKS_MAX    1024        /* prompts being tokenized by workers at a time */
+#define JR_HOLDS_BYTES_MAX       (64 << 20) /* and what they are told; the most of a prompt is 44 MiB */
+#define JR_TOKENIZER_ASKS_MAX    1024       /* prompts being tokenized by workers at a time */
 #define JR_TOKENIZER_BYTES_MAX   (256 << 20) /* that they hold, with the answers they will get */
 #define JR_TOKEN_MODELS_MAX      64 /* whose workers are watched: texts' ids hold while they live */
 #define JR_TOKEN_TEMPLATES_MAX   64 /* that render the past of a chat otherwise, remembered */

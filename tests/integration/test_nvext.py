@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What requests say to the router (nvext, headers), and what answers have beside the worker's words."""
 import json
+import threading
 import unittest
 
 import jr_procs as jr
@@ -258,6 +259,33 @@ class CacheControl(Base):
         # There is no /tokenize here: nobody knows the text's ids.
         self.assertEqual(self.ask(f, {**COMPLETION, "cache_control": self.ASK})[0], 200)
         self.ends(f, refused=1, failed=1, no_tokens=1)
+
+    def test_bounded_by_what_the_workers_are_told(self):
+        """A salt that may be 36 MiB, escaped, is told; a second one beside it is not."""
+        hold = threading.Event()
+        self.addCleanup(hold.set)
+
+        def waits(request):
+            if request.path == "/cache_control":
+                hold.wait(60)
+            return keeps(request)
+        f = self.kv(self.worker(waits), enable_cache_control=True)
+        body = json.dumps({**COMPLETION, "prompt": [1, 2], "cache_salt": "s" * 6_000_000,
+                           "cache_control": self.ASK})
+        asked = []
+
+        def counts(result):
+            """One more; whoever waits for its worker is given up after seconds."""
+            before = self.results(f)[result]
+            status, _, text = jr.call("POST", f.url + "/v1/completions", body, timeout=60)
+            self.assertEqual(status, 200, text)
+            asked.append(body)
+            jr.wait_for(lambda: sum(self.results(f).values()) >= len(asked) - (not hold.is_set()), "the end", 60)
+            return self.results(f)[result] > before
+        jr.wait_for(lambda: counts("limit"), "the limit", 60)
+        hold.set()
+        jr.wait_for(lambda: sum(self.results(f).values()) == len(asked), "all ends", 60)
+        jr.wait_for(lambda: counts("kept"), "room again", 60)
 
     def test_off_nobody_is_asked(self):
         w = self.worker(keeps)

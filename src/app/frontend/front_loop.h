@@ -37,6 +37,7 @@ struct jr_front_loop {
     struct jr_list proxied;  /* requests under way */
     struct jr_list holds;    /* workers being asked to keep a prompt: proxy_hold.c */
     uint32_t n_holds;
+    size_t hold_bytes;               /* at most those that they are told */
     bool holds_failing;              /* the last one did not do it, and that was said */
     atomic_uint inflight;            /* how many; any thread reads */
     struct jr_span_export *exporter; /* owned; NULL: tracing is off */

@@ -10,10 +10,9 @@
 #define PATH        "/cache_control"
 #define TIMEOUT_MS  5000
 #define ANSWER_MAX  ((size_t)64 << 10)
-#define BODY_MAX    ((size_t)64 << 20) /* the most ids of a prompt, in words, are 44 MiB */
-#define ID_BYTES    11                 /* of one, with its comma */
-#define REST_BYTES  1024               /* of the body beside the ids and names */
-#define NAMES_BYTES 6                  /* of a byte of a name, escaped */
+#define ID_BYTES    11   /* of one, with its comma */
+#define REST_BYTES  1024 /* of the body beside the ids and names */
+#define NAMES_BYTES 6    /* of a byte of a name, escaped */
 
 struct jr_proxy_hold {
     uint32_t ttl_s;
@@ -28,6 +27,7 @@ struct asked {
     struct jr_list node; /* l->holds */
     struct jr_front_loop *l;
     uint64_t worker_id;
+    size_t bytes; /* of l->hold_bytes */
 };
 
 void jr_proxy_hold_read(struct jr_proxied *x, const struct jr_openai_request *r)
@@ -82,6 +82,7 @@ static void forget(struct asked *a)
 {
     jr_list_remove(&a->node);
     a->l->n_holds--;
+    a->l->hold_bytes -= a->bytes;
     jr_xfree(a);
 }
 
@@ -116,11 +117,16 @@ static void put_text(struct jr_buf *b, const char *key, const char *value)
     jr_buf_json_str(b, value);
 }
 
-static void put_body(struct jr_buf *b, const struct jr_proxy_hold *h)
+/* What the body has at most: known before it is written. */
+static size_t body_most(const struct jr_proxy_hold *h)
 {
     size_t names = strlen(h->lora) + strlen(h->cache_salt);
-    size_t most = (size_t)h->n * ID_BYTES + names * NAMES_BYTES + REST_BYTES;
-    jr_buf_init(b, most < BODY_MAX ? most : BODY_MAX);
+    return (size_t)h->n * ID_BYTES + names * NAMES_BYTES + REST_BYTES;
+}
+
+static void put_body(struct jr_buf *b, const struct jr_proxy_hold *h)
+{
+    jr_buf_init(b, body_most(h));
     jr_buf_puts(b, "{\"action\":\"pin_prefix\",\"token_ids\":");
     jr_tokens_write(b, h->ids, h->n);
     jr_buf_printf(b, ",\"ttl_seconds\":%u", h->ttl_s);
@@ -135,9 +141,10 @@ static void ask(struct jr_proxied *x, const struct jr_buf *body)
     struct asked *a = jr_xalloc(sizeof *a);
     snprintf(url, sizeof url, "%s" PATH, x->hold->url);
     snprintf(rank, sizeof rank, "X-Data-Parallel-Rank: %u\r\n", x->dp_rank);
-    *a = (struct asked){.l = x->l, .worker_id = x->worker_id};
+    *a = (struct asked){.l = x->l, .worker_id = x->worker_id, .bytes = body_most(x->hold)};
     jr_list_push_back(&x->l->holds, &a->node);
     x->l->n_holds++;
+    x->l->hold_bytes += a->bytes;
     struct jr_http_fetch fetch = {.url = url,
                                   .method = "POST",
                                   .content_type = "application/json",
@@ -152,6 +159,11 @@ static void ask(struct jr_proxied *x, const struct jr_buf *body)
     forget(a);
 }
 
+static bool has_room(const struct jr_front_loop *l, size_t n)
+{
+    return l->n_holds < JR_HOLDS_MAX && n <= JR_HOLDS_BYTES_MAX - l->hold_bytes;
+}
+
 void jr_proxy_hold_ask(struct jr_proxied *x)
 {
     if (!x->hold)
@@ -161,7 +173,7 @@ void jr_proxy_hold_ask(struct jr_proxied *x)
         count(x->l, "no_tokens");
         return;
     }
-    if (x->l->n_holds >= JR_HOLDS_MAX) {
+    if (!has_room(x->l, body_most(x->hold))) {
         count(x->l, "limit");
         return;
     }
