@@ -6,7 +6,9 @@
 
 #define GRAIN_MAX_MS 1000
 #define RETRY_MS     100
-#define TICK_MAX     4096 /* sessions looked at in one tick; the rest in the next */
+#define CLOCK_OFF_MS                                                                               \
+    10000             /* below: a server that is late to drop, a word that was long on its way */
+#define TICK_MAX 4096 /* sessions looked at in one tick; the rest in the next */
 
 uint64_t jr_session_key(struct jr_str name)
 {
@@ -297,6 +299,13 @@ void jr_sessions_tick(struct jr_sessions *ss, uint64_t now_ms)
 {
     drop_old(ss, now_ms);
     tell_busy(ss, now_ms);
+}
+
+int64_t jr_sessions_clock_off(int64_t oldest_ms, int64_t future_ms, int64_t max_age_ms)
+{
+    if (max_age_ms > 0 && oldest_ms - max_age_ms > CLOCK_OFF_MS)
+        return oldest_ms - max_age_ms;
+    return future_ms > CLOCK_OFF_MS ? -future_ms : 0;
 }
 
 /* ---------------------------------------------------------------- checks */

@@ -93,6 +93,11 @@ uint64_t jr_sessions_due_ms(const struct jr_sessions *ss);
 /* Every now and then: those that are over go; those that are busy are told again in time. */
 void jr_sessions_tick(struct jr_sessions *ss, uint64_t now_ms);
 
+/* What the times of the stream's words say of the reader's clock against the server's: how far it is
+ * ahead at least (the oldest is older than the stream keeps any, max_age_ms; 0: for ever), or behind,
+ * negative (one was stored as far in the future). 0: nothing; up to 10 s may be the way here. Pure. */
+int64_t jr_sessions_clock_off(int64_t oldest_ms, int64_t future_ms, int64_t max_age_ms);
+
 /* Test builds: lists, map and counts agree. O(n). */
 void jr_sessions_check(const struct jr_sessions *ss);
 

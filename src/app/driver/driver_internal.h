@@ -156,7 +156,9 @@ struct jr_driver {
     struct jr_js_reader *sessions_reader;
     struct jr_js_publisher *session_publisher;
     bool sessions_live; /* it is read to its end */
-    bool sync_failed;   /* a batch could not be published within the step under way */
+    /* Of the words that are being read: by our clock, the oldest's age, and how far in the future. */
+    int64_t sessions_oldest_ms, sessions_future_ms;
+    bool sync_failed; /* a batch could not be published within the step under way */
 };
 
 /* driver.c */

@@ -32,30 +32,39 @@ static void stream_config(const struct jr_driver *d, struct jr_stream_config *re
 struct keep_job {
     struct jr_job job;
     struct jr_driver *d;
+    int64_t oldest_ms, future_ms; /* as the driver's when the stream was read */
+    int64_t clock_off_ms;
     struct jr_errmsg e;
 };
 
 /* Whoever made the stream may have wanted less. */
-static int raise_age(struct jr_driver *d, struct jr_errmsg *e)
+static int raise_age(struct keep_job *k)
 {
+    struct jr_driver *d = k->d;
     struct jr_stream_config config;
+    struct jr_stream_info info;
     stream_config(d, &config);
-    int err = jr_stream_open(d->nats, &config, NULL, NULL, e);
-    if (err == 0)
-        err = jr_stream_raise_max_age(d->nats, d->sessions_stream, config.max_age_ms, e);
-    return err;
+    int err = jr_stream_open(d->nats, &config, &info, NULL, &k->e);
+    if (err < 0)
+        return err;
+    k->clock_off_ms = jr_sessions_clock_off(k->oldest_ms, k->future_ms, info.max_age_ms);
+    return jr_stream_raise_max_age(d->nats, d->sessions_stream, config.max_age_ms, &k->e);
 }
 
 static void run_keep(struct jr_job *job)
 {
     struct keep_job *k = (struct keep_job *)(void *)job;
-    job->err = raise_age(k->d, &k->e);
+    job->err = raise_age(k);
 }
 
 static void done_keep(struct jr_job *job)
 {
     struct keep_job *k = (struct keep_job *)(void *)job;
-    if (jr_driver_job_done(k->d) && job->err < 0)
+    bool open = jr_driver_job_done(k->d);
+    if (open && k->clock_off_ms)
+        jr_log(JR_LOG_WARN, "sessions.clock_off", "stream=%s ahead_ms=%lld", k->d->sessions_stream,
+               (long long)k->clock_off_ms);
+    if (open && job->err < 0)
         jr_log(JR_LOG_WARN, "sessions.kept_short", "stream=%s error=%s words=\"%s\"",
                k->d->sessions_stream, jr_err_name(job->err), k->e.text);
     jr_driver_maybe_closed(k->d);
@@ -65,18 +74,27 @@ static void done_keep(struct jr_job *job)
 static void keep_long_enough(struct jr_driver *d)
 {
     struct keep_job *k = jr_xalloc(sizeof *k);
-    *k = (struct keep_job){.job = {.run = run_keep, .done = done_keep}, .d = d};
+    *k = (struct keep_job){.job = {.run = run_keep, .done = done_keep},
+                           .d = d,
+                           .oldest_ms = d->sessions_oldest_ms,
+                           .future_ms = d->sessions_future_ms};
     if (!jr_driver_submit(d, d->bulk_lane, &k->job))
         jr_xfree(k);
 }
 
 /* ---------------------------------------------------------------- words that come */
 
-/* While the stream is read to its end, what comes has just been said, whatever the clocks say. */
-static uint64_t age_ms(const struct jr_driver *d, int64_t stored_ns)
+/* Once the stream is read to its end, what comes has just been said, whatever the clocks say. */
+static uint64_t age_ms(struct jr_driver *d, int64_t stored_ns)
 {
-    int64_t age_ns = d->sessions_live ? 0 : jr_unix_ns() - stored_ns;
-    return age_ns > 0 ? (uint64_t)age_ns / 1000000 : 0;
+    if (d->sessions_live)
+        return 0;
+    int64_t age = (jr_unix_ns() - stored_ns) / 1000000;
+    if (age > d->sessions_oldest_ms)
+        d->sessions_oldest_ms = age;
+    if (-age > d->sessions_future_ms)
+        d->sessions_future_ms = -age;
+    return age > 0 ? (uint64_t)age : 0;
 }
 
 static void on_word(struct jr_driver *d, const struct jr_js_msg *m)
@@ -101,6 +119,7 @@ static void on_live(struct jr_driver *d, bool live, const char *why)
         keep_long_enough(d);
     else if (jr_nats_connected(d->nats))
         jr_log(JR_LOG_WARN, "sessions.lost", "stream=%s words=\"%s\"", d->sessions_stream, why);
+    d->sessions_oldest_ms = d->sessions_future_ms = 0;
     jr_driver_step(d, &ev);
 }
 

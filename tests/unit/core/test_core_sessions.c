@@ -597,6 +597,17 @@ static void test_no_memory(void **state)
     assert_true(jr_test_oom_sweep(use_all, NULL) > 20);
 }
 
+static void test_a_clock_that_is_off_is_seen(void **state)
+{
+    (void)state;
+    assert_int_equal(jr_sessions_clock_off(0, 0, 60000), 0); /* no word */
+    assert_int_equal(jr_sessions_clock_off(60000, 0, 60000), 0);
+    assert_int_equal(jr_sessions_clock_off(70000, 10000, 60000), 0);
+    assert_int_equal(jr_sessions_clock_off(3600000, 0, 60000), 3540000);
+    assert_int_equal(jr_sessions_clock_off(0, 3600000, 60000), -3600000);
+    assert_int_equal(jr_sessions_clock_off(3600000, 0, 0), 0); /* kept for ever */
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -625,6 +636,7 @@ int main(void)
         T(test_random_use_as_the_model),
         T(test_all_end_alike),
         T(test_no_memory),
+        T(test_a_clock_that_is_off_is_seen),
         T(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
