@@ -9,7 +9,8 @@
  * A lane holds the requests of a class that may go to the same workers: the unrestricted ones, and one
  * for each pin (worker, rank), each model and each set of excluded workers that somebody has. So a head that
  * finds no room speaks for all behind it, and a blocked pin keeps nobody else from the room there
- * is. Loads do not fall but by the events above, so between them no head can go: an arrival that may
+ * is. One whose session is bound has the lane of that pin; when its worker goes, it moves to the lane
+ * of those that may go where it now may. Loads do not fall but by the events above, so between them no head can go: an arrival that may
  * wait behind none of them takes nothing that is theirs. */
 #include "core/pool_internal.h"
 
@@ -81,6 +82,19 @@ static uint64_t lane_of(const struct jr_route *r, uint32_t class)
     return restricted && key == JR_QUEUE_ANY ? 1 : key;
 }
 
+/* Others are before it, or nobody it may go to has room. look: of weighing it. */
+static bool finds_no_room(const struct jr_pool *p, const struct jr_route *r,
+                          const struct jr_policy_room *room, uint32_t class,
+                          const struct jr_look *look)
+{
+    if (!jr_queue_lane_empty(&p->queue, lane_of(r, class)))
+        return true;
+    struct jr_look now = *look;
+    if (p->config.policy)
+        jr_pool_look(p, r, room, &now);
+    return now.with_room == 0;
+}
+
 bool jr_pool_queue_must_wait(const struct jr_pool *p, const struct jr_route *r,
                              const struct jr_look *look, struct jr_class *ret)
 {
@@ -92,12 +106,7 @@ bool jr_pool_queue_must_wait(const struct jr_pool *p, const struct jr_route *r,
         return false;
     if (p->recheck && p->queue.n > 0) /* heads that could go are still there */
         return true;
-    if (!jr_queue_lane_empty(&p->queue, lane_of(r, ret->at)))
-        return true;
-    struct jr_look now = *look;
-    if (p->config.policy)
-        jr_pool_look(p, r, room, &now);
-    return now.with_room == 0;
+    return finds_no_room(p, r, room, ret->at, look);
 }
 
 static uint64_t *copy_ids(uint64_t *to, const uint64_t **ids, uint32_t n)
@@ -241,19 +250,36 @@ static const struct jr_queue_entry *next_to_leave(struct jr_pool *p)
     return NULL;
 }
 
+/* Its session was bound to a worker that is gone, and it may go elsewhere now: as one of those that
+ * wait for there, in the order in which it came. In a new lane whose workers are there, so that it is
+ * not taken out again before its turn. */
+static bool waits_elsewhere(struct jr_pool *p, const struct jr_queue_entry *e, uint64_t lane_before,
+                            const struct jr_look *look)
+{
+    const struct jr_waiting *w = e->request;
+    uint64_t lane = lane_of(&w->route, w->class);
+    const struct jr_policy_room *room = &w->sched->profile->classes[w->class].room;
+    return lane != lane_before && finds_no_room(p, &w->route, room, w->class, look) &&
+           jr_queue_push(&p->queue, lane, e) == 0;
+}
+
 /* It is weighed anew: the load and the index are others than when it came. So may its session be: bound
  * meanwhile, it goes there, room or not, for it has waited its turn. */
-static void let_go(struct jr_pool *p, const struct jr_queue_entry *e)
+static void let_go(struct jr_pool *p, const struct jr_queue_entry *head)
 {
-    struct jr_waiting *w = e->request;
+    struct jr_queue_entry e = *head;
+    struct jr_waiting *w = e.request;
     struct jr_sched *s = w->sched;
-    bool in_turn = s->best[w->class] == e;
-    (void)jr_queue_remove(&p->queue, w->route.id);
+    bool in_turn = s->best[w->class] == head, was_pinned = w->route.session_pinned;
+    uint64_t lane = lane_of(&w->route, w->class);
+    (void)jr_queue_remove(&p->queue, e.id);
     struct jr_look look;
     int err = jr_pool_session_pin(p, &w->route);
     const char *why = err < 0 ? p->session_why : NULL;
     if (err == 0)
         err = jr_pool_session_weigh(p, &w->route, &look);
+    if (err == 0 && !in_turn && was_pinned && waits_elsewhere(p, &e, lane, &look))
+        return;
     if (err == 0)
         err = jr_pool_admit(p, &w->route, &look, w);
     if (err < 0)

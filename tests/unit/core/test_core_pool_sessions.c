@@ -225,6 +225,83 @@ static void test_its_worker_leaves_while_it_waits(void **state)
     close_pool(&fx);
 }
 
+/* Requests of n sessions of worker 1 wait, it goes, and worker 2 is full: how many went there. */
+static uint32_t gone_to_the_full_one(uint32_t n)
+{
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        route(&fx,
+              (struct jr_route){
+                  .id = 1 + i, .tokens = 1, .session = S + i, .has_pin = true, .pin_worker = 1});
+        request(&fx, JR_EV_FINISH, 1 + i, 0);
+    }
+    ask_pinned(&fx, 1001, 500, 1);
+    ask_pinned(&fx, 1002, 500, 2);
+    for (uint32_t i = 0; i < n; i++)
+        (void)ask_in(S + i, 2001 + i, 90);
+    assert_int_equal(view(&fx).queue.waiting, n);
+    probed(&fx, 1, false);
+    for (uint32_t i = 0; i < n; i++)
+        gone += fx.a[2001 + i].decided || fx.a[2001 + i].rejected;
+    assert_int_equal(view(&fx).queue.waiting, n - gone);
+    return gone;
+}
+
+/* They wait for the others as all do, with one class and with a policy, and go in their order. */
+static void test_their_worker_leaves_and_the_others_are_full(void **state)
+{
+    (void)state;
+    for (int with_policy = 0; with_policy < 2; with_policy++) {
+        static struct jr_policy_profile profile;
+        const struct jr_policy_room room = {.has_frac = true, .frac = 1};
+        struct jr_policy policy = {.n = 1, .profiles = &profile};
+        struct jr_pool_config c = config();
+        c.has_queue_threshold = true;
+        jr_policy_plain(&profile, JR_QUEUE_FCFS, &room);
+        c.policy = with_policy ? &policy : NULL;
+        open_pool(&fx, &c);
+        add_worker(&fx, 1, 1, 100, 0);
+        add_worker(&fx, 2, 1, 100, 0);
+        assert_int_equal(gone_to_the_full_one(50), 0);
+        ask(&fx, 3000, 90); /* later than they */
+        request(&fx, JR_EV_FINISH, 1002, 0);
+        assert_true(fx.a[2001].worker == 2 && fx.a[2002].worker == 2);
+        assert_true(waits(&fx, 2003) && waits(&fx, 3000));
+        for (uint64_t id = 2001; id <= 2048; id++) { /* two have room at a time */
+            request(&fx, JR_EV_FINISH, id, 0);
+            assert_true(fx.a[id + 2].decided && waits(&fx, 3000));
+        }
+        request(&fx, JR_EV_FINISH, 2049, 0);
+        assert_true(fx.a[3000].decided);
+        assert_int_equal(view(&fx).queue.waiting, 0);
+        close_pool(&fx);
+    }
+}
+
+/* Nor when a peer has bound it meanwhile to one that is full. */
+static void test_bound_to_a_full_one_while_its_worker_leaves(void **state)
+{
+    (void)state;
+    struct jr_pool_config c = config();
+    c.has_queue_threshold = true;
+    open_pool(&fx, &c);
+    add_worker(&fx, 1, 1, 100, 0);
+    add_worker(&fx, 2, 1, 100, 0);
+    uint64_t first = ask_in(S, 1, 500);
+    ask_pinned(&fx, 2, 500, 3 - first);
+    (void)ask_in(S, 3, 5);
+    struct jr_event ev = {.type = JR_EV_SESSION};
+    ev.u.session.word = (struct jr_session_word){
+        .session = S, .worker_id = 3 - first, .dp_rank = 0, .idle_ms = TTL};
+    step(&fx, &ev);
+    assert_true(waits(&fx, 3));
+    probed(&fx, first, false);
+    assert_true(waits(&fx, 3));
+    request(&fx, JR_EV_FINISH, 2, 0);
+    assert_true(fx.a[3].decided && fx.a[3].worker == 3 - first);
+    close_pool(&fx);
+}
+
 /* Two that waited unbound: the second goes where the first was bound, which has far more to do. */
 static void test_bound_while_it_waits(void **state)
 {
@@ -418,6 +495,8 @@ int main(void)
         cmocka_unit_test(test_each_model_has_its_own),
         cmocka_unit_test(test_it_waits_for_its_worker),
         cmocka_unit_test(test_its_worker_leaves_while_it_waits),
+        cmocka_unit_test(test_their_worker_leaves_and_the_others_are_full),
+        cmocka_unit_test(test_bound_to_a_full_one_while_its_worker_leaves),
         cmocka_unit_test(test_bound_while_it_waits),
         cmocka_unit_test(test_any_replica_honours_it),
         cmocka_unit_test(test_its_end_is_that_of_its_last_use_anywhere),
