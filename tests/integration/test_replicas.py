@@ -387,6 +387,19 @@ class Thresholds(Fleet):
         self.assertIn(last["active_prefill_tokens_threshold"], (120, 1020))
         self.see({"tiny": {}, self.OTHER: last})
 
+    def test_a_bucket_that_is_lost_is_told(self):
+        a, b = self.replicas
+        limits = {"active_decode_blocks_threshold": 0.5}
+        self.post(a, model="tiny", **limits)
+        self.see({"tiny": limits, self.OTHER: {}})
+        self.pool().nats.api("STREAM.DELETE.KV_namespace-test-component-backend-state")
+        self.see({"tiny": {}, self.OTHER: {}})
+        for f in (a, b):
+            jr.wait_for(lambda: "busy.gone" in f.tail(10000), "%s to say so" % f.name, 60)
+            self.assertEqual(f.tail(10000).count("busy.gone"), 1)
+        self.post(b, model="tiny", **limits)
+        self.see({"tiny": limits, self.OTHER: {}})
+
     def test_without_nats_nothing_changes(self):
         self.post(self.replicas[0], model="tiny", active_decode_blocks_threshold=0.5)
         expected = {"tiny": {"active_decode_blocks_threshold": 0.5}, self.OTHER: {}}

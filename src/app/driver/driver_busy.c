@@ -69,6 +69,7 @@ static void apply(struct jr_driver *d, uint64_t model, uint64_t revision,
     if (revision <= row->revision)
         return;
     row->revision = revision;
+    row->set = limits != NULL;
     tell_pool(d, model, limits);
 }
 
@@ -107,6 +108,15 @@ static void begin_list(struct jr_driver *d)
     }
 }
 
+/* Nobody took it back: its bucket was lost, and operators have to set it anew. */
+static void take_gone(struct jr_driver *d, const struct jr_driver_busy_row *row)
+{
+    if (row->set)
+        jr_log(JR_LOG_WARN, "busy.gone", "bucket=%s key=" KEY_PREFIX "%llu", d->state_bucket,
+               (unsigned long long)row->model);
+    tell_pool(d, row->model, NULL);
+}
+
 /* What is not in the bucket any more is not set. */
 static void end_list(struct jr_driver *d)
 {
@@ -116,7 +126,7 @@ static void end_list(struct jr_driver *d)
         if (row.listed)
             d->busy.rows[kept++] = row;
         else
-            tell_pool(d, row.model, NULL);
+            take_gone(d, &row);
     }
     d->busy.n = kept;
 }

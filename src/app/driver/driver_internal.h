@@ -126,6 +126,7 @@ struct jr_driver {
         struct jr_driver_busy_row {
             uint64_t model, revision;
             bool listed; /* in the list under way, or newer */
+            bool set;    /* false: its last revision deletes it */
         } rows[JR_BUSY_MODELS_MAX];
     } busy;
 
