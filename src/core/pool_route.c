@@ -132,7 +132,8 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
     }
     k->expected_output_tokens = r->expected_output_tokens;
     k->of_prompt = b.blocks == r->prefix;
-    jr_pool_session_begin(p, r, k);
+    if (!k->session) /* admitted before: it counts once */
+        jr_pool_session_begin(p, r, k);
     if (jr_request_is_outside(r->id))
         jr_pool_outside_booked(p, r->id);
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);

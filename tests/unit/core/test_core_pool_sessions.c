@@ -171,6 +171,23 @@ static void test_a_question_binds_nothing(void **state)
     close_pool(&fx);
 }
 
+/* One that is admitted twice ends once. */
+static void test_admitted_twice_counts_once(void **state)
+{
+    (void)state;
+    struct jr_pool_config c = config();
+    open_pool(&fx, &c);
+    add_worker(&fx, 1, 1, 100, 0);
+    for (int i = 0; i < 2; i++) {
+        fx.a[1] = (struct answer){0};
+        assert_int_equal(ask_in(S, 1, 10), 1);
+    }
+    request(&fx, JR_EV_FINISH, 1, 0);
+    tick_after(&fx, TTL + 1);
+    assert_int_equal(view(&fx).sessions.n, 0);
+    close_pool(&fx);
+}
+
 static void test_each_model_has_its_own(void **state)
 {
     (void)state;
@@ -492,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_nobody_can_take_it),
         cmocka_unit_test(test_a_pin_of_its_own_must_agree),
         cmocka_unit_test(test_a_question_binds_nothing),
+        cmocka_unit_test(test_admitted_twice_counts_once),
         cmocka_unit_test(test_each_model_has_its_own),
         cmocka_unit_test(test_it_waits_for_its_worker),
         cmocka_unit_test(test_its_worker_leaves_while_it_waits),
