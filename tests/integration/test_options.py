@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What options do, seen from outside: each through the HTTP surface of real processes."""
+import base64
 import json
+import os
 import random
 import socket
+import sys
 import threading
 import time
 import unittest
@@ -13,6 +16,9 @@ import jr_procs as jr
 import jr_worker as play
 import test_router
 from test_frontend import COMPLETION, Case
+
+sys.path.insert(0, os.path.join(jr.ROOT, "chaos"))
+from lib import nats as jr_witness  # noqa: E402
 
 
 class Exposition(Case):
@@ -319,6 +325,103 @@ class Costs(test_router.Case):
         self.assertEqual(load(router_assume_kv_reuse=False), (8 * test_router.BLOCK, 8, 2))
         self.assertEqual(load(router_track_active_blocks=False)[1:], (0, 2))
         self.assertEqual(load(router_track_prefill_tokens=False), (0, 4, 2))
+
+
+class LowerMedia(test_router.Case):
+    """A worker that has the prompt in host memory, and one that has it on disk, as bridges would tell of them."""
+
+    def tell(self, like, worker, row):
+        """The worker's row has what the device of another one has."""
+        nats = jr_log.Nats(self.nats.url)
+        self.addCleanup(nats.close)
+        pool = "namespace-test-component-prefill"
+        lease = nats.api("STREAM.MSG.GET.KV_%s-leases" % pool,
+                         {"last_by_subj": "$KV.%s-leases.worker.%d" % (pool, worker)})["message"]
+        incarnation = int(json.loads(base64.b64decode(lease["data"]))["ranks"][0]["incarnation"])
+        events = []
+        for seq in range(1, nats.api("STREAM.INFO.%s-kv-events" % pool)["state"]["last_seq"] + 1):
+            m = nats.api("STREAM.MSG.GET.%s-kv-events" % pool, {"seq": seq})["message"]
+            data = base64.b64decode(m["data"])
+            if m["subject"].endswith(".batch") and jr_witness.Batch(data).worker == like:
+                events += [value for number, value in jr_witness.fields(data) if number == 7]
+        return nats.publish("%s-kv-events.batch" % pool,
+                            jr_log.batch(worker, incarnation, 1, events, begin=True, rank=row))
+
+    told = 0
+
+    def cost(self, worker, ids, **kw):
+        r = self.router(router_cost_model="dynamo", **kw)
+        jr.wait_for(lambda: jr.pool(r.url)["applied_seq"] >= self.told, "the rows", 60)
+        found = self.ask(r, "/best_worker_id", {"token_ids": ids})["candidates"]
+        return next(c["cost"] for c in found if c["worker_id"] == worker)
+
+    def test_weights_of_host_and_disk(self):
+        ids = test_router.prompt(9, 8)
+        r = self.router("teller")
+        first = int(self.cache(r, ids))
+        other = next(int(w["worker_id"]) for w in jr.pool(r.url)["workers"] if int(w["worker_id"]) != first)
+        nothing = self.cost(other, ids)
+        for row, option in ((128, "router_disk_cache_hit_weight"), (64, "router_host_cache_hit_weight")):
+            self.told = self.tell(first, other, row)
+            self.assertEqual(self.cost(other, ids), nothing, "unless asked for")
+            for weight in (0.5, 1):  # of eight blocks
+                self.assertEqual(self.cost(other, ids, **{option: weight}), nothing - 8 * weight, option)
+
+
+class Steps(Case):
+    """What the model of an engine's time adds to an answer: at least that, however busy the machine is."""
+
+    STILL = {"step_base_ms": 0, "step_prefill_us": 0, "step_attention_ps": 0, "step_decode_us": 0, "step_kv_ns": 0}
+
+    def seconds(self, **kw):
+        m = self.procs.mocker("m-" + "-".join(kw), block_size=4, **{**self.STILL, **kw})
+        begun = time.monotonic()
+        self.assertEqual(jr.post(m.urls[0] + "/v1/completions", {
+            "model": "mock-model", "prompt": list(range(100)), "max_tokens": 5})[0], 200)
+        return time.monotonic() - begun
+
+    def test_each(self):
+        self.assertGreaterEqual(self.seconds(step_base_ms=60), 5 * 0.060)  # a step a token
+        self.assertGreaterEqual(self.seconds(step_prefill_us=3000), 100 * 0.003)
+        self.assertGreaterEqual(self.seconds(step_attention_ps=60000000), 100 * 99 / 2 * 60e-6)
+        self.assertGreaterEqual(self.seconds(step_decode_us=70000), 4 * 0.070)
+        self.assertGreaterEqual(self.seconds(step_kv_ns=700000), 4 * 100 * 700e-6)
+
+
+class Deaf(Case):
+    def test_how_long_a_connection_may_take(self):
+        """A worker with a lease whose queue of connections is full: the other one is asked after that time."""
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen(0)
+            for _ in range(8):
+                held = socket.socket()
+                self.addCleanup(held.close)
+                held.setblocking(False)
+                held.connect_ex(s.getsockname())
+            nats, w = self.procs.nats(), self.worker()
+            f = self.frontend(nats=nats.url, router_mode="round-robin", worker_connect_timeout_secs=1)
+            pool = jr_log.Pool(nats.url, "dynamo", ttl=5)
+            self.addCleanup(pool.close)
+            pool.add_worker(1, "http://127.0.0.1:%d" % s.getsockname()[1])
+            pool.add_worker(2, w.url)
+            jr.wait_for(lambda: [k["state"] for k in jr.pool(f.url)["workers"]] == ["live"] * 2, "both workers", 60)
+            took = []
+            for _ in range(2):  # one of them goes to it first
+                begun = time.monotonic()
+                self.assertEqual(self.ask(f)[0], 200)
+                took.append(time.monotonic() - begun)
+            self.assertEqual(len(w.posts()), 2)
+            self.assertGreaterEqual(max(took), 1)
+
+
+class LogFormat(Case):
+    def test_a_line_is_an_object(self):
+        f = self.frontend(self.worker(), log_format="json")
+        with open(f.log) as log:
+            lines = [json.loads(line) for line in log.read().splitlines()]
+        self.assertTrue(all({"time", "level", "event"} <= line.keys() for line in lines), lines)
+        self.assertIn(f.port, [line["port"] for line in lines if line["event"] == "frontend.listening"])
 
 
 class InitialWorkers(Case):

@@ -212,6 +212,22 @@ class Tracing(Case):
         self.assertEqual([r[2] for r in c.requests], [429, 200, 400, 200])
         self.assertEqual(self.count(f, "sent"), 4)
 
+    def test_a_collector_that_says_nothing(self):
+        f, c = self.traced(self.worker(), otel_exporter_otlp_timeout=200, http_threads=1)
+        c.answers = [None]
+        self.assertEqual(self.ask(f)[0], 200)
+        self.wait_count(f, "retried", 1, "jetrouter_trace_exports_total")
+        self.wait_count(f, "sent", 3)
+
+    def test_how_many_at_once(self):
+        """All that waits goes out as soon as there is a batch of it, and in no larger ones."""
+        f, c = self.traced(self.worker(), otel_bsp_max_export_batch_size=2, otel_bsp_schedule_delay=600000,
+                           http_threads=1)
+        for _ in range(4):
+            self.assertEqual(self.ask(f)[0], 200)
+        self.wait_count(f, "sent", 12)
+        self.assertEqual(set(c.sizes), {2})
+
     def test_headers_of_the_options(self):
         f, c = self.traced(self.worker(), otel_exporter_otlp_traces_endpoint=None,
                            env={"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20k, x-tenant=a"})

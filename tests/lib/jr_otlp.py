@@ -95,12 +95,13 @@ def spans_of(body):
 
 
 class Collector:
-    """answer: what the next requests get, (status, headers, body) each; then 200."""
+    """answers: what the next requests get, (status, headers, body) each, or None: nothing before the
+    end; then 200."""
 
     def __init__(self, port=0):
         collector = self
-        self.spans, self.requests, self.answers = [], [], []
-        self.lock = threading.Lock()
+        self.spans, self.requests, self.answers, self.sizes = [], [], [], []
+        self.lock, self.end = threading.Lock(), threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -109,9 +110,15 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 with collector.lock:
                     answer = collector.answers.pop(0) if collector.answers else (200, {}, b"")
-                    collector.requests.append((self.path, dict(self.headers), answer[0]))
-                    if answer[0] == 200:
+                    if answer:
+                        collector.requests.append((self.path, dict(self.headers), answer[0]))
+                    if answer and answer[0] == 200:
                         collector.spans += spans_of(body)
+                        collector.sizes.append(len(spans_of(body)))
+                if not answer:
+                    self.close_connection = True
+                    collector.end.wait(600)
+                    return
                 self.send_response(answer[0])
                 for name, text in answer[1].items():
                     self.send_header(name, text)
@@ -138,5 +145,6 @@ class Collector:
             return sorted((s for s in self.spans if s.trace == trace), key=lambda s: s.start)
 
     def close(self):
+        self.end.set()
         self.server.shutdown()
         self.server.server_close()
