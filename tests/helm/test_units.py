@@ -12,7 +12,7 @@ import unittest
 
 import jr_procs as jr
 
-UNITS = sorted(glob.glob(os.path.join(jr.ROOT, "systemd", "*.service")))
+UNITS = sorted(glob.glob(os.path.join(jr.ROOT, "helm", "systemd", "*.service")))
 ANALYZE = shutil.which("systemd-analyze")
 TABLE = json.loads(subprocess.run([jr.JETROUTER, "docs", "options"], capture_output=True, check=True).stdout)
 
