@@ -50,6 +50,13 @@ void jr_zmq_seq_put(uint8_t *p, uint64_t seq)
         p[i] = (uint8_t)(seq >> (8 * (JR_ZMQ_SEQ_BYTES - 1 - i)));
 }
 
+int jr_zmq_fd(void *socket)
+{
+    int fd = -1;
+    size_t n = sizeof fd;
+    return zmq_getsockopt(socket, ZMQ_FD, &fd, &n) == 0 ? fd : -1;
+}
+
 int jr_zmq_error(struct jr_errmsg *e, const char *endpoint)
 {
     int err = JR_EIO;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* zmq_frames: a whole multipart message, as what we get from engines is read. Any thread; a socket is
- * used by one at a time. */
+/* zmq_frames: a whole multipart message, as what we get from engines is read, and what else every socket
+ * wants. Any thread; a socket is used by one at a time. */
 #ifndef JR_IO_ZMQ_FRAMES_H
 #define JR_IO_ZMQ_FRAMES_H
 
@@ -26,7 +26,9 @@ void jr_zmq_frames_deinit(struct jr_zmq_frames *f);
 uint64_t jr_zmq_seq_get(const void *p); /* of JR_ZMQ_SEQ_BYTES */
 void jr_zmq_seq_put(uint8_t *p, uint64_t seq);
 
-/* What libzmq's last error was, of that endpoint: JR_EADDRINUSE, JR_EINVAL, JR_EIO. */
+/* To wait for with epoll; -1: it has none. */
+int jr_zmq_fd(void *socket);
+/* What libzmq's last error was, of that endpoint: JR_EADDRINUSE, JR_EINVAL, JR_ELIMIT, JR_EIO. */
 int jr_zmq_error(struct jr_errmsg *e, const char *endpoint);
 
 #endif

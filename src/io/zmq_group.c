@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "io/loop.h"
+#include "io/zmq_frames.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -129,17 +130,10 @@ static void make_ready(struct jr_zmq_member *m)
         jr_list_push_back(&m->group->ready, &m->ready);
 }
 
-static int fd_of(void *socket)
-{
-    int fd = -1;
-    size_t n = sizeof fd;
-    return zmq_getsockopt(socket, ZMQ_FD, &fd, &n) == 0 ? fd : -1;
-}
-
 int jr_zmq_group_watch(struct jr_zmq_member *m)
 {
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = m};
-    if (epoll_ctl(m->group->epoll_fd, EPOLL_CTL_ADD, fd_of(m->socket), &ev) < 0)
+    if (epoll_ctl(m->group->epoll_fd, EPOLL_CTL_ADD, jr_zmq_fd(m->socket), &ev) < 0)
         return JR_EIO;
     m->watched = true;
     return 0;
@@ -150,7 +144,7 @@ void jr_zmq_group_close_socket(struct jr_zmq_member *m)
     if (m->socket == NULL)
         return;
     if (m->watched)
-        (void)epoll_ctl(m->group->epoll_fd, EPOLL_CTL_DEL, fd_of(m->socket), NULL);
+        (void)epoll_ctl(m->group->epoll_fd, EPOLL_CTL_DEL, jr_zmq_fd(m->socket), NULL);
     m->watched = false;
     zmq_close(m->socket);
     m->socket = NULL;

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "io/zmq_frames.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -86,12 +87,6 @@ static bool copy_step(struct jr_zmq_pub *p, uint64_t *seq, zmq_msg_t *ret, bool 
     return found;
 }
 
-static void put_be64(uint8_t *dst, uint64_t v)
-{
-    for (unsigned i = 0; i < 8; i++)
-        dst[i] = (uint8_t)(v >> (56 - 8 * i));
-}
-
 static bool send_part(void *socket, const void *p, size_t n)
 {
     return zmq_send(socket, p, n, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
@@ -101,9 +96,9 @@ static bool send_part(void *socket, const void *p, size_t n)
 static void send_step(struct jr_zmq_pub *p, void *socket, bool with_topic, uint64_t seq,
                       zmq_msg_t *payload)
 {
-    uint8_t number[8];
+    uint8_t number[JR_ZMQ_SEQ_BYTES];
 
-    put_be64(number, seq);
+    jr_zmq_seq_put(number, seq);
     if ((!with_topic || send_part(socket, p->topic, strlen(p->topic))) &&
         send_part(socket, number, sizeof number))
         zmq_msg_send(payload, socket, ZMQ_DONTWAIT);
@@ -160,36 +155,20 @@ static void replay(struct jr_zmq_pub *p, zmq_msg_t *identity, uint64_t from)
  * anything else is ignored, as the engines do. */
 static bool take_request(struct jr_zmq_pub *p)
 {
-    zmq_msg_t part[3];
-    unsigned n = 0;
-    bool more = true, good;
+    struct jr_zmq_frames f;
 
-    while (more) {
-        zmq_msg_t m;
-        zmq_msg_init(&m);
-        if (zmq_msg_recv(&m, p->router, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(&m);
-            break;
-        }
-        more = zmq_msg_more(&m) != 0;
-        if (n < 3) {
-            zmq_msg_init(&part[n]);
-            zmq_msg_move(&part[n], &m);
-        }
-        zmq_msg_close(&m);
-        n++;
-    }
-    good = n == 3 && zmq_msg_size(&part[1]) == 0 && zmq_msg_size(&part[2]) <= 8;
-    if (good) {
-        const uint8_t *seq = zmq_msg_data(&part[2]);
+    if (!jr_zmq_frames_recv(p->router, &f))
+        return false;
+    if (f.n == 3 && f.extra == 0 && zmq_msg_size(&f.part[1]) == 0 &&
+        zmq_msg_size(&f.part[2]) <= JR_ZMQ_SEQ_BYTES) {
+        const uint8_t *seq = zmq_msg_data(&f.part[2]);
         uint64_t from = 0;
-        for (size_t i = 0; i < zmq_msg_size(&part[2]); i++)
+        for (size_t i = 0; i < zmq_msg_size(&f.part[2]); i++)
             from = from << 8 | seq[i];
-        replay(p, &part[0], from);
+        replay(p, &f.part[0], from);
     }
-    for (unsigned i = 0; i < n && i < 3; i++)
-        zmq_msg_close(&part[i]);
-    return n > 0;
+    jr_zmq_frames_deinit(&f);
+    return true;
 }
 
 void jr_zmq_pub_answer(struct jr_zmq_pub *p)
@@ -204,17 +183,6 @@ void jr_zmq_pub_answer(struct jr_zmq_pub *p)
 }
 
 /* --- create, destroy --- */
-
-static int zmq_error(struct jr_errmsg *e, const char *endpoint)
-{
-    int err = JR_EIO;
-
-    if (errno == EADDRINUSE)
-        err = JR_EADDRINUSE;
-    else if (errno == EINVAL || errno == EPROTONOSUPPORT || errno == ENODEV)
-        err = JR_EINVAL;
-    return jr_errmsg_set(e, err, "%s: %s", endpoint, zmq_strerror(errno));
-}
 
 /* again: the socket that had it a moment ago is being closed by another thread. */
 static int bind_soon(void *socket, const char *endpoint, bool again)
@@ -236,14 +204,14 @@ static int open_one(struct jr_zmq_pub *p, int type, bool connect, const char *en
     void *socket = zmq_socket(jr_zmq_pub_group_context(p->group), type);
 
     if (socket == NULL)
-        return zmq_error(e, endpoint);
+        return jr_zmq_error(e, endpoint);
     *ret = socket;
     zmq_setsockopt(socket, ZMQ_SNDHWM, &hwm, sizeof hwm);
     zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
     if ((connect ? zmq_connect(socket, endpoint) : bind_soon(socket, endpoint, again)) != 0)
-        return zmq_error(e, endpoint);
+        return jr_zmq_error(e, endpoint);
     if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &n) != 0)
-        return zmq_error(e, endpoint);
+        return jr_zmq_error(e, endpoint);
     return 0;
 }
 

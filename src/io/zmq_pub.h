@@ -39,7 +39,8 @@ JR_MUST_CHECK int jr_zmq_pub_group_create(uint32_t pubs_max, struct jr_zmq_pub_g
 /* NULL is fine. Its publishers are destroyed; waits until all is flushed, as above. */
 void jr_zmq_pub_group_destroy(struct jr_zmq_pub_group *group);
 
-/* Bound when it returns. JR_EADDRINUSE, JR_EINVAL, JR_ELIMIT (the group is full), JR_EIO. */
+/* Bound when it returns. JR_EADDRINUSE, JR_EINVAL, JR_ELIMIT (the group is full, or all files
+ * are open), JR_EIO. */
 JR_MUST_CHECK int jr_zmq_pub_create(const struct jr_zmq_pub_config *config, struct jr_zmq_pub **ret,
                                     struct jr_errmsg *e);
 /* What was sent is flushed to connected peers for up to 100 ms; with a group of its own it waits for

@@ -2,6 +2,7 @@
 #include "io/zmq_pub_internal.h"
 
 #include "base/mem.h"
+#include "io/zmq_frames.h"
 
 #include <errno.h>
 #include <string.h>
@@ -133,13 +134,6 @@ static int watch(struct jr_zmq_pub_group *g, int fd, uint64_t what)
     return epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : JR_EIO;
 }
 
-static int fd_of(void *socket)
-{
-    int fd = -1;
-    size_t n = sizeof fd;
-    return zmq_getsockopt(socket, ZMQ_FD, &fd, &n) == 0 ? fd : -1;
-}
-
 int jr_zmq_pub_group_join(struct jr_zmq_pub_group *g, struct jr_zmq_pub *p)
 {
     uint32_t at = 0;
@@ -149,7 +143,7 @@ int jr_zmq_pub_group_join(struct jr_zmq_pub_group *g, struct jr_zmq_pub *p)
         return JR_ELIMIT;
     uint64_t event = at | (uint64_t)(g->places[at].turn + 1) << 32;
     if (p->router) {
-        int err = watch(g, fd_of(p->router), event);
+        int err = watch(g, jr_zmq_fd(p->router), event);
         if (err < 0)
             return err;
     }
@@ -165,7 +159,7 @@ void jr_zmq_pub_group_leave(struct jr_zmq_pub_group *g, struct jr_zmq_pub *p)
     if (p->slot >= g->n || g->places[p->slot].pub != p)
         return; /* it never joined */
     if (p->router)
-        (void)epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, fd_of(p->router), NULL);
+        (void)epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, jr_zmq_fd(p->router), NULL);
     g->places[p->slot].pub = NULL;
     pthread_mutex_lock(&g->mu);
     if (p->is_pending)
