@@ -32,9 +32,9 @@ struct jr_driver_config {
     /* A snapshot of this replica's is verified and recorded; may be NULL. */
     void (*on_snapshot)(void *ctx, const char *component, double seconds);
     void (*on_fatal)(void *ctx, int err, const char *words); /* NATS without JetStream, … */
-    /* The age of each batch of a peer, by the server's time of it; may be NULL. */
-    /* From the server's timestamp of a message of the log to its arrival, while the pool is ready. */
+    /* The age of each message of the log that comes live, by the server's time of it; may be NULL. */
     void (*on_event_delay)(void *ctx, const char *component, double seconds);
+    /* The age of each batch of a peer, likewise; may be NULL. */
     void (*on_sync_delay)(void *ctx, const char *component, double seconds);
     void *ctx;
 };

@@ -14,10 +14,12 @@
 struct open_job {
     struct jr_job job;
     struct jr_driver *d;
+    bool first;
     struct jr_js_kv *leases, *state;
     int64_t ttl_ms; /* of the lease bucket */
     struct jr_object_store *store;
-    struct jr_js_kv_list set; /* what the state bucket holds */
+    struct jr_js_kv_list
+        set; /* the first time: what the state bucket holds; then there is a watch */
     struct jr_stream_info info;
     struct jr_errmsg e;
 };
@@ -45,7 +47,7 @@ static int open_buckets(struct open_job *o)
     int err = jr_js_kv_open(d->nats, &leases, &o->leases, &o->ttl_ms, &o->e);
     if (err == 0)
         err = jr_js_kv_open(d->nats, &state, &o->state, NULL, &o->e);
-    if (err == 0)
+    if (err == 0 && o->first)
         err = jr_js_kv_list(o->state, &o->set, &o->e);
     if (err == 0)
         err = jr_object_store_open(d->nats, &store, &o->store, &o->e);
@@ -156,7 +158,8 @@ void jr_driver_open(struct jr_driver *d)
     if (d->opening || d->closing || !jr_nats_connected(d->nats))
         return;
     struct open_job *o = jr_xalloc(sizeof *o);
-    *o = (struct open_job){.job = {.run = run_open, .done = done_open}, .d = d};
+    *o =
+        (struct open_job){.job = {.run = run_open, .done = done_open}, .d = d, .first = !d->opened};
     d->opening_generation = jr_nats_generation(d->nats);
     d->opening = jr_driver_submit(d, d->control_lane, &o->job);
     if (!d->opening)
@@ -425,10 +428,10 @@ static void diverge(struct jr_log_msg *m)
 /* What is read again, or late after an outage, says nothing of delays. */
 static void note_delay(struct jr_driver *d, int64_t stored_ns)
 {
+    if (!d->log_live || !d->config.on_event_delay)
+        return;
     double seconds = (double)(jr_unix_ns() - stored_ns) / 1e9;
-    if (d->log_live && d->config.on_event_delay)
-        d->config.on_event_delay(d->config.ctx, d->config.pool.component,
-                                 seconds > 0 ? seconds : 0);
+    d->config.on_event_delay(d->config.ctx, d->config.pool.component, seconds > 0 ? seconds : 0);
 }
 
 static void feed(struct jr_driver *d, struct jr_js_msg *m)

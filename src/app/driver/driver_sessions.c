@@ -44,7 +44,7 @@ static int raise_age(struct keep_job *k)
     struct jr_stream_config config;
     struct jr_stream_info info;
     stream_config(d, &config);
-    int err = jr_stream_open(d->nats, &config, &info, NULL, &k->e);
+    int err = jr_stream_info(d->nats, d->sessions_stream, &info, &k->e);
     if (err < 0)
         return err;
     k->clock_off_ms = jr_sessions_clock_off(k->oldest_ms, k->future_ms, info.max_age_ms);
