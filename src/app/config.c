@@ -71,6 +71,20 @@ const char *jr_config_type_name(enum jr_cfg_type type)
     return names[type];
 }
 
+bool jr_config_is_number(enum jr_cfg_type type)
+{
+    switch (type) {
+    case JR_CFG_TYPE_U32:
+    case JR_CFG_TYPE_U64:
+    case JR_CFG_TYPE_BYTES:
+    case JR_CFG_TYPE_F64:
+    case JR_CFG_TYPE_PORT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 const char *jr_config_command_name(enum jr_cmd command)
 {
     switch (command) {

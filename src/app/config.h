@@ -91,6 +91,7 @@ struct jr_config;
 const struct jr_cfg_row *jr_config_row(enum jr_cfg_key key);
 const char *jr_config_group_title(enum jr_cfg_group group);
 const char *jr_config_type_name(enum jr_cfg_type type);
+bool jr_config_is_number(enum jr_cfg_type type); /* its row has bounds */
 /* The row that answers to a name (flag or alias, without "--") of that command, or -1. */
 int jr_config_find(enum jr_cmd command, const char *name);
 

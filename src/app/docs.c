@@ -12,30 +12,26 @@
 
 /* ---------------------------------------------------------------- pieces of an option */
 
+static void put_choices(struct jr_buf *b, const struct jr_cfg_row *row)
+{
+    for (const char *p = row->choices; *p; p++)
+        if (*p == ' ')
+            jr_buf_puts(b, ", ");
+        else
+            jr_buf_put(b, p, 1);
+}
+
 /* "1..65535", "text, none" and so on, for people. */
 static void put_range(struct jr_buf *b, const struct jr_cfg_row *row)
 {
-    switch (row->type) {
-    case JR_CFG_TYPE_U32:
-    case JR_CFG_TYPE_U64:
-    case JR_CFG_TYPE_BYTES:
-    case JR_CFG_TYPE_F64:
-    case JR_CFG_TYPE_PORT:
+    if (jr_config_is_number(row->type))
         jr_buf_printf(b, "%.16g..%.16g", row->min, row->max);
-        break;
-    case JR_CFG_TYPE_ENUM:
-        for (const char *p = row->choices; *p; p++)
-            if (*p == ' ')
-                jr_buf_puts(b, ", ");
-            else
-                jr_buf_put(b, p, 1);
-        break;
-    case JR_CFG_TYPE_BOOL:
+    else if (row->type == JR_CFG_TYPE_ENUM)
+        put_choices(b, row);
+    else if (row->type == JR_CFG_TYPE_BOOL)
         jr_buf_puts(b, "true, false");
-        break;
-    default:
+    else
         jr_buf_puts(b, row->expects ? row->expects : "text");
-    }
     if (row->nullable)
         jr_buf_puts(b, ", None");
     if (row->also_none)

@@ -247,20 +247,6 @@ static void put_commands(struct jr_buf *b, const char *name, unsigned mask)
     jr_buf_puts(b, "]");
 }
 
-static bool is_number(const struct jr_cfg_row *row)
-{
-    switch (row->type) {
-    case JR_CFG_TYPE_U32:
-    case JR_CFG_TYPE_U64:
-    case JR_CFG_TYPE_BYTES:
-    case JR_CFG_TYPE_F64:
-    case JR_CFG_TYPE_PORT:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static void put_row(struct jr_buf *b, const struct jr_cfg_row *row)
 {
     jr_buf_puts(b, "{\"type\":");
@@ -273,7 +259,7 @@ static void put_row(struct jr_buf *b, const struct jr_cfg_row *row)
     put_text(b, "default", row->def);
     put_text(b, "metavar", row->metavar);
     put_array(b, "choices", row->choices);
-    if (is_number(row))
+    if (jr_config_is_number(row->type))
         jr_buf_printf(b, ",\"min\":%.16g,\"max\":%.16g", row->min, row->max);
     jr_buf_printf(b, ",\"nullable\":%s", row->nullable ? "true" : "false");
     jr_buf_printf(b, ",\"secret\":%s", row->secret ? "true" : "false");

@@ -208,14 +208,20 @@ static void test_each_model_has_its_own(void **state)
 
 /* ---------------------------------------------------------------- the queue */
 
-static void test_it_waits_for_its_worker(void **state)
+/* Two workers of a rank each, and a queue before them. */
+static void open_queued(void)
 {
-    (void)state;
     struct jr_pool_config c = config();
     c.has_queue_threshold = true;
     open_pool(&fx, &c);
     add_worker(&fx, 1, 1, 100, 0);
     add_worker(&fx, 2, 1, 100, 0);
+}
+
+static void test_it_waits_for_its_worker(void **state)
+{
+    (void)state;
+    open_queued();
     uint64_t first = ask_in(S, 1, 101);
     assert_int_equal(ask_in(S, 2, 5), 0);
     assert_true(waits(&fx, 2));
@@ -228,11 +234,7 @@ static void test_it_waits_for_its_worker(void **state)
 static void test_its_worker_leaves_while_it_waits(void **state)
 {
     (void)state;
-    struct jr_pool_config c = config();
-    c.has_queue_threshold = true;
-    open_pool(&fx, &c);
-    add_worker(&fx, 1, 1, 100, 0);
-    add_worker(&fx, 2, 1, 100, 0);
+    open_queued();
     uint64_t first = ask_in(S, 1, 101);
     (void)ask_in(S, 2, 5);
     assert_true(waits(&fx, 2));
@@ -299,11 +301,7 @@ static void test_their_worker_leaves_and_the_others_are_full(void **state)
 static void test_bound_to_a_full_one_while_its_worker_leaves(void **state)
 {
     (void)state;
-    struct jr_pool_config c = config();
-    c.has_queue_threshold = true;
-    open_pool(&fx, &c);
-    add_worker(&fx, 1, 1, 100, 0);
-    add_worker(&fx, 2, 1, 100, 0);
+    open_queued();
     uint64_t first = ask_in(S, 1, 500);
     ask_pinned(&fx, 2, 500, 3 - first);
     (void)ask_in(S, 3, 5);
