@@ -47,6 +47,8 @@ def run(r):
     victim.start()
     victim.await_ready()
     traffic.stop()
+    # The first leader writes the pool's parameters into the log; with leases this long that may be after the traffic.
+    c.await_pools(lambda p: p["agreed_block_size"], "the pool's parameters in the log")
     r.rest()
     asked, n, same = (Asker(survivor.port), Asker(victim.port)), r.rounds(2000, 10000, 100000), 0
     seqs = {f.pool()["applied_seq"] for f in (survivor, victim)}

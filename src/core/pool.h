@@ -400,6 +400,7 @@ struct jr_pool_view {
     uint64_t reserve_bytes; /* beside `bytes`: warm, for tables to come */
     uint64_t believed;      /* entries that decisions made, not events */
     uint32_t block_size;
+    uint32_t agreed_block_size; /* as the log says it; 0: no leader has yet */
     struct jr_epoch epoch;
     struct jr_snapshots_record snapshots;
     bool snapshot_running;

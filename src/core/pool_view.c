@@ -64,6 +64,7 @@ void jr_pool_view(struct jr_pool *p, struct jr_pool_view *ret)
         .snapshot_ms = p->snapshot_ms,
         .snapshot_failures = p->snap_failures,
         .snapshot_failed_because = p->snap_why ? p->snap_why : "",
+        .agreed_block_size = s->params.block_size,
         .rule_version = s->rule_version,
         .n_workers = p->workers.n,
         .n_peers = p->replicas.n,

@@ -224,6 +224,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_u64(b, "believed_entries", v.believed);
     put_u64(b, "index_bytes", v.index_bytes);
     put_u64(b, "block_size", v.block_size);
+    put_u64(b, "agreed_block_size", v.agreed_block_size);
     put_str(b, "recovery_state", v.recovery_state);
     put_str(b, "not_ready_because", v.not_ready_because);
     put_bool(b, "ready", v.ready);
