@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import select
 import selectors
 import socket
 import ssl
@@ -73,6 +74,12 @@ def status(data):
 
 def descriptors(f):
     return len(os.listdir("/proc/%d/fd" % f.pid))
+
+
+def first_free(f):
+    """A limit of open files that lets it open no more."""
+    used = {int(fd) for fd in os.listdir("/proc/%d/fd" % f.pid)}
+    return next(fd for fd in range(len(used) + 1) if fd not in used)
 
 
 def resident_kib(f):
@@ -522,6 +529,44 @@ class Crowd(Base):
         old.close()
         self.nothing_left(f, before)
         self.serves(f)
+
+
+    def test_no_descriptor_for_a_connection_to_a_worker(self):
+        """That is this replica's want: the client is told to come again, and no worker is thought ill of."""
+        release = threading.Event()
+        self.addCleanup(release.set)
+
+        def slow(request):
+            release.wait(PATIENCE)
+            play.plain(request)
+        worker = self.worker(slow)
+        f = self.frontend(worker)
+        control, waiting = dial(f), [dial(f) for _ in range(4 * LOOPS + 2)]  # some for each loop
+        for s in [control, *waiting]:
+            s.sendall(LIVE)
+            self.assertEqual(status(read_until(s, b"}")), 200)
+        limits = resource.prlimit(f.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(f.pid, resource.RLIMIT_NOFILE, (first_free(f), limits[1]))
+        refused = 0
+        end = time.monotonic() + 3  # in which the worker's health is asked for, too
+        for s in waiting:
+            s.sendall(post("hello"))
+        while refused == 0 or time.monotonic() < end:  # those for whom there is a connection wait with the worker
+            for s in select.select(waiting, [], [], PATIENCE)[0]:
+                answer = read_until(s, b"}}")
+                self.assertEqual(status(answer), 503, answer)
+                self.assertIn(b"\r\nRetry-After: 1\r\n", answer)
+                refused += 1
+                s.sendall(post("hello"))
+        counted = counter(control, 'jetrouter_proxy_failures_total{reason="no_descriptor"}')
+        self.assertTrue(refused <= counted <= refused + len(waiting), (refused, counted))
+        resource.prlimit(f.pid, resource.RLIMIT_NOFILE, limits)
+        release.set()
+        self.assertEqual([w["state"] for w in jr.pool(f.url)["workers"]], ["live"])
+        self.assertEqual(jr.metric(f.url, "jetrouter_proxy_retries_total"), 0)
+        self.serves(f)
+        for s in [control, *waiting]:
+            s.close()
 
 
 class Worker(Base):

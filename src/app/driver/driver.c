@@ -54,7 +54,8 @@ static void on_probe_end(void *ctx, int err)
     ev.u.probed.healthy = err == 0 && p->status == 200;
     jr_list_remove(&p->node);
     jr_xfree(p);
-    jr_driver_step(d, &ev);
+    if (err != JR_ELIMIT) /* else this process has no descriptor: that says nothing of the worker */
+        jr_driver_step(d, &ev);
 }
 
 static void probe(struct jr_driver *d, uint64_t worker_id, const char *url)

@@ -294,6 +294,11 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
         jr_proxy_end_error(x, JR_ERROR_TIMEOUT, NULL);
         return;
     }
+    if (err == JR_ELIMIT) { /* ours, not the worker's: another one cannot be connected to either */
+        jr_metric_add(x->l->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("no_descriptor"), 1);
+        jr_proxy_end_error(x, JR_ERROR_NO_ROOM, "this replica cannot open a connection to a worker: retry later");
+        return;
+    }
     jr_metric_add(x->l->metrics, JR_METRIC_PROXY_RETRIES_TOTAL,
                   JR_LABELS(err < 0 ? jr_err_name(err) : "status"), 1);
     jr_proxy_leave_out(x);
