@@ -168,20 +168,33 @@ def stream_last_seq(nats, stream):
     return stream_state(nats, stream)["last_seq"]
 
 
-_given = set()
+_given = {}
 
 
 def free_port(n=1):
     """The first of n consecutive TCP ports nobody listens on, below the range that outgoing
-    connections use, so that none of them takes it meanwhile."""
+    connections use, so that none of them takes it meanwhile. Given to this process until it ends:
+    another one that asks here gets others, also before anybody listens."""
     seed = int.from_bytes(os.urandom(4), "little")
     for attempt in range(2000):
         first = 11000 + (seed + attempt * 17) % 20000
-        ports = range(first, first + n)
-        if not _given.intersection(ports) and all(_is_free(p) for p in ports):
-            _given.update(ports)
+        if all(_take(p) for p in range(first, first + n)):
             return first
     raise Failed("no free port")
+
+
+def _take(port):
+    """The name of an abstract socket is one process's, and free again when that has ended."""
+    if port in _given or not _is_free(port):
+        return False
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind("\0jetrouter-test-port-%d" % port)
+    except OSError:
+        claim.close()
+        return False
+    _given[port] = claim
+    return True
 
 
 def _is_free(port):

@@ -7,15 +7,22 @@
 #include <ftw.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define PORT_FIRST 11000 /* below the range of outgoing connections (32768 on) */
+#define PORT_SPAN  20000
+#define PORT_TRIES 2000
 
 #if defined(__SANITIZE_THREAD__)
 /* libzmq is not instrumented and passes messages between its threads with its own atomics; libcrypto
@@ -134,17 +141,45 @@ static struct sockaddr_in local_address(uint16_t port)
     return a;
 }
 
+/* The name of an abstract socket is one process's, and free again when that has ended: the descriptor
+ * stays open for that. Python's tests claim by the same name (jr_procs.py). */
+static bool claim_port(uint16_t port)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int n = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "jetrouter-test-port-%u", port);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    bool mine = fd >= 0 && bind(fd, (struct sockaddr *)(void *)&name, len) == 0;
+
+    if (!mine && fd >= 0)
+        (void)close(fd);
+    return mine;
+}
+
+static bool is_free(uint16_t port)
+{
+    struct sockaddr_in a = local_address(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    bool is = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+              bind(fd, (struct sockaddr *)(void *)&a, sizeof a) == 0;
+
+    if (fd >= 0)
+        (void)close(fd);
+    return is;
+}
+
 uint16_t jr_test_free_port(void)
 {
-    struct sockaddr_in a = local_address(0);
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    uint32_t from;
 
-    if (fd < 0 || bind(fd, (struct sockaddr *)(void *)&a, len) < 0 ||
-        getsockname(fd, (struct sockaddr *)(void *)&a, &len) < 0)
-        give_up("no free port: %s", strerror(errno));
-    (void)close(fd);
-    return ntohs(a.sin_port);
+    if (getrandom(&from, sizeof from, 0) != sizeof from)
+        give_up("no random number: %s", strerror(errno));
+    for (uint32_t i = 0; i < PORT_TRIES; i++) {
+        uint16_t port = (uint16_t)(PORT_FIRST + (from % PORT_SPAN + i * 17) % PORT_SPAN);
+        if (is_free(port) && claim_port(port))
+            return port;
+    }
+    give_up("no free port");
 }
 
 bool jr_test_port_open(uint16_t port)
