@@ -296,7 +296,8 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
     }
     if (err == JR_ELIMIT) { /* ours, not the worker's: another one cannot be connected to either */
         jr_metric_add(x->l->metrics, JR_METRIC_PROXY_FAILURES_TOTAL, JR_LABELS("no_descriptor"), 1);
-        jr_proxy_end_error(x, JR_ERROR_NO_ROOM, "this replica cannot open a connection to a worker: retry later");
+        jr_proxy_end_error(x, JR_ERROR_NO_ROOM,
+                           "this replica cannot open a connection to a worker: retry later");
         return;
     }
     jr_metric_add(x->l->metrics, JR_METRIC_PROXY_RETRIES_TOTAL,
