@@ -7,6 +7,7 @@
 #include "base/limits.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Above any of these a (worker, rank) is busy and gets no request. Negative or NaN reads as not
  * set. */
@@ -40,6 +41,18 @@ static inline void jr_busy_merge(struct jr_busy_limits *to, const struct jr_busy
 struct jr_busy_record {
     char model[JR_MODEL_MAX];
     struct jr_busy_limits limits;
+    bool deleted;     /* its own were taken back: those of the configuration hold; no limits */
+    int64_t set_ns;   /* a copy of what was set then, in a bucket that was lost; 0: not a copy */
+    int64_t after_ns; /* set over what was set then; 0: over nothing */
 };
+
+/* When it was set, by the clock of the server that stored it at time_ns. The greatest of all that are
+ * known of a model is the newest; whatever the clocks, what was set over another is newer than that. */
+static inline int64_t jr_busy_stamp_ns(const struct jr_busy_record *r, int64_t time_ns)
+{
+    if (r->set_ns)
+        return r->set_ns;
+    return time_ns > r->after_ns ? time_ns : r->after_ns + 1;
+}
 
 #endif

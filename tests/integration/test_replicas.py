@@ -5,6 +5,8 @@ import base64
 import json
 import os
 import random
+import shutil
+import signal
 import threading
 import time
 import unittest
@@ -301,9 +303,9 @@ class Thresholds(Fleet):
         self.hold = threading.Event()
         self.addCleanup(self.hold.set)
         self.held = []
-        w, pool = self.worker(self.answer), self.pool()
-        pool.add_worker(1, w.url)
-        pool.add_worker(2, w.url, model=self.OTHER)
+        self.url, self.bridges = self.worker(self.answer).url, self.pool()
+        self.bridges.add_worker(1, self.url)
+        self.bridges.add_worker(2, self.url, model=self.OTHER)
         self.known(2)
 
     def answer(self, request):
@@ -387,18 +389,61 @@ class Thresholds(Fleet):
         self.assertIn(last["active_prefill_tokens_threshold"], (120, 1020))
         self.see({"tiny": {}, self.OTHER: last})
 
-    def test_a_bucket_that_is_lost_is_told(self):
+    def key(self):
+        """The key of the model that was set last."""
+        api, stream = self.pool().nats.api, "KV_%s-state" % self.pool().prefix
+        last = api("STREAM.INFO." + stream)["state"]["last_seq"]
+        return api("STREAM.MSG.GET." + stream, {"seq": last})["message"]["subject"]
+
+    def make_bucket(self):
+        """As a replica would, but while none runs."""
+        name = "%s-state" % self.pool().prefix
+        self.pool().nats.api("STREAM.CREATE.KV_" + name, {
+            "name": "KV_" + name, "subjects": ["$KV.%s.>" % name], "retention": "limits", "discard": "new",
+            "storage": "file", "max_msgs_per_subject": 1, "num_replicas": 1, "allow_rollup_hdrs": True,
+            "deny_delete": True, "allow_direct": True, "max_consumers": -1, "max_msgs": -1, "max_bytes": -1})
+
+    def test_back_without_data(self):
+        """nats-server loses all it had, and one replica does not even know what was last done there. What was
+        set is there again, what was deleted is not, and what somebody has set meanwhile stays."""
+        third = "third"
         a, b = self.replicas
-        limits = {"active_decode_blocks_threshold": 0.5}
-        self.post(a, model="tiny", **limits)
-        self.see({"tiny": limits, self.OTHER: {}})
-        self.pool().nats.api("STREAM.DELETE.KV_namespace-test-component-backend-state")
-        self.see({"tiny": {}, self.OTHER: {}})
-        for f in (a, b):
-            jr.wait_for(lambda: "busy.gone" in f.tail(10000), "%s to say so" % f.name, 60)
-            self.assertEqual(f.tail(10000).count("busy.gone"), 1)
-        self.post(b, model="tiny", **limits)
-        self.see({"tiny": limits, self.OTHER: {}})
+        pool = self.bridges
+        pool.add_worker(3, self.url, model=third)
+        self.known(3)
+        half, full = {"active_decode_blocks_threshold": 0.5}, {"active_prefill_tokens_threshold": 7}
+        self.post(a, model="tiny", **half)
+        self.post(b, model=self.OTHER, **half)
+        deleted = self.key()
+        self.post(a, model=third, **half)
+        meanwhile = self.key()
+        self.see({"tiny": half, self.OTHER: half, third: half})
+
+        b.send(signal.SIGSTOP)
+        pool.nats.publish(deleted, b"", {"KV-Operation": "DEL"})
+        jr.wait_for(lambda: self.rows(a)[self.OTHER] == {}, "the deletion", 60)
+        a.send(signal.SIGSTOP)
+        self.nats.kill()
+        shutil.rmtree(self.nats.argv[self.nats.argv.index("-sd") + 1])
+        self.nats = self.procs.restart(self.nats)
+        jr.wait_for(lambda: jr.port_open(self.nats.port), "nats-server", 60)
+        self.make_bucket()
+        self.pool().nats.publish(meanwhile, json.dumps({"model": third, **full}).encode())
+        for f in (b, a):
+            f.send(signal.SIGCONT)
+        expected = {"tiny": half, self.OTHER: {}, third: full}
+        jr.wait_for(lambda: any("busy.written_back" in f.tail(10000) for f in (a, b)), "a row written back", 60)
+        pool.reconnect()
+        self.known(3)
+        self.see(expected)
+        # Whoever comes later has nothing but the bucket; and what holds can be changed as ever.
+        c = self.replica("c")
+        self.replicas.append(c)
+        self.procs.wait_ready(c, 60)
+        self.known(3, c)
+        self.see(expected)
+        self.post(c, model=self.OTHER, **full)
+        self.see({**expected, self.OTHER: full})
 
     def test_without_nats_nothing_changes(self):
         self.post(self.replicas[0], model="tiny", active_decode_blocks_threshold=0.5)

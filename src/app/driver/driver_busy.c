@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Busy thresholds that were set at run time: busy.{model id} in the state bucket, one order for all
- * replicas, that of the key's revisions.
+/* Busy thresholds that were set at run time: busy.{model id} in the state bucket, and here, so that
+ * they outlive the bucket. docs/protocol.md §8, ADR 23.
  *
  *   set ──► [control lane] read, merge, write by revision; again when another was quicker
  *     opening: all are listed ──┐
  *     a watch on the bucket ────┼──► newer than what we have? ──► BUSY to the pool
- *     our own write ────────────┘ */
+ *     our own write ────────────┘              │ no, or not there at all
+ *                                              └──► [control lane] written back, by revision */
 #include "app/driver/driver_internal.h"
 
 #include "base/cursor.h"
 #include "base/log.h"
 #include "wire/busy_json.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define KEY_PREFIX "busy."
@@ -38,8 +40,11 @@ static struct jr_driver_busy_row *row_of(struct jr_driver *d, uint64_t model)
     struct jr_driver_busy_row *row = find(d, model);
     if (row)
         return row;
-    if (d->busy.n == JR_BUSY_MODELS_MAX)
+    if (d->busy.n == JR_BUSY_MODELS_MAX) {
+        jr_log(JR_LOG_WARN, "busy.too_many", "component=%s models=%d", d->config.pool.component,
+               JR_BUSY_MODELS_MAX);
         return NULL;
+    }
     row = &d->busy.rows[d->busy.n++];
     *row = (struct jr_driver_busy_row){.model = model};
     return row;
@@ -55,40 +60,64 @@ static void tell_pool(struct jr_driver *d, uint64_t model, const struct jr_busy_
     jr_driver_step(d, &ev);
 }
 
-/* What a revision of the key says; limits NULL: it was deleted. An older one comes too late. */
-static void apply(struct jr_driver *d, uint64_t model, uint64_t revision,
-                  const struct jr_busy_limits *limits)
+/* A marker says no name: the one we know stays. */
+static void hold(struct jr_driver *d, struct jr_driver_busy_row *row,
+                 const struct jr_busy_record *rec, int64_t stamp_ns)
+{
+    char model[JR_MODEL_MAX];
+    memcpy(model, row->rec.model, sizeof model);
+    row->rec = *rec;
+    if (!rec->model[0])
+        memcpy(row->rec.model, model, sizeof model);
+    if (row->stamp_ns < stamp_ns)
+        row->stamp_ns = stamp_ns;
+    tell_pool(d, row->model, rec->deleted ? NULL : &row->rec.limits);
+}
+
+/* What a revision of the key says. Once we know that the bucket has what we have, its order is that of
+ * what is set there, whatever the clocks; a copy, and a bucket that was made anew, go by their stamps. */
+static void take(struct jr_driver *d, uint64_t model, uint64_t revision,
+                 const struct jr_busy_record *rec, int64_t time_ns)
 {
     struct jr_driver_busy_row *row = row_of(d, model);
-    if (!row) {
-        jr_log(JR_LOG_WARN, "busy.too_many", "component=%s models=%d", d->config.pool.component,
-               JR_BUSY_MODELS_MAX);
+    int64_t stamp_ns = jr_busy_stamp_ns(rec, time_ns);
+    if (!row || revision < row->revision)
+        return;
+    if (revision == row->revision) { /* our own write: now we know when it was stored */
+        if (row->there && row->stamp_ns < stamp_ns)
+            row->stamp_ns = stamp_ns;
         return;
     }
-    row->listed = true;
-    if (revision <= row->revision)
-        return;
+    bool follows = row->there && rec->set_ns == 0;
     row->revision = revision;
-    row->set = limits != NULL;
-    tell_pool(d, model, limits);
+    row->there = follows || stamp_ns >= row->stamp_ns;
+    if (row->there)
+        hold(d, row, rec, stamp_ns);
+    else
+        jr_driver_busy_tend(d);
+}
+
+static bool read_entry(const struct jr_js_kv_entry *entry, struct jr_busy_record *ret)
+{
+    struct jr_errmsg e = {0};
+    *ret = (struct jr_busy_record){.deleted = true};
+    if (entry->deleted || jr_busy_decode(entry->value, entry->n, ret, &e) == 0)
+        return true;
+    jr_log(JR_LOG_WARN, "busy.unreadable", "key=%s words=\"%s\"", entry->key, e.text);
+    return false;
 }
 
 static void take_entry(struct jr_driver *d, const struct jr_js_kv_entry *entry)
 {
     struct jr_busy_record rec;
-    struct jr_errmsg e = {0};
     uint64_t model;
     size_t skip = strlen(KEY_PREFIX);
     if (strncmp(entry->key, KEY_PREFIX, skip) != 0)
         return;
     if (jr_parse_u64(entry->key + skip, strlen(entry->key + skip), &model) < 0)
         jr_log(JR_LOG_WARN, "busy.unreadable", "key=%s", entry->key);
-    else if (entry->deleted)
-        apply(d, model, entry->revision, NULL);
-    else if (jr_busy_decode(entry->value, entry->n, &rec, &e) < 0)
-        jr_log(JR_LOG_WARN, "busy.unreadable", "key=%s words=\"%s\"", entry->key, e.text);
-    else
-        apply(d, model, entry->revision, &rec.limits);
+    else if (read_entry(entry, &rec))
+        take(d, model, entry->revision, &rec, entry->time_ns);
 }
 
 void jr_driver_busy_take(struct jr_driver *d, const struct jr_js_kv_list *list)
@@ -99,36 +128,15 @@ void jr_driver_busy_take(struct jr_driver *d, const struct jr_js_kv_list *list)
 
 /* ---------------------------------------------------------------- the watch */
 
-/* Revisions of a bucket that was made anew are small again. */
+/* Perhaps of a bucket that was made anew: its revisions are small again, and it may lack what we have. */
 static void begin_list(struct jr_driver *d)
 {
+    d->busy.listed = false;
+    d->busy.lists++;
     for (uint32_t i = 0; i < d->busy.n; i++) {
-        d->busy.rows[i].listed = false;
+        d->busy.rows[i].there = false;
         d->busy.rows[i].revision = 0;
     }
-}
-
-/* Nobody took it back: its bucket was lost, and operators have to set it anew. */
-static void take_gone(struct jr_driver *d, const struct jr_driver_busy_row *row)
-{
-    if (row->set)
-        jr_log(JR_LOG_WARN, "busy.gone", "bucket=%s key=" KEY_PREFIX "%llu", d->state_bucket,
-               (unsigned long long)row->model);
-    tell_pool(d, row->model, NULL);
-}
-
-/* What is not in the bucket any more is not set. */
-static void end_list(struct jr_driver *d)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < d->busy.n; i++) {
-        struct jr_driver_busy_row row = d->busy.rows[i];
-        if (row.listed)
-            d->busy.rows[kept++] = row;
-        else
-            take_gone(d, &row);
-    }
-    d->busy.n = kept;
 }
 
 static void on_watch(void *ctx, enum jr_js_kv_watch_event event, const struct jr_js_kv_entry *entry)
@@ -143,9 +151,11 @@ static void on_watch(void *ctx, enum jr_js_kv_watch_event event, const struct jr
         take_entry(d, entry);
         break;
     case JR_JS_KV_LISTED:
-        end_list(d);
+        d->busy.listed = true;
+        jr_driver_busy_tend(d);
         break;
     case JR_JS_KV_LOST:
+        d->busy.listed = false;
         break;
     }
 }
@@ -171,53 +181,153 @@ void jr_driver_busy_stop(struct jr_driver *d, void (*cb)(void *ctx), void *ctx)
         cb(ctx);
 }
 
+/* ---------------------------------------------------------------- writing back */
+
+static void key_of(uint64_t model, char key[KEY_MAX])
+{
+    snprintf(key, KEY_MAX, KEY_PREFIX "%" PRIu64, model);
+}
+
+/* By the revision that was read; 0: only if there is none. */
+static int write_key(struct jr_driver *d, const char *key, const struct jr_busy_record *rec,
+                     uint64_t *revision, struct jr_errmsg *e)
+{
+    struct jr_buf b;
+    jr_buf_init(&b, JR_BUSY_BYTES_MAX);
+    int err = jr_busy_encode(rec, &b);
+    if (err == 0)
+        err = jr_js_kv_update(d->state, key, b.p, b.n, *revision, revision, e);
+    jr_buf_deinit(&b);
+    return err;
+}
+
+/* What is in the bucket, and since when; *ret_ns 0: nothing that can be read. */
+static int read_key(struct jr_driver *d, const char *key, struct jr_busy_record *ret,
+                    uint64_t *ret_revision, int64_t *ret_ns, struct jr_errmsg *e)
+{
+    struct jr_js_kv_entry entry = {0};
+    int err = jr_js_kv_get(d->state, key, &entry, e);
+    *ret_revision = entry.revision;
+    *ret_ns = 0;
+    if ((err == 0 || entry.deleted) && read_entry(&entry, ret))
+        *ret_ns = jr_busy_stamp_ns(ret, entry.time_ns);
+    jr_js_kv_entry_deinit(&entry);
+    return err == JR_ENOTFOUND ? 0 : err;
+}
+
+struct keep_job {
+    struct jr_job job;
+    struct jr_driver *d;
+    struct jr_busy_record rec;
+    uint64_t model, revision;
+    int64_t stamp_ns;
+    uint32_t lists;
+    bool wrote;
+    char key[KEY_MAX];
+    struct jr_errmsg e;
+};
+
+/* Whatever is there and as new, or cannot be read, stays. */
+static void run_keep(struct jr_job *job)
+{
+    struct keep_job *k = (struct keep_job *)(void *)job;
+    struct jr_busy_record there;
+    int64_t there_ns;
+    job->err = read_key(k->d, k->key, &there, &k->revision, &there_ns, &k->e);
+    if (job->err < 0 || there_ns >= k->stamp_ns || (k->revision && there_ns == 0))
+        return;
+    job->err = write_key(k->d, k->key, &k->rec, &k->revision, &k->e);
+    k->wrote = job->err == 0;
+}
+
+static void kept(struct jr_driver *d, const struct keep_job *k)
+{
+    struct jr_driver_busy_row *row = find(d, k->model);
+    if (k->wrote)
+        jr_log(JR_LOG_INFO, "busy.written_back", "bucket=%s key=%s model=%s", d->state_bucket,
+               k->key, k->rec.model);
+    if (!row || row->stamp_ns != k->stamp_ns || d->busy.lists != k->lists)
+        return;
+    row->there = true;
+    if (k->wrote && row->revision < k->revision)
+        row->revision = k->revision;
+}
+
+static void done_keep(struct jr_job *job)
+{
+    struct keep_job *k = (struct keep_job *)(void *)job;
+    struct jr_driver *d = k->d;
+    bool goes_on = jr_driver_job_done(d);
+    bool failed = job->err < 0 && job->err != JR_ECONFLICT;
+    d->busy.writing = false;
+    if (goes_on && failed && !d->busy.failing)
+        jr_log(JR_LOG_WARN, "busy.not_kept", "key=%s error=%s words=\"%s\"", k->key,
+               jr_err_name(job->err), k->e.text);
+    d->busy.failing = failed;
+    if (goes_on && job->err == 0)
+        kept(d, k);
+    if (goes_on && !failed)
+        jr_driver_busy_tend(d); /* the next one, or the same again: another was quicker */
+    jr_xfree(k);
+    jr_driver_maybe_closed(d);
+}
+
+static void write_back(struct jr_driver *d, const struct jr_driver_busy_row *row)
+{
+    struct keep_job *k = jr_xalloc(sizeof *k);
+    *k = (struct keep_job){.job = {.run = run_keep, .done = done_keep},
+                           .d = d,
+                           .rec = row->rec,
+                           .model = row->model,
+                           .stamp_ns = row->stamp_ns,
+                           .lists = d->busy.lists};
+    k->rec.set_ns = row->stamp_ns;
+    k->rec.after_ns = 0;
+    key_of(row->model, k->key);
+    d->busy.writing = jr_driver_submit(d, d->control_lane, &k->job);
+    if (!d->busy.writing)
+        jr_xfree(k);
+}
+
+void jr_driver_busy_tend(struct jr_driver *d)
+{
+    if (!d->busy.listed || !d->connected)
+        return;
+    for (uint32_t i = 0; i < d->busy.n && !d->busy.writing; i++)
+        if (!d->busy.rows[i].there && d->busy.rows[i].stamp_ns)
+            write_back(d, &d->busy.rows[i]);
+}
+
 /* ---------------------------------------------------------------- setting */
 
 struct set_job {
     struct jr_job job;
     struct jr_driver *d;
-    struct jr_busy_record rec; /* given; then what was written */
+    struct jr_busy_record rec;  /* given; then what was written */
+    struct jr_busy_record held; /* what we knew when it was asked for */
+    int64_t held_ns;            /* 0: nothing */
     struct jr_busy_limits configured;
     uint64_t model;
     uint64_t revision;
+    uint32_t lists;
     char key[KEY_MAX];
     jr_driver_busy_fn *fn;
     void *ctx;
     struct jr_errmsg e;
 };
 
-/* What is in the bucket, or the configuration's. Deleted and absent have revision 0. */
+/* What holds now: the newest of what is in the bucket and what we know, or the configuration's. */
 static int read_there(struct set_job *s, struct jr_busy_record *ret)
 {
-    struct jr_js_kv_entry entry = {0};
-    struct jr_errmsg e = {0};
-    *ret = (struct jr_busy_record){.limits = s->configured};
+    struct jr_busy_record there;
+    int64_t there_ns;
+    int err = read_key(s->d, s->key, &there, &s->revision, &there_ns, &s->e);
+    bool is_newer = there_ns && there_ns >= s->held_ns;
+    const struct jr_busy_record *newest = is_newer ? &there : s->held_ns ? &s->held : NULL;
+    *ret = (struct jr_busy_record){.limits =
+                                       newest && !newest->deleted ? newest->limits : s->configured,
+                                   .after_ns = is_newer ? there_ns : s->held_ns};
     memcpy(ret->model, s->rec.model, sizeof ret->model);
-    s->revision = 0;
-    int err = jr_js_kv_get(s->d->state, s->key, &entry, &s->e);
-    if (err == JR_ENOTFOUND) {
-        jr_js_kv_entry_deinit(&entry);
-        return 0;
-    }
-    if (err < 0)
-        return err;
-    s->revision = entry.revision;
-    if (jr_busy_decode(entry.value, entry.n, ret, &e) < 0) /* it is written over */
-        jr_log(JR_LOG_WARN, "busy.unreadable", "key=%s words=\"%s\"", s->key, e.text);
-    jr_js_kv_entry_deinit(&entry);
-    return 0;
-}
-
-static int write_there(struct set_job *s, const struct jr_busy_record *rec)
-{
-    struct jr_buf b;
-    jr_buf_init(&b, JR_BUSY_BYTES_MAX);
-    int err = jr_busy_encode(rec, &b);
-    if (err == 0 && s->revision)
-        err = jr_js_kv_update(s->d->state, s->key, b.p, b.n, s->revision, &s->revision, &s->e);
-    else if (err == 0)
-        err = jr_js_kv_create(s->d->state, s->key, b.p, b.n, &s->revision, &s->e);
-    jr_buf_deinit(&b);
     return err;
 }
 
@@ -232,9 +342,23 @@ static void run_set(struct jr_job *job)
         if (job->err < 0)
             return;
         jr_busy_merge(&rec.limits, &given);
-        job->err = write_there(s, &rec);
+        job->err = write_key(s->d, s->key, &rec, &s->revision, &s->e);
         s->rec = rec;
     }
+}
+
+/* It was stored, perhaps in a bucket that is gone by now: then it is written back, too. */
+static void was_set(struct jr_driver *d, const struct set_job *s)
+{
+    struct jr_driver_busy_row *row = row_of(d, s->model);
+    int64_t stamp_ns = s->rec.after_ns + 1; /* at least; the watch knows */
+    bool same = s->lists == d->busy.lists;
+    if (!row || (same ? s->revision <= row->revision : stamp_ns <= row->stamp_ns))
+        return;
+    if (same)
+        row->revision = s->revision;
+    row->there = same;
+    hold(d, row, &s->rec, stamp_ns);
 }
 
 static void done_set(struct jr_job *job)
@@ -246,7 +370,7 @@ static void done_set(struct jr_job *job)
         jr_log(JR_LOG_WARN, "busy.not_set", "key=%s error=%s words=\"%s\"", s->key,
                jr_err_name(job->err), s->e.text);
     else if (goes_on)
-        apply(d, s->model, s->revision, &s->rec.limits);
+        was_set(d, s);
     s->fn(s->ctx, job->err, &s->rec.limits);
     jr_xfree(s);
     jr_driver_maybe_closed(d);
@@ -278,9 +402,15 @@ void jr_driver_busy_set(struct jr_driver *d, const struct jr_busy_record *given,
                           .rec = *given,
                           .configured = d->config.pool.busy,
                           .model = model,
+                          .lists = d->busy.lists,
                           .fn = fn,
                           .ctx = ctx};
-    snprintf(s->key, sizeof s->key, KEY_PREFIX "%llu", (unsigned long long)model);
+    const struct jr_driver_busy_row *row = find(d, model);
+    if (row) {
+        s->held = row->rec;
+        s->held_ns = row->stamp_ns;
+    }
+    key_of(model, s->key);
     if (err == 0 && jr_driver_submit(d, d->control_lane, &s->job))
         return;
     jr_xfree(s);

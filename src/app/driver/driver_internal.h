@@ -123,10 +123,16 @@ struct jr_driver {
     struct { /* see driver_busy.c */
         struct jr_js_kv_watch *watch;
         uint32_t n;
+        uint32_t lists; /* begun: another one, and the bucket may be another */
+        bool listed;    /* the bucket is known, and watched */
+        bool writing;   /* a row is being written back */
+        bool failing;   /* and that was said */
         struct jr_driver_busy_row {
-            uint64_t model, revision;
-            bool listed; /* in the list under way, or newer */
-            bool set;    /* false: its last revision deletes it */
+            uint64_t model;
+            uint64_t revision; /* of its key, in the bucket that is watched; 0: not seen there */
+            struct jr_busy_record rec;
+            int64_t stamp_ns; /* jr_busy_stamp_ns */
+            bool there;       /* the bucket says what this does, as far as we know */
         } rows[JR_BUSY_MODELS_MAX];
     } busy;
 
@@ -221,6 +227,8 @@ void jr_driver_compat_stop(struct jr_driver *d); /* waits for the job under way 
 void jr_driver_busy_take(struct jr_driver *d, const struct jr_js_kv_list *list);
 /* Once the state bucket is there; 0 when there is a watch. Logs its failure. */
 JR_MUST_CHECK int jr_driver_busy_watch(struct jr_driver *d);
+/* What the bucket does not say any more is written to it again: every now and then. */
+void jr_driver_busy_tend(struct jr_driver *d);
 /* cb at once when there is no watch. */
 void jr_driver_busy_stop(struct jr_driver *d, void (*cb)(void *ctx), void *ctx);
 

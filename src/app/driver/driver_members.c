@@ -327,6 +327,7 @@ static void done_round(struct jr_job *job)
             on_listed(d, r);
             if (r->looked)
                 on_looked(d, r);
+            jr_driver_busy_tend(d);
         }
     }
     free_round(r);
