@@ -401,6 +401,7 @@ _jetrouter_options() {
             --nats-tls-ca
             --nats-tls-cert
             --nats-tls-key
+            --nats-tls-hostname
             --url
             --json --no-json
             --wait --no-wait
@@ -739,6 +740,7 @@ _jetrouter_values() {
     'ctl --nats-tls-ca') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'ctl --nats-tls-cert') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'ctl --nats-tls-key') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
+    'ctl --nats-tls-hostname') COMPREPLY=() ;;
     'ctl --url') COMPREPLY=() ;;
     'ctl --seq') COMPREPLY=() ;;
     'ctl --log-level') mapfile -t COMPREPLY < <(compgen -W 'debug info warn error off' -- "$3") ;;

@@ -280,9 +280,9 @@ X(NATS_TLS_CERT, STR, "nats-tls-cert", "JETROUTER_NATS_TLS_CERT", NULL, JR_CMD_N
     "FILE", "client certificate (PEM) for NATS; with --nats-tls-key")                              \
 X(NATS_TLS_KEY, STR, "nats-tls-key", "JETROUTER_NATS_TLS_KEY", NULL, JR_CMD_NATS_CTL, CLUSTER,     \
     "FILE", "its key (PEM)")                                                                       \
-X(NATS_TLS_HOSTNAME, STR, "nats-tls-hostname", "JETROUTER_NATS_TLS_HOSTNAME", NULL, JR_CMD_NATS,   \
-    CLUSTER, "NAME", "name that the certificates of the NATS servers must be for; unset: any that "\
-    "--nats-tls-ca vouches for")                                                                   \
+X(NATS_TLS_HOSTNAME, STR, "nats-tls-hostname", "JETROUTER_NATS_TLS_HOSTNAME", NULL,                \
+    JR_CMD_NATS_CTL, CLUSTER, "NAME", "name that the certificates of all NATS servers must be for; "\
+    "unset: each the host of its URL")                                                             \
 X(NATS_REPLICAS, U32, "nats-replicas", "JETROUTER_NATS_REPLICAS", "1", JR_CMD_NATS, CLUSTER, "R",  \
     "copies JetStream keeps of streams and buckets created here", .min = 1, .max = 5)              \
 X(EMBEDDED_NATS, OPTSTR, "embedded-nats", "JETROUTER_EMBEDDED_NATS", NULL, JR_CMD_FRONTEND,        \

@@ -19,6 +19,7 @@
 #define CLOSE_WAIT_S        5
 #define AGAIN_FIRST_MS      500 /* after a refusal, doubled up to */
 #define AGAIN_MOST_MS       10000
+#define LOOK_MS             2000 /* between two looks why it does not reconnect */
 #define CONNECT_TIMEOUT_MS  5000 /* to one server, until it has answered */
 #define SERVERS_MAX         32
 #define PAYLOAD_DEFAULT     (1 << 20)
@@ -60,6 +61,7 @@ struct jr_nats {
     struct old_conn *old;
     struct dropped_sub *dropped;
     char nkey_seed[64]; /* "" unless the seed itself was given */
+    char told[200];     /* again: why it does not reconnect, as was told last */
 };
 
 struct event_msg {
@@ -93,95 +95,6 @@ static void nats_release(struct jr_nats *nats)
     pthread_cond_destroy(&nats->closed_cond);
     pthread_mutex_destroy(&nats->mu);
     jr_xfree(nats);
-}
-
-/* --- errors --- */
-
-static int error_of_code(int code)
-{
-    switch (code) {
-    case JSStreamNotFoundErr:
-    case JSNoMessageFoundErr:
-    case JSConsumerNotFoundErr:
-    case JSSequenceNotFoundErr:
-        return JR_ENOTFOUND;
-    case JSStreamWrongLastMsgIDErr:
-    case JSStreamWrongLastSequenceErr:
-    case 10164: /* the same since 2.11, without the sequence in its text */
-        return JR_ECONFLICT;
-    case JSStreamNameExistErr:
-        return JR_EEXIST;
-    case JSNotEnabledErr:
-    case JSNotEnabledForAccountErr:
-        return JR_ENOJETSTREAM;
-    case JSStreamStoreFailedErr: /* full, with discard new */
-    case JSAccountResourcesExceededErr:
-    case JSInsufficientResourcesErr:
-    case JSMemoryResourcesExceededErr:
-    case JSStorageResourcesExceededErr:
-    case JSClusterNotAvailErr:
-    case 10167: /* too many requests: the ingest queue of 2.11 and later */
-        return JR_ELIMIT;
-    case JSStreamMessageExceedsMaximumErr:
-        return JR_EINVAL;
-    default:
-        return JR_EIO;
-    }
-}
-
-int jr_js_error(int code, const char *description, struct jr_errmsg *e, const char *what)
-{
-    return jr_errmsg_set(e, error_of_code(code), "%s: %s (JetStream error %d)", what,
-                         description != NULL ? description : "refused", code);
-}
-
-static int error_of_status(natsStatus s)
-{
-    switch (s) {
-    case NATS_OK:
-        return 0;
-    case NATS_TIMEOUT:
-        return JR_ETIMEOUT;
-    case NATS_NOT_FOUND:
-        return JR_ENOTFOUND;
-    case NATS_NO_RESPONDERS:
-        return JR_ENOJETSTREAM;
-    case NATS_NO_SERVER:
-    case NATS_CONNECTION_CLOSED:
-    case NATS_CONNECTION_DISCONNECTED:
-    case NATS_STALE_CONNECTION:
-    case NATS_INSUFFICIENT_BUFFER: /* nothing is buffered while disconnected */
-    case NATS_NOT_YET_CONNECTED:
-        return JR_ENONATS;
-    case NATS_CONNECTION_AUTH_FAILED:
-    case NATS_NOT_PERMITTED:
-    case NATS_SSL_ERROR:
-    case NATS_SECURE_CONNECTION_WANTED:
-    case NATS_SECURE_CONNECTION_REQUIRED:
-        return JR_EAUTH;
-    case NATS_INVALID_ARG:
-    case NATS_INVALID_SUBJECT:
-    case NATS_MAX_PAYLOAD:
-        return JR_EINVAL;
-    case NATS_NO_MEMORY:
-        return JR_ENOMEM;
-    default:
-        return JR_EIO;
-    }
-}
-
-int(jr_nats_error)(natsStatus s, int code, struct jr_errmsg *e, const char *what)
-{
-    const char *last;
-
-    if (s == NATS_OK)
-        return 0;
-    last = nats_GetLastError(NULL);
-    if (last == NULL || last[0] == '\0')
-        last = natsStatus_GetText(s);
-    if (code != 0)
-        return jr_js_error(code, last, e, what);
-    return jr_errmsg_set(e, error_of_status(s), "%s: %s", what, last);
 }
 
 /* --- events --- */
@@ -245,6 +158,9 @@ static void on_disconnected(natsConnection *nc, void *closure)
         return;
     atomic_fetch_add(&nats->disconnects, 1);
     post_event(nats, JR_NATS_DISCONNECTED, why);
+    pthread_mutex_lock(&nats->mu);
+    pthread_cond_signal(&nats->wake);
+    pthread_mutex_unlock(&nats->mu);
 }
 
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, void *closure)
@@ -541,19 +457,55 @@ static bool connect_again(struct jr_nats *nats)
     return false;
 }
 
+/* While it reconnects the library keeps to itself why it cannot: a certificate of another name, say.
+ * Each reason is told once. */
+static void tell_why(struct jr_nats *nats)
+{
+    const char *last = NULL;
+    char why[sizeof nats->told];
+
+    natsConnection_GetLastError(nats->nc, &last);
+    jr_str_copy(why, sizeof why, last != NULL ? last : "");
+    if (why[0] == '\0' || strcmp(why, nats->told) == 0)
+        return;
+    memcpy(nats->told, why, sizeof why);
+    atomic_fetch_add(&nats->errors, 1);
+    post_event(nats, JR_NATS_ERROR, why);
+}
+
+static struct timespec from_now(uint32_t ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
+static void wait_while_in_use(struct jr_nats *nats)
+{
+    while (!nats->closed && !atomic_load(&nats->closing)) {
+        const struct timespec until = from_now(LOOK_MS);
+
+        if (atomic_load(&nats->connected)) {
+            nats->told[0] = '\0';
+            pthread_cond_wait(&nats->wake, &nats->mu);
+        } else if (pthread_cond_timedwait(&nats->wake, &nats->mu, &until) == ETIMEDOUT) {
+            pthread_mutex_unlock(&nats->mu);
+            tell_why(nats);
+            pthread_mutex_lock(&nats->mu);
+        }
+    }
+}
+
 /* Waits until the connection was given up, then wait_ms; false at the end. */
 static bool wait_given_up(struct jr_nats *nats, uint32_t wait_ms)
 {
-    struct timespec until;
-
     pthread_mutex_lock(&nats->mu);
-    while (!nats->closed && !atomic_load(&nats->closing))
-        pthread_cond_wait(&nats->wake, &nats->mu);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    wait_while_in_use(nats);
+    const struct timespec until = from_now(wait_ms);
     while (!atomic_load(&nats->closing) &&
            pthread_cond_timedwait(&nats->wake, &nats->mu, &until) == 0)
         ;
@@ -617,10 +569,8 @@ err_after_new:
 
 static void wait_closed(struct jr_nats *nats)
 {
-    struct timespec until;
+    const struct timespec until = from_now(CLOSE_WAIT_S * 1000);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += CLOSE_WAIT_S;
     pthread_mutex_lock(&nats->mu);
     while (!nats->closed && pthread_cond_timedwait(&nats->closed_cond, &nats->mu, &until) == 0)
         ;
@@ -762,5 +712,6 @@ int jr_nats_publish(struct jr_nats *nats, const char *subject, const void *paylo
         return JR_ENONATS;
     if (n > jr_nats_max_payload(nats))
         return JR_EINVAL;
-    return error_of_status(natsConnection_Publish(nats->nc, subject, payload, (int)n));
+    return jr_nats_error(natsConnection_Publish(nats->nc, subject, payload, (int)n), 0, NULL,
+                         "publish");
 }

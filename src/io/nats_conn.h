@@ -18,7 +18,7 @@ struct jr_nats;
 enum jr_nats_event {
     JR_NATS_CONNECTED,    /* first time or again; `generation` has grown */
     JR_NATS_DISCONNECTED, /* the library keeps trying */
-    JR_NATS_ERROR,        /* an asynchronous error: permissions, auth, slow consumer */
+    JR_NATS_ERROR,        /* permissions, auth, slow consumer; why it does not reconnect */
     JR_NATS_CLOSED,       /* refused twice (auth, TLS); tried again, more and more rarely */
 };
 
@@ -34,10 +34,10 @@ struct jr_nats_config {
     const char *nkey_seed;  /* the seed itself (SU…), or the file that holds it */
     const char *creds_file; /* JWT and seed */
     const char *tls_ca, *tls_cert, *tls_key; /* PEM files */
-    const char *tls_hostname;                /* expected in the server's certificate */
-    uint32_t connect_timeout_ms;             /* default 5000, one server */
-    uint32_t request_timeout_ms;             /* default 5000, each JetStream call */
-    bool background;      /* connect returns at once and keeps trying, the first time too */
+    const char *tls_hostname;    /* whom certificates must be for; default: each its URL's host */
+    uint32_t connect_timeout_ms; /* default 5000, one server */
+    uint32_t request_timeout_ms; /* default 5000, each JetStream call */
+    bool background;             /* connect returns at once and keeps trying, the first time too */
     struct jr_loop *loop; /* where on_event runs; NULL: no events. Must outlive the connection. */
     jr_nats_event_fn *on_event;
     void *ctx;

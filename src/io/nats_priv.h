@@ -13,7 +13,8 @@ uint32_t jr_nats_timeout_ms(const struct jr_nats *nats);
 /* Takes sub (may be NULL): no more messages, then its end. May wait a second; never on a loop. */
 void jr_nats_drop_sub(struct jr_nats *nats, natsSubscription *sub);
 
-/* A status (and JetStream code, 0 if none) as our error, in words "what: …". 0 for NATS_OK. */
+/* nats_error.c: a status (and JetStream code, 0 if none) as our error, in words "what: …". 0 for
+ * NATS_OK; e may be NULL. */
 int jr_nats_error(natsStatus s, int code, struct jr_errmsg *e, const char *what);
 #ifdef __clang_analyzer__ /* it looks at one file at a time: as in base/err.h */
 static inline int jr_nats_error_returns(int ret, natsStatus s)

@@ -79,13 +79,40 @@ class Access(unittest.TestCase):
         nats = self.procs.nats(config=tls())
         secure = nats.url.replace("nats://", "tls://")
         self.refused(nats, ["certificate"], url=secure, nats_tls_ca=file("stranger.pem"))
+        self.refused(nats, ["certificate"], url=secure)  # the system's authorities did not sign it
         self.refused(nats, ["/nonexistent"], url=secure, nats_tls_ca="/nonexistent")
-        self.opens(nats, url=secure, nats_tls_ca=file("ca.pem"))
+        self.refused(nats, ["certificate"])  # the server wants TLS, whatever its URL says
+        r = self.opens(nats, url=secure, nats_tls_ca=file("ca.pem"))
+
+        def again(cert):
+            """The server has ended and comes back with that certificate."""
+            self.procs.stop(nats)
+            with open(os.path.join(self.procs.folder, "nats.conf"), "w") as f:
+                f.write(tls(cert))
+            return self.procs.restart(nats)
+
+        def connects():
+            said = jr.get_json(r.url + "/state")["nats"]
+            return said["connected"] and said["reconnects"]
+
+        nats = again("server")
+        first = jr.wait_for(connects, lambda: "the same server again\n" + r.tail(), 60)
+        nats = again("elsewhere")
+        jr.wait_for(lambda: "mismatch" in r.tail(1000), lambda: "what is wrong with its certificate\n" + r.tail(), 60)
+        self.assertFalse(connects())
+        nats = again("server")
+        jr.wait_for(lambda: (connects() or 0) > first, lambda: "the right server again\n" + r.tail(), 60)
+
+    def test_tls_to_a_server_without(self):
+        nats = self.procs.nats()
+        self.refused(nats, ["connecting to NATS", "secure"], url=nats.url.replace("nats://", "tls://"))
 
     def test_tls_with_the_certificate_of_another_name(self):
         nats = self.procs.nats(config=tls("elsewhere"))
         secure = nats.url.replace("nats://", "tls://")
         self.refused(nats, ["mismatch"], url=secure, nats_tls_ca=file("ca.pem"), nats_tls_hostname="here.example")
+        # Without a name, the one of the URL.
+        self.refused(nats, ["mismatch"], url=secure, nats_tls_ca=file("ca.pem"))
         self.opens(nats, url=secure, nats_tls_ca=file("ca.pem"), nats_tls_hostname="elsewhere.example")
 
     def test_tls_with_client_certificates(self):

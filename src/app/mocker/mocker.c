@@ -168,7 +168,8 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
     if (event == JR_NATS_CONNECTED)
         jr_log(JR_LOG_INFO, "nats.connected", "words=\"%s\"", text ? text : "");
     else
-        jr_log(JR_LOG_WARN, "nats.lost", "words=\"%s\"", text ? text : "");
+        jr_log(JR_LOG_WARN, event == JR_NATS_ERROR ? "nats.error" : "nats.lost", "words=\"%s\"",
+               text ? text : "");
 }
 
 static int start_hub(struct mocker *m, struct jr_errmsg *e)
