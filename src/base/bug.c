@@ -19,6 +19,9 @@ const char *jr_bug_name(enum jr_bug bug)
         "a cap of the replica that refuses stores",
         "reset applied without its epoch check",
         "lower media of another incarnation counted",
+        "a session told only when it is bound",
+        "a known session that no word moves",
+        "a lost session stream not told again",
     };
     return names[bug];
 }

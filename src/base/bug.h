@@ -22,6 +22,9 @@ enum jr_bug {
     JR_BUG_CAP_OF_REPLICA,    /* each replica refuses stores by its own --index-max-entries */
     JR_BUG_RESET_ANY_EPOCH,   /* a Reset counts in whatever epoch */
     JR_BUG_LOWER_OF_BEFORE,   /* rows of lower media count whatever their incarnation */
+    JR_BUG_SESSION_TOLD_ONCE, /* where a session is bound is told when it is, and not when it is used */
+    JR_BUG_SESSION_OWN_WINS, /* a word of the stream moves no session that is known */
+    JR_BUG_SESSION_NOT_KEPT, /* what the session stream has lost is not told again */
     JR_BUGS,
 };
 

@@ -2,6 +2,7 @@
 #include "core/sessions.h"
 
 #include "base/assert.h"
+#include "base/bug.h"
 #include "core/hash.h"
 
 #define GRAIN_MAX_MS 1000
@@ -67,6 +68,8 @@ const struct jr_session *jr_sessions_find(const struct jr_sessions *ss, uint64_t
 static bool must_tell(const struct jr_sessions *ss, const struct jr_session *s, uint64_t now_ms)
 {
     uint64_t grain = ss->ttl_ms / 8 < GRAIN_MAX_MS ? ss->ttl_ms / 8 : GRAIN_MAX_MS;
+    if (JR_BUG(SESSION_TOLD_ONCE) && s->told_ms)
+        return false;
     if (s->requests)
         return s->told_ms < now_ms + ss->ttl_ms / 2;
     return s->ends_ms > now_ms && s->ends_ms >= s->told_ms + grain;
@@ -172,7 +175,7 @@ int jr_sessions_hear(struct jr_sessions *ss, const struct jr_session_word *word,
     if (there)
         s->generation = ss->generation;
     uint64_t idle_ms = word->idle_ms < ss->ttl_ms ? word->idle_ms : ss->ttl_ms;
-    if (age_ms >= idle_ms)
+    if (age_ms >= idle_ms || (JR_BUG(SESSION_OWN_WINS) && s && !there && !is_over(s, now_ms)))
         return 0;
     if (!s && !(s = add(ss, word->session))) {
         ss->counters.refused++;
@@ -204,7 +207,7 @@ void jr_sessions_opened(struct jr_sessions *ss, uint64_t now_ms)
     ss->retry_ms = 0;
     JR_LIST_FOREACH (it, &ss->list) {
         struct jr_session *s = JR_CONTAINER_OF(it, struct jr_session, node);
-        if (s->generation == ss->generation)
+        if (s->generation == ss->generation || JR_BUG(SESSION_NOT_KEPT))
             continue;
         s->told_ms = 0;
         judge(ss, s, now_ms);

@@ -154,14 +154,16 @@ static int run_seeds(const struct options *o)
         "%llu messages, %llu states compared, %llu loads compared, %llu queries compared, "
         "%llu requests (%llu dispatched, %llu waited), %llu kills, %llu leaders, "
         "%llu snapshots, %llu purges, %llu resets, %llu begins, %llu adopted, "
-        "%llu steps of a rebuild, %llu reset from any, %llu counts of lower media\n",
+        "%llu steps of a rebuild, %llu reset from any, %llu counts of lower media, "
+        "%llu words of sessions, %llu requests where theirs was bound\n",
         (unsigned long long)c.messages, (unsigned long long)c.compared,
         (unsigned long long)c.synced, (unsigned long long)c.scored, (unsigned long long)c.requests,
         (unsigned long long)c.dispatched, (unsigned long long)c.waited, (unsigned long long)c.kills,
         (unsigned long long)c.leaders, (unsigned long long)c.snapshots,
         (unsigned long long)c.purges, (unsigned long long)c.resets, (unsigned long long)c.begins,
         (unsigned long long)c.adopts, (unsigned long long)c.rebuilds,
-        (unsigned long long)c.any_resets, (unsigned long long)c.lower);
+        (unsigned long long)c.any_resets, (unsigned long long)c.lower, (unsigned long long)c.words,
+        (unsigned long long)c.kept);
     return 0;
 }
 

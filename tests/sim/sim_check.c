@@ -353,6 +353,7 @@ void sim_check_step(struct sim *sim)
     sim_model_step(sim);
     for (uint32_t i = 0; i < sim->c.replicas; i++)
         check_replica(sim, &sim->replicas[i]);
+    sim_sessions_check(sim);
     SIM_CHECK(sim,
               sim->by_hand || sim->nats.first_seq <= 1 || sim_snapshot_fits(sim, 0) ||
                   sim_snapshot_fits(sim, 1),

@@ -25,6 +25,7 @@ void sim_client_decided(struct sim *sim, struct sim_replica *r, const struct jr_
     q->stage = SIM_RUNS;
     q->worker_id = d->worker_id;
     q->next_ms = sim->now_ms + sim_delay(sim, 300);
+    sim_session_decided(sim, r, q, d);
     sim->n.dispatched++;
     sim->n.waited += d->waited;
 }
@@ -71,6 +72,8 @@ static void ask(struct sim *sim, struct sim_replica *r, struct sim_request *q)
     random_prompt(sim, prefix, &ev.u.route);
     ev.u.route.exclude = q->excluded;
     ev.u.route.n_exclude = q->attempt;
+    q->session = q->attempt ? q->session : sim_session_draw(sim);
+    ev.u.route.session = q->session;
     sim->n.requests++;
     sim_replica_event(sim, r, &ev);
 }
@@ -86,6 +89,7 @@ static void request_event(struct sim *sim, struct sim_replica *r, const struct s
 
 static void end(struct sim *sim, struct sim_replica *r, struct sim_request *q)
 {
+    sim_session_ended(sim, r, q);
     request_event(sim, r, q, JR_EV_FINISH);
     SIM_CHECK(sim, r->crashing || !jr_bookings_find(&r->pool->own, q->id),
               "request %llu is over, and booked still", (unsigned long long)q->id);

@@ -30,6 +30,7 @@ static const struct {
     [SIM_F_TWICE] = {"twice", 4, 2},
     [SIM_F_SLOW] = {"slow", 500, 4},
     [SIM_F_GARBAGE] = {"garbage", 200, 4},
+    [SIM_F_SESSIONS] = {"sessions", 300, 2},
 };
 
 const char *sim_fault_name(enum sim_fault f)
@@ -80,6 +81,19 @@ static void draw_caps(struct sim_config *c, struct jr_rng *rng)
             c->entries_max[i] = jr_rng_below(rng, 3) ? between(rng, 8, 80) : 0;
 }
 
+/* They have dice of their own. */
+static void draw_sessions(struct sim_config *c, uint64_t seed)
+{
+    struct jr_rng rng;
+    jr_rng_init(&rng, seed, 6);
+    if (jr_rng_below(&rng, 3)) {
+        c->one_in[SIM_F_SESSIONS] = 0;
+        return;
+    }
+    c->session_ttl_ms = between(&rng, 2000, 20000);
+    c->sessions_max = jr_rng_below(&rng, 8) ? 0 : between(&rng, 1, SIM_SESSIONS - 1);
+}
+
 void sim_config_swarm(struct sim_config *c, uint64_t seed)
 {
     static const uint32_t replicas[8] = {2, 2, 3, 3, 3, 4, 5, 6};
@@ -106,6 +120,7 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed)
     for (uint32_t i = 0; c->one_in[SIM_F_UPGRADE] && i < SIM_REPLICAS; i++)
         c->rules[i] = 1;
     c->lower = jr_rng_below(&rng, 3) == 0;
+    draw_sessions(c, seed);
 }
 
 void sim_config_without(struct sim_config *c, uint64_t mask)

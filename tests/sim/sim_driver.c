@@ -77,6 +77,16 @@ static void do_sync(struct sim *sim, struct sim_replica *r, const struct jr_sync
     op->done_ms = op->at_ms + latency(sim);
 }
 
+static void do_session(struct sim *sim, struct sim_replica *r, const struct jr_session_word *word)
+{
+    struct sim_op *op = new_op(sim, r, SIM_OP_SESSION);
+    op->word = *word;
+    if (r->word_at_ms > op->at_ms) /* they stay in order, too */
+        op->at_ms = r->word_at_ms;
+    r->word_at_ms = op->at_ms;
+    op->done_ms = op->at_ms + latency(sim);
+}
+
 static void start_reader(const struct sim *sim, struct sim_replica *r, const struct jr_action *a)
 {
     r->reading = true;
@@ -135,7 +145,8 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
         do_sync(sim, r, &a->u.sync);
         return;
     case JR_ACT_TELL_SESSION:
-        return; /* no client here has one */
+        do_session(sim, r, &a->u.session);
+        return;
     case JR_ACT_REANNOUNCE:
         w = sim_worker_find(sim, a->u.rank.worker_id);
         if (sim_replica_reaches(sim, r) && !sim_nats_full(sim) && w < SIM_WORKERS)
@@ -416,7 +427,8 @@ static void execute_control(struct sim *sim, const struct sim_op *op)
 static bool stores(const struct sim_op *op)
 {
     return op->type == SIM_OP_WRITE || op->type == SIM_OP_RECORD || op->type == SIM_OP_CONTROL ||
-           op->type == SIM_OP_LEAD || (op->type == SIM_OP_ROUND && op->led);
+           op->type == SIM_OP_LEAD || op->type == SIM_OP_SESSION ||
+           (op->type == SIM_OP_ROUND && op->led);
 }
 
 static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
@@ -472,6 +484,9 @@ static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         break;
     case SIM_OP_SYNC:
         sim_nats_publish_sync(sim, &op->sync);
+        break;
+    case SIM_OP_SESSION:
+        sim_sessions_store(sim, &op->word);
         break;
     case SIM_OP_PROBE:
         break;
@@ -595,6 +610,13 @@ static void answer(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         if (op->err < 0)
             result(sim, r, JR_EV_SYNC_FAILED, 0);
         break;
+    case SIM_OP_SESSION:
+        if (op->err < 0) {
+            ev = (struct jr_event){.type = JR_EV_SESSION_FAILED};
+            ev.u.session.word = op->word;
+            sim_replica_event(sim, r, &ev);
+        }
+        break;
     case SIM_OP_PROBE:
         ev.u.probed.worker_id = op->seq;
         ev.u.probed.healthy = op->healthy;
@@ -626,7 +648,7 @@ void sim_driver_end(struct sim *sim, struct sim_replica *r, bool at_all)
     bool cut = false; /* of one connection nothing comes behind what did not come */
     for (uint32_t k = 0; k < r->n_ops; k++) {
         struct sim_op *op = r->ops[k];
-        bool sync = op->type == SIM_OP_SYNC;
+        bool sync = op->type == SIM_OP_SYNC || op->type == SIM_OP_SESSION;
         if (at_all && !op->executed && !(sync && cut) && sim_chance(sim, 2))
             execute(sim, r, op);
         cut = cut || (sync && !op->executed);

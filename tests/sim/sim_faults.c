@@ -174,12 +174,26 @@ static void hand(struct sim *sim)
     }
 }
 
+static void session_faults(struct sim *sim)
+{
+    if (!sim_fault(sim, SIM_F_SESSIONS))
+        return;
+    struct sim_replica *r = some_replica(sim, SIM_F_SESSIONS);
+    if (sim_fault_below(sim, SIM_F_SESSIONS, 2)) {
+        sim_say(sim, "the session stream is deleted");
+        sim_sessions_lose(sim);
+    } else if (r->pool && r->connected) {
+        sim_sessions_broken(sim, r);
+    }
+}
+
 void sim_faults_step(struct sim *sim)
 {
     lives_and_deaths(sim);
     replica_faults(sim);
     worker_faults(sim);
     nats_faults(sim);
+    session_faults(sim);
     if (sim_fault(sim, SIM_F_RESET)) {
         ask_reset(sim);
         if (sim_fault_below(sim, SIM_F_RESET, 2))

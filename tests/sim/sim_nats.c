@@ -149,6 +149,7 @@ void sim_nats_wipe(struct sim *sim)
     n->has_epoch = false;
     n->epoch = (struct jr_epoch){0};
     sim_nats_forget(sim);
+    sim_sessions_lose(sim);
     for (int k = 0; k < 2; k++) {
         jr_image_destroy(n->object[k]);
         n->object[k] = NULL;

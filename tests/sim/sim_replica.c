@@ -176,6 +176,8 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
         c->queue_max = 8;
     }
     c->track_output_blocks = sim->seed % 2 == 0;
+    c->session_ttl_ms = sim->c.session_ttl_ms;
+    c->sessions_max = sim->c.sessions_max;
 }
 
 void sim_replica_start(struct sim *sim, uint32_t i)
@@ -235,6 +237,8 @@ static void tell_connected(struct sim *sim, struct sim_replica *r, bool connecte
     struct jr_event ev = {.type = JR_EV_NATS};
     ev.u.nats.connected = connected;
     sim_replica_event(sim, r, &ev);
+    if (!connected)
+        sim_sessions_broken(sim, r);
 }
 
 /* One that slept through an outage finds its connection dead, too. */
@@ -279,6 +283,7 @@ void sim_replica_step(struct sim *sim, uint32_t i)
         duties(sim, r);
         feed_log(sim, r);
         feed_sync(sim, r);
+        sim_sessions_feed(sim, r);
         for (uint32_t k = 0; k < sim->c.requests; k++)
             sim_client_step(sim, r, &r->requests[k]);
     }

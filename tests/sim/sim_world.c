@@ -126,6 +126,7 @@ struct sim *sim_create(uint64_t seed, const struct sim_config *config)
     jr_rng_init(&sim->rng, seed, 77);
     for (uint64_t f = 0; f < SIM_FAULTS; f++)
         jr_rng_init(&sim->fault_rng[f], seed, 100 + f);
+    jr_rng_init(&sim->session_rng, seed, 78);
     sim->faults = true;
     sim->decoder = jr_event_decoder_create();
     jr_arena_init(&sim->arena, JR_EVENT_ARENA_MAX);
@@ -238,6 +239,8 @@ static const char *replica_not_whole(const struct sim *sim, const struct sim_rep
         return "an index is not what the engines hold";
     if (jr_active_requests(r->pool->active) != 0)
         return "load is left";
+    if (!sim_sessions_settled(sim, r))
+        return "a replica has words of sessions to say";
     if (r->pool->queue.n != 0)
         return "a request waits";
     if (listed_peers(r) != sim->c.replicas - 1 || r->pool->digest_mismatch)

@@ -10,7 +10,8 @@
  *
  * sim_config.c what a seed draws: sizes, and which faults there are · sim_nats.c the servers ·
  * sim_worker.c engines and bridges (the real src/app/bridge/rank.c and lower.c) · sim_engine.c what an
- * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_faults.c what goes wrong ·
+ * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_sessions.c
+ * sessions: their stream, and what must hold of them · sim_faults.c what goes wrong ·
  * sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
  * seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
@@ -30,6 +31,7 @@
 #define SIM_BLOCKS   24 /* of one engine rank */
 #define SIM_REQUESTS 12 /* of one replica at once */
 #define SIM_ATTEMPTS 3
+#define SIM_SESSIONS 8                  /* names of sessions: 1 to this */
 #define SIM_SEATS    (2 * SIM_REPLICAS) /* leases: a replica with a new name takes its other one */
 #define SIM_ROWS     192                /* of the model's rank table */
 #define SIM_FLOWS    (1 + JR_LOWERS)    /* rows that a bridge writes of a rank */
@@ -64,6 +66,7 @@ enum sim_fault {
     SIM_F_TWICE,      /* a repeated publish is past the window of deduplication */
     SIM_F_SLOW,       /* NATS takes seconds for an answer */
     SIM_F_GARBAGE,    /* a message that nobody can decode */
+    SIM_F_SESSIONS,   /* the session stream deleted, or a replica's consumer of it */
     SIM_FAULTS,
 };
 
@@ -78,6 +81,8 @@ struct sim_config {
     uint64_t entries_max[SIM_REPLICAS]; /* each replica's --index-max-entries */
     uint32_t rules[SIM_REPLICAS];       /* newest apply rules it knows at its first start; 0: all */
     bool lower;                         /* bridges tell of lower media (ADR 17) */
+    uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
+    uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
 };
 const char *sim_fault_name(enum sim_fault f);
 /* Three replicas that nothing happens to. */
@@ -103,6 +108,12 @@ struct sim_sync_msg {
     bool says_all; /* no part of a base that another follows */
 };
 
+/* The last word of a session, as its stream keeps it. */
+struct sim_word {
+    uint64_t seq, at_ms; /* seq 0: there is none */
+    struct jr_session_word word;
+};
+
 struct sim_lease {
     bool present;
     uint64_t revision, written_ms, created_ms;
@@ -121,6 +132,9 @@ struct sim_nats {
     /* sync stream */
     struct sim_sync_msg *sync;
     uint64_t n_sync, cap_sync, sync_seq;
+    /* session stream */
+    struct sim_word words[SIM_SESSIONS]; /* of session i + 1 */
+    uint64_t word_seq, word_stream;      /* another stream whenever it was lost */
     /* leases */
     struct sim_lease worker[SIM_WORKERS], replica[SIM_SEATS], leader;
     struct jr_worker_lease worker_value[SIM_WORKERS];
@@ -241,6 +255,7 @@ enum sim_op_type {
     SIM_OP_PURGE,
     SIM_OP_CONTROL,
     SIM_OP_SYNC,
+    SIM_OP_SESSION,
     SIM_OP_PROBE,
 };
 
@@ -256,6 +271,7 @@ struct sim_op {
     struct jr_snapshots_record record;
     struct jr_log_msg control; /* arrays owned */
     struct sim_sync_msg sync;
+    struct jr_session_word word;
     struct jr_replica_lease lease;
     char object[32];
     bool may_lead, lost, led, looked;
@@ -274,6 +290,17 @@ struct sim_request {
     uint64_t id, next_ms, worker_id;
     uint32_t attempt, tokens;
     uint64_t excluded[SIM_ATTEMPTS];
+    uint64_t session, session_life; /* it belongs to; 0: none */
+};
+
+/* What a replica may know of a session, by the words of docs/protocol.md. */
+struct sim_session {
+    uint64_t worker_id, life; /* life 0: it knows nothing */
+    uint32_t dp_rank, requests;
+    uint64_t ends_ms; /* by its monotonic clock */
+    uint64_t
+        late_ms; /* the word that said so was heard so late, or believed to be younger by that */
+    uint64_t used_ms; /* or heard of, by ours */
 };
 
 /* What a replica was told of a peer since it opened the sync stream. */
@@ -305,7 +332,11 @@ struct sim_replica {
     uint64_t read_branch;
     uint64_t sync_next, sync_wait_ms;
     bool sync_reading;
-    uint64_t start_last; /* the stream's last when the reader began */
+    struct sim_session sessions[SIM_SESSIONS];
+    uint64_t session_lives, words_next, word_stream, words_wait_ms, word_at_ms;
+    int64_t words_skew_ms; /* of its wall clock when it began to read its session stream */
+    bool words_reading;    /* which is read to the end */
+    uint64_t start_last;   /* the stream's last when the reader began */
     bool was_ready;
     struct sim_heard heard[4 * SIM_SEATS];
     char listed[SIM_SEATS][JR_NAME_MAX]; /* in the last list, but itself */
@@ -344,6 +375,23 @@ void sim_client_decided(struct sim *sim, struct sim_replica *r, const struct jr_
 void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id);
 /* The replica is gone, and the connections with it. */
 void sim_client_lost(struct sim *sim, struct sim_replica *r);
+
+/* ---------------------------------------------------------------- sessions */
+
+bool sim_has_sessions(const struct sim *sim);
+/* Of a new request: 0, it has none. */
+uint64_t sim_session_draw(struct sim *sim);
+void sim_session_decided(struct sim *sim, struct sim_replica *r, struct sim_request *q,
+                         const struct jr_decision *d);
+/* Just before the pool is told. */
+void sim_session_ended(const struct sim *sim, struct sim_replica *r, struct sim_request *q);
+void sim_sessions_store(struct sim *sim, const struct jr_session_word *word);
+void sim_sessions_lose(struct sim *sim);
+/* The replica's consumer is gone. */
+void sim_sessions_broken(struct sim *sim, struct sim_replica *r);
+void sim_sessions_feed(struct sim *sim, struct sim_replica *r);
+void sim_sessions_check(struct sim *sim);
+bool sim_sessions_settled(const struct sim *sim, const struct sim_replica *r);
 
 /* ---------------------------------------------------------------- the naive model */
 
@@ -408,7 +456,8 @@ struct sim_failure {
 struct sim {
     uint64_t seed, now_ms, steps;
     struct sim_config c;
-    struct jr_rng rng, fault_rng[SIM_FAULTS];
+    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng;
+    uint64_t sessions_well_ms; /* since then everybody reads and writes them */
     struct sim_nats nats;
     struct sim_model model;
     struct sim_worker workers[SIM_WORKERS];
@@ -425,7 +474,7 @@ struct sim {
     uint32_t happened[SIM_FAULTS];
     struct sim_count {
         uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,
-            waited, adopts, any_resets, dispatched, compared, scored, synced, lower;
+            waited, adopts, any_resets, dispatched, compared, scored, synced, lower, words, kept;
     } n;
 };
 

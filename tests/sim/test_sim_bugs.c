@@ -21,6 +21,9 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_CAP_OF_REPLICA] = "OneOrder",
     [JR_BUG_RESET_ANY_EPOCH] = "OneOrder",
     [JR_BUG_LOWER_OF_BEFORE] = "LowerIsOfItsRank",
+    [JR_BUG_SESSION_TOLD_ONCE] = "SessionsAreShared",
+    [JR_BUG_SESSION_OWN_WINS] = "SessionIsKept",
+    [JR_BUG_SESSION_NOT_KEPT] = "SessionsAreShared",
 };
 
 static void test_each_is_found(void **state)
