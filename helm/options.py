@@ -45,7 +45,7 @@ def schema(row):
 def permissions(role):
     """The lines of the page of operations between its markers, without what it says of them."""
     with open(os.path.join(os.path.dirname(HERE), "docs", "operations.md")) as f:
-        part = f.read().split("<!-- permissions of a %s -->" % role)[1].split("```")[1]
+        part = f.read().split("<!-- permissions of a %s -->" % role)[1].split("```text\n")[1].split("```")[0]
     lines = [" ".join(line.split()[:2]) for line in part.strip().splitlines()]
     return "\n".join(["# Made from docs/operations.md by `./dev docs`; do not edit."] + lines) + "\n"
 

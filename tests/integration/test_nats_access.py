@@ -148,7 +148,7 @@ def permissions(role):
     """The list of the page: lines between its markers, `publish` and `subscribe`."""
     with open(os.path.join(jr.ROOT, "docs", "operations.md")) as f:
         text = f.read()
-    part = text.split("<!-- permissions of a %s -->" % role)[1].split("```")[1]
+    part = text.split("<!-- permissions of a %s -->" % role)[1].split("```text\n")[1].split("```")[0]
     found = {"publish": [], "subscribe": []}
     for line in part.strip().splitlines():
         words = line.split()

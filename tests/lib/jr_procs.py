@@ -380,7 +380,7 @@ class Procs:
             kw.update(bridge=True, nats_server=nats)
         p = self.start_jetrouter(name, "mocker", http_host="127.0.0.1", http_port=port,
                                  num_workers=n, **kw)
-        p.urls = ["http://127.0.0.1:%d" % (port + i) for i in range(n)]
+        p.port, p.urls = port, ["http://127.0.0.1:%d" % (port + i) for i in range(n)]
         for url in p.urls:
             wait_http(url + "/health", proc=p)
         return p

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names in the documentation are real: metrics, options, variables, actions, reasons, links; functions, files, commands
+of ./dev and names of tests in the pages for developers."""
+import glob
+import json
+import os
+import re
+import subprocess
+import unittest
+
+import doc_blocks
+import doc_world
+import jr_procs as jr
+
+PAGES = doc_blocks.pages(jr.ROOT)
+# Of vLLM, SGLang, helm and curl.
+OF_OTHERS = {"--kv-events-config", "--set", "--page-size", "--option", "--no-x"}
+
+
+def page(name):
+    with open(os.path.join(jr.ROOT, name)) as f:
+        return f.read()
+
+
+def docs(what):
+    return subprocess.run([doc_world.program_path(), "docs", what], capture_output=True, text=True, check=True).stdout
+
+
+def source(*globs):
+    text = ""
+    for pattern in globs:
+        for path in sorted(glob.glob(os.path.join(jr.ROOT, "src", pattern), recursive=True)):
+            with open(path) as f:
+                text += f.read()
+    return text
+
+
+class Names(unittest.TestCase):
+    maxDiff = None
+
+    def all(self, pattern):
+        """(page, what was found) for each place in any page."""
+        return [(name, found) for name in PAGES for found in re.findall(pattern, page(name), re.M)]
+
+    def test_metrics(self):
+        table = set(re.findall(r"^\| `([a-z0-9_]+)` ", docs("metrics"), re.M)) | {"dynamo_frontend"}  # the prefix
+        table |= set(re.findall(r"\b(jetrouter_[a-z_]+)\(", page("include/jetrouter/jetrouter.h")))  # functions of the library
+        unknown = [(name, m) for name, m in self.all(r"(?<![a-z_/.$-])(?:jetrouter|dynamo)_[a-z0-9_]*[a-z0-9](?![a-z0-9_(.]|…)")
+                   if m not in table and re.sub(r"_(bucket|sum|count)$", "", m) not in table]
+        self.assertEqual(unknown, [])
+
+    def test_metrics_that_are_not_set(self):
+        """The list of the page is exact: one that is set some day leaves it, a new one is set or named there."""
+        table = re.findall(r'X\(([A-Z0-9_]+),\s*(?:COUNTER|GAUGE|HISTOGRAM),\s*"([a-z0-9_]+)"',
+                           source("app/metrics_table.h").replace("\\\n", " "))
+        used = set(re.findall(r"\bJR_METRIC_([A-Z0-9_]+)\b", source("app/**/*.c")))
+        listed = re.findall(r"^- `([a-z0-9_]+)`$", page("docs/operations.md").split("<!-- metrics that are not set -->")[1], re.M)
+        self.assertEqual([name for key, name in table if key not in used], listed)
+
+    def test_options(self):
+        rows = json.loads(docs("options"))
+        flags = {"--" + f for r in rows if r["flag"] for f in [r["flag"], "no-" + r["flag"], *r["aliases"]]}
+        known = flags | OF_OTHERS | {"--" + f for f in re.findall(r"--([a-z][a-z-]+)", page("dev"))}
+        self.assertEqual([(name, flag) for name, flag in self.all(r"`(--[a-z][a-z0-9-]+)") if flag not in known], [])
+
+    def test_every_reason_not_to_be_ready_is_told_of(self):
+        text = page("docs/troubleshoot.md")
+        ready = source("app/frontend/frontend.c").split("bool jr_frontend_ready")[1].split("\n}\n")[0]
+        why = source("core/pool_recovery.c").split("*jr_pool_not_ready_because")[1].split("\n}\n")[0]
+        found = re.findall(r'"([^"\n]{4,})"', ready + why)
+        self.assertGreater(len(found), 12)
+        for reason in found:
+            self.assertTrue("`%s`" % reason in text, reason)
+
+    def test_actions_of_ctl(self):
+        said = subprocess.run([doc_world.program_path(), "ctl"], capture_output=True, text=True).stderr
+        for name, action in self.all(r"jetrouter ctl ([a-z]+)"):
+            self.assertIn(action, said, name)
+
+    def test_links(self):
+        wrong = []
+        for name in PAGES:
+            for to, anchor in re.findall(r"\]\(([^)#:]*)#?([^)]*)\)", page(name)):
+                target = os.path.normpath(os.path.join(os.path.dirname(name), to)) if to else name
+                if not os.path.exists(os.path.join(jr.ROOT, target)):
+                    wrong.append((name, to))
+                elif anchor and anchor not in self.heads(target):
+                    wrong.append((name, to + "#" + anchor))
+        self.assertEqual(wrong, [])
+
+    @staticmethod
+    def heads(name):
+        return {re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", page(name), re.M)}
+
+
+if __name__ == "__main__":
+    unittest.main()
