@@ -46,6 +46,11 @@ VALUE_SETS = {
                  "auth": {"frontend": {"secretName": "nats", "usernameKey": "user", "passwordKey": "password"},
                           "bridge": {"secretName": "nats", "nkeyKey": "seed"}}},
         "mocker": {"enabled": True}},
+    "TLS of the chart's NATS": {"nats": {"tls": {"server": {"secretName": "nats-servers"}}}, "mocker": {"enabled": True}},
+    "TLS of the chart's NATS, clients with certificates": {
+        "nats": {"tls": {"secretName": "nats-clients", "clientCertificate": True, "server": {
+            "secretName": "nats-servers", "requireClientCertificate": True}}},
+        "mocker": {"enabled": True}, "bridge": {"daemonSet": {"enabled": True}}},
     "several pools": {
         "config": {"router-mode": "kv", "namespace": "Prod.EU", "component": ["red", "blue.1"]},
         "nats": {"extraPools": [{"namespace": "prod", "component": "green"}]}},
@@ -72,7 +77,7 @@ VALUE_SETS = {
         "config": {"router-mode": "kv", "access-log": "full", "access-log-file": "/var/log/jetrouter/access"}},
 }
 OF_THE_USER = {"front-tls", "jetrouter-tls", "workers-ca", "nats-router", "nats-bridge", "nats-tls", "nats",
-               "nats-passwords", "admin-token", "otlp"}
+               "nats-passwords", "nats-servers", "nats-clients", "admin-token", "otlp"}
 
 # (values, what the refusal names)
 BAD = [
@@ -96,6 +101,13 @@ BAD = [
     ({"nats": {"enabled": False}}, "url"),
     ({"nats": {"enabled": False, "url": "http://nats"}}, "url"),
     ({"nats": {"replicas": 2}}, "replicas"),
+    # Half of TLS.
+    ({"nats": {"tls": {"secretName": "clients"}}}, "nats.tls.server.secretName"),
+    ({"nats": {"tls": {"clientCertificate": True, "server": {"secretName": "s"}}}}, "nats.tls.secretName"),
+    ({"nats": {"tls": {"server": {"requireClientCertificate": True}}}}, "nats.tls.server.secretName"),
+    ({"nats": {"tls": {"server": {"secretName": "s", "requireClientCertificate": True}}}}, "nats.tls.clientCertificate"),
+    ({"nats": {"enabled": False, "url": "tls://x", "tls": {"server": {"secretName": "s"}}}}, "nats.tls.server"),
+    ({"nats": {"enabled": False, "url": "tls://x", "tls": {"clientCertificate": True}}}, "nats.tls.secretName"),
     ({"nats": {"streamReplicas": 6}}, "streamReplicas"),
     ({"nats": {"storage": {"size": "20"}}}, "size"),
     ({"nats": {"extraPools": [{"namespace": "x"}]}}, "component"),
@@ -278,6 +290,51 @@ class Rendered(unittest.TestCase):
         for o in release.of("Deployment"):
             self.assertEqual({c["image"] for c in chart.containers(o["spec"]["template"]["spec"])}, {"jetrouter:0.2.0"})
 
+    def test_tls_of_the_servers(self):
+        for name, release in self.releases.items():
+            clients = [(n, spec, c) for n, _, spec in release.pods() for c in chart.containers(spec) if "NATS_SERVER" in chart.env(c)]
+            snippet = next((chart.yaml.safe_load(o["data"]["sidecar.yaml"]) for o in release.of("ConfigMap")
+                            if "sidecar.yaml" in o["data"]), None)
+            if snippet:
+                clients.append(("snippet", snippet, snippet["initContainers"][0]))
+            for pod, spec, c in clients:
+                e, volumes = chart.env(c), {v["name"]: v for v in spec.get("volumes", [])}
+                mounted = {i["key"] for i in volumes["nats-tls"]["secret"]["items"]} if "nats-tls" in volumes else set()
+                with self.subTest(name, pod=pod):
+                    # All have TLS or none has; none has a key that is not its own.
+                    self.assertEqual({u.split("://")[0] for u in e["NATS_SERVER"].split(",")},
+                                     {"tls"} if "TLS" in name else {"nats"})
+                    self.assertEqual("JETROUTER_NATS_TLS_CA" in e, "TLS" in name)
+                    own = name.startswith("NATS of one's own, cred") or name.endswith("certificates")
+                    self.assertEqual(mounted, {"ca.crt", "tls.crt", "tls.key"} if own else {"ca.crt"} if "TLS" in name else set())
+                    self.assertEqual({"JETROUTER_NATS_TLS_CERT", "JETROUTER_NATS_TLS_KEY"} <= set(e), own)
+        r = self.releases["TLS of the chart's NATS"]
+        hosts = [u.split("://")[1].split(":")[0] for u in chart.env(r["Deployment", NAME]["spec"]["template"]["spec"][
+            "containers"][0])["NATS_SERVER"].split(",")]
+        self.assertEqual(hosts, ["%s-nats-%d.%s-nats.llm.svc" % (NAME, i, NAME) for i in range(3)])
+
+    def test_nats_takes_its_configuration(self):
+        """Of every set; the servers that are started have one of them."""
+        program = chart.go_program("nats-server") or jr.find_program("nats-server", "nats-server")
+        seen = set()
+        for release in self.each():
+            config = release.named.get(("ConfigMap", NAME + "-nats"), {}).get("data", {}).get("nats.conf")
+            if config is None or config in seen:
+                continue
+            seen.add(config)
+            c = release["StatefulSet", NAME + "-nats"]["spec"]["template"]["spec"]["containers"][0]
+            e = {k: v if isinstance(v, str) and "$(" not in v else "x" for k, v in chart.env(c).items()}
+            e.update({k: "nats://c:x@127.0.0.1:1%s" % k[-1] for k in e if k.startswith("ROUTE_")}, STORE_DIR="/nonexistent")
+            for key, file in (("TLS_CA", "cluster-ca.pem"), ("TLS_CERT", "cluster-server.pem"), ("TLS_KEY", "cluster-server-key.pem")):
+                if key in e:
+                    e[key] = os.path.join(jr.FIXTURES, "nats", file)
+            with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
+                f.write(config)
+                f.flush()
+                done = subprocess.run([program, "-t", "-c", f.name], env=e, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(len(seen), 5)
+
     def test_pools_that_users_may_use(self):
         def config(name):
             return self.releases[name]["ConfigMap", NAME + "-nats"]["data"]["nats.conf"]
@@ -314,6 +371,7 @@ class Rendered(unittest.TestCase):
             for values, words in (
                     ({}, ["helm -n llm test rel", "rollout status deployment/rel-jetrouter", "bridge-sidecar", "Upgrading:"]),
                     ({"config": {"router-reset-states": "x"}}, ["WARNING", "reset.token"]),
+                    ({"nats": {"tls": {"server": {"secretName": "s"}}}}, ["*.rel-jetrouter-nats.llm.svc", "Secret s "]),
                     (VALUE_SETS["everything"], ["reset.token=2026-1", "rel-jetrouter-reset", "https://"])):
                 said = chart.helm("template", "rel", copy, "--namespace", "llm", "--kube-version", chart.OLDEST + ".0",
                                   "--show-only", "templates/notes.yaml", values=values)[1]

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chart's Pods as processes of this machine: three NATS servers from the rendered configuration, two frontends,
-an engine and its bridge from the environment of the rendered containers, the reset job and the request of `helm
-test`. Only addresses and paths are replaced. Streams have three copies, each role may do what it must and nothing
-else, and a server that is lost is not missed."""
+"""The chart's Pods as processes of this machine: three NATS servers from the rendered configuration, with TLS among
+each other and to their clients, which need certificates too; two frontends, an engine and its bridge from the
+environment of the rendered containers, the reset job and the request of `helm test`. Only addresses and paths are
+replaced. Streams have three copies, each role may do what it must and nothing else, and a server that is lost is not
+missed."""
 import base64
 import json
 import os
 import re
 import socket
+import ssl
 import unittest
 
 import chart
@@ -19,7 +21,12 @@ MINUTE = 60
 VALUES = {
     "config": {"router-mode": "kv", "namespace": "Llm.EU", "drain-delay-secs": 0, "lease-ttl-secs": 15,
                "snapshot-compat": "dynamo-1.0"},
+    "nats": {"tls": {"secretName": "nats-clients", "clientCertificate": True,
+                     "server": {"secretName": "nats-servers", "requireClientCertificate": True}}},
     "reset": {"now": True}}
+# The Secrets of these names.
+CLIENT, SERVER = ({key: os.path.join(jr.FIXTURES, "nats", "cluster-" + name) for key, name in (
+    ("ca.crt", "ca.pem"), ("tls.crt", who + ".pem"), ("tls.key", who + "-key.pem"))} for who in ("client", "server"))
 POOL = "namespace-llm-eu-component-backend"
 
 
@@ -88,6 +95,15 @@ class Cluster(unittest.TestCase):
         return {**found, **{k: str(v) for k, v in replaced.items()}}
 
     @classmethod
+    def client_env(cls, container, **replaced):
+        """Of one that speaks to NATS. The addresses are of this machine, the name in the certificates is the chart's."""
+        urls = chart.env(container)["NATS_SERVER"].split(",")
+        assert [u.split("//")[0] for u in urls] == ["tls:"] * 3, urls
+        env = cls.env(container, NATS_SERVER=cls.url, JETROUTER_NATS_TLS_CA=CLIENT["ca.crt"],
+                      JETROUTER_NATS_TLS_CERT=CLIENT["tls.crt"], JETROUTER_NATS_TLS_KEY=CLIENT["tls.key"], **replaced)
+        return {**env, "JETROUTER_NATS_TLS_HOSTNAME": urls[0].split("//")[1].split(":")[0]}
+
+    @classmethod
     def start_servers(cls):
         container = cls.release["StatefulSet", NAME + "-nats"]["spec"]["template"]["spec"]["containers"][0]
         config = os.path.join(cls.procs.folder, "nats.conf")
@@ -99,14 +115,15 @@ class Cluster(unittest.TestCase):
         for i in range(3):
             pod = "%s-nats-%d" % (NAME, i)
             env = cls.env(container, POD_NAME=pod, STORE_DIR=os.path.join(cls.procs.folder, pod),
-                          CLUSTER_LISTEN="127.0.0.1:%d" % (routes + i))
+                          CLUSTER_LISTEN="127.0.0.1:%d" % (routes + i), TLS_CA=SERVER["ca.crt"],
+                          TLS_CERT=SERVER["tls.crt"], TLS_KEY=SERVER["tls.key"])
             for k in range(3):
-                host = "%s-nats-%d.%s-nats:6222" % (NAME, k, NAME)
+                host = "%s-nats-%d.%s-nats.llm.svc:6222" % (NAME, k, NAME)
                 assert env["ROUTE_%d" % k].endswith("@" + host)
                 env["ROUTE_%d" % k] = env["ROUTE_%d" % k].replace(host, "127.0.0.1:%d" % (routes + k))
             assert container["command"] + container["args"] == ["nats-server", "-c", "/etc/nats/nats.conf"]
             p = cls.procs.start(pod, [program, "-c", config, "-a", "127.0.0.1", "-p", port + i, "-m", monitor + i], env)
-            p.port, p.url, p.monitor = port + i, "nats://127.0.0.1:%d" % (port + i), "http://127.0.0.1:%d" % (monitor + i)
+            p.port, p.url, p.monitor = port + i, "tls://127.0.0.1:%d" % (port + i), "http://127.0.0.1:%d" % (monitor + i)
             servers.append(p)
         return servers
 
@@ -116,9 +133,9 @@ class Cluster(unittest.TestCase):
         container = snippet["initContainers"][0]
         events = int(cls.engine.argv[cls.engine.argv.index("--zmq-kv-events-ports") + 1])
         replays = int(cls.engine.argv[cls.engine.argv.index("--zmq-replay-ports") + 1])
-        env = cls.env(container, NATS_SERVER=cls.url, JETROUTER_ENGINE_URL=cls.engine.urls[0], DYN_SYSTEM_PORT=0,
-                      JETROUTER_KV_EVENTS_ENDPOINT="tcp://127.0.0.1:%d" % events,
-                      JETROUTER_KV_EVENTS_REPLAY_ENDPOINT="tcp://127.0.0.1:%d" % replays)
+        env = cls.client_env(container, JETROUTER_ENGINE_URL=cls.engine.urls[0], DYN_SYSTEM_PORT=0,
+                             JETROUTER_KV_EVENTS_ENDPOINT="tcp://127.0.0.1:%d" % events,
+                             JETROUTER_KV_EVENTS_REPLAY_ENDPOINT="tcp://127.0.0.1:%d" % replays)
         p = cls.procs.start("bridge", [cls.procs.jetrouter, *container["args"]], env)
         p.env = env
         return p
@@ -130,8 +147,8 @@ class Cluster(unittest.TestCase):
         with open(cls.token, "w") as f:
             f.write(cls.secret(NAME + "-admin", "token"))
         port, admin = jr.free_port(), jr.free_port()
-        env = cls.env(container, NATS_SERVER=cls.url, JETROUTER_REPLICA_ID=name, JETROUTER_ADMIN_PORT=admin,
-                      JETROUTER_ADMIN_TOKEN_FILE=cls.token)
+        env = cls.client_env(container, JETROUTER_REPLICA_ID=name, JETROUTER_ADMIN_PORT=admin,
+                             JETROUTER_ADMIN_TOKEN_FILE=cls.token)
         env.update(DYN_HTTP_PORT=str(port), DYN_HTTP_HOST="127.0.0.1")
         p = cls.procs.start("frontend-" + name, [cls.procs.jetrouter, *container["args"]], env)
         p.env, p.url, p.admin = env, "http://127.0.0.1:%d" % port, "http://127.0.0.1:%d" % admin
@@ -196,10 +213,19 @@ class Cluster(unittest.TestCase):
         said = self.violations("sys", self.secret(NAME + "-nats", "sys-password"), "SUB $JS.API.> 1")
         self.assertEqual(said, "")
 
+    def connection(self, server, cert=CLIENT):
+        """A socket to a server, past its greeting and the handshake."""
+        s = socket.create_connection(("127.0.0.1", server.port), timeout=MINUTE)
+        while s.recv(1) != b"\n":  # INFO comes in the clear
+            pass
+        context = ssl.create_default_context(cafile=CLIENT["ca.crt"])
+        if cert:
+            context.load_cert_chain(cert["tls.crt"], cert["tls.key"])
+        return context.wrap_socket(s, server_hostname="127.0.0.1")
+
     def violations(self, user, password, line):
         """The errors a server answers this line of a user with."""
-        with socket.create_connection(("127.0.0.1", self.servers[0].port), timeout=MINUTE) as s, s.makefile("rb") as f:
-            f.readline()
+        with self.connection(self.servers[0]) as s, s.makefile("rb") as f:
             s.sendall(b'CONNECT {"verbose":false,"pedantic":false,"user":"%s","pass":"%s"}\r\n%s\r\nPING\r\n' % (
                 user.encode(), password.encode(), line.encode()))
             said = ""
@@ -209,6 +235,21 @@ class Cluster(unittest.TestCase):
                     return said
                 if got.startswith(b"-ERR"):
                     said += got.decode()
+
+    def test_3_servers_speak_tls_alone(self):
+        for server in self.servers:
+            said = jr.get_json(server.monitor + "/varz")
+            self.assertEqual([said[k] for k in ("tls_required", "tls_verify")], [True, True])
+            self.assertEqual([said["cluster"][k] for k in ("tls_required", "tls_verify")], [True, True])
+            # Clients keep to the names they were given.
+            self.assertNotIn("connect_urls", said)
+            seen = jr.get_json(server.monitor + "/connz")["connections"]
+            self.assertTrue(all(c["tls_version"] in ("1.2", "1.3") for c in seen), seen)
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            with self.connection(self.servers[0], cert=None) as s:
+                s.sendall(b"PING\r\n")  # TLS 1.3: the refusal comes after our part of the handshake
+                if not s.recv(64):
+                    raise ConnectionError("closed")
 
     def test_4_the_reset_job(self):
         container = self.release["Job", NAME + "-reset"]["spec"]["template"]["spec"]["containers"][0]

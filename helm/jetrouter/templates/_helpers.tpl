@@ -120,12 +120,40 @@ seccompProfile: {type: RuntimeDefault}
 {{ .Values.nats.passwordsSecretName | default (include "jetrouter.natsName" .) }}
 {{- end -}}
 
+{{/* What fits together of TLS, or an error. */}}
+{{- define "jetrouter.natsTlsCheck" -}}
+{{- $tls := .Values.nats.tls -}}
+{{- if and $tls.clientCertificate (not $tls.secretName) -}}
+{{- fail "nats.tls.clientCertificate needs nats.tls.secretName, a Secret with tls.crt, tls.key and ca.crt" -}}
+{{- end -}}
+{{- if and $tls.server.secretName (not .Values.nats.enabled) -}}
+{{- fail "nats.tls.server is of the chart's servers: with nats.enabled=false nats.tls.secretName is enough" -}}
+{{- end -}}
+{{- if and .Values.nats.enabled $tls.secretName (not $tls.server.secretName) -}}
+{{- fail "nats.tls.secretName: the chart's servers speak no TLS without nats.tls.server.secretName" -}}
+{{- end -}}
+{{- if and $tls.server.requireClientCertificate (not (and $tls.server.secretName $tls.clientCertificate)) -}}
+{{- fail "nats.tls.server.requireClientCertificate needs nats.tls.server.secretName and nats.tls.clientCertificate" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret whose ca.crt vouches for the servers; "": no TLS, or the system's authorities. */}}
+{{- define "jetrouter.natsCaSecret" -}}
+{{ .Values.nats.tls.secretName | default .Values.nats.tls.server.secretName }}
+{{- end -}}
+
+{{/* A server's name: list $ 0. One that a wildcard of a certificate fits: *.NAME.NAMESPACE.svc */}}
+{{- define "jetrouter.natsHost" -}}
+{{- $name := include "jetrouter.natsName" (index . 0) -}}
+{{ $name }}-{{ index . 1 }}.{{ $name }}.{{ (index . 0).Release.Namespace }}.svc
+{{- end -}}
+
 {{/* Each server by its name: a client that loses one goes to the next. */}}
 {{- define "jetrouter.natsUrl" -}}
 {{- if .Values.nats.enabled -}}
-{{- $name := include "jetrouter.natsName" . -}}
+{{- $scheme := ternary "tls" "nats" (ne .Values.nats.tls.server.secretName "") -}}
 {{- $urls := list -}}
-{{- range $i := until (int .Values.nats.replicas) }}{{ $urls = append $urls (printf "nats://%s-%d.%s:4222" $name $i $name) }}{{ end -}}
+{{- range $i := until (int .Values.nats.replicas) }}{{ $urls = append $urls (printf "%s://%s:4222" $scheme (include "jetrouter.natsHost" (list $ $i))) }}{{ end -}}
 {{- join "," $urls -}}
 {{- else -}}
 {{- required "nats.url must be set with nats.enabled=false" .Values.nats.url -}}
@@ -144,9 +172,10 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* What every process that speaks to NATS is told of it, as options. */}}
 {{- define "jetrouter.natsOptions" -}}
+{{- include "jetrouter.natsTlsCheck" . -}}
 nats-server: {{ include "jetrouter.natsUrl" . | quote }}
 nats-replicas: {{ include "jetrouter.streamReplicas" . }}
-{{- if and (not .Values.nats.enabled) .Values.nats.tls.secretName }}
+{{- if include "jetrouter.natsCaSecret" . }}
 nats-tls-ca: /etc/jetrouter/nats-tls/ca.crt
 {{- if .Values.nats.tls.clientCertificate }}
 nats-tls-cert: /etc/jetrouter/nats-tls/tls.crt
@@ -182,31 +211,39 @@ nats-tls-key: /etc/jetrouter/nats-tls/tls.key
 {{- end }}
 {{- end -}}
 
+{{/* dict "root" $ "role" "frontend": the key of the credentials file, if there is one */}}
+{{- define "jetrouter.natsCredentialsKey" -}}
+{{- $auth := get .root.Values.nats.auth .role -}}
+{{- if and (not .root.Values.nats.enabled) $auth.secretName }}{{ $auth.credentialsKey }}{{ end -}}
+{{- end -}}
+
 {{- define "jetrouter.natsVolumes" -}}
-{{- if not .root.Values.nats.enabled }}
-{{- $auth := get .root.Values.nats.auth .role }}
-{{- if and $auth.secretName $auth.credentialsKey }}
+{{- with include "jetrouter.natsCredentialsKey" . }}
 - name: nats-credentials
   secret:
-    secretName: {{ $auth.secretName }}
-    items: [{key: {{ $auth.credentialsKey }}, path: {{ $auth.credentialsKey }}}]
+    secretName: {{ (get $.root.Values.nats.auth $.role).secretName }}
+    items: [{key: {{ . }}, path: {{ . }}}]
 {{- end }}
-{{- if .root.Values.nats.tls.secretName }}
+{{- with include "jetrouter.natsCaSecret" .root }}
 - name: nats-tls
-  secret: {secretName: {{ .root.Values.nats.tls.secretName }}}
-{{- end }}
+  secret:
+    secretName: {{ . }}
+    # Not the key of a server.
+    items:
+      - {key: ca.crt, path: ca.crt}
+      {{- if $.root.Values.nats.tls.clientCertificate }}
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+      {{- end }}
 {{- end }}
 {{- end -}}
 
 {{- define "jetrouter.natsMounts" -}}
-{{- if not .root.Values.nats.enabled }}
-{{- $auth := get .root.Values.nats.auth .role }}
-{{- if and $auth.secretName $auth.credentialsKey }}
+{{- if include "jetrouter.natsCredentialsKey" . }}
 - {name: nats-credentials, mountPath: /etc/jetrouter/nats, readOnly: true}
 {{- end }}
-{{- if .root.Values.nats.tls.secretName }}
+{{- if include "jetrouter.natsCaSecret" .root }}
 - {name: nats-tls, mountPath: /etc/jetrouter/nats-tls, readOnly: true}
-{{- end }}
 {{- end }}
 {{- end -}}
 
