@@ -80,7 +80,7 @@ int jr_js_kv_open(struct jr_nats *nats, const struct jr_js_kv_config *config, st
         return jr_errmsg_set(e, JR_EINVAL, "bucket %s: a TTL is at least %d ms", config->bucket,
                              TTL_MS_MIN);
     kv = kv_new(nats, config);
-    rv = jr_stream_open(nats, &kv->config, &info, NULL, e);
+    rv = jr_stream_open(nats, &kv->config, &info, e);
     if (rv != 0) {
         jr_xfree(kv);
         return rv;

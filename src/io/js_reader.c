@@ -445,7 +445,7 @@ static int prepare(struct jr_js_reader *r, struct jr_errmsg *e)
     if (r->from != JR_READ_POSITION) {
         if (!r->create)
             return 0;
-        return jr_stream_open(r->nats, &r->create_config, NULL, NULL, e);
+        return jr_stream_open(r->nats, &r->create_config, NULL, e);
     }
     rv = jr_stream_check(r->nats, r->stream, &r->position, &info, e);
     if (rv == JR_ENOTFOUND && r->position.created_ns != 0)

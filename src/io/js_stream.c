@@ -12,6 +12,8 @@
 
 #define NS_PER_MS      1000000
 #define RAISE_TRIES    8
+#define MAKING_TRIES   250
+#define MAKING_WAIT_MS 20
 #define SESSIONS_BYTES (32 << 20) /* JR_SESSIONS_MAX words have a third of it */
 
 /* --- names and settings (pure) --- */
@@ -116,21 +118,36 @@ static void info_of(const jsStreamInfo *si, struct jr_stream_info *ret)
     ret->replicas = (uint32_t)si->Config->Replicas;
 }
 
-int jr_stream_info(struct jr_nats *nats, const char *stream, struct jr_stream_info *ret,
-                   struct jr_errmsg *e)
+static int ask_info(struct jr_nats *nats, const char *stream, struct jr_stream_info *ret,
+                    struct jr_errmsg *e)
 {
     jsStreamInfo *si = NULL;
     jsErrCode code = 0;
-    int rv = not_connected(nats, e, "stream info");
-
-    if (rv != 0)
-        return rv;
     natsStatus s = js_GetStreamInfo(&si, jr_nats_js(nats), stream, NULL, &code);
+
     if (s != NATS_OK)
         return jr_nats_error(s, (int)code, e, stream);
     info_of(si, ret);
     jsStreamInfo_Destroy(si);
     return 0;
+}
+
+/* A server lists a stream before its store is there: without a time of creation, which is half of its
+ * identity. nats-server 2.9.10 ends with a nil pointer when it is asked for a message of such a one. */
+int jr_stream_info(struct jr_nats *nats, const char *stream, struct jr_stream_info *ret,
+                   struct jr_errmsg *e)
+{
+    int rv = not_connected(nats, e, "stream info");
+
+    for (unsigned i = 0; rv == 0 && i < MAKING_TRIES; i++) {
+        if (i > 0)
+            nats_Sleep(MAKING_WAIT_MS);
+        rv = ask_info(nats, stream, ret, e);
+        if (rv != 0 || ret->created_ns != 0)
+            return rv;
+    }
+    return rv != 0 ? rv
+                   : jr_errmsg_set(e, JR_ETIMEOUT, "%s: the server is still making it", stream);
 }
 
 /* *ret_enough, or one update was sent. */
@@ -214,27 +231,35 @@ static int create_stream(struct jr_nats *nats, const struct jr_stream_config *c,
     return 0;
 }
 
+/* Another replica was quicker: the stream is in the making, or has other settings, which count. rv is
+ * what came of making it; when there is none, after all, it is the answer. */
+static int take_other(struct jr_nats *nats, const char *stream, int rv, struct jr_stream_info *ret,
+                      struct jr_errmsg *e)
+{
+    struct jr_errmsg words;
+    int found = jr_stream_info(nats, stream, ret, &words);
+
+    if (rv != 0 && found == JR_ENOTFOUND)
+        return rv;
+    if (found != 0 && e != NULL)
+        *e = words;
+    return found;
+}
+
 int jr_stream_open(struct jr_nats *nats, const struct jr_stream_config *config,
-                   struct jr_stream_info *ret, bool *ret_created, struct jr_errmsg *e)
+                   struct jr_stream_info *ret, struct jr_errmsg *e)
 {
     struct jr_stream_info info;
-    bool created = false;
     int rv = jr_stream_info(nats, config->name, &info, e);
 
     if (rv == JR_ENOTFOUND) {
         rv = create_stream(nats, config, &info, e);
-        created = rv == 0;
-        /* Another replica was quicker, with other settings: theirs count. */
-        if (rv == JR_EEXIST)
-            rv = jr_stream_info(nats, config->name, &info, e);
+        if (rv == JR_EEXIST || (rv == 0 && info.created_ns == 0))
+            rv = take_other(nats, config->name, rv, &info, e);
     }
-    if (rv != 0)
-        return rv;
-    if (ret != NULL)
+    if (rv == 0 && ret != NULL)
         *ret = info;
-    if (ret_created != NULL)
-        *ret_created = created;
-    return 0;
+    return rv;
 }
 
 int jr_stream_delete(struct jr_nats *nats, const char *stream, struct jr_errmsg *e)

@@ -68,8 +68,7 @@ void jr_stream_config_sessions(struct jr_stream_config *ret, const char *name, i
 
 /* An existing stream is taken as it is (Dynamo's workers may have made it): look at ret. */
 JR_MUST_CHECK int jr_stream_open(struct jr_nats *nats, const struct jr_stream_config *config,
-                                 struct jr_stream_info *ret, bool *ret_created,
-                                 struct jr_errmsg *e);
+                                 struct jr_stream_info *ret, struct jr_errmsg *e);
 JR_MUST_CHECK int jr_stream_info(struct jr_nats *nats, const char *stream,
                                  struct jr_stream_info *ret, struct jr_errmsg *e);
 /* At least so long; longer, and none, stay, as do all other settings. Read again after the change,

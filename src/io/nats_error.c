@@ -14,6 +14,7 @@ static int error_of_code(int code)
     case 10164: /* the same since 2.11, without the sequence in its text */
         return JR_ECONFLICT;
     case JSStreamNameExistErr:
+    case JSStreamSubjectOverlapErr: /* also with the same stream, while another makes it */
         return JR_EEXIST;
     case JSNotEnabledErr:
     case JSNotEnabledForAccountErr:

@@ -48,7 +48,7 @@ int jr_object_store_open(struct jr_nats *nats, const struct jr_object_store_conf
         .allow_rollup = true,
         .allow_direct = true,
     };
-    rv = jr_stream_open(nats, &sc, NULL, NULL, e);
+    rv = jr_stream_open(nats, &sc, NULL, e);
     if (rv != 0)
         jr_xfree(s);
     else

@@ -227,12 +227,72 @@ static void test_watch(void **state)
     PUMP_WAIT(loop, done, 5000);
 }
 
+/* ---- a bucket that another client is just having made ---- */
+
+#define RACERS 6
+#define RACES  150
+
+static pthread_barrier_t start_line;
+static atomic_uint race_errors;
+
+static void *racer(void *arg)
+{
+    struct jr_nats_config config = {.servers = server.url};
+    struct jr_nats *own = NULL;
+
+    (void)arg;
+    if (jr_nats_connect(&config, &own, NULL) != 0)
+        atomic_fetch_add(&race_errors, 1);
+    for (unsigned i = 0; i < RACES; i++) {
+        char name[32];
+        struct jr_js_kv_config c = {.bucket = name};
+        struct jr_js_kv_entry entry;
+        struct jr_js_kv *b = NULL;
+
+        snprintf(name, sizeof name, "race-%u", i);
+        pthread_barrier_wait(&start_line);
+        if (!own || jr_js_kv_open(own, &c, &b, NULL, NULL) != 0) {
+            atomic_fetch_add(&race_errors, 1);
+            continue;
+        }
+        if (jr_js_kv_get(b, "nothing", &entry, NULL) != JR_ENOTFOUND)
+            atomic_fetch_add(&race_errors, 1);
+        jr_js_kv_destroy(b);
+    }
+    jr_nats_close(own);
+    return NULL;
+}
+
+/* Servers list a stream before its store is there, and nats-server 2.9.10 ends with a nil pointer
+ * when it is asked for a message of such a stream: a bucket is open when its store is. */
+static void test_open_while_another_makes_it(void **state)
+{
+    pthread_t threads[RACERS];
+    uint64_t rev;
+
+    (void)state;
+    pthread_barrier_init(&start_line, NULL, RACERS);
+    atomic_store(&race_errors, 0);
+    for (unsigned i = 0; i < RACERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, racer, NULL), 0);
+    for (unsigned i = 0; i < RACERS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&start_line);
+    assert_int_equal(atomic_load(&race_errors), 0);
+    assert_int_equal(jr_js_kv_put(kv, "alive", "x", 1, &rev, NULL), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_open_checks), T(test_compare_and_set),    T(test_values_expire_unless_renewed),
-        T(test_list),        T(test_list_while_written), T(test_watch),
+        T(test_open_checks),
+        T(test_compare_and_set),
+        T(test_values_expire_unless_renewed),
+        T(test_list),
+        T(test_list_while_written),
+        T(test_watch),
+        T(test_open_while_another_makes_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

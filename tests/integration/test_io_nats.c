@@ -60,7 +60,7 @@ static void make_stream(const char *name)
     struct jr_errmsg e = {""};
 
     jr_stream_config_events(&config, name, 64 << 20, 1);
-    if (jr_stream_open(nats, &config, NULL, NULL, &e) != 0)
+    if (jr_stream_open(nats, &config, NULL, &e) != 0)
         fail_msg("stream: %s", e.text);
 }
 
@@ -260,27 +260,30 @@ static void test_stream_is_made_once(void **state)
 {
     struct jr_stream_config config;
     struct jr_stream_info info, again;
-    bool created = false;
+    struct jr_errmsg e = {0};
 
     (void)state;
     assert_int_equal(jr_stream_info(nats, "EV", &info, NULL), JR_ENOTFOUND);
     jr_stream_config_events(&config, "EV", 1 << 20, 1);
-    assert_int_equal(jr_stream_open(nats, &config, &info, &created, NULL), 0);
-    assert_true(created);
+    assert_int_equal(jr_stream_open(nats, &config, &info, NULL), 0);
     assert_true(info.created_ns > 0);
     assert_int_equal(info.max_age_ms, 0);
     assert_int_equal(info.max_bytes, 1 << 20);
     assert_false(info.discard_old);
     assert_false(info.memory);
     jr_stream_config_sync(&config, "EV", 30000, 1); /* taken as it is */
-    assert_int_equal(jr_stream_open(nats, &config, &again, &created, NULL), 0);
-    assert_false(created);
+    assert_int_equal(jr_stream_open(nats, &config, &again, NULL), 0);
     assert_int_equal(again.created_ns, info.created_ns);
     assert_int_equal(again.max_age_ms, 0);
     jr_stream_config_sync(&config, "SY", 30000, 1);
-    assert_int_equal(jr_stream_open(nats, &config, &info, NULL, NULL), 0);
+    assert_int_equal(jr_stream_open(nats, &config, &info, NULL), 0);
     assert_true(info.memory && info.discard_old);
     assert_int_equal(info.max_age_ms, 30000);
+    config.name = "OTHER";
+    config.subjects = (const char *const[]){"SY.>"};
+    config.n_subjects = 1;
+    assert_int_equal(jr_stream_open(nats, &config, NULL, &e), JR_EEXIST);
+    assert_non_null(strstr(e.text, "overlap")); /* not that there is no stream OTHER */
     assert_int_equal(jr_stream_delete(nats, "SY", NULL), 0);
     assert_int_equal(jr_stream_delete(nats, "SY", NULL), JR_ENOTFOUND);
 }
@@ -299,13 +302,13 @@ static void test_max_age_is_raised_only(void **state)
 
     (void)state;
     jr_stream_config_sessions(&config, "SE", 30000, 1);
-    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL, NULL), 0);
+    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL), 0);
     assert_int_equal(jr_stream_raise_max_age(nats, "SE", 300000, NULL), 0);
     assert_int_equal(age_of("SE"), 300000);
     assert_int_equal(jr_stream_raise_max_age(nats, "SE", 200000, NULL), 0);
     assert_int_equal(age_of("SE"), 300000);
     jr_stream_config_sessions(&config, "EVER", 0, 1);
-    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL, NULL), 0);
+    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL), 0);
     assert_int_equal(jr_stream_raise_max_age(nats, "EVER", 200000, NULL), 0);
     assert_int_equal(age_of("EVER"), 0);
     assert_int_equal(jr_stream_raise_max_age(nats, "NONE", 200000, NULL), JR_ENOTFOUND);
@@ -358,7 +361,7 @@ static void test_full_stream_refuses(void **state)
 
     (void)state;
     jr_stream_config_events(&config, "F", 16 << 10, 1);
-    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL, NULL), 0);
+    assert_int_equal(jr_stream_open(nats, &config, NULL, NULL), 0);
     for (int i = 0; i < 8 && rv == 0; i++)
         rv = jr_js_publish(nats, &pub, NULL, NULL);
     assert_int_equal(rv, JR_ELIMIT);

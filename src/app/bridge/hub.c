@@ -49,12 +49,11 @@ static int open_all(struct open_job *o)
                                      .ttl_ms = (int64_t)h->config.lease_ttl_ms,
                                      .replicas = h->config.nats_replicas};
     struct jr_js_kv_config state = {.bucket = h->state_bucket, .replicas = h->config.nats_replicas};
-    bool created;
     jr_stream_config_events(&stream, h->stream, (int64_t)h->config.stream_max_bytes,
                             h->config.nats_replicas);
     int err = jr_nats_check_jetstream(nats, &o->e);
     if (err == 0)
-        err = jr_stream_open(nats, &stream, &o->info, &created, &o->e);
+        err = jr_stream_open(nats, &stream, &o->info, &o->e);
     if (err == 0)
         err = jr_js_kv_open(nats, &leases, &o->leases, &o->ttl_ms, &o->e);
     if (err == 0)

@@ -30,9 +30,8 @@ static int open_stream(struct open_job *o)
     struct jr_stream_config config;
     jr_stream_config_events(&config, d->stream, (int64_t)d->config.stream_max_bytes,
                             d->config.nats_replicas);
-    bool created;
     int err = jr_nats_check_jetstream(d->nats, &o->e);
-    return err < 0 ? err : jr_stream_open(d->nats, &config, &o->info, &created, &o->e);
+    return err < 0 ? err : jr_stream_open(d->nats, &config, &o->info, &o->e);
 }
 
 static int open_buckets(struct open_job *o)

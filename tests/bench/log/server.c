@@ -51,7 +51,7 @@ static uint64_t fill(struct jr_nats *nats, const char *component, uint64_t first
     stream_of(component, stream);
     snprintf(subject, sizeof subject, "%s.%s", stream, dynamo ? "kv-events" : "batch");
     jr_stream_config_events(&config, stream, INT64_C(8) << 30, 1);
-    if (jr_stream_open(nats, &config, NULL, NULL, &e) < 0)
+    if (jr_stream_open(nats, &config, NULL, &e) < 0)
         log_bench_die("stream", e.text);
     jr_buf_init(&b, 1 << 20);
     for (uint64_t i = 0; i < n; i++) {

@@ -53,7 +53,7 @@ static natsSubscription *subscribe(struct jr_nats *nats, const char *stream, str
     struct jr_errmsg e = {""};
     jsSubOptions so;
     jr_stream_config_sync(&config, stream, 10000, 1);
-    if (jr_stream_open(nats, &config, NULL, NULL, &e) < 0)
+    if (jr_stream_open(nats, &config, NULL, &e) < 0)
         sync_bench_die("floor", e.text);
     char subject[64];
     (void)snprintf(subject, sizeof subject, "%s.*", stream);
