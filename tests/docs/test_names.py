@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names in the documentation are real: metrics, options, variables, actions, reasons, links; functions, files, commands
 of ./dev and names of tests in the pages for developers."""
+import bisect
+import functools
 import glob
 import json
 import os
@@ -14,7 +16,8 @@ import jr_procs as jr
 
 PAGES = doc_blocks.pages(jr.ROOT)
 # Of vLLM, SGLang, helm and curl.
-OF_OTHERS = {"--kv-events-config", "--set", "--page-size", "--option", "--no-x"}
+DEVELOPERS = ("docs/architecture.md", "docs/development.md")
+OF_OTHERS = {"--help", "--kv-events-config", "--set", "--page-size", "--option", "--no-x"}
 
 
 def page(name):
@@ -33,6 +36,29 @@ def source(*globs):
             with open(path) as f:
                 text += f.read()
     return text
+
+
+@functools.lru_cache
+def all_words():
+    words = set()
+    for folder in ("src", "tests", "chaos", "include", "helm"):
+        for base, _, files in os.walk(os.path.join(jr.ROOT, folder)):
+            for file in files:
+                if file.endswith((".c", ".h", ".cc", ".py")) and "fixtures" not in base:
+                    with open(os.path.join(base, file)) as f:
+                        words.update(re.findall(r"\w+", f.read()))
+    return words
+
+
+def tree_words():
+    """All names in our sources; a list of the caller's own."""
+    return list(all_words())
+
+
+def expand(path):
+    """a/{b,c}.d as a/b.d and a/c.d."""
+    m = re.match(r"(.*)\{(.*)\}(.*)$", path)
+    return [m.group(1) + part + m.group(3) for part in m.group(2).split(",")] if m else [path]
 
 
 class Names(unittest.TestCase):
@@ -76,6 +102,54 @@ class Names(unittest.TestCase):
         said = subprocess.run([doc_world.program_path(), "ctl"], capture_output=True, text=True).stderr
         for name, action in self.all(r"jetrouter ctl ([a-z]+)"):
             self.assertIn(action, said, name)
+
+    def test_functions_are_there(self):
+        """`name()`, `jr_name`, JR_NAME and plain names in backticks that could be functions, of the developers' pages."""
+        words = set(tree_words())
+        for name in DEVELOPERS:
+            named = re.findall(r"`(?:struct |enum )?((?:jr|JR)_\w+|[a-z]\w*_\w+|[a-z]\w+)(?:\(\))?`", page(name))
+            self.assertGreater(len(named), 5, name)
+            self.assertEqual([w for w in named if w not in words], [], name)
+
+    def test_functions_are_in_the_files_that_are_named_with_them(self):
+        """`name` (`file.c`), as the walk-throughs say it."""
+        found = re.findall(r"`(\w+)` (?:\(|in )`((?:src|tests)/[\w/.]+|\w+\.c)`", page("docs/development.md"))
+        self.assertGreater(len(found), 20)
+        for function, path in found:
+            text = page(path if "/" in path else os.path.join("src/app/frontend", path))
+            self.assertTrue(re.search(r"^ *[a-z].*\b%s\b" % function, text, re.M), "%s is not in %s" % (function, path))
+
+    def test_files_are_there(self):
+        for name in PAGES:
+            for path in re.findall(r"(?<![\w/.-])((?:src|tests|docs|helm|chaos|proto|include|tools)/[\w./*{},-]*[\w}*])", page(name)):
+                if "NAME" not in path and not all(glob.glob(os.path.join(jr.ROOT, p)) for p in expand(path)):
+                    self.fail("%s: %s is not in the tree" % (name, path))
+
+    def test_files_without_a_folder_are_there(self):
+        names = {f for folder in ("src", "tests", "chaos", "docs", "include", "helm") for _, _, files in os.walk(os.path.join(jr.ROOT, folder))
+                 for f in files}
+        for name in DEVELOPERS:
+            for file in re.findall(r"(?<![\w/.*])(\w+\.(?:c|h|cc|py|sh))\b", page(name)):
+                self.assertTrue(file in names or file == "nats.c", "%s: there is no %s" % (name, file))
+
+    def test_tests_are_there(self):
+        """Names of tests and of their cases, wherever they are named."""
+        names = tree_words()
+        for _, _, files in os.walk(os.path.join(jr.ROOT, "tests")):
+            names += files
+        names.sort()
+        for name, test in self.all(r"`(?:unit\.|integration\.|arch\.|sim\.)?(test_\w+?)_?…?`"):
+            at = bisect.bisect_left(names, test)
+            self.assertTrue(at < len(names) and names[at].startswith(test), "%s: there is no %s" % (name, test))
+
+    def test_commands_of_dev(self):
+        script = page("dev")
+        for name, command in self.all(r"\./dev ([a-z]+)"):
+            self.assertIn("\ncmd_%s()" % command, script, name)
+        groups = set(re.findall(r"LABELS \"integration;(\w+)\"", page("tests/CMakeLists.txt"))) | set(
+            re.findall(r"jr_group\((\w+) ", page("tests/CMakeLists.txt"))) | {"base", "core", "wire", "io", "app"}
+        for name, group in self.all(r"`\./dev test ([a-z]+)`"):
+            self.assertIn(group, groups, name)
 
     def test_links(self):
         wrong = []
