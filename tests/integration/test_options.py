@@ -209,6 +209,11 @@ class Output(Case):
                             "the output's blocks: %s" % track, 60)
 
 
+def asks_for_huge_pages(f):
+    with open("/proc/%d/smaps" % f.pid, encoding="ascii") as text:
+        return any(" hg" in line for line in text if line.startswith("VmFlags"))
+
+
 class Index(Case):
     def test_its_size_and_the_age_of_snapshots(self):
         nats = self.procs.nats()
@@ -227,6 +232,25 @@ class Index(Case):
         first = jr.wait_for(lambda: jr.pool(f.url)["snapshot"], "a snapshot", 60)
         pool.fill(1, 3, random.Random(2), begin=False)
         jr.wait_for(lambda: jr.pool(f.url)["snapshot"]["seq"] > first["seq"], "a newer one, by age alone", 60)
+
+
+    def test_huge_pages(self):
+        """What a process asked of the kernel for its memory: smaps has hg of what is to be in huge pages."""
+        nats = self.procs.nats()
+        asks = {on: self.frontend(nats=nats.url, router_mode="kv", namespace="test", huge_pages=on, name="huge-%s" % on)
+                for on in (True, False)}
+        pool = jr_log.Pool(nats.url, "test", ttl=5)
+        self.addCleanup(pool.close)
+        pool.add_worker(1, self.worker().url)
+        rng = random.Random(3)
+        for i in range(250):  # they come from 16 MiB of index on
+            blocks = [rng.getrandbits(64) for _ in range(2000)]
+            seq = pool.send(1, [jr_log.stored(blocks, blocks, None)], begin=i == 0)
+        for on, f in asks.items():
+            jr.wait_for(lambda f=f: jr.pool(f.url)["applied_seq"] >= seq, "the messages", 60)
+            self.assertGreater(jr.pool(f.url)["index_bytes"], 16 << 20)
+            wanted = on and jr.sanitizer() != "asan"  # which sees no overflow between parts of a page
+            jr.wait_for(lambda f=f, wanted=wanted: asks_for_huge_pages(f) == wanted, "huge pages: %s" % wanted, 60)
 
 
 class EventFormat(Case):

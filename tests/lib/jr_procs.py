@@ -213,6 +213,13 @@ def port_open(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def sanitizer():
+    """What the program was built with: "asan", "tsan" or nothing."""
+    with open(JETROUTER, "rb") as program:
+        text = program.read()
+    return next((name for name in ("asan", "tsan") if b"__%s_init" % name.encode() in text), "")
+
+
 def find_program(name, package):
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if path is None:
