@@ -15,7 +15,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 COMMANDS = ("frontend", "bridge", "mocker")  # those the chart runs
-BYTES = r"^[0-9]+(\.[0-9]+)?([KMGT](i?B)?)?$"
+BYTES = r"^[0-9]+([KMGTkmgt][iI]?)?[bB]?$"  # config.c, unit_of
 
 
 def one(row):

@@ -3,6 +3,7 @@
 kubernetes-validate, which a Python venv has (JR_VENV); without, a test says so and is not run."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def go_program(name):
 
 
 HELM = go_program("helm")
+KUBECONFORM = go_program("kubeconform")
 
 
 def need():
@@ -152,3 +154,50 @@ def validate(o, version):
         kubernetes_validate.validate(o, version, strict=True)
     else:
         jsonschema.validate(o["spec"], custom)
+
+
+def schema(o, version):
+    """The strict schema of an object's kind as one file, with no more definitions than it uses."""
+    custom = CUSTOM.get((o["apiVersion"], o["kind"]))
+    if custom is not None:
+        text = {"type": "string"}
+        return {"type": "object", "additionalProperties": False, "required": ["apiVersion", "kind", "metadata", "spec"],
+                "properties": {"apiVersion": text, "kind": text, "metadata": {"type": "object"}, "spec": custom}}
+    folder = os.path.join(os.path.dirname(kubernetes_validate.__file__), "kubernetes-json-schema",
+                          "v%s.0-local-strict" % version)
+    with open(os.path.join(folder, schema_name(o))) as f:
+        found = f.read()
+    with open(os.path.join(folder, "_definitions.json")) as f:
+        known = json.load(f)["$defs"]
+    used, left = {}, set(USES.findall(found))
+    while left:
+        name = left.pop()
+        used[name] = known[name]
+        left |= set(USES.findall(json.dumps(known[name]))) - set(used)
+    whole = json.loads(found)
+    whole.pop("$id", None)
+    return json.loads(USES.sub(r'"$ref": "#/$defs/\1"', json.dumps({**whole, "$defs": used})))
+
+
+USES = re.compile(r'"\$ref": "(?:/api/_definitions.json)?#/\$defs/([^"]+)"')
+
+
+def schema_name(o):
+    """deployment-apps-v1.json, as kubeconform and kubernetes-validate both call it."""
+    group, _, version = o["apiVersion"].rpartition("/")
+    return "-".join(filter(None, [o["kind"].lower(), group.split(".")[0], version])) + ".json"
+
+
+def kubeconform(objects, version):
+    """What a second program says of the objects: [(kind and name, message)] of those that are not valid."""
+    with tempfile.TemporaryDirectory() as folder:
+        for o in objects:
+            with open(os.path.join(folder, schema_name(o)), "w") as f:
+                json.dump(schema(o, version), f)
+        done = subprocess.run(
+            [KUBECONFORM, "-strict", "-verbose", "-output", "json", "-kubernetes-version", version + ".0", "-schema-location",
+             os.path.join(folder, "{{.ResourceKind}}{{.KindSuffix}}.json"), "-"],
+            input=yaml.safe_dump_all(objects), capture_output=True, text=True)
+    said = json.loads(done.stdout)["resources"]
+    assert len(said) == len(objects), done.stderr
+    return [("%(kind)s %(name)s" % r, r["msg"]) for r in said if r["status"] != "statusValid"]

@@ -88,10 +88,15 @@ BAD = [
     ({"config": {"router-mode": "fastest"}}, "router-mode"),
     ({"config": {"http-port": 70000}}, "http-port"),
     ({"config": {"http-port": 0}}, "http-port"),
+    ({"config": {"admin-port": 0}}, "admin-port"),
+    ({"config": {"admin-port": "None"}}, "admin-port"),
+    ({"bridge": {"config": {"system-port": 0}}}, "system-port"),
+    ({"bridge": {"config": {"system-port": "None"}, "daemonSet": {"enabled": True}}}, "system-port"),
     ({"config": {"router-temperature": "hot"}}, "router-temperature"),
     ({"config": {"http-threads": 1.5}}, "http-threads"),
     ({"config": {"tokenizer-prefixes": "yes"}}, "tokenizer-prefixes"),
     ({"config": {"stream-max-bytes": "lots"}}, "stream-max-bytes"),
+    ({"config": {"stream-max-bytes": "1.5GiB"}}, "stream-max-bytes"),
     ({"config": {"block-size": 16}}, "block-size"),  # a bridge's
     ({"config": {"namespace": ""}}, "namespace"),
     ({"config": {"component": []}}, "component"),
@@ -162,6 +167,20 @@ class Rendered(unittest.TestCase):
                 for version in VERSIONS if text not in seen else ():
                     chart.validate(o, version)
                 seen.add(text)
+
+    def test_valid_for_a_second_program(self):
+        if chart.KUBECONFORM is None:
+            print("not run: there is no kubeconform (./dev setup --all)")
+            self.skipTest("there is no kubeconform")
+        every = {json.dumps(o, sort_keys=True): o for r in self.releases.values() for o in r.objects}
+        for version in VERSIONS:
+            self.assertEqual(chart.kubeconform(list(every.values()), version), [])
+        # It does say what is wrong, strictly.
+        r = chart.Release(VALUE_SETS["everything"])
+        r["Deployment", NAME]["spec"]["template"]["spec"]["containers"][0]["prots"] = []
+        r["PrometheusRule", NAME]["spec"]["groups"][0]["rules"][0]["four"] = "5m"
+        self.assertEqual(sorted(name for name, _ in chart.kubeconform(r.objects, VERSIONS[0])),
+                         ["Deployment " + NAME, "PrometheusRule " + NAME])
 
     def test_selectors_fit_and_are_apart(self):
         for release in self.each():
@@ -421,34 +440,56 @@ def policy_file():
     return f.name
 
 
-def a_value(row):
-    """One that is not the default."""
-    flag = row["flag"]
+def a_file(flag):
+    if flag in ("access-log-file", "dump-config-to", "custom-jinja-template"):
+        return "/tmp/a-file"
+    pem = {"tls-cert-path": "server.pem", "tls-key-path": "server.key", "nats-tls-cert": "server.pem",
+           "nats-tls-key": "server.key"}.get(flag, "ca.pem")
+    return jr.tls_file(pem)
+
+
+def some_values(row):
+    """What may be given for an option: the first is not its default; then its bounds and other ways to write it."""
+    flag, kind, default = row["flag"], row["type"], row["default"]
+    none = ["None"] if row["nullable"] else []
     if flag in SPECIAL:
-        return SPECIAL[flag]
+        return [SPECIAL[flag]]
     if flag == "router-policy-config":
-        return policy_file()
+        return [policy_file()]
     if row["metavar"] == "FILE":
-        pem = {"tls-cert-path": "server.pem", "tls-key-path": "server.key"}.get(flag, "ca.pem")
-        if flag.startswith("nats-tls") and flag != "nats-tls-ca":
-            pem = {"nats-tls-cert": "server.pem", "nats-tls-key": "server.key"}[flag]
-        return "/tmp/a-file" if flag in ("access-log-file", "dump-config-to", "custom-jinja-template") else jr.tls_file(pem)
-    kind = row["type"]
+        return [a_file(flag)]
     if kind == "bool":
-        return row["default"] != "true"
+        return [default != "true", default == "true"]
     if kind == "choice":
-        return next(c for c in row["choices"] if c != row["default"])
-    if kind == "number":
-        return next(v for v in (0.5, 0.25, 1.5) if row["min"] <= v <= row["max"] and str(v) != row["default"])
-    if kind in ("integer", "port", "bytes"):
-        return next(v for v in (3, 2, 512, 4097, 1048577) if row["min"] <= v <= row["max"] and str(v) != row["default"])
-    return "some-text"
+        return [c for c in row["choices"] if c != default] + [default]
+    if kind in ("number", "integer", "port", "bytes"):
+        low, high = row["min"], row["max"]
+        some = (0.5, 0.25, 1.5) if kind == "number" else (3, 2, 512, 4097, 1048577)
+        first = next(v for v in some if low <= v <= high and str(v) != default)
+        return [first, high, low, *none, *(["3GiB", "2M"] if kind == "bytes" else [])]
+    return ["some-text", *none]
 
 
 def as_text(value):
+    """As an environment variable has it: never 1e+06."""
     if isinstance(value, list):
         return ",".join(as_text(v) for v in value)
-    return {True: "true", False: "false"}.get(value) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "%d" % value if isinstance(value, float) and value == int(value) else str(value)
+
+
+def same(row, value, got):
+    """Is what the program took what was given?"""
+    if value == "None":
+        return got is None
+    if row["type"] == "bytes":
+        return got == {"3GiB": 3 << 30, "2M": 2 << 20}.get(value, value)
+    if row["type"] == "bool":
+        return got is value
+    if row["type"] in ("number", "integer", "port"):
+        return math.isclose(got, value)
+    return (",".join(got) if isinstance(got, list) else got) == as_text(value)
 
 
 class Options(unittest.TestCase):
@@ -478,34 +519,48 @@ class Options(unittest.TestCase):
     def test_rendered_environment_is_the_table(self):
         table = chart.options()
         for command in ("frontend", "bridge", "mocker"):
-            rows = [r for r in table if command in r["commands"] and r["flag"]]
-            config = {r["flag"]: a_value(r) for r in rows}
+            rows = [r for r in table if command in r["commands"] and r["flag"]
+                    and not (command == "mocker" and r["flag"] in ("num-workers", "http-port"))]  # the chart's own
+            choices = {r["flag"]: some_values(r) for r in rows}
             if command == "frontend":
-                config["http-port"] = 9000
-            env = chart.env(self.container(command, config))
-            given = [r for r in rows if not (command == "mocker" and r["flag"] in ("num-workers", "http-port"))]
-            for r in given:
-                self.assertEqual(env.get(r["env"][0]), as_text(config[r["flag"]]), "%s of %s" % (r["flag"], command))
-            # And nothing else but what is no option: credentials.
-            secret = {r["env"][0] for r in table if command in r["commands"] and not r["flag"]}
-            names = {r["env"][0] for r in given}
-            self.assertEqual(set(env) - names - secret, set())
-            self.each_is_read(command, given, config)
+                choices.update({"http-port": [9000, 65535], "admin-port": [9001, 65534],  # others are refused: BAD
+                                "http-body-limit-mb": [3, 1024, 1]})  # of more than --http-bodies-max-mb
+            if command == "bridge":
+                choices["system-port"] = [9002, 65535]
+            for turn in range(4):
+                config = {flag: values[turn % len(values)] for flag, values in choices.items()}
+                env = chart.env(self.container(command, config))
+                for r in rows:
+                    self.assertEqual(env.get(r["env"][0]), as_text(config[r["flag"]]), "%s of %s" % (r["flag"], command))
+                # And nothing else but what is no option: credentials.
+                secret = {r["env"][0] for r in table if command in r["commands"] and not r["flag"]}
+                self.assertEqual(set(env) - {r["env"][0] for r in rows} - secret, set())
+                again = [r for r in rows if turn < len(choices[r["flag"]])]
+                self.each_is_read(command, again, config)
 
     def each_is_read(self, command, rows, config):
         engine = {"JETROUTER_ENGINE_URL": "http://10.0.0.1:1", "JETROUTER_KV_EVENTS_ENDPOINT": "tcp://10.0.0.1:2"}
-        done = set()
-        for row in rows:
-            flag = row["flag"]
+        done, named = set(), {r["flag"]: r for r in rows}
+        for flag in named:
             if flag in done or flag in ("check-config", "dump-config-to"):  # given by the call itself
                 continue
-            flags = {r["flag"] for r in rows} & next((t for t in TOGETHER if flag in t), {flag})
-            env = {r["env"][0]: as_text(config[r["flag"]]) for r in rows if r["flag"] in flags}
+            flags = set(named) & next((t for t in TOGETHER if flag in t), {flag})
+            env = {named[f]["env"][0]: as_text(config[f]) for f in flags}
             if command == "bridge" and flag != "engines-dir":
                 env = {**engine, **env}
             for f, got in self.read(command, env, flags).items():
                 self.assertEqual(got["source"], "env", "%s of %s" % (f, command))
+                self.assertTrue(same(named[f], config[f], got["value"]), "%s of %s: %r is %r" % (f, command, config[f], got))
             done |= flags
+
+    def test_what_the_chart_runs_has_all_options(self):
+        """The commands of the table that serve are run by it, but for the router, which has the frontend's options."""
+        table = chart.options()
+        with open(os.path.join(chart.CHART, "files", "options.yaml")) as f:
+            known = chart.yaml.safe_load(f)
+        for command, names in known.items():
+            self.assertEqual(names, {r["flag"]: r["env"][0] for r in table if command in r["commands"] and r["flag"]})
+        self.assertEqual({c for r in table for c in r["commands"]} - set(known), {"router", "ctl", "replay"})
 
     def test_the_secret_ones_come_from_secrets(self):
         secret = {r["env"][0] for r in chart.options() if "frontend" in r["commands"] and not r["flag"]}

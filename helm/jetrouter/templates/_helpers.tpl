@@ -70,7 +70,9 @@ seccompProfile: {type: RuntimeDefault}
      What config says wins over own. */}}
 {{- define "jetrouter.env" -}}
 {{- $known := get (.root.Files.Get "files/options.yaml" | fromYaml) .command -}}
-{{- $all := merge (dict) .config .own -}}
+{{- /* Not by merge, to which 0 and false are nothing. */}}
+{{- $all := dict -}}
+{{- range $some := list .own .config }}{{ range $option, $value := $some }}{{ $_ := set $all $option $value }}{{ end }}{{ end -}}
 {{- range $option := keys $all | sortAlpha }}
 {{- if not (hasKey $known $option) }}{{ fail (printf "%s has no option '%s': see docs/configuration.md" $.command $option) }}{{ end }}
 - name: {{ get $known $option }}
@@ -88,10 +90,21 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- end -}}
 
+{{/* A port that a container has by this name: list CONFIG "http-port" DEFAULT. One that is chosen at the start, or none, is
+     nothing that a Service or a probe could name. */}}
+{{- define "jetrouter.port" -}}
+{{- $port := index . 2 -}}
+{{- if hasKey (index . 0) (index . 1) }}{{ $port = get (index . 0) (index . 1) }}{{ end -}}
+{{- if eq (int $port) 0 }}{{ fail (printf "%s: %v: it must be a port that can be named" (index . 1) $port) }}{{ end -}}
+{{- int $port -}}
+{{- end -}}
+
 {{- define "jetrouter.httpPort" -}}
-{{- $port := include "jetrouter.option" (list . "http-port" 8000) -}}
-{{- if eq (int $port) 0 }}{{ fail "config.http-port must be a port that a Service can name" }}{{ end -}}
-{{- $port -}}
+{{ include "jetrouter.port" (list .Values.config "http-port" 8000) }}
+{{- end -}}
+
+{{- define "jetrouter.adminPort" -}}
+{{ include "jetrouter.port" (list .Values.config "admin-port" .Values.admin.port) }}
 {{- end -}}
 
 {{- define "jetrouter.https" -}}
@@ -298,7 +311,7 @@ env:
   {{- include "jetrouter.env" (dict "root" .root "command" "bridge" "config" .root.Values.bridge.config "own" $own) | nindent 2 }}
   {{- include "jetrouter.natsEnv" (dict "root" .root "role" "bridge") | nindent 2 }}
 ports:
-  - {name: bridge, containerPort: {{ get .root.Values.bridge.config "system-port" | default 9090 }}}
+  - {name: bridge, containerPort: {{ include "jetrouter.port" (list .root.Values.bridge.config "system-port" 9090) }}}
 livenessProbe: {httpGet: {path: /live, port: bridge}}
 securityContext:
   {{- include "jetrouter.containerSecurity" .root | nindent 2 }}
