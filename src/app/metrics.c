@@ -252,7 +252,7 @@ void jr_series_set(struct jr_series *s, double value)
         s->value = value;
 }
 
-void jr_series_observe(struct jr_series *s, double value)
+void jr_series_observe_n(struct jr_series *s, double value, uint64_t times)
 {
     if (!s || isnan(value))
         return;
@@ -261,9 +261,14 @@ void jr_series_observe(struct jr_series *s, double value)
     unsigned n = buckets[rows[s->key].buckets].n, i = 0;
     while (i < n && value > bounds[i])
         i++;
-    s->below[i]++;
-    s->count++;
-    s->value += value;
+    s->below[i] += times;
+    s->count += times;
+    s->value += value * (double)times;
+}
+
+void jr_series_observe(struct jr_series *s, double value)
+{
+    jr_series_observe_n(s, value, 1);
 }
 
 void jr_metric_add(struct jr_metrics *m, enum jr_metric_key key, const char *const *labels,

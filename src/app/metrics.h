@@ -68,6 +68,7 @@ struct jr_series *jr_metric_series(struct jr_metrics *m, enum jr_metric_key key,
 void jr_series_add(struct jr_series *s, uint64_t n);
 void jr_series_set(struct jr_series *s, double value);
 void jr_series_observe(struct jr_series *s, double value);
+void jr_series_observe_n(struct jr_series *s, double value, uint64_t n); /* n times the same */
 
 /* Present value (a histogram's count); 0 when there is no such set. For /state and tests. */
 double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const char *const *labels);

@@ -118,18 +118,17 @@ X(ROUTER_OUTPUT_TOKENS, HISTOGRAM, "dynamo_component_router_output_sequence_toke
 X(ROUTER_KV_HIT_RATE, HISTOGRAM, "dynamo_component_router_kv_hit_rate", "ratio", "router_id", 1,   \
   RATIO, "Share of a prompt's blocks that the chosen worker held")                                 \
 X(ROUTER_OVERHEAD_BLOCK_HASHING_MS, HISTOGRAM, "dynamo_router_overhead_block_hashing_ms",          \
-  "milliseconds", "router_id", 1, OVERHEAD_MS, "Hashing a prompt's blocks")                        \
+  "milliseconds", "router_id", 1, OVERHEAD_MS,                                                     \
+  "Hashing a prompt's blocks and chaining the hashes, which is one pass here")                     \
 X(ROUTER_OVERHEAD_FIND_MATCHES_MS, HISTOGRAM, "dynamo_router_overhead_indexer_find_matches_ms",    \
   "milliseconds", "router_id", 1, OVERHEAD_MS, "Asking the index")                                 \
-X(ROUTER_OVERHEAD_SEQ_HASHING_MS, HISTOGRAM, "dynamo_router_overhead_seq_hashing_ms",              \
-  "milliseconds", "router_id", 1, OVERHEAD_MS, "Chaining the block hashes to prefix hashes")       \
 X(ROUTER_OVERHEAD_SCHEDULING_MS, HISTOGRAM, "dynamo_router_overhead_scheduling_ms",                \
-  "milliseconds", "router_id", 1, OVERHEAD_MS, "Choosing a worker")                                \
+  "milliseconds", "router_id", 1, OVERHEAD_MS, "Choosing and booking a worker, without any wait")  \
 X(ROUTER_OVERHEAD_TOTAL_MS, HISTOGRAM, "dynamo_router_overhead_total_ms", "milliseconds",          \
   "router_id", 1, OVERHEAD_MS, "All of it")                                                        \
 X(KV_CACHE_EVENTS_APPLIED, COUNTER, "dynamo_component_kv_cache_events_applied", "events",          \
   "event_type status", 16, NONE, "KV events by event_type (stored, removed, cleared) and status "  \
-  "(ok, parent_block_not_found, block_not_found, invalid_block)")                                  \
+  "(ok, parent_block_not_found, block_not_found, capacity), of all pools")                                  \
 /* Process */                                                                                      \
 X(BUILD_INFO, GAUGE, "jetrouter_build_info", "", "version", 1, NONE, "Always 1")                   \
 X(UPTIME_SECONDS, GAUGE, "jetrouter_uptime_seconds", "seconds", "", 1, NONE,                       \
@@ -140,7 +139,7 @@ X(METRIC_LABEL_OVERFLOW_TOTAL, COUNTER, "jetrouter_metric_label_overflow_total",
 X(LIMIT_REACHED_TOTAL, COUNTER, "jetrouter_limit_reached_total", "", "limit", 128, NONE,           \
   "Times a limit was reached, by its name")                                                        \
 X(LOOP_STALL_SECONDS, HISTOGRAM, "jetrouter_loop_stall_seconds", "seconds", "loop", 65, DELAY,     \
-  "Time one turn of a loop took")                                                                  \
+  "Time one turn of a loop took, in whole milliseconds; loop: 0 is the main one")                                                                  \
 /* Index and stream, per pool */                                                                   \
 X(INDEX_BLOCKS, GAUGE, "jetrouter_index_blocks", "blocks", "namespace component", JR_SETS_POOL,    \
   NONE, "Distinct blocks in the index")                                                            \
@@ -263,7 +262,8 @@ X(REJECTIONS_TOTAL, COUNTER, "jetrouter_rejections_total", "requests",          
   "namespace component reason", JR_SETS_POOL * 16, NONE,                                           \
   "Requests given to none, by reason: no_worker, busy, queue (full), timeout (in it)")                              \
 X(DECISION_SECONDS, HISTOGRAM, "jetrouter_decision_seconds", "seconds", "namespace component",     \
-  JR_SETS_POOL, DELAY, "Time one decision took")                                                   \
+  JR_SETS_POOL, DELAY,                                                                              \
+  "Time the pool took over a request that came: given a worker, refused or put in the queue")      \
 X(OVERLAP_BLOCKS_TOTAL, COUNTER, "jetrouter_overlap_blocks_total", "blocks",                       \
   "namespace component", JR_SETS_POOL, NONE, "Prompt blocks that the chosen worker held")          \
 X(PROMPT_BLOCKS_TOTAL, COUNTER, "jetrouter_prompt_blocks_total", "blocks", "namespace component",  \
@@ -320,10 +320,10 @@ X(DEGRADED_SECONDS, GAUGE, "jetrouter_degraded_seconds", "seconds", "", 1, NONE,
 X(NATS_RECONNECTS_TOTAL, COUNTER, "jetrouter_nats_reconnects_total", "reconnects", "", 1, NONE,    \
   "Connections to NATS after the first")                                                           \
 X(LEASE_RENEWALS_TOTAL, COUNTER, "jetrouter_lease_renewals_total", "renewals", "result", 2, NONE,  \
-  "Renewals of this process's leases, by result (ok, failed)")                                     \
+  "Times this process wrote its leases, by result (ok, failed)")                                     \
 /* HTTP */                                                                                         \
 X(HTTP_REQUESTS_TOTAL, COUNTER, "jetrouter_http_requests_total", "requests", "path code", 512,     \
-  NONE, "Answers by known path and status code")                                                   \
+  NONE, "Answers by known path (/v1/: any other that goes on to workers; other) and status code")  \
 X(HTTP_INFLIGHT, GAUGE, "jetrouter_http_requests_inflight", "requests", "", 1, NONE,               \
   "HTTP requests under way")                                                                       \
 X(HTTP_ERRORS_TOTAL, COUNTER, "jetrouter_http_errors_total", "requests", "code", 64, NONE,         \

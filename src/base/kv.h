@@ -18,6 +18,18 @@ struct jr_kv_block {
 
 enum jr_kv_type { JR_KV_STORED = 1, JR_KV_REMOVED = 2, JR_KV_CLEARED = 3 };
 
+/* What became of the events of the stream, as they were applied. */
+enum jr_kv_result {
+    JR_KV_OK,
+    JR_KV_NO_PARENT, /* a store whose parent the rank does not hold */
+    JR_KV_NO_BLOCK,  /* a removal, also of blocks that the rank does not hold */
+    JR_KV_NO_ROOM,   /* a store beyond the index's cap */
+    JR_KV_RESULTS,
+};
+struct jr_kv_tally {
+    uint64_t n[JR_KV_CLEARED + 1][JR_KV_RESULTS]; /* by type */
+};
+
 struct jr_kv_event {
     enum jr_kv_type type;
     bool has_parent;                  /* stored: false is the root */

@@ -92,6 +92,9 @@ struct jr_pool_config {
     bool reset_at_start;     /* --router-reset-states without a token */
     char reset_token[64];    /* with one; "" none */
     struct jr_pages_warmer warmer; /* touches the index's tables; post NULL: small pages */
+    /* Within a step: the index was asked for a request. For whoever has a clock; may be NULL. */
+    void (*on_matched)(void *ctx);
+    void *matched_ctx;
 };
 
 /* ---------------------------------------------------------------- events */
@@ -438,6 +441,7 @@ struct jr_pool_view {
             sync_unknown, sync_failed, bookings_expired, bookings_refused, bookings_adopted,
             reannounce, resets, adoptions, reloads, history_checks, recoveries, overlap_blocks,
             prompt_blocks, prompt_tokens, leases_refused;
+        struct jr_kv_tally applied; /* of kv_events */
     } counters;
 };
 void jr_pool_view(struct jr_pool *pool, struct jr_pool_view *ret);
@@ -450,6 +454,7 @@ struct jr_worker_view {
     uint64_t worker_id;
     uint32_t dp_rank;
     const char *url, *model;
+    const struct jr_worker_lease *lease; /* what else it says; borrowed until the next step */
     bool on_cpu;
     enum jr_worker_state state;
     uint64_t blocks; /* indexed */
@@ -524,6 +529,7 @@ const char *jr_pool_any_url(struct jr_pool *pool, const char *model);
 enum jr_pool_model {
     JR_POOL_MODEL_EMPTY, /* there are no workers */
     JR_POOL_MODEL_NONE,
+    JR_POOL_MODEL_TAKEN, /* by one that has not said yet what it serves */
     JR_POOL_MODEL_SERVED,
 };
 enum jr_pool_model jr_pool_model(struct jr_pool *pool, const char *model);

@@ -60,9 +60,11 @@ static void replace_state(struct jr_pool *p, struct jr_state *fresh)
 int jr_pool_new_state(struct jr_pool *p, struct jr_state **ret)
 {
     int err = jr_state_create(&p->mem, &p->members, ret);
-    if (err == 0)
-        (*ret)->rules_max = jr_pool_rules_max(p);
-    return err;
+    if (err < 0)
+        return err;
+    (*ret)->rules_max = jr_pool_rules_max(p);
+    (*ret)->tally = &p->n.applied;
+    return 0;
 }
 
 /* The identity of the stream: what was purged, and what stood still, was another's. */

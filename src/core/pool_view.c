@@ -97,6 +97,7 @@ static void view_rank(struct jr_pool *p, const struct jr_worker *w, uint32_t i,
         .url = w->lease.url,
         .on_cpu = w->lease.on_cpu,
         .model = w->lease.model,
+        .lease = &w->lease,
         .state = w->state,
         .blocks = jr_pool_blocks_held(p, member),
         .digest = digest_held(p, member),
@@ -108,18 +109,21 @@ static void view_rank(struct jr_pool *p, const struct jr_worker *w, uint32_t i,
     };
 }
 
-/* *pos counts (worker, rank) pairs in the order of worker ids; ghosts have none. */
+/* *pos is the place of a worker, in the order of their ids, and of a rank of it: a walk over thousands
+ * looks at each once. Ghosts have no ranks. */
+#define RANK_BITS 12
+_Static_assert(JR_RANKS_MAX < 1 << RANK_BITS && JR_WORKERS_MAX < 1 << (32 - RANK_BITS), "*pos");
+
 bool jr_pool_next_worker(struct jr_pool *p, uint32_t *pos, struct jr_worker_view *ret)
 {
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < p->workers.n; i++) {
+    uint32_t rank = *pos & ((1 << RANK_BITS) - 1);
+    for (uint32_t i = *pos >> RANK_BITS; i < p->workers.n; i++, rank = 0) {
         const struct jr_worker *w = p->workers.v[i];
-        if (*pos < at + w->n_members) {
-            view_rank(p, w, *pos - at, ret);
-            (*pos)++;
+        if (rank < w->n_members) {
+            view_rank(p, w, rank, ret);
+            *pos = i << RANK_BITS | (rank + 1);
             return true;
         }
-        at += w->n_members;
     }
     return false;
 }
@@ -180,13 +184,17 @@ const char *jr_pool_any_url(struct jr_pool *p, const char *model)
 
 static enum jr_pool_model look_for_model(const struct jr_pool *p, const char *model)
 {
-    bool others = false;
-    for (uint32_t i = 0; i < p->workers.n; i++) {
+    enum jr_pool_model best = JR_POOL_MODEL_EMPTY;
+    for (uint32_t i = 0; i < p->workers.n && best != JR_POOL_MODEL_SERVED; i++) {
+        enum jr_pool_model is = JR_POOL_MODEL_EMPTY;
         if (serves(p->workers.v[i], model))
-            return JR_POOL_MODEL_SERVED;
-        others = others || serves(p->workers.v[i], NULL);
+            is = p->workers.v[i]->lease.model[0] || !model || !model[0] ? JR_POOL_MODEL_SERVED
+                                                                        : JR_POOL_MODEL_TAKEN;
+        else if (serves(p->workers.v[i], NULL))
+            is = JR_POOL_MODEL_NONE;
+        best = is > best ? is : best;
     }
-    return others ? JR_POOL_MODEL_NONE : JR_POOL_MODEL_EMPTY;
+    return best;
 }
 
 enum jr_pool_model jr_pool_model(struct jr_pool *p, const char *model)

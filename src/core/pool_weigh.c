@@ -315,6 +315,8 @@ static int weighing_init(struct jr_pool *p, const struct jr_route *r, struct wei
     ret->speed = jr_speed_factor(&p->speed);
     ret->prefill_weight = ret->request.no_prefill ? 0 : 1;
     int err = jr_pool_match(p, r);
+    if (p->config.on_matched)
+        p->config.on_matched(p->config.matched_ctx);
     p->candidates.n = 0;
     return err < 0 ? err : jr_arr_reserve(&p->mem, &p->candidates, p->seats.n, JR_WORKERS_MAX);
 }

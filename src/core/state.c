@@ -137,6 +137,12 @@ static void clear_blocks(struct jr_state *s, const struct jr_kv_batch *batch, ui
     }
 }
 
+static void count(struct jr_state *s, enum jr_kv_type type, enum jr_kv_result result)
+{
+    if (s->tally)
+        s->tally->n[type][result]++;
+}
+
 static int apply_stored(struct jr_state *s, uint32_t member, const struct jr_kv_event *e)
 {
     int err = jr_index_store(s->index, member, e->has_parent, e->parent_hash, e->blocks, e->n);
@@ -144,9 +150,19 @@ static int apply_stored(struct jr_state *s, uint32_t member, const struct jr_kv_
         s->counters.dropped_unknown_parent++;
     else if (err == JR_ELIMIT)
         s->counters.refused_cap++;
-    else
+    else if (err < 0)
         return err;
+    count(s, JR_KV_STORED,
+          err == 0              ? JR_KV_OK
+          : err == JR_ENOTFOUND ? JR_KV_NO_PARENT
+                                : JR_KV_NO_ROOM);
     return 0;
+}
+
+static void apply_removed(struct jr_state *s, uint32_t member, const struct jr_kv_event *e)
+{
+    uint32_t known = jr_index_remove(s->index, member, e->hashes, e->n);
+    count(s, JR_KV_REMOVED, known == e->n ? JR_KV_OK : JR_KV_NO_BLOCK);
 }
 
 static int apply_event(struct jr_state *s, const struct jr_kv_batch *batch, uint32_t member,
@@ -156,10 +172,11 @@ static int apply_event(struct jr_state *s, const struct jr_kv_batch *batch, uint
     case JR_KV_STORED:
         return apply_stored(s, member, e);
     case JR_KV_REMOVED:
-        jr_index_remove(s->index, member, e->hashes, e->n);
+        apply_removed(s, member, e);
         return 0;
     case JR_KV_CLEARED:
         clear_blocks(s, batch, member);
+        count(s, JR_KV_CLEARED, JR_KV_OK);
         return 0;
     }
     return 0;

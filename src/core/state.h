@@ -57,6 +57,8 @@ struct jr_state {
     char reset_token[64];
     uint32_t rule_version;
     uint32_t rules_max; /* newest it may be raised to; not part of what the log says */
+    struct jr_kv_tally
+        *tally; /* borrows; neither is what became of the events here; NULL: uncounted */
     struct jr_state_counters counters;
     uint64_t seq; /* last applied */
     int64_t msg_time_ns;

@@ -77,7 +77,8 @@ struct jr_http_request {
     bool no_body;       /* the answer: HEAD, 204, 304 */
     bool want_writable; /* a write returned JR_EAGAIN */
     struct jr_http_away
-        *away;     /* it is the copy of one of another loop; NULL: it is in its connection */
+        *away; /* it is the copy of one of another loop; NULL: it is in its connection */
+    const void *tag;
     bool has_left; /* the answer has a Content-Length: left counts down */
     uint64_t left;
 };

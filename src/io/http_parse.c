@@ -41,6 +41,7 @@ static bool take_head(struct jr_http_conn *c, size_t n)
     }
     c->req.http10 = c->h1.http10;
     c->req.is_head = c->h1.is_head;
+    c->req.tag = NULL;
     c->req.keep_alive = c->h1.keep_alive;
     c->body_len = (size_t)c->h1.body_len;
     return true;

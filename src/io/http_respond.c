@@ -125,6 +125,11 @@ void jr_http_request_watch(struct jr_http_request *req, void (*on_gone)(void *ct
     req->ctx = ctx;
 }
 
+void jr_http_request_tag(struct jr_http_request *req, const void *tag)
+{
+    req->tag = tag;
+}
+
 /* ---- sending ---- */
 
 size_t jr_http_conn_queued(const struct jr_http_conn *c)
@@ -277,6 +282,8 @@ static void put_head(struct jr_http_conn *c, int status, const char *content_typ
         .keep_alive = req->keep_alive && !c->server->retired,
     };
     jr_http1_write_reply(&c->out, &head);
+    if (c->server->config.on_answer != NULL)
+        c->server->config.on_answer(c->server->config.ctx, req->tag, status);
 }
 
 void jr_http_respond(struct jr_http_request *req, int status, const char *content_type,
@@ -419,6 +426,7 @@ void jr_http_conn_refuse(struct jr_http_conn *c, int status, const char *words)
     jr_openai_error_write(&body, &failure);
     c->req.keep_alive = false;
     c->req.is_head = c->req.http10 = false;
+    c->req.tag = NULL;
     put_head(c, status, "application/json", later ? "Retry-After: 1\r\n" : NULL, (int64_t)body.n);
     const uv_buf_t buf = uv_buf_init((char *)body.p, (unsigned)body.n);
     jr_http_conn_send(c, &buf, 1);

@@ -37,6 +37,9 @@ struct jr_http_server_config {
         idle_timeout_ms; /* keep-alive without a request; a body or a reader that stands still */
     uint32_t body_timeout_ms; /* time from the whole header to the whole body; 0: no limit */
     void (*on_request)(void *ctx, struct jr_http_request *req);
+    /* The head of an answer is written, also of one that the server gives by itself. tag: see
+     * jr_http_request_tag. May be NULL. */
+    void (*on_answer)(void *ctx, const void *tag, int status);
     void *ctx;
 };
 
@@ -73,6 +76,9 @@ uint64_t jr_http_server_busy(const struct jr_http_server *s);
 /* Closes everything; requests under way see on_gone first. cb (may be NULL) fires when all is gone.
  */
 void jr_http_server_close(struct jr_http_server *s, void (*cb)(void *ctx), void *ctx);
+
+/* For on_answer: what the request is to the handler; NULL until it says so. Borrows. */
+void jr_http_request_tag(struct jr_http_request *req, const void *tag);
 
 /* What was asked; views borrow from the request until it is answered in full. */
 struct jr_str jr_http_request_method(const struct jr_http_request *req);

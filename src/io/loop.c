@@ -19,6 +19,12 @@ struct queue {
 struct jr_loop {
     uv_loop_t uv;
     uv_async_t wake;
+    uv_check_t polled;                       /* the turn's beginning, when turns are watched */
+    uv_prepare_t turned;                     /* its end */
+    uint64_t polled_ms;                      /* when the turn began */
+    uint64_t turn_ns;                        /* jr_loop_turn_ns; 0: not asked for in this turn */
+    void (*on_turn)(void *ctx, uint64_t ms); /* NULL: nobody watches */
+    void *turn_ctx;
     pthread_mutex_t mu;    /* guards posted, and that wake is not sent once it is closing */
     struct queue posted;   /* any thread appends */
     struct queue ready;    /* loop thread: taken from posted, not delivered yet */
@@ -104,6 +110,40 @@ static void on_wake(uv_async_t *handle)
     }
 }
 
+/* Right after the poll and its callbacks: libuv read its clock when the poll returned. */
+static void on_polled(uv_check_t *handle)
+{
+    struct jr_loop *loop = handle->data;
+
+    loop->polled_ms = uv_now(&loop->uv);
+}
+
+/* Right before the next one. */
+static void on_turned(uv_prepare_t *handle)
+{
+    struct jr_loop *loop = handle->data;
+
+    loop->turn_ns = 0;
+    if (loop->on_turn == NULL)
+        return;
+    uv_update_time(&loop->uv);
+    const uint64_t now = uv_now(&loop->uv);
+    if (loop->polled_ms != 0 && now >= loop->polled_ms)
+        loop->on_turn(loop->turn_ctx, now - loop->polled_ms);
+}
+
+/* Neither keeps the loop running. */
+static void watch_turns(struct jr_loop *loop)
+{
+    uv_check_init(&loop->uv, &loop->polled);
+    uv_prepare_init(&loop->uv, &loop->turned);
+    loop->polled.data = loop->turned.data = loop;
+    uv_check_start(&loop->polled, on_polled);
+    uv_prepare_start(&loop->turned, on_turned);
+    uv_unref((uv_handle_t *)&loop->polled);
+    uv_unref((uv_handle_t *)&loop->turned);
+}
+
 int jr_loop_create(struct jr_loop **ret)
 {
     struct jr_loop *loop = jr_xalloc(sizeof *loop);
@@ -115,6 +155,7 @@ int jr_loop_create(struct jr_loop **ret)
     if (uv_async_init(&loop->uv, &loop->wake, on_wake) != 0)
         goto err_after_loop;
     loop->wake.data = loop;
+    watch_turns(loop);
     pthread_mutex_init(&loop->mu, NULL);
     queue_init(&loop->posted);
     queue_init(&loop->ready);
@@ -205,6 +246,19 @@ uint64_t jr_loop_now_ms(struct jr_loop *loop)
 uint64_t jr_loop_now_ns(void)
 {
     return uv_hrtime();
+}
+
+uint64_t jr_loop_turn_ns(struct jr_loop *loop)
+{
+    if (loop->turn_ns == 0)
+        loop->turn_ns = uv_hrtime();
+    return loop->turn_ns;
+}
+
+void jr_loop_watch(struct jr_loop *loop, void (*on_turn)(void *ctx, uint64_t ms), void *ctx)
+{
+    loop->on_turn = on_turn;
+    loop->turn_ctx = ctx;
 }
 
 int64_t jr_unix_ns(void)

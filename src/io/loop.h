@@ -36,10 +36,15 @@ void jr_loop_destroy(struct jr_loop *loop);
 void jr_loop_run(struct jr_loop *loop);  /* until jr_loop_stop */
 void jr_loop_stop(struct jr_loop *loop); /* loop thread */
 uv_loop_t *jr_loop_uv(struct jr_loop *loop);
-uint64_t jr_loop_now_ms(struct jr_loop *loop); /* monotonic, cached for this iteration */
-uint64_t jr_loop_now_ns(void);                 /* monotonic, read now; any thread */
-int64_t jr_unix_ns(void);                      /* wall clock; any thread */
-bool jr_loop_here(const struct jr_loop *loop); /* is this the loop's thread */
+uint64_t jr_loop_now_ms(struct jr_loop *loop);  /* monotonic, cached for this iteration */
+uint64_t jr_loop_now_ns(void);                  /* monotonic, read now; any thread */
+uint64_t jr_loop_turn_ns(struct jr_loop *loop); /* monotonic, read once a turn; loop thread */
+int64_t jr_unix_ns(void);                       /* wall clock; any thread */
+bool jr_loop_here(const struct jr_loop *loop);  /* is this the loop's thread */
+
+/* Tells, at the end of each turn (all between two polls), how many ms it took: of libuv's clock, whose
+ * whole ms are right on the average. Before the loop runs. */
+void jr_loop_watch(struct jr_loop *loop, void (*on_turn)(void *ctx, uint64_t ms), void *ctx);
 
 /* Takes msg. Any thread. Never blocks; order per posting thread is kept. Unbounded by itself: a
  * producer that can flood bounds itself (jr_gate below). */

@@ -69,7 +69,8 @@ struct jr_bridge_hub {
     int64_t stream_created_ns;
     bool has_epoch;
     struct jr_epoch epoch;
-    uint64_t ttl_ms; /* of the lease bucket */
+    uint64_t ttl_ms;                             /* of the lease bucket */
+    uint64_t leases_renewed, leases_not_renewed; /* times, of all bridges */
 
     bool closing, ended;
     uint32_t parts; /* that have to end before the memory may go: jobs, the publisher */

@@ -114,6 +114,10 @@ static void done_lease(struct jr_job *job)
     struct lease_job *l = (struct lease_job *)(void *)job;
     struct jr_bridge *b = l->b;
     b->leasing = false;
+    if (job->err == 0 && !l->lost)
+        b->hub->leases_renewed++;
+    else
+        b->hub->leases_not_renewed++;
     if (jr_bridge_job_done(b)) {
         b->lease_at_ms = jr_bridge_now_ms() + JR_BRIDGE_RETRY_MS;
         if (job->err == 0 && l->lost)

@@ -188,6 +188,12 @@ void jr_bridge_measure_ack(const struct jr_bridge_flow *f)
 void jr_bridge_hub_measure(struct jr_bridge_hub *h)
 {
     const struct jr_bridge *b;
-    for (uint32_t i = 0; h->config.metrics && (b = jr_bridge_hub_at(h, i)); i++)
-        jr_bridge_measure(b, h->config.metrics);
+    struct jr_metrics *m = h->config.metrics;
+    if (!m)
+        return;
+    for (uint32_t i = 0; (b = jr_bridge_hub_at(h, i)); i++)
+        jr_bridge_measure(b, m);
+    jr_metric_set(m, JR_METRIC_LEASE_RENEWALS_TOTAL, JR_LABELS("ok"), (double)h->leases_renewed);
+    jr_metric_set(m, JR_METRIC_LEASE_RENEWALS_TOTAL, JR_LABELS("failed"),
+                  (double)h->leases_not_renewed);
 }

@@ -252,6 +252,23 @@ static void run_actions(struct jr_driver *d, struct jr_actions *acts)
         give_answers(d);
 }
 
+static void on_matched(void *ctx)
+{
+    struct jr_driver *d = ctx;
+    if (d->matched_ns == 0)
+        d->matched_ns = jr_loop_now_ns();
+}
+
+static void measure(struct jr_driver *d, enum jr_event_type type, uint64_t before)
+{
+    uint64_t took = jr_loop_now_ns() - before;
+    if (took / 1000 > d->stats.step_max_us)
+        d->stats.step_max_us = took / 1000;
+    if (type == JR_EV_ROUTE && d->config.on_route)
+        d->config.on_route(d->config.ctx, d->config.pool.component,
+                           d->matched_ns ? d->matched_ns - before : 0, took);
+}
+
 void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
 {
     if (d->closing)
@@ -261,11 +278,10 @@ void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
     struct jr_actions inner = {0};
     struct jr_actions *acts = d->depth ? &inner : &d->actions;
     d->depth++;
+    d->matched_ns = 0;
     uint64_t before = jr_loop_now_ns();
     int err = jr_pool_step(d->pool, ev, acts);
-    uint64_t took_us = (jr_loop_now_ns() - before) / 1000;
-    if (took_us > d->stats.step_max_us)
-        d->stats.step_max_us = took_us;
+    measure(d, ev->type, before);
     if (err < 0)
         jr_log(JR_LOG_ERROR, "pool.step_failed", "event_type=%d error=%s", (int)ev->type,
                jr_err_name(err));
@@ -540,7 +556,9 @@ int jr_driver_create(const struct jr_driver_config *config, struct jr_driver **r
     jr_mem_init(&d->waits_mem);
     jr_map_init(&d->wait_at, &d->waits_mem);
     struct jr_trace trace = {on_trace, d};
-    int err = jr_pool_create(&config->pool, &trace, &d->pool);
+    d->config.pool.on_matched = d->config.on_route ? on_matched : NULL;
+    d->config.pool.matched_ctx = d;
+    int err = jr_pool_create(&d->config.pool, &trace, &d->pool);
     if (err == 0) {
         d->tick = jr_timer_create(d->loop, on_tick, d);
         d->idler = jr_idler_create(d->loop, on_idle, d);

@@ -36,6 +36,9 @@ struct jr_driver_config {
     void (*on_event_delay)(void *ctx, const char *component, double seconds);
     /* The age of each batch of a peer, likewise; may be NULL. */
     void (*on_sync_delay)(void *ctx, const char *component, double seconds);
+    /* How long the pool took over a request that came: until the index had answered (0: it was not
+     * asked), and in all. Before its answer is given; may be NULL. */
+    void (*on_route)(void *ctx, const char *component, uint64_t match_ns, uint64_t all_ns);
     void *ctx;
 };
 
@@ -103,6 +106,7 @@ struct jr_driver_stats {
     /* Dynamo's snapshot object: how often it was written and failed; blocks in the last one, and
      * blocks of the snapshot that it has not. */
     uint64_t compat_written, compat_failures, compat_events, compat_left_out;
+    uint64_t leases_renewed, leases_not_renewed; /* times that our lease was written, and was not */
     double sync_delay_ms; /* age of the last peer batch on arrival, smoothed */
 };
 void jr_driver_stats(const struct jr_driver *d, struct jr_driver_stats *ret);

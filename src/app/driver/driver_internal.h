@@ -58,7 +58,8 @@ struct jr_driver {
     struct jr_nats *nats;
     struct jr_pool *pool;
     struct jr_actions actions;
-    uint32_t depth; /* steps within steps: callbacks of decisions may ask for more */
+    uint32_t depth;      /* steps within steps: callbacks of decisions may ask for more */
+    uint64_t matched_ns; /* when the index had answered, in the step under way; 0: not yet */
     struct jr_timer *tick;
     uint64_t armed_ms; /* what the tick is set for; 0: not set */
     struct jr_idler *idler;

@@ -23,6 +23,7 @@ struct round {
     struct jr_replica_lease lease;
     uint64_t lease_revision;
     bool lost; /* the key had another's or an older life's value */
+    bool renewed;
     bool may_lead;
     bool leader_key;
     uint64_t leader_revision;
@@ -234,6 +235,7 @@ static void run_round(struct jr_job *job)
     struct round *r = (struct round *)(void *)job;
     if (r->renew)
         job->err = renew(r);
+    r->renewed = r->renew && job->err == 0 && !r->lost;
     if (job->err == 0)
         job->err = list(r);
     if (job->err == 0 && r->renew)
@@ -317,6 +319,8 @@ static void done_round(struct jr_job *job)
     struct round *r = (struct round *)(void *)job;
     struct jr_driver *d = r->d;
     d->round_running = false;
+    d->stats.leases_renewed += r->renewed;
+    d->stats.leases_not_renewed += r->renew && !r->renewed;
     if (jr_driver_job_done(d)) {
         if (job->err < 0 && d->connected)
             jr_log(JR_LOG_WARN, "lease.round_failed", "error=%s words=\"%s\"",

@@ -111,6 +111,7 @@ static struct jr_decide_question question_of(const struct jr_proxied *x)
         .model = x->model,
         .exclude = x->exclude,
         .n_exclude = x->n_exclude,
+        .hash_ns = x->hash_ns,
         .with_aside = x->with_aside || x->has_pin,
         .route = {
             .tokens = x->n_tokens,
@@ -238,10 +239,16 @@ static void send_progress(struct jr_proxied *x)
 
 void jr_decide_first_token(struct jr_proxied *x)
 {
+    bool its_own = x->first_token_ns >= x->sent_ns; /* not of a worker before this one */
+    double ttft_s = its_own ? (double)(x->first_token_ns - x->started_ns) / 1e9 : 0;
     if (!jr_decide_is_remote(x)) {
         jr_driver_first_token(x->f->drivers[x->place.pool], x->id);
+        if (its_own)
+            jr_worker_last_first_token(&x->f->lasts, x->place.pool, x->worker_id, x->dp_rank,
+                                       ttft_s, x->n_tokens);
         return;
     }
+    atomic_store(&x->ticket->ttft_us, ttft_s < 4000 ? (unsigned)(ttft_s * 1e6) : UINT32_MAX);
     atomic_store(&x->ticket->first_token, true);
     send_progress(x);
 }
@@ -262,12 +269,17 @@ void jr_decide_finish(struct jr_proxied *x)
     x->id = 0;
     if (id == 0)
         return;
+    double itl_s = x->itl_s;
+    x->itl_s = 0;
     if (!jr_decide_is_remote(x)) {
+        if (itl_s > 0)
+            jr_worker_last_tokens(&x->f->lasts, x->place.pool, x->worker_id, x->dp_rank, itl_s);
         jr_driver_finish(x->f->drivers[x->place.pool], id);
         return;
     }
     struct jr_order_finish *o = jr_xalloc(sizeof *o);
     o->t = x->ticket;
+    o->itl_s = itl_s;
     post(x, &o->msg, jr_decide_on_finish);
 }
 

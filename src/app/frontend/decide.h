@@ -31,6 +31,7 @@ struct jr_place {
     uint32_t pool;         /* its place among the drivers */
     const char *component; /* its; lives as long as the process */
     uint32_t block_size;   /* as last heard of */
+    bool named;            /* some worker says that it serves the model */
 };
 
 #define JR_FRONT_PLACES 64 /* models whose pool a loop remembers */

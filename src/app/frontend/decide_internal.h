@@ -13,12 +13,14 @@ struct jr_ticket {
     /* Written by its loop, read by the main loop when the message arrives. */
     struct jr_msg progress;
     atomic_bool progress_out, first_token;
-    atomic_uint output;
+    atomic_uint output, ttft_us;
     struct jr_msg leave, closed; /* each is sent once */
     /* The main loop's. */
     struct jr_driver *driver;
     uint32_t pool;
     uint64_t id; /* of the booking; 0: none */
+    uint64_t worker_id;
+    uint32_t dp_rank, tokens; /* of the prompt */
     bool query_only, left_out;
     struct jr_token_waiter waiter;
 };
@@ -29,6 +31,7 @@ struct jr_decide_question {
     const char *model;
     const uint64_t *exclude;
     uint32_t n_exclude;
+    uint64_t hash_ns; /* that its hashes took; 0: they were known */
     bool with_aside;
     struct jr_route route;
 };
@@ -82,6 +85,7 @@ struct jr_order_note {
 struct jr_order_finish {
     struct jr_msg msg;
     struct jr_ticket *t;
+    double itl_s; /* between its last tokens; 0: not known */
 };
 void jr_decide_on_place(struct jr_msg *msg);
 void jr_decide_on_route(struct jr_msg *msg);

@@ -15,10 +15,11 @@ static void reply(struct jr_ticket *t, struct jr_msg *msg, void (*deliver)(struc
 enum jr_placed jr_decide_find(struct jr_frontend *f, const char *model, struct jr_place *ret)
 {
     bool known;
-    int at = jr_pools_find(f, model, &known);
+    int at = jr_pools_find(f, model, &known, &ret->named);
     if (at < 0)
         return known ? JR_PLACED_UNKNOWN : JR_PLACED_NO_WORKER;
     *ret = (struct jr_place){.pool = (uint32_t)at,
+                             .named = ret->named,
                              .component = f->components[at],
                              .block_size = jr_pool_block_size(jr_driver_pool(f->drivers[at]))};
     return JR_PLACED;
@@ -55,6 +56,7 @@ int jr_decide_ask(struct jr_frontend *f, struct jr_decide_question *q, uint64_t 
     *ret_id = q->route.id;
     *ret_left_out =
         jr_pools_limit(f, q->pool, q->model, q->exclude, q->n_exclude, q->with_aside, &q->route);
+    f->routes.hash_ns = q->hash_ns;
     return jr_driver_route(d, &q->route, fn, ctx);
 }
 
@@ -92,6 +94,8 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
         t->id = 0; /* nothing was booked */
     else
         jr_pools_sent(t->l->f, t->pool, d->worker_id);
+    t->worker_id = d ? d->worker_id : 0;
+    t->dp_rank = d ? d->dp_rank : 0;
     answer_route(t, d, err, why);
 }
 
@@ -115,6 +119,7 @@ void jr_decide_on_route(struct jr_msg *msg)
         t->pool = o->q.pool;
         t->driver = f->drivers[t->pool];
         t->query_only = o->q.route.query_only;
+        t->tokens = o->q.route.tokens;
         int err = jr_decide_ask(f, &o->q, &t->id, &t->left_out, on_decided, t);
         if (err < 0) {
             t->id = 0;
@@ -136,8 +141,13 @@ void jr_decide_on_progress(struct jr_msg *msg)
     uint32_t output = atomic_exchange(&t->output, 0);
     if (t->id == 0)
         return;
-    if (first)
+    if (first) {
+        uint32_t us = atomic_load(&t->ttft_us);
+        if (us)
+            jr_worker_last_first_token(&t->l->f->lasts, t->pool, t->worker_id, t->dp_rank, us / 1e6,
+                                       t->tokens);
         jr_driver_first_token(t->driver, t->id);
+    }
     if (output)
         jr_driver_output(t->driver, t->id, output);
 }
@@ -153,6 +163,9 @@ static void end_booking(struct jr_ticket *t)
 void jr_decide_on_finish(struct jr_msg *msg)
 {
     struct jr_order_finish *o = JR_CONTAINER_OF(msg, struct jr_order_finish, msg);
+    if (o->itl_s > 0 && o->t->id)
+        jr_worker_last_tokens(&o->t->l->f->lasts, o->t->pool, o->t->worker_id, o->t->dp_rank,
+                              o->itl_s);
     end_booking(o->t);
     jr_xfree(o);
 }

@@ -5,6 +5,7 @@
 #include "app/frontend/proxy_internal.h"
 #include "app/frontend/span_options.h"
 #include "app/https_options.h"
+#include "base/buf.h"
 
 #include <sodium.h>
 
@@ -26,6 +27,22 @@ static int make_client(struct jr_front_loop *l, const struct jr_config *cfg, str
     return err < 0 ? err : jr_http_client_create(l->loop, &client, &l->client);
 }
 
+static void on_turn(void *ctx, uint64_t ms)
+{
+    struct jr_front_loop *l = ctx;
+    jr_series_observe(l->turns, (double)ms / 1e3);
+}
+
+static void make_metrics(struct jr_front_loop *l)
+{
+    char number[JR_DIGITS_MAX + 1];
+    number[jr_digits(l->number, number)] = '\0';
+    l->metrics = jr_metrics_create();
+    l->turns = jr_metric_series(l->metrics, JR_METRIC_LOOP_STALL_SECONDS, JR_LABELS(number));
+    l->answers.m = l->metrics;
+    jr_request_metrics_init(&l->requests, l->metrics, l->f->replica_id);
+}
+
 int jr_front_loop_init(struct jr_front_loop *l, struct jr_frontend *f, uint32_t number,
                        struct jr_errmsg *e)
 {
@@ -37,10 +54,12 @@ int jr_front_loop_init(struct jr_front_loop *l, struct jr_frontend *f, uint32_t 
     atomic_init(&l->inflight, 0);
     jr_mem_init(&l->tokens_mem);
     jr_tokens_init(&l->tokens, &l->tokens_mem);
-    l->metrics = jr_metrics_create();
+    make_metrics(l);
     randombytes_buf(seed, sizeof seed);
     jr_rng_init(&l->rng, seed[0], seed[1]);
     int err = jr_loop_create(&l->loop);
+    if (err == 0)
+        jr_loop_watch(l->loop, on_turn, l);
     if (err == 0)
         err = make_client(l, f->cfg, e);
     if (err == 0)
@@ -69,6 +88,7 @@ int jr_front_loop_listen(struct jr_front_loop *l, uint16_t port, struct jr_errms
         .reuse_port = several || shared,
         .first = several && !shared && l->number == 0,
         .on_request = jr_service_request,
+        .on_answer = jr_service_answered,
         .ctx = l,
     };
     return jr_http_server_listen(l->loop, &config, e, &l->server);
@@ -84,5 +104,6 @@ void jr_front_loop_deinit(struct jr_front_loop *l)
     jr_buf_deinit(&l->head);
     jr_buf_deinit(&l->name);
     jr_openai_parser_destroy(l->parser);
+    jr_request_metrics_deinit(&l->requests);
     jr_metrics_destroy(l->metrics);
 }

@@ -8,6 +8,8 @@
 #define JR_APP_FRONTEND_FRONT_LOOP_H
 
 #include "app/frontend/decide.h"
+#include "app/frontend/http_metrics.h"
+#include "app/frontend/request_metrics.h"
 #include "app/metrics.h"
 #include "app/otel_options.h"
 #include "base/list.h"
@@ -28,6 +30,9 @@ struct jr_front_loop {
     struct jr_http_server *server;
     struct jr_http_client *client; /* workers: requests; of the main loop also health, tokenizers */
     struct jr_metrics *metrics;
+    struct jr_request_metrics requests; /* of them */
+    struct jr_http_metrics answers;
+    struct jr_series *turns; /* and how long the loop's took */
     struct jr_openai_parser *parser;
     struct jr_mem tokens_mem;
     struct jr_tokens tokens; /* of the request being read */

@@ -76,6 +76,15 @@ static void on_sync_delay(void *ctx, const char *component, double seconds)
                       seconds);
 }
 
+static void on_route(void *ctx, const char *component, uint64_t match_ns, uint64_t all_ns)
+{
+    struct jr_frontend *f = ctx;
+    uint32_t pool = 0;
+    while (strcmp(f->components[pool], component) != 0)
+        pool++;
+    jr_route_metrics_take(&f->routes, pool, JR_LABELS(f->namespace_, component), match_ns, all_ns);
+}
+
 static int add_driver(struct jr_frontend *f, const char *component, struct jr_errmsg *e)
 {
     struct jr_driver_config config = {
@@ -91,6 +100,7 @@ static int add_driver(struct jr_frontend *f, const char *component, struct jr_er
         .on_fatal = on_driver_fatal,
         .on_event_delay = on_event_delay,
         .on_sync_delay = on_sync_delay,
+        .on_route = on_route,
         .ctx = f,
     };
     int err = jr_pool_config_from(f->cfg, f->namespace_, component, &config.pool, e);
@@ -451,6 +461,7 @@ static int listen_admin(struct jr_frontend *f, struct jr_errmsg *e)
         .idle_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_IDLE_TIMEOUT_SECS),
         .body_timeout_ms = (uint32_t)jr_config_ms(f->cfg, JR_CFG_HTTP_BODY_TIMEOUT_SECS),
         .on_request = jr_service_admin_request,
+        .on_answer = jr_service_admin_answered,
         .ctx = f,
     };
     int err = jr_http_server_listen(f->loop, &config, e, &f->admin);
@@ -540,6 +551,8 @@ static int make_parts(struct jr_frontend *f, struct jr_errmsg *e)
     f->drain_timer = f->loop ? jr_timer_create(f->loop, on_drain_timer, f) : NULL;
     f->pools = jr_xalloc(sizeof *f->pools);
     jr_pools_init(f->pools, f->cfg);
+    jr_worker_lasts_init(&f->lasts);
+    jr_route_metrics_init(&f->routes, f->metrics, f->replica_id);
     make_tokenizer(f);
     return err;
 }
@@ -715,6 +728,7 @@ static void free_parts(struct jr_frontend *f)
     jr_front_loop_deinit(&f->main);
     jr_warmer_destroy(f->warmer); /* after the pools */
     jr_xfree(f->pools);
+    jr_worker_lasts_deinit(&f->lasts);
     jr_xfree(f->scraped);
     jr_policy_file_destroy(f->policy);
     jr_xfree(f->admin_token);

@@ -27,7 +27,9 @@
 #include "app/frontend/errors.h"
 #include "app/frontend/front_loop.h"
 #include "app/frontend/frontend.h"
+#include "app/frontend/route_metrics.h"
 #include "app/frontend/tokenizer.h"
+#include "app/frontend/worker_last.h"
 #include "app/metrics.h"
 #include "base/list.h"
 #include "base/rng.h"
@@ -71,8 +73,10 @@ struct jr_frontend {
     char components[JR_POOLS_MAX][JR_NAME_MAX];
     bool came_late[JR_POOLS_MAX]; /* found when all else was ready: ready does not wait for it */
     uint32_t n_drivers;
-    struct jr_discover *discover;  /* NULL: the pools that are named */
-    struct jr_pools *pools;        /* owned; who may get what */
+    struct jr_discover *discover; /* NULL: the pools that are named */
+    struct jr_pools *pools;       /* owned; who may get what */
+    struct jr_worker_lasts lasts;
+    struct jr_route_metrics routes;
     struct static_worker *statics; /* --worker */
     uint32_t n_statics;
     char namespace_[JR_NAME_MAX];
@@ -107,6 +111,9 @@ struct jr_frontend {
 /* service.c */
 void jr_service_request(void *ctx, struct jr_http_request *req);       /* ctx: a jr_front_loop */
 void jr_service_admin_request(void *ctx, struct jr_http_request *req); /* ctx: the jr_frontend */
+void jr_service_answered(void *ctx, const void *tag,
+                         int status); /* tag: a jr_front_path, or NULL */
+void jr_service_admin_answered(void *ctx, const void *tag, int status);
 void jr_service_tail(void *ctx, const char *line); /* to all /admin/tail streams */
 void jr_service_close_tails(struct jr_frontend *f);
 /* Both error shapes; takes the request. param and message: NULL for the row's own. */

@@ -43,6 +43,7 @@ static void on_asked(struct jr_msg *msg)
 {
     struct part *p = JR_CONTAINER_OF(msg, struct part, msg);
     p->got.metrics = jr_metrics_create();
+    jr_request_metrics_count(&p->l->requests, &p->l->proxied);
     jr_metrics_merge(p->got.metrics, p->l->metrics);
     if (!p->l->stopping)
         p->got.stats = *jr_http_server_stats(p->l->server);

@@ -20,12 +20,13 @@ void jr_pools_init(struct jr_pools *p, const struct jr_config *cfg)
     }
 }
 
-int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known)
+int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known, bool *ret_named)
 {
-    *ret_known = false;
+    *ret_known = *ret_named = false;
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         enum jr_pool_model m = jr_pool_model(jr_driver_pool(f->drivers[i]), model);
-        if (m == JR_POOL_MODEL_SERVED)
+        *ret_named = m == JR_POOL_MODEL_SERVED;
+        if (m == JR_POOL_MODEL_SERVED || m == JR_POOL_MODEL_TAKEN)
             return (int)i;
         *ret_known = *ret_known || m == JR_POOL_MODEL_NONE;
     }

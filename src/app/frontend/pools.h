@@ -16,8 +16,8 @@ struct jr_pools {
 void jr_pools_init(struct jr_pools *p, const struct jr_config *cfg);
 
 /* Of pools that have a worker for the model ("" any) the first: its index in f->drivers, or -1;
- * *ret_known false then: there are no workers at all. */
-int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known);
+ * *ret_known false then: there are no workers at all. *ret_named: a worker says that it serves it. */
+int jr_pools_find(struct jr_frontend *f, const char *model, bool *ret_known, bool *ret_named);
 
 /* The model that an alias stands for (--model-alias); NULL: it is none. */
 const char *jr_pools_alias(const struct jr_frontend *f, struct jr_str name);

@@ -72,14 +72,14 @@ const char *jr_proxy_endpoint(const struct jr_proxied *x)
 
 void jr_proxy_count_end(struct jr_proxied *x, const char *status, const char *error_type)
 {
-    struct jr_metrics *m = x->l->metrics;
     double secs = (double)(jr_loop_now_ns() - x->started_ns) / 1e9;
-    const char *model = x->placed ? x->model : ""; /* a name that is not served is no label */
-    jr_metric_add(
-        m, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
-        JR_LABELS(model, jr_proxy_endpoint(x), x->stream ? "stream" : "unary", status, error_type),
-        1);
-    jr_metric_observe(m, JR_METRIC_FRONTEND_REQUEST_DURATION_SECONDS, JR_LABELS(model), secs);
+    jr_metric_add(x->l->metrics, JR_METRIC_FRONTEND_REQUESTS_TOTAL,
+                  JR_LABELS(x->counted->model, jr_proxy_endpoint(x), x->stream ? "stream" : "unary",
+                            status, error_type),
+                  1);
+    jr_series_observe(x->counted->duration, secs);
+    if (x->attempts > 0)
+        jr_series_add(x->l->requests.requests, 1);
     jr_proxy_log_end(x, error_type);
     jr_spans_end(x, error_type);
 }
@@ -147,6 +147,18 @@ static void end_query(struct jr_proxied *x, const struct jr_decision *d)
     jr_buf_deinit(&b);
 }
 
+static void count_routed(struct jr_proxied *x, const struct jr_decision *d)
+{
+    struct jr_request_metrics *r = &x->l->requests;
+    if (x->attempts == 1 && x->n_tokens)
+        jr_series_observe(r->input, x->n_tokens);
+    if (x->n_prefix == 0 || x->by_text)
+        return;
+    double rate = (double)d->overlap_blocks / x->n_prefix;
+    jr_series_observe(x->counted->hit_rate, rate);
+    jr_series_observe(r->hit_rate, rate);
+}
+
 void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
 {
     const struct jr_decision *d = decided->d;
@@ -179,9 +191,7 @@ void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
         jr_metric_observe(x->l->metrics, JR_METRIC_QUEUE_WAIT_SECONDS,
                           JR_LABELS(x->f->namespace_, x->place.component),
                           (double)d->waited_ms / 1000);
-    if (x->n_prefix && !x->by_text)
-        jr_metric_observe(x->l->metrics, JR_METRIC_FRONTEND_KV_HIT_RATE, JR_LABELS(x->model),
-                          (double)d->overlap_blocks / x->n_prefix);
+    count_routed(x, d);
     jr_sm_move(&x->sm, JR_PROXY_UPSTREAM, "decided");
     jr_decide_note(x, JR_NOTE_SENT, NULL);
     jr_decide_lend_prefix(x);
@@ -271,6 +281,7 @@ static struct jr_proxied *new_proxied(struct jr_front_loop *l, struct jr_http_re
     x->f = l->f;
     x->tries = l->tries;
     x->req = req;
+    x->counted = jr_request_metrics_of(&l->requests, "");
     x->kind = r->kind;
     x->stream = r->stream;
     x->query_only = jr_query_is_asked(&r->nvext);
@@ -315,6 +326,8 @@ static bool place(struct jr_proxied *x)
 {
     enum jr_placed placed = jr_decide_place(x);
     x->placed = placed == JR_PLACED;
+    if (x->placed && x->place.named) /* what only clients say is no label */
+        x->counted = jr_request_metrics_of(&x->l->requests, x->model);
     if (placed != JR_PLACED && placed != JR_PLACED_LATER)
         jr_proxy_not_placed(x, placed);
     return placed == JR_PLACED;

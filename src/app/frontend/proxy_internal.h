@@ -39,9 +39,10 @@ struct jr_proxied {
     struct jr_http_request *req;
     struct jr_sm sm;
     bool placed;
-    struct jr_place place;    /* its pool, once it is placed */
-    struct jr_ticket *ticket; /* on a loop other than the main one */
-    unsigned tries;           /* that it was read anew, because its place had changed */
+    struct jr_place place;            /* its pool, once it is placed */
+    struct jr_model_metrics *counted; /* borrows: of its model, or of none until it is placed */
+    struct jr_ticket *ticket;         /* on a loop other than the main one */
+    unsigned tries;                   /* that it was read anew, because its place had changed */
     enum jr_openai_kind kind;
     bool passed;                            /* of another /v1 path: relayed, not read */
     const struct jr_proxy_dialect *dialect; /* of the client; NULL: the workers' own */
@@ -52,6 +53,9 @@ struct jr_proxied {
     struct jr_str request_id; /* of the request's head, or own_id */
     char own_id[36];
     uint64_t started_ns, sent_ns, first_token_ns;
+    uint64_t token_ns; /* when the last tokens came; 0: none yet */
+    double itl_s;      /* time between tokens then; 0: not known */
+    uint64_t hash_ns;  /* that hashing the prompt took; 0: its hashes were known */
     int64_t began_unix_ns;
     char client[JR_HTTP_CLIENT_MAX]; /* "" without an access log */
 

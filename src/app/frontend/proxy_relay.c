@@ -40,17 +40,16 @@ static void count_cached(struct jr_proxied *x, const char *const *pool)
 
 static void count_usage(struct jr_proxied *x)
 {
-    struct jr_metrics *m = x->l->metrics;
     struct jr_openai_progress *p = &x->progress;
     p->completion_tokens += p->has_usage ? jr_proxy_resume_produced(x) : 0;
     const char *const *pool = JR_LABELS(x->f->namespace_, x->place.component);
     uint64_t out = p->has_usage ? p->completion_tokens : p->n_content;
-    jr_metric_add(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS_TOTAL, JR_LABELS(x->model), out);
-    jr_metric_observe(m, JR_METRIC_FRONTEND_OUTPUT_TOKENS, JR_LABELS(x->model), (double)out);
+    jr_series_add(x->counted->output_total, out);
+    jr_series_observe(x->counted->output, (double)out);
+    jr_series_observe(x->l->requests.output, (double)out);
     if (!p->has_usage || !p->has_cached)
         return;
-    jr_metric_observe(m, JR_METRIC_FRONTEND_CACHED_TOKENS, JR_LABELS(x->model),
-                      (double)p->cached_tokens);
+    jr_series_observe(x->counted->cached, (double)p->cached_tokens);
     count_cached(x, pool);
 }
 
@@ -133,13 +132,27 @@ void jr_proxy_end_cut(struct jr_proxied *x, enum jr_error error, const char *mes
 
 static void on_first_token(struct jr_proxied *x)
 {
+    bool is_first = !x->first_token_ns; /* a part that goes on with another's answer has one, too */
+    if (is_first)
+        x->first_token_ns = jr_loop_now_ns();
     jr_decide_first_token(x);
     jr_spans_first_token(x);
-    if (x->first_token_ns)
+    if (!is_first)
         return;
-    x->first_token_ns = jr_loop_now_ns();
-    jr_metric_observe(x->l->metrics, JR_METRIC_FRONTEND_TTFT_SECONDS, JR_LABELS(x->model),
-                      (double)(x->first_token_ns - x->started_ns) / 1e9);
+    jr_series_observe(x->counted->ttft, (double)(x->first_token_ns - x->started_ns) / 1e9);
+    jr_series_observe(x->l->requests.ttft, (double)(x->first_token_ns - x->sent_ns) / 1e9);
+}
+
+/* Tokens that come together have equal parts of the time since those before. */
+static void on_tokens(struct jr_proxied *x, uint64_t n)
+{
+    uint64_t now = jr_loop_turn_ns(x->l->loop);
+    if (x->token_ns) {
+        x->itl_s = (double)(now - x->token_ns) / 1e9 / (double)n;
+        jr_series_observe_n(x->counted->itl, x->itl_s, n);
+        jr_series_observe_n(x->l->requests.itl, x->itl_s, n);
+    }
+    x->token_ns = now;
 }
 
 static int on_sse(void *ctx, const struct jr_sse_event *ev)
@@ -159,8 +172,11 @@ static int on_sse(void *ctx, const struct jr_sse_event *ev)
 static void observe(struct jr_proxied *x, const void *p, size_t n)
 {
     if (x->is_sse && !x->passed) {
+        uint64_t before = x->progress.n_content;
         if (!x->sse_broken)
             x->sse_broken = jr_sse_feed(&x->sse, p, n, on_sse, x) < 0;
+        if (x->progress.n_content > before)
+            on_tokens(x, x->progress.n_content - before);
         return;
     }
     if (!x->first_token_ns)
@@ -313,7 +329,7 @@ void jr_proxy_retry(struct jr_proxied *x, int err)
         return;
     }
     jr_metric_add(x->l->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
-                  JR_LABELS(x->model, x->status ? "ongoing_request" : "new_request"), 1);
+                  JR_LABELS(x->counted->model, x->status ? "ongoing_request" : "new_request"), 1);
     jr_proxy_route(x);
 }
 

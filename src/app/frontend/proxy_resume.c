@@ -281,7 +281,7 @@ bool jr_proxy_resume(struct jr_proxied *x)
     jr_decide_finish(x);
     jr_proxy_leave_out(x);
     jr_metric_add(x->l->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_TOTAL,
-                  JR_LABELS(x->model, "ongoing_request"), 1);
+                  JR_LABELS(x->counted->model, "ongoing_request"), 1);
     jr_proxy_route(x);
     return true;
 }

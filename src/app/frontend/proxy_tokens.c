@@ -34,7 +34,9 @@ static void hash(struct jr_proxied *x, const struct jr_hash_salt *salt, const ui
     if (!block_size)
         return;
     x->prefix = jr_xalloc((n / block_size) * sizeof *x->prefix);
+    uint64_t before = jr_loop_now_ns();
     x->n_prefix = jr_hash_prompt(salt, ids, n, block_size, x->prefix);
+    x->hash_ns = jr_loop_now_ns() - before;
 }
 
 static void hash_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
@@ -53,8 +55,7 @@ static void hash_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
 
 static void count_input(const struct jr_proxied *x)
 {
-    jr_metric_observe(x->l->metrics, JR_METRIC_FRONTEND_INPUT_TOKENS, JR_LABELS(x->model),
-                      x->n_tokens);
+    jr_series_observe(x->counted->input, x->n_tokens);
 }
 
 static struct jr_hash_salt salt_of(const struct jr_proxied *x)

@@ -74,6 +74,20 @@ static void pool_gauges(struct jr_frontend *f, const char *component, const stru
                       (double)(jr_unix_ns() - v->snapshots.newest.created_ns) / 1e9);
 }
 
+/* Of all pools' leases. */
+static void leases(struct jr_frontend *f)
+{
+    uint64_t ok = 0, failed = 0;
+    for (uint32_t i = 0; i < f->n_drivers; i++) {
+        struct jr_driver_stats s;
+        jr_driver_stats(f->drivers[i], &s);
+        ok += s.leases_renewed;
+        failed += s.leases_not_renewed;
+    }
+    jr_metric_set(f->metrics, JR_METRIC_LEASE_RENEWALS_TOTAL, JR_LABELS("ok"), (double)ok);
+    jr_metric_set(f->metrics, JR_METRIC_LEASE_RENEWALS_TOTAL, JR_LABELS("failed"), (double)failed);
+}
+
 /* What the driver writes for Dynamo, when it is to. */
 static void dynamo_snapshots(struct jr_frontend *f, uint32_t i)
 {
@@ -107,6 +121,20 @@ static void classes(struct jr_frontend *f, uint32_t i)
                 JR_LABELS("decode", c.model, c.name, jr_policy_limit_name((enum jr_policy_limit)k)),
                 (double)c.refused[k]);
     }
+}
+
+/* Of all pools: Dynamo's name has no label for one. */
+static void applied(struct jr_frontend *f, const struct jr_kv_tally *t)
+{
+    static const char *const types[] = {
+        [JR_KV_STORED] = "stored", [JR_KV_REMOVED] = "removed", [JR_KV_CLEARED] = "cleared"};
+    static const char *const results[] = {"ok", "parent_block_not_found", "block_not_found",
+                                          "capacity"};
+    for (int type = JR_KV_STORED; type <= JR_KV_CLEARED; type++)
+        for (int result = 0; result < JR_KV_RESULTS; result++)
+            if (result == JR_KV_OK || t->n[type][result])
+                jr_metric_set(f->metrics, JR_METRIC_KV_CACHE_EVENTS_APPLIED,
+                              JR_LABELS(types[type], results[result]), (double)t->n[type][result]);
 }
 
 static void pool_by_reason(struct jr_frontend *f, const char *component,
@@ -173,8 +201,42 @@ static void sessions(struct jr_frontend *f, const char *component, const struct 
                       (double)rows[i].n);
 }
 
+static void last_of(struct jr_frontend *f, const struct jr_worker_last *last,
+                    const char *const *labels)
+{
+    if (last && last->has_ttft) {
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_LAST_TTFT_SECONDS, labels,
+                      last->ttft_s);
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_LAST_INPUT_TOKENS, labels,
+                      last->input_tokens);
+    }
+    if (last && last->has_itl)
+        jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_LAST_ITL_SECONDS, labels, last->itl_s);
+}
+
+/* What the workers of a model say of themselves; where they differ, the last one's stands. */
+static void model_of(struct jr_frontend *f, const struct jr_worker_lease *lease)
+{
+    const struct {
+        enum jr_metric_key key;
+        uint64_t value;
+    } rows[] = {
+        {JR_METRIC_FRONTEND_MODEL_TOTAL_KV_BLOCKS, lease->total_kv_blocks},
+        {JR_METRIC_FRONTEND_MODEL_MAX_NUM_SEQS, lease->max_num_seqs},
+        {JR_METRIC_FRONTEND_MODEL_MAX_NUM_BATCHED_TOKENS, lease->max_batched_tokens},
+        {JR_METRIC_FRONTEND_MODEL_KV_CACHE_BLOCK_SIZE, lease->block_size},
+    };
+    const char *const *labels = JR_LABELS(lease->model);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].value)
+            jr_metric_set(f->metrics, rows[i].key, labels, (double)rows[i].value);
+    jr_metric_set(f->metrics, JR_METRIC_FRONTEND_MODEL_MIGRATION_LIMIT, labels, f->migration_limit);
+    (void)jr_request_metrics_of(&f->main.requests, lease->model); /* its gauges are 0 */
+}
+
 static void workers(struct jr_frontend *f, uint32_t i)
 {
+    const struct jr_worker_lease *last_model = NULL;
     double by_state[3] = {0};
     struct jr_worker_view w;
     const char *component = f->components[i];
@@ -192,6 +254,9 @@ static void workers(struct jr_frontend *f, uint32_t i)
                       (double)w.active_blocks);
         jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_ACTIVE_PREFILL_TOKENS, dynamo,
                       (double)w.active_prefill_tokens);
+        last_of(f, jr_worker_lasts_find(&f->lasts, i, w.worker_id, w.dp_rank), dynamo);
+        if (w.model[0] && (!last_model || strcmp(last_model->model, w.model) != 0))
+            model_of(f, last_model = w.lease);
     }
     for (int s = JR_WORKER_LIVE; s <= JR_WORKER_DOWN; s++)
         jr_metric_set(
@@ -314,11 +379,21 @@ static void forget_workers(struct jr_frontend *f)
     f->n_scraped = n;
 }
 
+static void add_tally(struct jr_kv_tally *to, const struct jr_kv_tally *t)
+{
+    for (int type = JR_KV_STORED; type <= JR_KV_CLEARED; type++)
+        for (int result = 0; result < JR_KV_RESULTS; result++)
+            to->n[type][result] += t->n[type][result];
+}
+
 static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *others)
 {
     forget_workers(f);
+    jr_worker_lasts_look(&f->lasts);
+    jr_request_metrics_count(&f->main.requests, &f->main.proxied);
     process(f, others);
     uint64_t waiting = 0;
+    struct jr_kv_tally all = {{{0}}};
     for (uint32_t i = 0; i < f->n_drivers; i++) {
         struct jr_pool_view v;
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
@@ -330,8 +405,13 @@ static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *oth
         peers(f, i);
         dynamo_snapshots(f, i);
         classes(f, i);
+        add_tally(&all, &v.counters.applied);
         waiting += v.queue.waiting;
     }
+    applied(f, &all);
+    jr_worker_lasts_looked(&f->lasts);
+    if (f->nats)
+        leases(f);
     if (!f->policy)
         jr_metric_set(f->metrics, JR_METRIC_FRONTEND_ROUTER_QUEUE_PENDING,
                       JR_LABELS("decode", "", ""), (double)waiting);

@@ -412,6 +412,7 @@ static const struct jr_front_path paths[] = {
 };
 
 static const struct jr_front_path one_model = {"GET", "/v1/models/", .main = model};
+static const struct jr_front_path passed = {"", "/v1/", NULL, NULL, false};
 
 static bool method_fits(const struct jr_front_path *p, struct jr_str method)
 {
@@ -442,6 +443,7 @@ static void serve_here(struct jr_frontend *f, struct jr_http_request *req,
 static void serve(struct jr_front_loop *l, struct jr_http_request *req,
                   const struct jr_front_path *p)
 {
+    jr_http_request_tag(req, p);
     if (p->local)
         p->local(l, req);
     else if (l->number == 0 || p->main == live) /* which looks at one flag */
@@ -473,6 +475,7 @@ static bool changes_an_engine(struct jr_str path)
 
 static void pass(struct jr_front_loop *l, struct jr_http_request *req, struct jr_str method)
 {
+    jr_http_request_tag(req, &passed);
     if (changes_an_engine(jr_http_request_path(req)))
         jr_service_error(l, req, JR_ERROR_FORBIDDEN, NULL,
                          "this path changes one engine: ask the engine itself");
@@ -503,6 +506,19 @@ static const struct jr_front_path *find_path(const struct jr_front_command *c, s
     *ret_allowed = NULL;
     const struct jr_front_path *p = find_in(c->paths, c->n_paths, path, method, ret_allowed);
     return p ? p : find_in(paths, sizeof paths / sizeof *paths, path, method, ret_allowed);
+}
+
+void jr_service_answered(void *ctx, const void *tag, int status)
+{
+    struct jr_front_loop *l = ctx;
+    const struct jr_front_path *p = tag;
+    jr_http_metrics_count(&l->answers, p ? p->path : NULL, status);
+}
+
+void jr_service_admin_answered(void *ctx, const void *tag, int status)
+{
+    struct jr_frontend *f = ctx;
+    jr_service_answered(&f->main, tag, status);
 }
 
 void jr_service_request(void *ctx, struct jr_http_request *req)
@@ -576,6 +592,7 @@ void jr_service_admin_request(void *ctx, struct jr_http_request *req)
     const char *allowed;
     const struct jr_front_path *p =
         find_path(f->command, jr_http_request_path(req), jr_http_request_method(req), &allowed);
+    jr_http_request_tag(req, p);
     if (p && p->main)
         serve_here(f, req, p, true);
     else if (!p && allowed)

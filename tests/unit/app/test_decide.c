@@ -72,6 +72,8 @@ static int set_up(void **state)
     f->metrics = f->main.metrics;
     f->pools = jr_xalloc(sizeof *f->pools);
     jr_pools_init(f->pools, f->cfg);
+    jr_worker_lasts_init(&f->lasts);
+    jr_route_metrics_init(&f->routes, f->metrics, "");
     assert_int_equal(jr_front_loop_init(&r->second, f, 1, &e), 0);
     jr_list_init(&f->tails);
     /* The worker is this frontend: its /health is all that is asked of it. */
@@ -104,6 +106,7 @@ static int tear_down(void **state)
     jr_front_loop_deinit(&r->second);
     jr_front_loop_deinit(&r->f.main);
     jr_xfree(r->f.pools);
+    jr_worker_lasts_deinit(&r->f.lasts);
     jr_config_destroy(r->cfg);
     jr_xfree(r);
     return 0;

@@ -38,10 +38,14 @@ static void test_models(void **state)
     expect(&r, "a", JR_POOL_MODEL_EMPTY);
     expect(&r, "", JR_POOL_MODEL_EMPTY);
     list(&r, 1, ""); /* has not said yet */
-    expect(&r, "a", JR_POOL_MODEL_SERVED);
+    expect(&r, "a", JR_POOL_MODEL_TAKEN);
+    expect(&r, "", JR_POOL_MODEL_SERVED);
     list(&r, 1, "a");
     expect(&r, "a", JR_POOL_MODEL_SERVED);
     expect(&r, "b", JR_POOL_MODEL_NONE);
+    list(&r, 2, "");
+    expect(&r, "a", JR_POOL_MODEL_SERVED); /* one that says so is better than one that may */
+    expect(&r, "b", JR_POOL_MODEL_TAKEN);
     list(&r, 2, "b");
     list(&r, 3, "a");
     expect(&r, "a", JR_POOL_MODEL_SERVED);
