@@ -84,6 +84,11 @@ class Nats:
                 raise NatsError(line.decode())
 
     def api(self, subject, body=None):
+        # Debian's server ends when it is asked for a message of a stream that it is still making.
+        if subject.startswith("STREAM.MSG.GET."):
+            stream = subject.rpartition(".")[2]
+            if self.stream_info(stream)["created"].startswith("0001-"):
+                raise NatsError("%s: stream %s is still being made" % (subject, stream))
         payload = json.dumps(body).encode() if body is not None else b""
         answer = json.loads(self.request("$JS.API." + subject, payload))
         if "error" in answer:
