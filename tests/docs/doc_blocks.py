@@ -8,7 +8,7 @@ import re
 import subprocess
 
 COMMANDS = ("sh", "console")
-LANGUAGES = COMMANDS + ("json", "yaml", "ini", "haproxy", "c", "text")
+LANGUAGES = COMMANDS + ("json", "yaml", "haproxy", "c", "text")
 
 # How a line begins that a reader would type: it must not hide in a fence that nothing runs.
 TYPED = re.compile(r"\s*(\$ |sudo |export |(jetrouter|curl|helm|kubectl|docker|nats|nats-server|vllm|cc|cmake|ctest|ninja|"
@@ -103,7 +103,7 @@ def read(page, text):
             mark = MARK.match(before)
             inside = (n, fence.group(2).strip(), mark.group(1).strip() if mark else None)
             continue
-        if re.match(r"^( {4}|\t)", line):
+        if re.match(r"^( {4}|\t)", line) and re.match(r"$|#|```", lines[n - 2] if n > 1 else ""):  # no line of a paragraph
             wrong.append("%s:%d: an indented block: give it a fence and a language" % (page, n))
         if MARK.match(before) and line.strip():
             wrong.append("%s:%d: a mark, and no fence behind it" % (page, n))

@@ -21,7 +21,8 @@ TABLE = [
     (r"/var/lib/nats\b", "{work}/nats-store"),
     (r"/etc/jetrouter\b", "{work}/etc"),
     (r"/tmp/jetrouter-image\b", "{work}/image"),
-    (r"/usr/local\b", "{work}/prefix"),
+    (r"/usr(?:/local)?(?=[ /]|$)", "{work}/prefix"),
+    (r"--install build/release", "--install {build}"),
     (r"\bMODEL\b", "mock-model"),
     (r"//nats:", "//127.0.0.1:"),
     (r"//10\.0\.0\.\d+:", "//127.0.0.1:"),
@@ -44,7 +45,7 @@ SERVERS = [
 ]
 
 # What a page needs around it beside the fleet: what that makes is a method of World.
-AROUND = {"docs/operations.md": "engine_of_four_ranks", "docs/embedding.md": "installed_library"}
+AROUND = {"docs/operations.md": "engine_of_four_ranks"}
 
 
 def may_change_root():
@@ -116,18 +117,6 @@ class World:
                                   "--data-parallel-size", 4, "--zmq-kv-events-ports", events, "--zmq-replay-ports", replay])
         jr.wait_http("http://127.0.0.1:%d/health" % port, proc=p, timeout=WAIT)
 
-    def installed_library(self, page):
-        """As `cmake --install` leaves it, of the build of this program."""
-        prefix, build = os.path.join(self.work, "prefix"), os.path.dirname(self.procs.jetrouter)
-        done = subprocess.run(["cmake", "--install", build, "--prefix", prefix], capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(done.stderr)
-        lib = next(folder for folder, _, names in os.walk(prefix) if "libjetrouter.so" in names)
-        page.env.update(PKG_CONFIG_PATH=os.path.join(lib, "pkgconfig"), LD_LIBRARY_PATH=lib)
-        page.cwd = os.path.join(self.work, "page")
-        os.mkdir(page.cwd)
-        shutil.copy(os.path.join(jr.ROOT, "docs", "examples", "embed.c"), page.cwd)
-
 
 class Page:
     """One page's commands, in order; its servers end with it."""
@@ -151,7 +140,8 @@ class Page:
 
     def meant(self, command):
         for says, here in TABLE:
-            for name, is_ in (("work", self.world.work), ("program", self.world.procs.jetrouter), ("helm", helm() or "helm")):
+            for name, is_ in (("work", self.world.work), ("program", self.world.procs.jetrouter), ("helm", helm() or "helm"),
+                              ("build", os.path.dirname(self.world.procs.jetrouter))):
                 here = here.replace("{%s}" % name, is_)
             command = re.sub(says, here, command, flags=re.M)
         return PORT.sub(lambda m: str(self.port(int(m.group(0)))), command)
@@ -171,6 +161,9 @@ class Page:
             if re.match(begins, command):
                 return self.serve(command, taken, always, kind)
         meant = self.meant(command)
+        told = os.path.join(self.world.work, "exported")
+        if command.startswith("export "):  # what it exports counts on the rest of the page
+            meant += "\nenv -0 >" + told
         try:
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", meant], env={**os.environ, **self.environment()}, cwd=self.cwd,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -179,6 +172,10 @@ class Page:
             raise Failed("%s\nit does not end: is it a server that SERVERS does not know?\n%s" % (meant, e.stdout)) from None
         if done.returncode:
             raise Failed("%s\nended with %d\n%s" % (meant, done.returncode, (done.stdout + done.stderr)[-3000:]))
+        if command.startswith("export "):
+            with open(told) as f:
+                after = dict(entry.split("=", 1) for entry in f.read().split("\0") if entry)
+            self.env.update({name: after[name] for name in re.findall(r"\b([A-Z][A-Z0-9_]*)=", command)})
         if prints:
             compare(meant, prints, done.stdout)
 

@@ -89,6 +89,14 @@ class Names(unittest.TestCase):
         known = flags | OF_OTHERS | {"--" + f for f in re.findall(r"--([a-z][a-z-]+)", page("dev"))}
         self.assertEqual([(name, flag) for name, flag in self.all(r"`(--[a-z][a-z0-9-]+)") if flag not in known], [])
 
+    def test_variables(self):
+        """Of environments: the program does not mind one that it does not know."""
+        known = {e for row in json.loads(docs("options")) for e in row["env"]}
+        known |= {"JETROUTER_FAILPOINTS", "PKG_CONFIG_PATH", "LD_LIBRARY_PATH"} | {w for w in all_words() if w.startswith("JR_")}
+        found = self.all(r"^(?:export )?([A-Z][A-Z_]+)=") + self.all(r"`([A-Z][A-Z_]+_[A-Z_]+)=")
+        self.assertGreater(len(found), 5)
+        self.assertEqual([(name, v) for name, v in found if v not in known], [])
+
     def test_every_reason_not_to_be_ready_is_told_of(self):
         text = page("docs/troubleshoot.md")
         ready = source("app/frontend/frontend.c").split("bool jr_frontend_ready")[1].split("\n}\n")[0]
