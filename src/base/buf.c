@@ -60,6 +60,11 @@ static bool reserve(struct jr_buf *b, size_t more)
     return true;
 }
 
+void jr_buf_reserve(struct jr_buf *b, size_t n)
+{
+    (void)reserve(b, n);
+}
+
 void jr_buf_put(struct jr_buf *b, const void *p, size_t n)
 {
     if (!reserve(b, n))

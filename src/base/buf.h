@@ -28,6 +28,8 @@ void jr_buf_init(struct jr_buf *b, size_t max);
 void jr_buf_deinit(struct jr_buf *b);
 void jr_buf_clear(struct jr_buf *b);             /* keeps the memory, clears err */
 void jr_buf_consume(struct jr_buf *b, size_t n); /* drops the first n bytes */
+/* Room for n more bytes, so that what is written piece by piece need not grow piece by piece. */
+void jr_buf_reserve(struct jr_buf *b, size_t n);
 void jr_buf_put(struct jr_buf *b, const void *p, size_t n);
 void jr_buf_puts(struct jr_buf *b, const char *s);
 void jr_buf_u8(struct jr_buf *b, uint8_t v);

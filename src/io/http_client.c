@@ -10,6 +10,9 @@
 
 #include <string.h>
 
+#define HOST_KEY_MORE 32  /* of a host's key beside its name */
+#define HEAD_MORE     128 /* of a request's head beside what its owner gives, generously */
+
 /* Views into a URL. */
 struct url {
     struct jr_str host;      /* as written, with an IPv6 address's brackets */
@@ -93,25 +96,37 @@ int jr_http_url_check(const char *url, struct jr_errmsg *e)
 
 /* ---- hosts ---- */
 
+/* To ret, which has room for JR_URL_MAX + HOST_KEY_MORE; its length. No printf: it is of each request. */
+static size_t host_key(const struct url *u, char *ret)
+{
+    static const char tls[] = "https://";
+    size_t n = u->tls ? sizeof tls - 1 : 0;
+
+    memcpy(ret, tls, n);
+    memcpy(ret + n, u->host.p, u->host.n);
+    n += u->host.n;
+    ret[n++] = ':';
+    return n + jr_digits(u->port, ret + n);
+}
+
 static struct jr_http_host *find_host(struct jr_http_client *client, const struct url *u)
 {
-    char key[JR_URL_MAX];
+    char key[JR_URL_MAX + HOST_KEY_MORE];
     struct jr_http_host *host;
 
-    const int n = snprintf(key, sizeof key, "%s%.*s:%u", u->tls ? "https://" : "", (int)u->host.n,
-                           u->host.p, u->port);
-    if (n < 0 || (size_t)n >= sizeof key)
+    if (u->host.n > JR_URL_MAX)
         return NULL;
-    HASH_FIND(hh, client->hosts, key, (unsigned)n, host);
+    const size_t n = host_key(u, key);
+    HASH_FIND(hh, client->hosts, key, n, host);
     if (host != NULL)
         return host;
-    host = jr_xalloc(sizeof *host + (size_t)n + 1);
-    memcpy(host->key, key, (size_t)n + 1);
+    host = jr_xalloc(sizeof *host + n + 1);
+    memcpy(host->key, key, n);
     host->name = jr_xstrndup(u->name.p, u->name.n);
     host->port = u->port;
     host->tls = u->tls;
     jr_list_init(&host->idle);
-    HASH_ADD_KEYPTR(hh, client->hosts, host->key, (unsigned)n, host);
+    HASH_ADD_KEYPTR(hh, client->hosts, host->key, n, host);
     return host;
 }
 
@@ -213,6 +228,9 @@ static struct jr_http_bytes *build_request(const struct jr_http_fetch *f, const 
 
     bytes->refs = 1;
     jr_buf_init(b, SIZE_MAX / 2);
+    jr_buf_reserve(b, HEAD_MORE + u->authority.n + u->target.n +
+                          (f->extra_headers != NULL ? strlen(f->extra_headers) : 0) +
+                          (f->body_stays ? 0 : f->n_body));
     jr_http1_write_request(b, &head);
     if (f->body_stays)
         bytes->body = jr_str_of(f->body, f->n_body);

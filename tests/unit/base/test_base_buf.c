@@ -191,6 +191,24 @@ static void replaces_bad_utf8(void **state)
     jr_buf_deinit(&b);
 }
 
+static void reserves_what_is_said(void **state)
+{
+    struct jr_buf b;
+
+    (void)state;
+    jr_buf_init(&b, 1000);
+    jr_buf_reserve(&b, 500);
+    const uint8_t *p = b.p;
+    assert_int_equal(b.n, 0);
+    for (int i = 0; i < 500; i++)
+        jr_buf_u8(&b, 'x');
+    assert_ptr_equal(b.p, p);
+    assert_int_equal(b.n, 500);
+    jr_buf_reserve(&b, 501);
+    assert_int_equal(b.err, JR_ELIMIT);
+    jr_buf_deinit(&b);
+}
+
 static void quotes_strings(void **state)
 {
     struct jr_buf b;
@@ -211,6 +229,7 @@ int main(void)
         cmocka_unit_test(first_failure_sticks),     cmocka_unit_test(take_gives_the_memory_away),
         cmocka_unit_test(grows_like_a_plain_array), cmocka_unit_test(escapes_control_characters),
         cmocka_unit_test(replaces_bad_utf8),        cmocka_unit_test(quotes_strings),
+        cmocka_unit_test(reserves_what_is_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
