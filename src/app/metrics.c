@@ -28,6 +28,7 @@ struct jr_metrics {
     struct family {
         struct jr_series **v;
         uint32_t n, cap;
+        struct jr_series *last; /* looked up: the next look is mostly for the same */
     } families[JR_METRIC_COUNT];
     struct jr_mem mem;
     struct jr_map by_hash;
@@ -105,12 +106,15 @@ static bool same(const struct jr_series *s, enum jr_metric_key key, const char *
 {
     if (s->key != key)
         return false;
-    for (unsigned i = 0; labels && labels[i]; i++) {
+    unsigned i = 0;
+    for (; labels && labels[i]; i++) {
+        if (i == LABELS_MAX || !s->values[i])
+            return false;
         size_t n = kept(labels[i]);
-        if (strlen(s->values[i]) != n || memcmp(s->values[i], labels[i], n) != 0)
+        if (strncmp(s->values[i], labels[i], n) != 0 || s->values[i][n] != '\0')
             return false;
     }
-    return true;
+    return i == LABELS_MAX || !s->values[i];
 }
 
 static struct jr_series *find(const struct jr_metrics *m, enum jr_metric_key key,
@@ -160,6 +164,7 @@ static void drop_series(struct jr_metrics *m, struct jr_series *s)
     struct jr_series *last = f->v[--f->n];
     f->v[s->at] = last;
     last->at = s->at;
+    f->last = NULL;
     (void)jr_map_del(&m->by_hash, s->hash, NULL);
     free_series(s);
 }
@@ -195,6 +200,9 @@ struct jr_series *jr_metric_series(struct jr_metrics *m, enum jr_metric_key key,
                                    const char *const *labels)
 {
     JR_ASSERT((unsigned)key < JR_METRIC_COUNT);
+    struct family *f = &m->families[key];
+    if (f->last && same(f->last, key, labels))
+        return f->last;
     unsigned n = 0;
     while (labels && labels[n])
         n++;
@@ -202,10 +210,10 @@ struct jr_series *jr_metric_series(struct jr_metrics *m, enum jr_metric_key key,
     bool taken;
     uint64_t hash = hash_of(key, labels);
     struct jr_series *s = find(m, key, labels, hash, &taken);
+    if (!s && !taken && f->n < rows[key].sets_max)
+        s = add_series(m, key, labels, hash);
     if (s)
-        return s;
-    if (!taken && m->families[key].n < rows[key].sets_max)
-        return add_series(m, key, labels, hash);
+        return f->last = s;
     jr_metric_add(m, JR_METRIC_METRIC_LABEL_OVERFLOW_TOTAL, JR_LABELS(rows[key].name), 1);
     return NULL;
 }

@@ -188,6 +188,26 @@ static void test_cap_and_forget(void **state)
     jr_metrics_destroy(m);
 }
 
+/* The set that was looked up last is found without a search: it must be the one that is asked for, and
+ * gone when it was dropped. */
+static void test_the_same_again(void **state)
+{
+    (void)state;
+    struct jr_metrics *m = jr_metrics_create();
+    enum jr_metric_key key = JR_METRIC_FRONTEND_OUTPUT_TOKENS_TOTAL;
+    static const char *const models[] = {"m", "mo", "m", "m", "", "o", "", "mo"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        jr_metric_add(m, key, JR_LABELS(models[i]), 1);
+    assert_int_equal(jr_metric_get(m, key, JR_LABELS("m")), 3);
+    assert_int_equal(jr_metric_get(m, key, JR_LABELS("mo")), 2);
+    assert_int_equal(jr_metric_get(m, key, JR_LABELS("")), 2);
+    assert_int_equal(jr_metric_get(m, key, JR_LABELS("o")), 1);
+    jr_metrics_forget(m, "model", "mo");
+    jr_metric_add(m, key, JR_LABELS("mo"), 5);
+    assert_int_equal(jr_metric_get(m, key, JR_LABELS("mo")), 5);
+    jr_metrics_destroy(m);
+}
+
 static void test_forget_takes_the_right_label(void **state)
 {
     (void)state;
@@ -264,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_histogram),
         cmocka_unit_test(test_escaping),
         cmocka_unit_test(test_cap_and_forget),
+        cmocka_unit_test(test_the_same_again),
         cmocka_unit_test(test_forget_takes_the_right_label),
         cmocka_unit_test(test_long_values_and_handles),
         cmocka_unit_test(test_merge_adds),
