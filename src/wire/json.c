@@ -120,6 +120,39 @@ int jr_json_key(struct jr_json *j, struct jr_str *ret)
     return 1;
 }
 
+/* How many of the eight bytes at p come before the first control character, quote or backslash. The
+ * lowest bit that is set is exact; a borrow may set others above it. */
+static unsigned plain_of_8(const char *p)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t w;
+    memcpy(&w, p, sizeof w);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    w = __builtin_bswap64(w);
+#endif
+    const uint64_t quote = w ^ ones * '"', slash = w ^ ones * '\\';
+    const uint64_t special =
+        (((w - ones * 0x20) & ~w) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash)) &
+        ones << 7;
+    return special == 0 ? 8 : (unsigned)__builtin_ctzll(special) / 8;
+}
+
+/* To the first control character, quote or backslash at p or behind it, or to the end. */
+static const char *find_special(const char *p, const char *end)
+{
+    while (end - p >= 8) {
+        const unsigned n = plain_of_8(p);
+        p += n;
+        if (n < 8) {
+            return p;
+        }
+    }
+    while (p < end && (unsigned char)*p >= 0x20 && *p != '"' && *p != '\\') {
+        p++;
+    }
+    return p;
+}
+
 int jr_json_str(struct jr_json *j, struct jr_str *ret)
 {
     skip_space(j);
@@ -127,18 +160,19 @@ int jr_json_str(struct jr_json *j, struct jr_str *ret)
         return broken(j);
     }
     const char *from = j->p + 1;
-    for (const char *p = from; p < j->end; p++) {
+    for (const char *p = find_special(from, j->end); p < j->end; p = find_special(p, j->end)) {
         if (*p == '"') {
             *ret = jr_str_of(from, (size_t)(p - from));
             j->p = p + 1;
             return 0;
         }
-        if ((unsigned char)*p < 0x20) {
+        if (*p != '\\') {
             return JR_EPROTO;
         }
-        if (*p == '\\' && ++p >= j->end) {
+        if (j->end - p < 2) {
             break;
         }
+        p += 2;
     }
     return JR_ETRUNC;
 }

@@ -89,6 +89,35 @@ static void check_unescape(const char *raw, const char *want)
     jr_buf_deinit(&b);
 }
 
+/* Strings are looked through in words of eight bytes: what ends one, at each place of each length, and
+ * bytes that are next to it in value. */
+static void test_json_strings(void **state)
+{
+    (void)state;
+    static const unsigned char fill[] = {' ', '!', '#', '[', ']', 0x7f, 0x80, 0xa2, 0xdc, 0xff};
+    static const char ends[] = {'"', '\\', '\n', '\0', 0x1f};
+    char text[64];
+    for (size_t f = 0; f < sizeof fill; f++)
+        for (size_t n = 0; n < 40; n++)
+            for (size_t e = 0; e < sizeof ends; e++) {
+                struct jr_json j;
+                struct jr_str s = {0};
+                memset(text, fill[f], sizeof text);
+                text[0] = '"';
+                text[1 + n] = ends[e];
+                text[1 + n + 2] = '"'; /* behind the end, or what a backslash takes */
+                jr_json_init(&j, text, 1 + n + 3);
+                int rv = jr_json_str(&j, &s);
+                assert_int_equal(rv, ends[e] == '"' || ends[e] == '\\' ? 0 : JR_EPROTO);
+                if (rv == 0) {
+                    assert_ptr_equal(s.p, text + 1);
+                    assert_int_equal(s.n, ends[e] == '"' ? n : n + 2);
+                }
+                jr_json_init(&j, text, 1 + n);
+                assert_int_equal(jr_json_str(&j, &s), JR_ETRUNC);
+            }
+}
+
 static void test_json_unescape(void **state)
 {
     (void)state;
@@ -273,11 +302,11 @@ static void test_msgpack_skip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_structure),   cmocka_unit_test(test_json_values),
-        cmocka_unit_test(test_json_unescape),    cmocka_unit_test(test_prom_real_metrics),
-        cmocka_unit_test(test_prom_forms),       cmocka_unit_test(test_tokenize),
-        cmocka_unit_test(test_msgpack_integers), cmocka_unit_test(test_msgpack_u32s),
-        cmocka_unit_test(test_msgpack_skip),
+        cmocka_unit_test(test_json_structure),    cmocka_unit_test(test_json_values),
+        cmocka_unit_test(test_json_strings),      cmocka_unit_test(test_json_unescape),
+        cmocka_unit_test(test_prom_real_metrics), cmocka_unit_test(test_prom_forms),
+        cmocka_unit_test(test_tokenize),          cmocka_unit_test(test_msgpack_integers),
+        cmocka_unit_test(test_msgpack_u32s),      cmocka_unit_test(test_msgpack_skip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
