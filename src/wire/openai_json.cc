@@ -533,8 +533,8 @@ int read_priority(context &c, od::value &v, const char *name)
 }
 
 /* The fields that are read, each at most once in a body. */
-const struct known_field {
-    const char *name;
+constexpr struct known_field {
+    std::string_view name; /* of a literal: a NUL follows */
     int (*read)(context &c, od::value &v, const char *name);
 } known_fields[] = {
     {"model", read_model},
@@ -578,12 +578,12 @@ int top_field(context &c, std::string_view key, od::value &v)
         if (key != known_fields[i].name) {
             continue;
         }
+        const char *name = known_fields[i].name.data();
         if ((c.seen >> i & 1) != 0) {
-            return fail(c, JR_EINVAL, known_fields[i].name, "'%s' is given twice: remove one",
-                        known_fields[i].name);
+            return fail(c, JR_EINVAL, name, "'%s' is given twice: remove one", name);
         }
         c.seen |= UINT64_C(1) << i;
-        return known_fields[i].read(c, v, known_fields[i].name);
+        return known_fields[i].read(c, v, name);
     }
     return walk(c, v, 1);
 }
