@@ -19,7 +19,7 @@
 #define BLOCK      64
 #define WORD       8              /* digits that one load takes */
 #define LEFT_LEAST (BLOCK + WORD) /* a load may begin at a block's last byte */
-#define AT_ONCE    8              /* numbers between two looks at how many are left */
+#define AT_ONCE    2              /* numbers between two looks at how many are left */
 #define ROOM_LEAST (BLOCK / 2)    /* numbers of one block, rounded up to AT_ONCE */
 #define TOP        (UINT64_C(1) << 63)
 
