@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define PART 32 /* candidates weighed at once, while they are in the nearest cache */
+#define ROW  8  /* of them, priced at once; PART is a multiple */
 
 /* ---------------------------------------------------------------- seats */
 
@@ -409,13 +410,13 @@ struct bids {
 };
 
 /* core/cost.h: seconds; the backlog as jr_active_backlog. */
-static void price(const struct weighing *w, double now_ms, struct bids *b)
+static inline void price_row(const struct weighing *w, double now_ms, struct bids *b, uint32_t at)
 {
     const struct jr_cost_config c = w->cost;
     double kappa = w->prefill_weight * c.kappa, delta = w->prefill_weight * c.delta;
     double speed = w->speed, isl = (double)w->request.isl_tokens;
 
-    for (uint32_t i = 0; i < PART; i++) {
+    for (uint32_t i = at; i < at + ROW; i++) {
         double u = isl - b->cached[i];
         double prefill = speed * (c.linear_s * u + c.attention_s * u * (b->cached[i] + u * 0.5));
         double elapsed = (now_ms - b->turn_ms[i]) * 0.001, oldest = speed * b->oldest_s[i];
@@ -425,6 +426,13 @@ static void price(const struct weighing *w, double now_ms, struct bids *b)
         b->cost[i] =
             (kappa + delta * b->decoding[i]) * prefill + (q + c.mu * speed * b->decoding[i]);
     }
+}
+
+/* Rows are priced whole. */
+static void price(const struct weighing *w, double now_ms, struct bids *b)
+{
+    for (uint32_t at = 0; at < b->n; at += ROW)
+        price_row(w, now_ms, b, at);
 }
 
 /* A candidate with what the tie rule looks at. */
@@ -524,11 +532,11 @@ static void collect(const struct jr_pool *p, const struct jr_route *r, const str
     k->deepest = deepest;
 }
 
-/* Rows are priced whole. */
+/* The last row to its end. */
 static void pad(struct bids *b)
 {
     uint32_t n = b->n;
-    while (b->n < PART)
+    while (b->n % ROW)
         put_bid(b, 0, 0, &idle);
     b->n = n;
 }
