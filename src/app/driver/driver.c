@@ -273,13 +273,13 @@ void jr_driver_step(struct jr_driver *d, struct jr_event *ev)
 {
     if (d->closing)
         return;
-    ev->now_ms = jr_driver_now_ms();
+    const uint64_t before = jr_loop_now_ns();
+    ev->now_ms = before / 1000000;
     ev->unix_ns = jr_unix_ns();
     struct jr_actions inner = {0};
     struct jr_actions *acts = d->depth ? &inner : &d->actions;
     d->depth++;
     d->matched_ns = 0;
-    uint64_t before = jr_loop_now_ns();
     int err = jr_pool_step(d->pool, ev, acts);
     measure(d, ev->type, before);
     if (err < 0)
