@@ -22,6 +22,8 @@ const char *jr_bug_name(enum jr_bug bug)
         "a session told only when it is bound",
         "a known session that no word moves",
         "a lost session stream not told again",
+        "a booking adopted twice",
+        "a booking adopted that is over",
     };
     return names[bug];
 }

@@ -25,6 +25,8 @@ enum jr_bug {
     JR_BUG_SESSION_TOLD_ONCE, /* where a session is bound is told when it is, and not when it is used */
     JR_BUG_SESSION_OWN_WINS, /* a word of the stream moves no session that is known */
     JR_BUG_SESSION_NOT_KEPT, /* what the session stream has lost is not told again */
+    JR_BUG_ADOPTED_TWICE,    /* of two that adopted a booking none gives it up */
+    JR_BUG_ENDED_IS_ADOPTED, /* what is said to be over is an orphan all the same */
     JR_BUGS,
 };
 

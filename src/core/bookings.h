@@ -20,11 +20,14 @@ struct jr_booked {
     uint64_t key;        /* in active; unique over all sets of the pool */
     bool in_active;
     uint64_t session, session_life; /* it belongs to (core/sessions.h); 0: none; set after add */
+    bool adopted;                   /* it was a dead replica's; set after add */
+    bool ended;     /* a peer's, and somebody says that it is over: it is nobody's orphan */
     bool of_prompt; /* the blocks are those that the request was routed by; set after add */
     uint64_t progress_at_ms;
     uint32_t expected_output_tokens; /* 0 unknown: output blocks count whole */
     double output_weight;            /* what an output block counts, 0..1; set it before progress */
-    uint32_t generation;             /* of the base that listed it last */
+    uint32_t
+        generation; /* of the base that listed it last; of an orphan: whose life it was, in short */
     bool
         timed; /* it counts since its admission: when its first token comes says how long that took */
 };

@@ -145,6 +145,8 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_LEASE_LOST:
         p->config.incarnation = e->u.incarnation;
         p->batch_number = 0;
+        p->life_began_ms = p->now_ms;
+        p->life_told = false;
         jr_pool_sync_lost(p);
         return 0;
     case JR_EV_STREAM_INFO:

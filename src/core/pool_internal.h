@@ -271,7 +271,9 @@ struct jr_pool {
     } base_ends; /* of its parts, in base_ids */
     uint32_t base_part;
     uint64_t base_includes, base_at_ms, part_at_ms;
-    uint64_t base_opened; /* base_number when the stream was opened */
+    uint64_t base_opened;   /* base_number when the stream was opened */
+    bool life_told;         /* a base of this life went out */
+    uint64_t life_began_ms; /* when our lease was lost; 0: it never was */
     uint64_t base_wait_ms, sync_failed_at_ms;
     struct {
         JR_ARR_FIELDS(struct jr_outside_word);

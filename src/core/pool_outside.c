@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests that run outside of any replica: an external data plane booked them here, and tells any
- * replica how they go. docs/protocol.md §6, ADR 19.
+ * replica how they go. docs/protocol.md §6, ADRs 19 and 24.
  *
  *     what is told ──► ours: done │ a peer's: a word in our batches, said again until its booking shows
  *                                 │ that it was heard
  *     a replica dies ──► its outside bookings are orphans, a lease's time ──► one of the living has them
+ *                        two of them: the one with the smaller lot gives it up
  *     no word for --active-request-expiry-secs ──► ended by its owner */
 #include "core/pool_internal.h"
 
 #include "base/assert.h"
+#include "base/bug.h"
 #include "core/hash.h"
 
 #include <string.h>
@@ -49,11 +51,15 @@ static bool is_unheard(const struct jr_pool *p, uint64_t id, bool done)
     return false;
 }
 
+/* Before the first list there may be some; one whose lease is over may only be asleep. */
 static bool has_peers(const struct jr_pool *p)
 {
+    bool syncs = p->config.durable && p->config.replica_sync;
+    if (!p->listed_at_ms)
+        return syncs;
     for (uint32_t i = 0; i < p->replicas.n; i++)
-        if (p->replicas.v[i]->has_lease && !p->replicas.v[i]->lease.sync_off)
-            return p->config.durable && p->config.replica_sync;
+        if (!p->replicas.v[i]->lease.sync_off)
+            return syncs;
     return false;
 }
 
@@ -84,8 +90,23 @@ static void say(struct jr_pool *p, const struct jr_outside_word *w)
     jr_pool_delta(p, w->done ? JR_DELTA_ASK_DONE : JR_DELTA_ASK_FIRST_TOKEN, &b);
 }
 
-/* A word that is being said about it already is taken over: the end wins. */
-static int tell_peers(struct jr_pool *p, uint64_t id, bool done)
+/* For so long leases may come and go, and orphans be anybody's. */
+static uint64_t unsettled_ms(const struct jr_pool *p)
+{
+    return 2 * p->config.lease_ttl_ms + WORD_WAIT_MAX_MS;
+}
+
+/* Somebody may have an orphan that nobody else knows of. */
+static bool is_unsettled(const struct jr_pool *p)
+{
+    uint64_t at_ms =
+        p->replicas.changed_ms > p->life_began_ms ? p->replicas.changed_ms : p->life_began_ms;
+    return !p->sync_open || (at_ms && p->now_ms - at_ms < unsettled_ms(p));
+}
+
+/* A word that is being said about it already is taken over: the end wins. settled: a listed peer shows
+ * that it has it. */
+static int tell_peers(struct jr_pool *p, uint64_t id, bool done, bool settled)
 {
     uint64_t at;
     bool known = jr_map_get(&p->word_at, id, &at);
@@ -100,6 +121,8 @@ static int tell_peers(struct jr_pool *p, uint64_t id, bool done)
         p->words.v[p->words.n++] = (struct jr_outside_word){.id = id};
     struct jr_outside_word *w = &p->words.v[at];
     w->done = w->done || done;
+    if (!settled)
+        w->keep_ms = p->now_ms + unsettled_ms(p);
     w->wait_ms = WORD_WAIT_MS;
     w->at_ms = p->now_ms + WORD_WAIT_MS;
     w->until_ms = p->now_ms + p->config.active_expiry_ms;
@@ -131,7 +154,7 @@ static void apply(struct jr_pool *p, uint64_t id, bool done)
     if (done) {
         if (jr_bookings_find(&p->own, id)) /* one that waits for a worker is its client's to end */
             jr_pool_on_finish(p, id);
-        jr_bookings_done(&p->replicas.orphans, id, p->now_ms);
+        jr_replicas_ended(&p->replicas, id, p->now_ms);
         return;
     }
     jr_pool_on_first_token(p, id);
@@ -144,31 +167,26 @@ static void apply(struct jr_pool *p, uint64_t id, bool done)
 
 int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done)
 {
-    bool ours = jr_bookings_find(&p->own, id) != NULL;
+    const struct jr_booked *ours = jr_bookings_find(&p->own, id);
+    bool theirs = is_unheard(p, id, done), settled = !done || theirs;
+    bool copies = ours && (ours->adopted || p->sync_lost || is_unsettled(p));
     apply(p, id, done);
-    return has_peers(p) && (!ours || is_unheard(p, id, done)) ? tell_peers(p, id, done) : 0;
-}
-
-/* Words that the stream holds from before we read it may be of a booking that was made since: who
- * said them says them again. */
-void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch)
-{
-    for (uint32_t i = 0; p->replicas.live && i < batch->n_deltas; i++) {
-        const struct jr_delta *d = &batch->deltas[i];
-        bool done = d->type == JR_DELTA_ASK_DONE;
-        if ((done || d->type == JR_DELTA_ASK_FIRST_TOKEN) && jr_request_is_outside(d->b.request))
-            apply(p, d->b.request, done);
-    }
+    if (!has_peers(p) || (ours && !theirs && !copies))
+        return 0;
+    int err = tell_peers(p, id, done, settled);
+    return ours && !theirs ? 0 : err; /* what was asked for is done */
 }
 
 /* Its owner died, perhaps before it heard: each of the living has it among its orphans for a while,
  * and then one of them as its own. */
 static void mind_orphan(struct jr_pool *p, struct jr_outside_word *w)
 {
-    if (!jr_bookings_find(&p->replicas.orphans, w->id))
-        return;
-    apply(p, w->id, w->done);
-    w->keep_ms = p->now_ms + 2 * p->config.lease_ttl_ms + WORD_WAIT_MAX_MS;
+    if (jr_bookings_find(&p->replicas.orphans, w->id)) {
+        apply(p, w->id, w->done);
+        w->keep_ms = p->now_ms + unsettled_ms(p);
+    } else if (w->keep_ms && !p->sync_open) { /* nobody hears it yet */
+        w->keep_ms = p->now_ms + unsettled_ms(p);
+    }
 }
 
 static void say_again(struct jr_pool *p)
@@ -178,11 +196,15 @@ static void say_again(struct jr_pool *p)
         mind_orphan(p, w);
         if (p->now_ms < w->at_ms)
             continue;
-        bool heard = p->now_ms >= w->keep_ms && !is_unheard(p, w->id, w->done);
+        /* Of a peer whose base is due we do not know what it has. */
+        bool heard = p->now_ms >= w->keep_ms && !(w->done && is_unsettled(p)) &&
+                     !jr_replicas_want(&p->replicas) && !is_unheard(p, w->id, w->done);
         if (heard || p->now_ms >= w->until_ms) {
             drop_word(p, i);
             continue;
         }
+        if (p->sync_lost) /* no base has it: as soon as that is out */
+            continue;
         w->wait_ms = w->wait_ms < WORD_WAIT_MAX_MS / 2 ? 2 * w->wait_ms : WORD_WAIT_MAX_MS;
         w->at_ms = p->now_ms + w->wait_ms;
         say(p, w);
@@ -197,7 +219,7 @@ static uint64_t lot(const char *replica, uint64_t id)
 }
 
 /* All that live see the same leases, a lease's time later, so they agree on one. Should they not, two
- * have it until it ends, or none. */
+ * have it, of which one gives it up, or none: then, another lease's time later, it is anybody's. */
 static bool falls_to_us(const struct jr_pool *p, uint64_t id)
 {
     uint64_t ours = lot(p->config.replica_id, id);
@@ -217,22 +239,56 @@ static void adopt(struct jr_pool *p, const struct jr_booking *b)
         return;
     }
     k->timed = false;
+    k->adopted = true;
     p->n.bookings_adopted++;
     jr_pool_delta(p, JR_DELTA_ADMIT, &k->b);
 }
 
+/* One that falls to somebody else stays until that one shows it: it may have died, too. */
 static void settle_orphans(struct jr_pool *p)
 {
     struct jr_bookings *orphans = &p->replicas.orphans;
     const struct jr_peer *peer;
-    while (!jr_list_empty(&orphans->list)) {
-        struct jr_booked *k = JR_CONTAINER_OF(orphans->list.next, struct jr_booked, node);
-        uint64_t id = k->b.request;
-        if (p->now_ms - k->progress_at_ms < p->config.lease_ttl_ms)
+    JR_LIST_FOREACH_SAFE (it, &orphans->list) {
+        struct jr_booked *k = JR_CONTAINER_OF(it, struct jr_booked, node);
+        uint64_t id = k->b.request, age_ms = p->now_ms - k->progress_at_ms;
+        if (age_ms < p->config.lease_ttl_ms)
             return;
-        if (!jr_bookings_find(&p->own, id) && !peers_booking(p, id, &peer) && falls_to_us(p, id))
+        bool had = jr_bookings_find(&p->own, id) || peers_booking(p, id, &peer);
+        bool ours = !had && (age_ms >= 2 * p->config.lease_ttl_ms || falls_to_us(p, id));
+        if (ours)
             adopt(p, &k->b);
-        jr_bookings_done(orphans, id, p->now_ms);
+        if (had || ours)
+            jr_bookings_done(orphans, id, p->now_ms);
+    }
+}
+
+/* A peer says that it has a request that we book, too, at the same place: adopted by two, or by us while
+ * its owner was only away. The one whose lot is greater keeps it. */
+static void yield(struct jr_pool *p, const struct jr_sync_batch *batch, const struct jr_booking *b)
+{
+    const struct jr_booked *k = jr_bookings_find(&p->own, b->request);
+    const struct jr_peer *peer = k ? jr_replicas_find(&p->replicas, batch->replica) : NULL;
+    bool lives = peer && peer->has_lease && peer->lease.incarnation == batch->incarnation;
+    if (lives && !JR_BUG(ADOPTED_TWICE) && k->b.worker_id == b->worker_id &&
+        k->b.dp_rank == b->dp_rank &&
+        lot(peer->id, b->request) > lot(p->config.replica_id, b->request))
+        jr_pool_on_finish(p, b->request);
+}
+
+/* What the stream holds from before we read it may be of a booking that was made since: who said it
+ * says it again. */
+void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch)
+{
+    for (uint32_t i = 0; p->replicas.live && i < batch->n_deltas; i++) {
+        const struct jr_delta *d = &batch->deltas[i];
+        bool done = d->type == JR_DELTA_ASK_DONE;
+        if (!jr_request_is_outside(d->b.request))
+            continue;
+        if (done || d->type == JR_DELTA_ASK_FIRST_TOKEN)
+            apply(p, d->b.request, done);
+        else if (d->type == JR_DELTA_ADMIT)
+            yield(p, batch, &d->b);
     }
 }
 
@@ -256,6 +312,7 @@ static void expire(struct jr_pool *p)
 void jr_pool_outside_tick(struct jr_pool *p)
 {
     say_again(p); /* first: what was freed is not adopted */
-    settle_orphans(p);
+    if (p->sync_open && p->replicas.live)
+        settle_orphans(p);
     expire(p);
 }

@@ -183,8 +183,9 @@ static int begin_base(struct jr_pool *p)
     }
     p->base_ends.v[p->base_ends.n++] = p->base_ids.n;
     /* What no delta told is only in this base: who misses it, too, sees a hole before the next. */
-    if (p->sync_lost && p->batch_number > 0)
+    if (p->sync_lost && p->life_told)
         p->batch_number++;
+    p->life_told = true;
     p->base_number++;
     p->base_part = 0;
     p->base_includes = p->batch_number;
@@ -267,7 +268,7 @@ void jr_pool_on_sync_failed(struct jr_pool *p)
 
 void jr_pool_on_sync_opened(struct jr_pool *p)
 {
-    jr_replicas_reopened(&p->replicas);
+    jr_replicas_reopened(&p->replicas, p->now_ms);
     p->replicas.live = true;
     p->sync_open = true;
     p->want_base = true;

@@ -64,16 +64,39 @@ static int find_or_make(struct jr_replicas *rs, const char *id, struct jr_peer *
     return 0;
 }
 
-/* Its outside requests run on without it. Out of memory for one: it is as if it had ended. */
+/* Its outside requests run on without it. Out of memory for one: it is as if it had ended. So are those
+ * of a peer of which we miss something: too little load until they end is better than too much until they
+ * expire. Should this life be listed again, a base says what it has. */
 static void orphan(struct jr_replicas *rs, struct jr_peer *p, uint64_t now_ms)
 {
+    bool is_fresh = p->base_read && !p->wants;
     JR_LIST_FOREACH_SAFE (it, &p->bookings.list) {
-        const struct jr_booking *b = &JR_CONTAINER_OF(it, struct jr_booked, node)->b;
-        if (!jr_request_is_outside(b->request))
+        const struct jr_booked *was = JR_CONTAINER_OF(it, struct jr_booked, node);
+        bool lost = !is_fresh || was->ended;
+        struct jr_booked *k;
+        if (!jr_request_is_outside(was->b.request))
             continue;
-        if (jr_bookings_add(&rs->orphans, b, now_ms, NULL) < 0)
-            rs->refused++;
-        jr_bookings_done(&p->bookings, b->request, now_ms);
+        if (!lost && jr_bookings_add(&rs->orphans, &was->b, now_ms, &k) == 0)
+            k->generation = (uint32_t)p->incarnation;
+        else
+            rs->refused += !lost;
+        jr_bookings_done(&p->bookings, was->b.request, now_ms);
+        p->wants = true;
+    }
+}
+
+static bool is_orphan_of(const struct jr_booked *k, const struct jr_peer *p)
+{
+    return k && k->generation == (uint32_t)p->incarnation;
+}
+
+/* It lives: its base has those that are left. */
+static void is_no_orphan_of(struct jr_replicas *rs, const struct jr_peer *p, uint64_t now_ms)
+{
+    JR_LIST_FOREACH_SAFE (it, &rs->orphans.list) {
+        const struct jr_booked *k = JR_CONTAINER_OF(it, struct jr_booked, node);
+        if (is_orphan_of(k, p))
+            jr_bookings_done(&rs->orphans, k->b.request, now_ms);
     }
 }
 
@@ -82,6 +105,7 @@ static void become(struct jr_replicas *rs, struct jr_peer *p, uint64_t incarnati
 {
     orphan(rs, p, now_ms);
     jr_bookings_clear(&p->bookings, now_ms);
+    rs->changed_ms = now_ms;
     p->incarnation = incarnation;
     p->last_number = 0;
     p->base_read = p->in_base = p->heard = false;
@@ -143,7 +167,9 @@ int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leas
         struct jr_peer *p = rs->v[i];
         bool had_lease = p->has_lease;
         p->has_lease = lease_of(leases, n, p->id) != NULL;
-        if (had_lease && !p->has_lease)
+        if (p->has_lease != had_lease)
+            rs->changed_ms = now_ms;
+        if (!p->has_lease)
             orphan(rs, p, now_ms);
         /* The lease names a newer life than the batches we hold: they are a dead one's. */
         judge_listed(p, now_ms);
@@ -205,6 +231,8 @@ static int apply_delta(struct jr_replicas *rs, struct jr_peer *p, const struct j
         k->timed = k->timed && rs->live;
         return 0;
     }
+    if (d->type == JR_DELTA_DONE && is_orphan_of(jr_bookings_find(&rs->orphans, d->b.request), p))
+        jr_bookings_done(&rs->orphans, d->b.request, now_ms);
     apply_change(p, d->type, d->b.request, d->b.output_blocks, speed, now_ms);
     return p->in_base ? remember(rs, p, d) : 0;
 }
@@ -279,8 +307,11 @@ static int apply_base(struct jr_replicas *rs, struct jr_peer *p, const struct jr
         if (err < 0)
             return err;
     }
-    if (++p->next_part == batch->parts)
+    if (++p->next_part == batch->parts) {
         end_base(p, now_ms);
+        if (p->listed)
+            is_no_orphan_of(rs, p, now_ms);
+    }
     if (speed)
         learn(speed, batch);
     return 0;
@@ -324,8 +355,9 @@ int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
     return err;
 }
 
-void jr_replicas_reopened(struct jr_replicas *rs)
+void jr_replicas_reopened(struct jr_replicas *rs, uint64_t now_ms)
 {
+    jr_bookings_clear(&rs->orphans, now_ms);
     for (uint32_t i = 0; i < rs->n; i++) {
         rs->v[i]->base_read = false;
         rs->v[i]->in_base = false;
@@ -354,6 +386,18 @@ bool jr_replicas_want(const struct jr_replicas *rs)
             return true;
     }
     return false;
+}
+
+void jr_replicas_ended(struct jr_replicas *rs, uint64_t request, uint64_t now_ms)
+{
+    if (JR_BUG(ENDED_IS_ADOPTED))
+        return;
+    jr_bookings_done(&rs->orphans, request, now_ms);
+    for (uint32_t i = 0; i < rs->n; i++) {
+        struct jr_booked *k = jr_bookings_find(&rs->v[i]->bookings, request);
+        if (k)
+            k->ended = true;
+    }
 }
 
 uint32_t jr_replicas_expire(struct jr_replicas *rs, uint64_t before_ms, uint64_t now_ms)

@@ -59,6 +59,7 @@ struct jr_replicas {
     bool truncated;                  /* the last list had more than JR_REPLICAS_MAX */
     bool ignore_output;              /* of the peers' bookings; set after init */
     bool live;                       /* the stream is read to its end: what comes happens now */
+    uint64_t changed_ms;             /* a lease came or went, or a life began, last */
     uint64_t gaps, received, refused, unknown;
 };
 
@@ -77,12 +78,16 @@ JR_MUST_CHECK int jr_replicas_list(struct jr_replicas *rs, const struct jr_repli
  * what the pool learned; a base with more samples of it is taken over. */
 JR_MUST_CHECK int jr_replicas_apply(struct jr_replicas *rs, const struct jr_sync_batch *batch,
                                     struct jr_speed *speed, bool *ret_want_base, uint64_t now_ms);
-/* The sync stream was opened anew: numbers start over, bases are needed. */
-void jr_replicas_reopened(struct jr_replicas *rs);
+/* The sync stream was opened anew: numbers start over, bases are needed. Orphans are forgotten, for they may
+ * have ended meanwhile. */
+void jr_replicas_reopened(struct jr_replicas *rs, uint64_t now_ms);
 /* Every listed peer's base was read, but of those that do not sync. */
 bool jr_replicas_complete(const struct jr_replicas *rs);
 /* Some listed peer that syncs must be asked for a base. */
 bool jr_replicas_want(const struct jr_replicas *rs);
+/* An outside request is over, whosever it is: it becomes no orphan, nor stays one. Its owner says itself
+ * that it has ended it. */
+void jr_replicas_ended(struct jr_replicas *rs, uint64_t request, uint64_t now_ms);
 uint32_t jr_replicas_expire(struct jr_replicas *rs, uint64_t before_ms, uint64_t now_ms);
 
 #endif

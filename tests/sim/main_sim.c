@@ -155,7 +155,8 @@ static int run_seeds(const struct options *o)
         "%llu requests (%llu dispatched, %llu waited), %llu kills, %llu leaders, "
         "%llu snapshots, %llu purges, %llu resets, %llu begins, %llu adopted, "
         "%llu steps of a rebuild, %llu reset from any, %llu counts of lower media, "
-        "%llu words of sessions, %llu requests where theirs was bound\n",
+        "%llu words of sessions, %llu requests where theirs was bound, %llu selections from "
+        "outside, %llu adopted\n",
         (unsigned long long)c.messages, (unsigned long long)c.compared,
         (unsigned long long)c.synced, (unsigned long long)c.scored, (unsigned long long)c.requests,
         (unsigned long long)c.dispatched, (unsigned long long)c.waited, (unsigned long long)c.kills,
@@ -163,7 +164,7 @@ static int run_seeds(const struct options *o)
         (unsigned long long)c.purges, (unsigned long long)c.resets, (unsigned long long)c.begins,
         (unsigned long long)c.adopts, (unsigned long long)c.rebuilds,
         (unsigned long long)c.any_resets, (unsigned long long)c.lower, (unsigned long long)c.words,
-        (unsigned long long)c.kept);
+        (unsigned long long)c.kept, (unsigned long long)c.outside, (unsigned long long)c.adopted);
     return 0;
 }
 

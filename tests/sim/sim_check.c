@@ -162,6 +162,7 @@ static void check_own(const struct sim *sim, const struct sim_replica *r)
     uint32_t n = 0;
     for (uint32_t k = 0; k < SIM_REQUESTS; k++)
         n += r->requests[k].stage == SIM_RUNS;
+    n += sim_outside_own(sim, r);
     SIM_CHECK(sim, n == r->pool->own.n, "TerminatesOnce: replica %u has %u requests and books %u",
               r->index, n, r->pool->own.n);
 }
@@ -354,6 +355,7 @@ void sim_check_step(struct sim *sim)
     for (uint32_t i = 0; i < sim->c.replicas; i++)
         check_replica(sim, &sim->replicas[i]);
     sim_sessions_check(sim);
+    sim_outside_check(sim);
     SIM_CHECK(sim,
               sim->by_hand || sim->nats.first_seq <= 1 || sim_snapshot_fits(sim, 0) ||
                   sim_snapshot_fits(sim, 1),

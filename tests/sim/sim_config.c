@@ -121,6 +121,8 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed)
         c->rules[i] = 1;
     c->lower = jr_rng_below(&rng, 3) == 0;
     draw_sessions(c, seed);
+    jr_rng_init(&rng, seed, 7);
+    c->outside = jr_rng_below(&rng, 5) ? 0 : between(&rng, 1, SIM_OUTSIDE);
 }
 
 void sim_config_without(struct sim_config *c, uint64_t mask)

@@ -166,10 +166,16 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
             sim_check_ready(sim, r);
         return;
     case JR_ACT_DECIDE:
-        sim_client_decided(sim, r, &a->u.decide);
+        if (jr_request_is_outside(a->u.decide.id))
+            sim_outside_decided(sim, r, a->u.decide.id, true);
+        else
+            sim_client_decided(sim, r, &a->u.decide);
         return;
     case JR_ACT_REJECT:
-        sim_client_rejected(sim, r, a->u.reject.id);
+        if (jr_request_is_outside(a->u.reject.id))
+            sim_outside_decided(sim, r, a->u.reject.id, false);
+        else
+            sim_client_rejected(sim, r, a->u.reject.id);
         return;
     }
 }

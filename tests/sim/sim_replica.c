@@ -160,7 +160,7 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
                                  .snapshot_max_age_ms = sim->c.snapshot_max_age_ms,
                                  .lease_ttl_ms = SIM_TTL_MS,
                                  .stale_worker_ms = 3000,
-                                 .active_expiry_ms = 20000,
+                                 .active_expiry_ms = sim->c.outside ? 400000 : 20000,
                                  .ready_timeout_ms = 8000,
                                  .base_interval_ms = sim->c.base_interval_ms,
                                  .sync_flush_ms = 2};
@@ -213,6 +213,8 @@ void sim_replica_kill(struct sim *sim, uint32_t i)
     sim_say(sim, "replica %u %s at %s, seq %llu, snapshot job %d", i,
             r->crashing ? "crashes" : "is killed", jr_sm_name(&r->pool->recovery),
             (unsigned long long)r->pool->state->seq, (int)r->pool->snap);
+    sim->n.adopted += r->pool->n.bookings_adopted;
+    sim_outside_died(sim, r);
     sim_driver_end(sim, r, true);
     jr_actions_deinit(&r->actions, r->pool);
     jr_pool_destroy(r->pool);
@@ -237,6 +239,7 @@ static void tell_connected(struct sim *sim, struct sim_replica *r, bool connecte
     struct jr_event ev = {.type = JR_EV_NATS};
     ev.u.nats.connected = connected;
     sim_replica_event(sim, r, &ev);
+    sim_outside_cut(sim, r);
     if (!connected)
         sim_sessions_broken(sim, r);
 }

@@ -127,6 +127,7 @@ struct sim *sim_create(uint64_t seed, const struct sim_config *config)
     for (uint64_t f = 0; f < SIM_FAULTS; f++)
         jr_rng_init(&sim->fault_rng[f], seed, 100 + f);
     jr_rng_init(&sim->session_rng, seed, 78);
+    jr_rng_init(&sim->outside_rng, seed, 79);
     sim->faults = true;
     sim->decoder = jr_event_decoder_create();
     jr_arena_init(&sim->arena, JR_EVENT_ARENA_MAX);
@@ -173,6 +174,7 @@ void sim_step(struct sim *sim)
     for (uint32_t w = 0; w < sim->c.workers; w++)
         sim_worker_step(sim, w);
     sim_late_step(sim);
+    sim_outside_step(sim);
     for (uint32_t i = 0; i < sim->c.replicas; i++)
         sim_replica_step(sim, i);
     sim_check_step(sim);
@@ -251,6 +253,8 @@ static const char *replica_not_whole(const struct sim *sim, const struct sim_rep
 static const char *not_whole(const struct sim *sim)
 {
     bool leader = false;
+    if (!sim_outside_settled(sim))
+        return "a request that runs outside goes on";
     for (uint32_t w = 0; w < sim->c.workers; w++)
         if (!sim_worker_settled(sim, w))
             return "a bridge has something to say";

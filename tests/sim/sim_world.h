@@ -11,7 +11,7 @@
  * sim_config.c what a seed draws: sizes, and which faults there are · sim_nats.c the servers ·
  * sim_worker.c engines and bridges (the real src/app/bridge/rank.c and lower.c) · sim_engine.c what an
  * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_sessions.c
- * sessions: their stream, and what must hold of them · sim_faults.c what goes wrong ·
+ * sessions: their stream, and what must hold of them · sim_outside.c requests of external data planes · sim_faults.c what goes wrong ·
  * sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
  * seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
@@ -31,6 +31,7 @@
 #define SIM_BLOCKS   24 /* of one engine rank */
 #define SIM_REQUESTS 12 /* of one replica at once */
 #define SIM_ATTEMPTS 3
+#define SIM_OUTSIDE  6                  /* requests of external data planes at once */
 #define SIM_SESSIONS 8                  /* names of sessions: 1 to this */
 #define SIM_SEATS    (2 * SIM_REPLICAS) /* leases: a replica with a new name takes its other one */
 #define SIM_ROWS     192                /* of the model's rank table */
@@ -81,6 +82,7 @@ struct sim_config {
     uint64_t entries_max[SIM_REPLICAS]; /* each replica's --index-max-entries */
     uint32_t rules[SIM_REPLICAS];       /* newest apply rules it knows at its first start; 0: all */
     bool lower;                         /* bridges tell of lower media (ADR 17) */
+    uint32_t outside;                   /* requests of external data planes at once */
     uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
     uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
 };
@@ -393,6 +395,28 @@ void sim_sessions_feed(struct sim *sim, struct sim_replica *r);
 void sim_sessions_check(struct sim *sim);
 bool sim_sessions_settled(const struct sim *sim, const struct sim_replica *r);
 
+/* ---------------------------------------------------------------- external data planes */
+
+/* A request of one, which books at any replica and tells any how it goes. */
+struct sim_outside {
+    enum sim_stage stage;
+    bool freed; /* somebody was told that it is over */
+    uint64_t id, next_ms, told_ms;
+    uint32_t at; /* who was asked, or told, last */
+    uint64_t at_life_ms, at_incarnation;
+    uint64_t witnesses; /* bits of replicas that live, and knew it as a dead one's */
+};
+
+void sim_outside_step(struct sim *sim);
+void sim_outside_decided(struct sim *sim, const struct sim_replica *r, uint64_t id, bool booked);
+/* How many of the replica's own bookings they are. */
+uint32_t sim_outside_own(const struct sim *sim, const struct sim_replica *r);
+/* It is about to be. */
+void sim_outside_died(struct sim *sim, const struct sim_replica *dead);
+void sim_outside_cut(struct sim *sim, const struct sim_replica *r);
+void sim_outside_check(struct sim *sim);
+bool sim_outside_settled(const struct sim *sim);
+
 /* ---------------------------------------------------------------- the naive model */
 
 struct sim_entry {
@@ -456,8 +480,10 @@ struct sim_failure {
 struct sim {
     uint64_t seed, now_ms, steps;
     struct sim_config c;
-    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng;
-    uint64_t sessions_well_ms; /* since then everybody reads and writes them */
+    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng;
+    struct sim_outside outside[SIM_OUTSIDE];
+    uint64_t outside_ids, outside_well_ms; /* since then everybody tells everybody */
+    uint64_t sessions_well_ms;             /* since then everybody reads and writes them */
     struct sim_nats nats;
     struct sim_model model;
     struct sim_worker workers[SIM_WORKERS];
@@ -474,7 +500,8 @@ struct sim {
     uint32_t happened[SIM_FAULTS];
     struct sim_count {
         uint64_t kills, purges, snapshots, resets, rebuilds, begins, messages, requests, leaders,
-            waited, adopts, any_resets, dispatched, compared, scored, synced, lower, words, kept;
+            waited, adopts, any_resets, dispatched, compared, scored, synced, lower, words, kept,
+            outside, adopted;
     } n;
 };
 

@@ -24,6 +24,8 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_SESSION_TOLD_ONCE] = "SessionsAreShared",
     [JR_BUG_SESSION_OWN_WINS] = "SessionIsKept",
     [JR_BUG_SESSION_NOT_KEPT] = "SessionsAreShared",
+    [JR_BUG_ADOPTED_TWICE] = "BookedOnce",
+    [JR_BUG_ENDED_IS_ADOPTED] = "FreedOnce",
 };
 
 static void test_each_is_found(void **state)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests of external data planes: words about a peer's, what peers say of ours, orphans, expiry. */
+#include "core/hash.h"
 #include "pool_rig.h"
 #include <string.h>
 
@@ -126,7 +127,7 @@ static void test_orphans_are_adopted(void **state)
     rig_members(&r, true, false);
     assert_int_equal(view(&r).n_bookings, 0);
     assert_false(is_known(&r));
-    assert_int_equal(told(&r, JR_DELTA_ADMIT, 2 * RIG_TTL), 1);
+    assert_int_equal(told(&r, JR_DELTA_ADMIT, UINT64_C(2) * RIG_TTL), 1);
     assert_true(is_known(&r));
     assert_int_equal(view(&r).n_bookings, 1);
     assert_int_equal(view(&r).counters.bookings_adopted, 1);
@@ -149,11 +150,157 @@ static void test_what_was_freed_is_not_adopted(void **state)
         rig_members(&r, true, false);
         if (!before)
             tell(&r, true);
-        (void)told(&r, JR_DELTA_ADMIT, 2 * RIG_TTL);
+        (void)told(&r, JR_DELTA_ADMIT, UINT64_C(2) * RIG_TTL);
         assert_false(is_known(&r));
         assert_int_equal(view(&r).counters.bookings_adopted, 0);
         rig_deinit(&r);
     }
+}
+
+/* A lease that was over and is there again: what its replica says meanwhile counts. */
+static void test_orphans_whose_owner_lives(void **state)
+{
+    (void)state;
+    for (int by_base = 0; by_base < 2; by_base++) {
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        rig_members(&r, true, false);
+        rig_members(&r, true, true);
+        assert_true(jr_replicas_want(&r.pool->replicas)); /* its base has what it has still */
+        if (by_base)
+            rig_peer_base(&r); /* which is nothing */
+        else
+            peer_says(&r, 2, JR_DELTA_DONE, REQUEST);
+        (void)told(&r, JR_DELTA_ADMIT, UINT64_C(3) * RIG_TTL);
+        assert_false(is_known(&r));
+        assert_int_equal(view(&r).counters.bookings_adopted, 0);
+        rig_deinit(&r);
+    }
+}
+
+/* Of a peer that died before its base of this connection came we know nothing: it may have ended. */
+static void test_what_is_not_known_is_not_adopted(void **state)
+{
+    (void)state;
+    for (int was_orphan = 0; was_orphan < 2; was_orphan++) {
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        if (was_orphan)
+            rig_members(&r, true, false);
+        rig_send(&r, JR_EV_SYNC_BROKEN);
+        rig_send(&r, JR_EV_SYNC_OPENED);
+        rig_members(&r, true, false);
+        (void)told(&r, JR_DELTA_ADMIT, UINT64_C(3) * RIG_TTL);
+        assert_false(is_known(&r));
+        rig_deinit(&r);
+    }
+}
+
+/* Somebody said that it is over while its owner, who is dead, was still listed. */
+static void test_what_others_say_is_over_is_not_adopted(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    peer_says(&r, 2, JR_DELTA_ASK_DONE, REQUEST);
+    rig_members(&r, true, false);
+    (void)told(&r, JR_DELTA_ADMIT, UINT64_C(3) * RIG_TTL);
+    assert_false(is_known(&r));
+    rig_deinit(&r);
+}
+
+static uint64_t lot(const char *replica, uint64_t id)
+{
+    return jr_hash_chain(jr_hash_bytes(NULL, replica, strlen(replica)), id);
+}
+
+/* It falls to a replica that never shows it, for it is as dead: a lease's time later it is ours. */
+static void test_an_orphan_that_nobody_takes(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    struct jr_replica_lease both[2] = {r.replicas[0], {.id = "a0", .incarnation = 9}};
+    for (int i = 1; lot(both[1].id, REQUEST) < lot("self", REQUEST); i++)
+        (void)snprintf(both[1].id, sizeof both[1].id, "a%d", i);
+    const struct jr_sync_batch base = {
+        .replica = both[1].id, .incarnation = 9, .is_base = true, .base_number = 1, .parts = 1};
+    struct jr_event says = {.type = JR_EV_SYNC, .u.sync = &base};
+    rig_step(&r, &says);
+    struct jr_event ev = {.type = JR_EV_MEMBERS};
+    ev.u.members.workers = &r.worker;
+    ev.u.members.n_workers = 1;
+    ev.u.members.replicas = both;
+    ev.u.members.n_replicas = 2;
+    rig_step(&r, &ev);
+    assert_int_equal(told(&r, JR_DELTA_ADMIT, RIG_TTL + 500), 0);
+    assert_false(is_known(&r));
+    assert_int_equal(told(&r, JR_DELTA_ADMIT, RIG_TTL), 1);
+    assert_int_equal(view(&r).counters.bookings_adopted, 1);
+    rig_deinit(&r);
+}
+
+/* Two have it, at one place: the one with the greater lot keeps it. At two places both stay. */
+static void test_two_that_have_it(void **state)
+{
+    (void)state;
+    bool kept[2] = {false, false};
+    for (uint64_t n = 1; n < 50; n++) {
+        uint64_t id = JR_OUTSIDE_BIT | n;
+        struct jr_outside_view v;
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        rig_route(&r, id, NULL, 0);
+        peer_says(&r, 1, JR_DELTA_ADMIT, id);
+        bool ours = lot("self", id) > lot("peer", id);
+        assert_true(jr_pool_find_outside(r.pool, id, &v));
+        assert_string_equal(v.owner, ours ? "self" : "peer");
+        kept[ours] = true;
+        rig_deinit(&r);
+    }
+    assert_true(kept[0] && kept[1]);
+}
+
+/* While nothing but a base may go, a word waits; and it is said as soon as that is out. */
+static void test_words_wait_for_the_base(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    for (int i = 0; i < 6; i++) { /* the wait for the next base grows to two seconds */
+        rig_send(&r, JR_EV_SYNC_FAILED);
+        rig_tick(&r, 2000);
+    }
+    rig_send(&r, JR_EV_SYNC_FAILED);
+    rig_send(&r, JR_EV_SYNC_FAILED);
+    tell(&r, true);
+    assert_true(r.pool->sync_lost);
+    assert_int_equal(told(&r, JR_DELTA_ASK_DONE, 2300), 1);
+    rig_deinit(&r);
+}
+
+/* Told when no list of the replicas was read yet: it is said all the same, for as long as leases take. */
+static void test_words_of_who_knows_nobody(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    rig_nats(&r, true);
+    rig_send(&r, JR_EV_SYNC_OPENED);
+    tell(&r, true);
+    assert_true(told(&r, JR_DELTA_ASK_DONE, UINT64_C(2) * RIG_TTL) >= 3);
+    rig_deinit(&r);
 }
 
 /* Ours end without a word for long enough; those that we relay end by themselves. */
@@ -183,6 +330,13 @@ int main(void)
         cmocka_unit_test(test_owner_does_as_it_is_told),
         cmocka_unit_test(test_orphans_are_adopted),
         cmocka_unit_test(test_what_was_freed_is_not_adopted),
+        cmocka_unit_test(test_orphans_whose_owner_lives),
+        cmocka_unit_test(test_what_is_not_known_is_not_adopted),
+        cmocka_unit_test(test_what_others_say_is_over_is_not_adopted),
+        cmocka_unit_test(test_an_orphan_that_nobody_takes),
+        cmocka_unit_test(test_two_that_have_it),
+        cmocka_unit_test(test_words_wait_for_the_base),
+        cmocka_unit_test(test_words_of_who_knows_nobody),
         cmocka_unit_test(test_silent_ones_expire),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -271,6 +271,28 @@ static void test_a_lost_base_leaves_a_hole(void **state)
     rig_deinit(&r);
 }
 
+/* So does one of a life that has told nothing but bases. */
+static void test_a_lost_base_of_a_new_life_leaves_a_hole(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    sync_settle(&r);
+    r.now_ms += 5000;
+    struct jr_event ev = {.type = JR_EV_LEASE_LOST, .u.incarnation = 77};
+    rig_step(&r, &ev);
+    assert_true(batch_at(&r, 0)->is_base);
+    assert_int_equal(batch_at(&r, 0)->includes, 0);
+    rig_send(&r, JR_EV_SYNC_FAILED);
+    rig_tick(&r, 500);
+    assert_true(batch_at(&r, 0)->is_base);
+    assert_int_equal(batch_at(&r, 0)->includes, 1);
+    r.now_ms += 5;
+    rig_route(&r, 2, NULL, 0);
+    assert_int_equal(batch_at(&r, 0)->number, 2);
+    rig_deinit(&r);
+}
+
 /* More than may wait is dropped: the base that comes says it all. */
 static void test_what_waits_is_bounded(void **state)
 {
@@ -506,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_a_question_holds_no_delta_up),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_a_lost_base_leaves_a_hole),
+        cmocka_unit_test(test_a_lost_base_of_a_new_life_leaves_a_hole),
         cmocka_unit_test(test_what_waits_is_bounded),
         cmocka_unit_test(test_asked_until_it_comes),
         cmocka_unit_test(test_nobody_waits_for_a_peer_that_does_not_sync),

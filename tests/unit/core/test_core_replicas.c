@@ -282,7 +282,7 @@ static void test_reopened(void **state)
     begin(&r, 7, 1);
     add(&r, JR_DELTA_ADMIT, 1);
     send(&r);
-    jr_replicas_reopened(&r.rs);
+    jr_replicas_reopened(&r.rs, 0);
     assert_false(jr_replicas_complete(&r.rs));
     assert_int_equal(jr_active_requests(r.active), 1); /* counts on until the base */
     begin_part(&r, 7, 2, 0, 1, 5);
