@@ -50,10 +50,9 @@ def images(data):
 
 
 def table(data):
-    rows = ["| what | figure | measured by |", "|---|---|---|"]
-    rows += ["| %s | %s | `%s` |" % (f["what"], f["value"], f["command"]) for f in data["figures"]]
-    machines = sorted({"%s (%s)" % (f["machine"], f["commit"]) for f in data["figures"]})
-    return "\n".join(rows) + "\n\nOn %s.\n" % "; ".join(machines)
+    rows = ["| what | figure | measured by | on |", "|---|---|---|---|"]
+    rows += ["| %s | %s | `%s` | %s, %s |" % (f["what"], f["value"], f["command"], f["machine"], f["commit"]) for f in data["figures"]]
+    return "\n".join(rows) + "\n"
 
 
 def made(data):
