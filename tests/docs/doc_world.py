@@ -167,7 +167,7 @@ class Page:
         try:
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", meant], env={**os.environ, **self.environment()}, cwd=self.cwd,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                  timeout=2 * WAIT, preexec_fn=jr.die_with_parent)
+                                  timeout=5 * WAIT, preexec_fn=jr.die_with_parent)
         except subprocess.TimeoutExpired as e:
             raise Failed("%s\nit does not end: is it a server that SERVERS does not know?\n%s" % (meant, e.stdout)) from None
         if done.returncode:
