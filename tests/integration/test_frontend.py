@@ -542,6 +542,20 @@ class Admin(Case):
                     status, text = jr.post(f.url + "/admin/snapshot", headers=headers)
                     self.assertEqual(status, want, text)
 
+            def answered(value):
+                return jr.post(f.url + "/admin/snapshot", headers={"Authorization": "Bearer " + value})[0]
+
+            # Another file of the name, as a Secret is renewed: it counts at once, one without a token does not.
+            for text, good in (("n3wer\n", "n3wer"), ("\n", "n3wer"), ("x" * 513, "n3wer"), ("x" * 512, "x" * 512)):
+                with open(token.name + ".new", "w") as new:
+                    new.write(text)
+                os.replace(token.name + ".new", token.name)
+                self.assertEqual([answered(v) for v in ("s3cret", "", good)], [403, 403, 202], text)
+            self.assertNotIn("n3wer", f.tail(1000))
+            with open(token.name, "w") as same:  # written to in its place
+                same.write("again\n")
+            self.assertEqual([answered(v) for v in ("x" * 512, "again")], [403, 202])
+
     def test_drain(self):
         """A tail that is open does not hold it up."""
         f = self.frontend(self.worker())

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/access_log.h"
+#include "app/frontend/admin_token.h"
 #include "app/frontend/pools.h"
 #include "app/policy_file.h"
 
@@ -427,23 +428,7 @@ static void name_replica(struct jr_frontend *f)
 static int read_admin_token(struct jr_frontend *f, struct jr_errmsg *e)
 {
     const char *path = jr_config_str(f->cfg, JR_CFG_ADMIN_TOKEN_FILE);
-    if (!path || !path[0])
-        return 0;
-    FILE *file = fopen(path, "re");
-    char line[1024];
-    if (!file || !fgets(line, sizeof line, file)) {
-        if (file)
-            (void)fclose(file);
-        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: cannot read %s", path);
-    }
-    (void)fclose(file);
-    line[strcspn(line, "\r\n")] = '\0';
-    if (!line[0] || strlen(line) == sizeof line - 1)
-        return jr_errmsg_set(e, JR_ECONFIG,
-                             "--admin-token-file: the first line of %s must be 1 to %zu bytes",
-                             path, sizeof line - 2);
-    f->admin_token = jr_xstrdup(line);
-    return 0;
+    return path && path[0] ? jr_admin_token_create(path, &f->admin_token, e) : 0;
 }
 
 /* A port of its own, so that what reaches the public one need not reach /admin. It is served until
@@ -731,7 +716,7 @@ static void free_parts(struct jr_frontend *f)
     jr_worker_lasts_deinit(&f->lasts);
     jr_xfree(f->scraped);
     jr_policy_file_destroy(f->policy);
-    jr_xfree(f->admin_token);
+    jr_admin_token_destroy(f->admin_token);
 }
 
 int jr_front_run(const struct jr_front_command *command, const struct jr_config *cfg,

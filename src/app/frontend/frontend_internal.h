@@ -84,7 +84,7 @@ struct jr_frontend {
     char nats_url[JR_URL_MAX];
     uint64_t incarnation;
     uint64_t started_ms;
-    char *admin_token; /* NULL: loopback only */
+    struct jr_admin_token *admin_token; /* owned; NULL: loopback only */
     struct jr_tokenizer *tokenizer;
     struct jr_access_log *access_log; /* NULL: off */
     struct jr_list tails;             /* /admin/tail streams */

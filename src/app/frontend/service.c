@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What each path answers. Known paths with a wrong method are 405, unknown paths 404. */
+#include "app/frontend/admin_token.h"
 #include "app/frontend/frontend_internal.h"
 
 #include "app/frontend/gather.h"
@@ -9,7 +10,6 @@
 #include "wire/openai_reply.h"
 
 #include <jansson.h>
-#include <sodium.h>
 #include <string.h>
 #include <time.h>
 
@@ -249,18 +249,12 @@ static void workers(struct jr_frontend *f, struct jr_http_request *req)
 
 /* ---------------------------------------------------------------- administration */
 
-/* Without a token: from this machine only. With one: whoever brings it, compared in constant
- * time. */
+/* Without a token: from this machine only. With one: whoever brings it. */
 static bool may_administer(struct jr_frontend *f, struct jr_http_request *req)
 {
     if (!f->admin_token)
         return jr_http_request_from_loopback(req);
-    struct jr_str given = jr_http_request_header(req, "authorization");
-    static const char scheme[] = "Bearer ";
-    size_t skip = sizeof scheme - 1, n = strlen(f->admin_token);
-    if (given.n != skip + n || strncmp(given.p, scheme, skip) != 0)
-        return false;
-    return sodium_memcmp(given.p + skip, f->admin_token, n) == 0;
+    return jr_admin_token_matches(f->admin_token, jr_http_request_header(req, "authorization"));
 }
 
 static void accepted(struct jr_http_request *req, const char *what)
