@@ -405,6 +405,7 @@ _jetrouter_options() {
             --url
             --json --no-json
             --wait --no-wait
+            --reset-token
             --seq
             --log-level
             --log-format
@@ -742,6 +743,7 @@ _jetrouter_values() {
     'ctl --nats-tls-key') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;
     'ctl --nats-tls-hostname') COMPREPLY=() ;;
     'ctl --url') COMPREPLY=() ;;
+    'ctl --reset-token') COMPREPLY=() ;;
     'ctl --seq') COMPREPLY=() ;;
     'ctl --log-level') mapfile -t COMPREPLY < <(compgen -W 'debug info warn error off' -- "$3") ;;
     'ctl --log-format') mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$3") ;;

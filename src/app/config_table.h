@@ -427,6 +427,8 @@ X(JSON, BOOL, "json", "JETROUTER_JSON", "false", JR_CMD_REPLAY | JR_CMD_CTL, CLI
     "print JSON instead of tables")                                                                \
 X(WAIT, BOOL, "wait", "JETROUTER_WAIT", "true", JR_CMD_CTL, CLIENT, NULL,                          \
     "snapshot: say how it goes until it is verified or has failed")                                \
+X(RESET_TOKEN, STR, "reset-token", "JETROUTER_RESET_TOKEN", NULL, JR_CMD_CTL, CLIENT, "TOKEN",     \
+    "reset: of this reset, 1 to 63 bytes; nothing is done when it is the one of the last")         \
 X(SEQ, U64, "seq", "JETROUTER_SEQ", NULL, JR_CMD_CTL, CLIENT, "N",                                 \
     "skip: the sequence of the message that no replica is to apply", .min = 1,                     \
     .max = 18014398509481984.0)                                                                    \

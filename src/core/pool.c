@@ -211,7 +211,8 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
         p->snap_wanted = true;
         return 0;
     case JR_EV_ADMIN_RESET:
-        jr_pool_ask_reset(p, e->u.token);
+        if (e->u.token[0] == '\0' || strcmp(e->u.token, p->state->reset_token) != 0)
+            jr_pool_ask_reset(p, e->u.token);
         return 0;
     case JR_EV_ROUTE:
         return jr_pool_on_route(p, &e->u.route);

@@ -127,7 +127,7 @@ enum jr_event_type {
     JR_EV_PURGED,
     JR_EV_CONTROL_PUBLISHED,
     JR_EV_ADMIN_SNAPSHOT, /* write one now (when leader) */
-    JR_EV_ADMIN_RESET,    /* u.token */
+    JR_EV_ADMIN_RESET,    /* u.token; nothing when it is the last Reset's */
     JR_EV_ROUTE,          /* a request wants a worker */
     JR_EV_FIRST_TOKEN,    /* u.request.id */
     JR_EV_OUTPUT,         /* u.request: output_tokens in all so far */

@@ -62,16 +62,16 @@ def helm(*words, values=None, check=True):
     return done.returncode, done.stdout, done.stderr
 
 
-def template(values=None, check=True, version=OLDEST):
-    return helm("template", "rel", CHART, "--namespace", "llm", "--kube-version", version + ".0", values=values,
+def template(values=None, check=True, version=OLDEST, name="rel"):
+    return helm("template", name, CHART, "--namespace", "llm", "--kube-version", version + ".0", values=values,
                 check=check)
 
 
 class Release:
     """What an installation would make; r["Deployment", "rel-jetrouter"] is an object."""
 
-    def __init__(self, values=None, version=OLDEST):
-        self.objects = [o for o in yaml.safe_load_all(template(values, version=version)[1]) if o]
+    def __init__(self, values=None, version=OLDEST, name="rel"):
+        self.objects = [o for o in yaml.safe_load_all(template(values, version=version, name=name)[1]) if o]
         self.named = {(o["kind"], o["metadata"]["name"]): o for o in self.objects}
         assert len(self.named) == len(self.objects), "two objects of one name"
 

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -120,12 +121,22 @@ BAD = [
     ({"admin": {"port": 0}}, "port"),
     ({"gateway": {"enabled": True}}, "gateway.parentRefs"),
     ({"pdb": {"maxUnavailable": "half"}}, "maxUnavailable"),
+    ({"pdb": {"maxUnavailable": 0}}, "maxUnavailable"),  # no node could be drained
+    ({"pdb": {"maxUnavailable": "0%"}}, "maxUnavailable"),
+    ({"podLabels": {"app.kubernetes.io/component": "x"}}, "component"),
+    ({"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, "minReplicas"),
+    ({"image": {"digest": "latest"}}, "digest"),
+    ({"reset": {"token": "t" * 64}}, "token"),
     ({"service": {"type": "Public"}}, "type"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"topologySpread": [{"maxSkew": 1}]}, "topologyKey"),
     ({"serviceMonitor": {"interval": "often"}}, "interval"),
     ({"reset": {"now": "yes"}}, "now"),
 ]
+
+
+LABEL = re.compile(r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$")
+DNS_LABEL = re.compile(r"^[a-z]([a-z0-9-]*[a-z0-9])?$")
 
 
 def setUpModule():
@@ -216,6 +227,52 @@ class Rendered(unittest.TestCase):
                         if probe in c:
                             self.assertIn(c[probe]["httpGet"]["port"], ports, name)
 
+    def test_what_may_never_change(self):
+        """Kubernetes refuses an upgrade that changes these, whatever values are switched on or off."""
+        def fixed(o):
+            spec = o["spec"]
+            return [spec["selector"], spec.get("serviceName"), spec.get("podManagementPolicy"),
+                    [c["metadata"] for c in spec.get("volumeClaimTemplates", [])]]
+        seen = {}
+        for name, release in self.releases.items():
+            for o in release.objects:
+                key = o["kind"], o["metadata"]["name"]
+                if "fullnameOverride" in VALUE_SETS[name]:
+                    continue  # a new name is a new object
+                if o["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
+                    self.assertEqual(fixed(o), seen.setdefault(key, fixed(o)), key)
+                if o["kind"] == "Service":
+                    self.assertEqual(o["spec"].get("clusterIP"), seen.setdefault(key, o["spec"].get("clusterIP")), key)
+
+    def test_names_of_every_length_and_kind(self):
+        longest = {"StatefulSet": 52, "Deployment": 52, "DaemonSet": 52}  # a hash is hung on
+        for name, more in (("a-release-name-as-long-as-helm-takes-them-53-chars-00", {}), ("1.2", {}), ("7b.llm.eu", {}),
+                           ("true", {}), ("rel", {"nameOverride": "x" * 60}), ("rel", {"fullnameOverride": "9" * 60}),
+                           ("rel", {"image": {"tag": "t" * 100 + "."}}), ("rel", {"nameOverride": "a.b"})):
+            release = chart.Release({**VALUE_SETS["everything"], **more}, name=name)
+            for o in release.objects:
+                with self.subTest(name, kind=o["kind"], object=o["metadata"]["name"]):
+                    chart.validate(o, VERSIONS[0])
+                    self.assertLessEqual(len(o["metadata"]["name"]), longest.get(o["kind"], 63))
+                    self.assertRegex(o["metadata"]["name"], DNS_LABEL)
+                    for labels in (o["metadata"]["labels"], o.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})):
+                        for value in labels.values():
+                            self.assertRegex(value, LABEL)
+
+    def test_the_autoscaler_asks_for_a_metric_that_is_there(self):
+        hpa = self.releases["everything"]["HorizontalPodAutoscaler", NAME]["spec"]
+        names = [m["pods"]["metric"]["name"] for m in hpa["metrics"] if m["type"] == "Pods"]
+        table = subprocess.run([jr.JETROUTER, "docs", "metrics"], capture_output=True, text=True, check=True).stdout
+        self.assertEqual(len(names), 1)
+        self.assertRegex(table, r"\| `%s` \| gauge" % names[0])
+        self.assertNotIn("replicas", self.releases["everything"]["Deployment", NAME]["spec"])
+
+    def test_images_by_digest(self):
+        digest = "sha256:" + "0" * 64
+        release = chart.Release({"image": {"tag": "1", "digest": digest}, "mocker": {"enabled": True}})
+        images = {c["image"] for _, _, spec in release.pods() for c in chart.containers(spec) if c["name"] != "nats"}
+        self.assertEqual(images, {"jetrouter@" + digest})
+
     def test_what_is_mounted_or_read_is_there(self):
         for release in self.each():
             mine = {k: {o["metadata"]["name"] for o in release.of(k)} for k in ("Secret", "ConfigMap")}
@@ -262,6 +319,52 @@ class Rendered(unittest.TestCase):
                     self.assertEqual(s["capabilities"], {"drop": ["ALL"]}, name)
                     self.assertIn("memory", c["resources"]["limits"], name)
 
+    def test_policies_let_pass_what_is_needed_and_nothing_else(self):
+        monitor = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+        apps = {"namespaceSelector": {"matchLabels": {"name": "apps"}}}
+        engines = {"podSelector": {"matchLabels": {"app": "vllm"}}}
+        release = chart.Release({
+            "networkPolicy": {"clients": [apps], "monitoring": [monitor], "workers": [engines]},
+            "mocker": {"enabled": True}, "bridge": {"daemonSet": {"enabled": True}}, "reset": {"now": True}})
+        pods = {name: labels for name, labels, _ in release.pods()}
+        front, nats, job, test = pods[NAME], pods[NAME + "-nats"], pods[NAME + "-reset"], pods[NAME + "-test"]
+        bridge, engine, other = pods[NAME + "-bridge"], {"app": "vllm"}, {"app": "other"}
+        ports = {p["name"]: p["containerPort"] for _, _, spec in release.pods() for c in chart.containers(spec) for p in c.get("ports", [])}
+
+        def peer_fits(peer, who):
+            if isinstance(who, str):  # a namespace
+                return peer.get("namespaceSelector", {}).get("matchLabels") == {"name": who}
+            return "namespaceSelector" not in peer and fits(peer["podSelector"].get("matchLabels", {}), who)
+
+        def passes(way, mine, other, port):
+            """Do the policies of the Pods of these labels let them reach, or be reached by, the other?"""
+            policies = [p["spec"] for p in release.of("NetworkPolicy") if not isinstance(mine, str)
+                        and fits(p["spec"]["podSelector"]["matchLabels"], mine) and way in p["spec"]["policyTypes"]]
+            rules = [r for p in policies for r in p.get(way.lower(), [])]
+            peers = "to" if way == "Egress" else "from"
+            return not policies or any(
+                (peers not in r or any(peer_fits(p, other) for p in r[peers]))
+                and ("ports" not in r or any(p["port"] in (port, ports.get(port)) for p in r["ports"])) for r in rules)
+
+        def reaches(a, b, port):
+            return passes("Egress", a, b, port) and passes("Ingress", b, a, port)
+
+        for a, b, port in [(front, nats, "client"), (bridge, nats, "client"), (engine, nats, "client"), (nats, nats, "cluster"),
+                           (job, front, "admin"), (test, front, "http"), ("apps", front, "http"), ("monitoring", front, "http"),
+                           ("monitoring", nats, "monitor"), (front, engine, 8000), (front, "kube-system", 53), (nats, "kube-system", 53),
+                           ("monitoring", bridge, "bridge")]:
+            with self.subTest("needed", a=a, b=b, port=port):
+                self.assertTrue(passes("Egress", a, b, port) if b == "kube-system" else reaches(a, b, port))
+        for a, b, port in [(other, front, "http"), (other, front, "admin"), ("apps", front, "admin"), ("monitoring", front, "admin"),
+                           (front, nats, "cluster"), (other, nats, "cluster"), ("apps", nats, "monitor"), (front, other, 8000),
+                           (nats, engine, 8000), (nats, "apps", 443), (front, "apps", 443)]:
+            with self.subTest("not needed", a=a, b=b, port=port):
+                self.assertFalse(reaches(a, b, port))
+        # Nobody said who: requests from all, workers anywhere; not /admin and not the routes.
+        release = chart.Release()
+        self.assertTrue(reaches(other, front, "http") and reaches(front, other, 8000))
+        self.assertFalse(reaches(other, front, "admin") or reaches(other, nats, "cluster"))
+
     def test_a_roll_never_takes_one_away_and_leaves_time_to_drain(self):
         for release in self.each():
             for o in release.of("Deployment"):
@@ -304,8 +407,9 @@ class Rendered(unittest.TestCase):
         release = self.releases["everything"]
         e = chart.env(release["Deployment", NAME]["spec"]["template"]["spec"]["containers"][0])
         self.assertEqual(e["DYN_ROUTER_RESET_STATES"], "2026-1")
-        self.assertEqual(release["Job", NAME + "-reset"]["metadata"]["annotations"]["helm.sh/hook"],
-                         "post-install,post-upgrade")
+        job = release["Job", NAME + "-reset"]
+        self.assertEqual(job["metadata"]["annotations"]["helm.sh/hook"], "post-install,post-upgrade")
+        self.assertEqual(chart.env(job["spec"]["template"]["spec"]["containers"][0])["JETROUTER_RESET_TOKEN"], "2026-1")
         for o in release.of("Deployment"):
             self.assertEqual({c["image"] for c in chart.containers(o["spec"]["template"]["spec"])}, {"jetrouter:0.2.0"})
 

@@ -23,7 +23,7 @@ VALUES = {
                "snapshot-compat": "dynamo-1.0"},
     "nats": {"tls": {"secretName": "nats-clients", "clientCertificate": True,
                      "server": {"secretName": "nats-servers", "requireClientCertificate": True}}},
-    "reset": {"now": True}}
+    "reset": {"now": True, "token": "first"}}
 # The Secrets of these names.
 CLIENT, SERVER = ({key: os.path.join(jr.FIXTURES, "nats", "cluster-" + name) for key, name in (
     ("ca.crt", "ca.pem"), ("tls.crt", who + ".pem"), ("tls.key", who + "-key.pem"))} for who in ("client", "server"))
@@ -253,11 +253,22 @@ class Cluster(unittest.TestCase):
 
     def test_4_the_reset_job(self):
         container = self.release["Job", NAME + "-reset"]["spec"]["template"]["spec"]["containers"][0]
-        epoch = jr.pool(self.replicas[1].url)["epoch"]
         env = self.env(container, JETROUTER_URL=self.replicas[0].admin, JETROUTER_ADMIN_TOKEN_FILE=self.token)
-        p = self.procs.start("reset", [self.procs.jetrouter, *container["args"]], env)
-        self.assertEqual(p.popen.wait(MINUTE), 0, p.tail())
-        jr.wait_for(lambda: jr.pool(self.replicas[1].url)["epoch"] > epoch, "the reset at the other replica", MINUTE)
+
+        def run(token):
+            p = self.procs.start("reset", [self.procs.jetrouter, *container["args"]], {**env, "JETROUTER_RESET_TOKEN": token})
+            self.assertEqual(p.popen.wait(MINUTE), 0, p.tail())
+
+        def epochs():
+            return [jr.pool(r.url)["epoch"] for r in self.replicas]
+
+        # Each token once: the first was taken at the start of the replicas, by their environment.
+        self.assertEqual(env["JETROUTER_RESET_TOKEN"], "first")
+        start = epochs()[0]
+        for token, n in (("first", 0), ("second", 1), ("second", 1), ("third", 2)):
+            run(token)
+            if n:
+                jr.wait_for(lambda: epochs() == [start + n] * 2, lambda: "reset %s: %s" % (token, epochs()), MINUTE)
         env["JETROUTER_ADMIN_TOKEN_FILE"] = os.devnull
         p = self.procs.start("reset-without", [self.procs.jetrouter, *container["args"]], env)
         self.assertNotEqual(p.popen.wait(MINUTE), 0)

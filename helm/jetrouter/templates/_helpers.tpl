@@ -1,33 +1,44 @@
 {{- define "jetrouter.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- include "jetrouter.label" (default .Chart.Name .Values.nameOverride | trunc 40) -}}
 {{- end -}}
 
+{{/* A name of Services, too: a letter first, no dots, and with what is hung on it no more than 63 characters. */}}
 {{- define "jetrouter.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else if contains (include "jetrouter.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "jetrouter.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- $name := include "jetrouter.name" . -}}
+{{- $full := .Release.Name -}}
+{{- if .Values.fullnameOverride }}{{ $full = .Values.fullnameOverride }}
+{{- else if not (contains $name .Release.Name) }}{{ $full = printf "%s-%s" .Release.Name $name }}
 {{- end -}}
+{{- $full = $full | lower | replace "." "-" | replace "_" "-" -}}
+{{- if regexMatch "^[0-9]" $full }}{{ $full = printf "r-%s" $full }}{{ end -}}
+{{- $full | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* What a label may have. */}}
+{{- define "jetrouter.label" -}}
+{{- regexReplaceAll "[^A-Za-z0-9]+$" (regexReplaceAll "[^A-Za-z0-9_.-]" . "_" | trunc 63) "" -}}
 {{- end -}}
 
 {{- define "jetrouter.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
 {{- end -}}
 
 {{/* dict "root" $ "part" "frontend" */}}
 {{- define "jetrouter.selector" -}}
-app.kubernetes.io/name: {{ include "jetrouter.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "jetrouter.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 
 {{- define "jetrouter.labels" -}}
 {{ include "jetrouter.selector" . }}
-app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "jetrouter.label" (.root.Values.image.tag | default .root.Chart.AppVersion) | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+helm.sh/chart: {{ include "jetrouter.label" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
 {{- end -}}
 
 {{- define "jetrouter.serviceAccountName" -}}

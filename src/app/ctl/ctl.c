@@ -7,8 +7,10 @@
 #include "base/str.h"
 #include "io/http_client.h"
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define STATE_BYTES_MAX    ((size_t)256 << 20) /* 16 Ki ranks in each of 64 pools fit */
@@ -48,6 +50,7 @@ struct ctl {
     const char *url; /* borrows from the options */
     bool json;
     char header[600]; /* Authorization, or "" */
+    char *body;       /* owned: what is posted */
     struct jr_errmsg *e;
     int rv;
     int status;             /* tail */
@@ -292,6 +295,18 @@ static int read_token(const struct jr_config *cfg, char *header, size_t cap, str
     return 0;
 }
 
+/* {"token": …} of a reset that has one, else an empty object. Owned by the caller (free). */
+static char *body_of(const struct jr_config *cfg, const struct action *action)
+{
+    const char *token = jr_config_str(cfg, JR_CFG_RESET_TOKEN);
+    json_t *root = json_object();
+    if (token && strcmp(action->name, "reset") == 0)
+        json_object_set_new(root, "token", json_string(token));
+    char *text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return text;
+}
+
 static int fetch(struct ctl *ctl, const char *method, const char *path)
 {
     char url[JR_URL_MAX + 32];
@@ -302,8 +317,8 @@ static int fetch(struct ctl *ctl, const char *method, const char *path)
         .method = method,
         .content_type = post ? "application/json" : NULL,
         .extra_headers = ctl->header[0] ? ctl->header : NULL,
-        .body = "{}",
-        .n_body = post ? 2 : 0,
+        .body = ctl->body,
+        .n_body = post ? strlen(ctl->body) : 0,
         .first_byte_timeout_ms = ANSWER_TIMEOUT_MS,
         .total_timeout_ms = tail ? 0 : ANSWER_TIMEOUT_MS,
         .on_head = on_tail_head,
@@ -348,6 +363,7 @@ int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
         rv = jr_https_options(cfg, &http, e);
     if (rv < 0)
         return rv;
+    ctl.body = body_of(cfg, ctl.action);
     jr_buf_init(&ctl.partial, LINE_BYTES_MAX);
     rv = jr_loop_create(&ctl.loop);
     if (rv < 0)
@@ -370,5 +386,6 @@ err_loop:
     jr_loop_destroy(ctl.loop);
 err_buf:
     jr_buf_deinit(&ctl.partial);
+    free(ctl.body);
     return rv;
 }

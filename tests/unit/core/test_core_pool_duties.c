@@ -495,6 +495,11 @@ static void test_a_reset_that_was_refused_is_sent_again(void **state)
     assert_int_equal(r.pool->state->epoch.n, 1);
     rig_tick(&r, 2 * JR_POOL_REPEAT_MS);
     assert_null(rig_find(&r, JR_ACT_PUBLISH_CONTROL));
+    rig_step(&r, &ev); /* it was done: who asks for that one has it */
+    assert_null(rig_find(&r, JR_ACT_PUBLISH_CONTROL));
+    (void)jr_str_copy(ev.u.token, sizeof ev.u.token, "u");
+    rig_step(&r, &ev);
+    assert_string_equal(rig_find(&r, JR_ACT_PUBLISH_CONTROL)->u.control.token, "u");
     rig_deinit(&r);
 }
 
