@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chart, rendered. Needs helm (build/go, made by ./dev setup --all, or in PATH), and of PyPI PyYAML and
 kubernetes-validate, which a Python venv has (JR_VENV); without, a test says so and is not run."""
+import http.server
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 import jr_procs as jr
@@ -89,6 +91,51 @@ class Release:
                 yield o["metadata"]["name"], o["metadata"]["labels"], spec
             elif "template" in spec:
                 yield o["metadata"]["name"], spec["template"]["metadata"]["labels"], spec["template"]["spec"]
+
+
+class Cluster:
+    """As much of Kubernetes' API as templates ask of it: objects by kind and name, and which kinds there are."""
+    KINDS = {"/api/v1": ("v1", "Secret", "secrets"), "/apis/apps/v1": ("apps/v1", "Deployment", "deployments")}
+
+    def __init__(self, objects=()):
+        self.objects = {(o["kind"].lower() + "s", o["metadata"]["name"]): o for o in objects}
+
+    def answer(self, path):
+        if path in self.KINDS:
+            group, kind, plural = self.KINDS[path]
+            return {"kind": "APIResourceList", "groupVersion": group, "resources": [
+                {"name": plural, "singularName": "", "namespaced": True, "kind": kind, "verbs": ["get"]}]}
+        return self.objects.get(tuple(path.split("/")[-2:]))
+
+    def render(self, values=None):
+        """What an upgrade of a release that has these objects would make."""
+        cluster = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                found = cluster.answer(self.path.split("?")[0])
+                missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+                body = json.dumps(found or missing).encode()
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                said = helm("template", "rel", CHART, "--namespace", "llm", "--kube-version", OLDEST + ".0", "--dry-run=server",
+                            "--kubeconfig", os.devnull, "--kube-apiserver", "http://127.0.0.1:%d" % server.server_port,
+                            values=values)[1]
+            finally:
+                server.shutdown()
+                thread.join()
+        return {(o["kind"], o["metadata"]["name"]): o for o in yaml.safe_load_all(said) if o}
 
 
 def containers(spec):

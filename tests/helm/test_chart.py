@@ -503,6 +503,36 @@ class Rendered(unittest.TestCase):
                     self.assertIn(word, text)
 
 
+class Upgrade(unittest.TestCase):
+    """Templates that look at what is there already."""
+    SECRETS = {("Secret", NAME + "-admin"): {"token"},
+               ("Secret", NAME + "-nats"): {"router-password", "bridge-password", "sys-password", "cluster-password"}}
+
+    def test_passwords_are_made_once(self):
+        first, other = chart.Cluster().render(), chart.Cluster().render()
+        made = [first[s] for s in self.SECRETS]
+        again = chart.Cluster(made).render({"replicas": 5, "nats": {"replicas": 5}})
+        for s, keys in self.SECRETS.items():
+            self.assertEqual(set(first[s]["data"]), keys)
+            self.assertEqual(len(set(first[s]["data"].values())), len(keys), "two of them are the same")
+            self.assertFalse(set(first[s]["data"].values()) & set(other[s]["data"].values()), "not made by chance")
+            self.assertEqual(again[s]["data"], first[s]["data"])
+
+    def test_a_password_that_lacks_is_made(self):
+        first = chart.Cluster().render()
+        made = first["Secret", NAME + "-nats"]
+        lost = made["data"].pop("sys-password")
+        again = chart.Cluster([made]).render()["Secret", NAME + "-nats"]["data"]
+        self.assertNotEqual(again.pop("sys-password"), lost)
+        self.assertEqual(again, made["data"])
+
+    def test_an_autoscaler_keeps_the_replicas_there_are(self):
+        there = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME}, "spec": {"replicas": 7}}
+        for values, objects, want in (({"autoscaling": {"enabled": True}}, [there], 7), ({"autoscaling": {"enabled": True}}, [], None),
+                                      ({"replicas": 4}, [there], 4)):
+            self.assertEqual(chart.Cluster(objects).render(values)["Deployment", NAME]["spec"].get("replicas"), want)
+
+
 class Refused(unittest.TestCase):
     def test_bad_values(self):
         for values, word in BAD:
