@@ -6,6 +6,7 @@ permissions of NATS from the lists of docs/operations.md:
     jetrouter/files/options.yaml           command: {flag: environment variable}
     jetrouter/files/permissions-ROLE.txt   `publish SUBJECT` and `subscribe SUBJECT`
     jetrouter/values.schema.json           schema.json with its "#/$defs/COMMAND-options" filled in
+    jetrouter/README.md                    the values with their defaults, and what values.yaml says of them
 
 usage: options.py [--check] JETROUTER      --check: compares, and ends with 1 when they differ"""
 import json
@@ -50,6 +51,48 @@ def permissions(role):
     return "\n".join(["# Made from docs/operations.md by `./dev docs`; do not edit."] + lines) + "\n"
 
 
+def values_rows():
+    """(path, default or None of a group, what is said of it) of values.yaml, and (title,) of its parts. A value about which
+    neither it nor its group says anything is an error."""
+    with open(os.path.join(HERE, "jetrouter", "values.yaml")) as f:
+        lines = f.read().splitlines()
+    rows, keys, said = [], [], []  # keys: (name, is anything said of it) of the groups around
+    for at, line in enumerate(lines[1:], 1):
+        text = line.strip()
+        depth = (len(line) - len(line.lstrip())) // 2
+        if not text:
+            said = []
+        elif text.startswith("# ---"):
+            rows.append((text.strip("# -"),))
+        elif text.startswith("#"):
+            said.append(text.lstrip("# "))
+        elif text.startswith("- "):
+            rows[-1] = (rows[-1][0], (rows[-1][1] + " " + text).strip(), rows[-1][2])
+        else:
+            name, _, rest = text.partition(":")
+            default, _, comment = rest.partition(" # ")
+            default, what = default.strip(), " ".join(said + [comment.strip()]).strip()
+            keys[depth:] = [(name, bool(what))]
+            follow = next((n for n in lines[at + 1:] if n.strip()), "")
+            group = not default and len(follow) - len(follow.lstrip()) > 2 * depth and not follow.strip().startswith("- ")
+            if not group and not what and not any(k for _, k in keys[:-1]):
+                raise SystemExit("values.yaml says nothing of %s" % ".".join(k for k, _ in keys))
+            rows.append((".".join(k for k, _ in keys), None if group else default, what))
+            said = []
+    return rows
+
+
+def readme():
+    out = ["# JetRouter", "", "What may be set, made from `values.yaml` by `./dev docs`; how it goes together is in docs/deploy.md of the project."]
+    for row in values_rows():
+        if len(row) == 1:
+            out += ["", "## " + row[0].split(" (")[0].capitalize().replace("Nats", "NATS"), "", "| value | default | what |", "|---|---|---|"]
+            continue
+        path, default, what = (c.replace("|", "\\|") if c else c for c in row)
+        out.append("| `%s` | %s | %s |" % (path, "`%s`" % default if default else "", what))
+    return "\n".join(out) + "\n"
+
+
 def texts(rows):
     """{path: text} of the files."""
     env, defs = {}, {}
@@ -68,6 +111,7 @@ def texts(rows):
     return {"jetrouter/files/permissions-router.txt": permissions("router"),
             "jetrouter/files/permissions-bridge.txt": permissions("bridge"),
             "jetrouter/files/options.yaml": "\n".join(lines) + "\n",
+            "jetrouter/README.md": readme(),
             "jetrouter/values.schema.json": json.dumps(whole, indent=1, ensure_ascii=False) + "\n"}
 
 

@@ -503,6 +503,33 @@ class Rendered(unittest.TestCase):
                     self.assertIn(word, text)
 
 
+class Values(unittest.TestCase):
+    def test_the_schema_knows_what_there_is_and_no_more(self):
+        with open(os.path.join(chart.CHART, "values.schema.json")) as f:
+            schema = json.load(f)
+        with open(os.path.join(chart.CHART, "values.yaml")) as f:
+            values = chart.yaml.safe_load(f)
+        with open(os.path.join(chart.CHART, "README.md")) as f:
+            listed = set(re.findall(r"^\| `([A-Za-z.-]+)` \|", f.read(), re.M))
+
+        def walk(rules, value, path):
+            rules = schema["$defs"][rules["$ref"].rpartition("/")[2]] if "$ref" in rules else rules
+            if path:
+                self.assertIn(".".join(path), listed)
+            # What is closed has all its values in values.yaml, but for the options, which have a table of their own.
+            if rules.get("type") != "object" or "properties" not in rules:
+                return
+            self.assertIs(rules.get("additionalProperties"), False, path)
+            if path[-1:] == ["config"]:
+                return
+            below = {k: v for k, v in rules["properties"].items() if path or k != "global"}  # of the chart around, if any
+            self.assertEqual(set(below), set(value), path)
+            for key, rules in below.items():
+                if path[:2] != ["nats", "auth"]:  # a row for each role
+                    walk(rules, value[key], [*path, key])
+        walk(schema, values, [])
+
+
 class Upgrade(unittest.TestCase):
     """Templates that look at what is there already."""
     SECRETS = {("Secret", NAME + "-admin"): {"token"},
