@@ -301,6 +301,8 @@ _jetrouter_options() {
             --system-port
             --system-host
             --block-size
+            --max-num-seqs
+            --max-num-batched-tokens
             --log-level
             --log-format
             --dump-config-to
@@ -659,6 +661,8 @@ _jetrouter_values() {
     'bridge --system-port') COMPREPLY=() ;;
     'bridge --system-host') COMPREPLY=() ;;
     'bridge --block-size') COMPREPLY=() ;;
+    'bridge --max-num-seqs') COMPREPLY=() ;;
+    'bridge --max-num-batched-tokens') COMPREPLY=() ;;
     'bridge --log-level') mapfile -t COMPREPLY < <(compgen -W 'debug info warn error off' -- "$3") ;;
     'bridge --log-format') mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$3") ;;
     'bridge --dump-config-to') mapfile -t COMPREPLY < <(compgen -f -- "$3") ;;

@@ -367,10 +367,14 @@ X(BLOCK_SIZE, U32, "block-size", "JETROUTER_BLOCK_SIZE", "64", JR_CMD_MOCKER | J
 X(NUM_GPU_BLOCKS_OVERRIDE, U32, "num-gpu-blocks-override", "JETROUTER_NUM_GPU_BLOCKS_OVERRIDE",    \
     "16384", JR_CMD_MOCKER, MOCKER, "N", "KV blocks of an engine",                                 \
     .aliases = "num-gpu-blocks gpu-blocks", .min = 2, .max = 67108864)                             \
-X(MAX_NUM_SEQS, U32, "max-num-seqs", "JETROUTER_MAX_NUM_SEQS", "256", JR_CMD_MOCKER, MOCKER, "N",  \
-    "requests an engine runs at once", .aliases = "max-seqs", .min = 1, .max = 65536)              \
+X(MAX_NUM_SEQS, U32, "max-num-seqs", "JETROUTER_MAX_NUM_SEQS", "256",                              \
+    JR_CMD_BRIDGE | JR_CMD_MOCKER, MOCKER, "N",                                                    \
+    "requests an engine runs at once; a bridge tells routers so when it is set",                   \
+    .aliases = "max-seqs", .min = 1, .max = 65536)                                                 \
 X(MAX_NUM_BATCHED_TOKENS, U32, "max-num-batched-tokens", "JETROUTER_MAX_NUM_BATCHED_TOKENS",       \
-    "8192", JR_CMD_MOCKER, MOCKER, "N", "tokens of one engine step",                               \
+    "8192", JR_CMD_BRIDGE | JR_CMD_MOCKER, MOCKER, "N",                                            \
+    "tokens of one engine step; a bridge tells routers so when it is set: thresholds that are "    \
+    "shares of a worker's prefill capacity need it",                                               \
     .aliases = "max-batched-tokens", .min = 1, .max = 16777216)                                    \
 X(MAX_MODEL_LEN, U32, "max-model-len", "JETROUTER_MAX_MODEL_LEN", "131072", JR_CMD_MOCKER, MOCKER, \
     "TOKENS", "tokens of a prompt and its output together; never more than the blocks hold",       \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/metrics.h"
 #include "base/assert.h"
+#include "base/limit.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -304,6 +305,13 @@ double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const c
     if (!s)
         return 0;
     return rows[key].type == JR_METRIC_TYPE_GAUGE ? s->value : (double)s->count;
+}
+
+void jr_metrics_limits(struct jr_metrics *m)
+{
+    for (int i = 0; i < JR_LIMITS; i++)
+        jr_metric_set(m, JR_METRIC_LIMIT_REACHED_TOTAL, JR_LABELS(jr_limit_name((enum jr_limit)i)),
+                      (double)jr_limit_count((enum jr_limit)i));
 }
 
 static void merge_series(struct jr_metrics *to, const struct jr_series *s)

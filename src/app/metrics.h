@@ -75,6 +75,9 @@ double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const c
 /* Drops every set, of any metric, in which this label has this value: a worker or pool that left. */
 void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *value);
 
+/* Copies the process's counts of base/limit.h. */
+void jr_metrics_limits(struct jr_metrics *m);
+
 /* Adds all of from to what to has: counts, sums and gauges. */
 void jr_metrics_merge(struct jr_metrics *to, const struct jr_metrics *from);
 

@@ -137,7 +137,7 @@ X(READY, GAUGE, "jetrouter_ready", "", "", 1, NONE, "1 while /ready answers 200"
 X(METRIC_LABEL_OVERFLOW_TOTAL, COUNTER, "jetrouter_metric_label_overflow_total", "samples",        \
   "metric", JR_METRIC_COUNT, NONE, "Samples dropped because a metric had all its label sets")      \
 X(LIMIT_REACHED_TOTAL, COUNTER, "jetrouter_limit_reached_total", "", "limit", 128, NONE,           \
-  "Times a limit was reached, by its name")                                                        \
+  "Times a limit of this program was reached, by its name (base/limit.h)")                         \
 X(LOOP_STALL_SECONDS, HISTOGRAM, "jetrouter_loop_stall_seconds", "seconds", "loop", 65, DELAY,     \
   "Time one turn of a loop took, in whole milliseconds; loop: 0 is the main one")                                                                  \
 /* Index and stream, per pool */                                                                   \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* limits: every number that bounds something, with its reason. Reaching one is an error and a
- * counter, never a crash. */
+ * counter (base/limit.h), never a crash. */
 #ifndef JR_BASE_LIMITS_H
 #define JR_BASE_LIMITS_H
 
@@ -87,8 +87,7 @@
 #define JR_REPLAY_REASONS_MAX    16        /* different errors told apart */
 #define JR_REPLAY_WORKERS_MAX    1024      /* workers told apart */
 
-#define JR_MAILBOX_MAX           65536 /* messages waiting for a loop */
-#define JR_LOOP_SLICE_US         1000  /* a sliced job gives way after this */
+#define JR_LOOP_SLICE_US         1000 /* a sliced job gives way after this */
 
 #define JR_CONFIG_VALUE_MAX      4096 /* bytes of an option's value */
 #define JR_CONFIG_LIST_MAX       4096 /* elements of a list option */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/active.h"
 #include "base/assert.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include "base/map.h"
 #include "core/live.h"
@@ -122,7 +123,7 @@ static int requests_reserve(struct jr_active *a)
     if (a->free_head != NONE || a->requests_used < a->requests_cap)
         return 0;
     if (a->requests_used >= JR_REQUESTS_MAX)
-        return JR_ELIMIT;
+        return jr_limit(JR_LIMIT_REQUESTS);
     v = jr_mem_realloc(a->mem, a->requests, a->requests_cap * sizeof *v, cap * sizeof *v);
     if (!v)
         return JR_ENOMEM;

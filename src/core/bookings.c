@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/bookings.h"
 
+#include "base/limit.h"
 #include "base/limits.h"
 
 #include <string.h>
@@ -140,8 +141,10 @@ int jr_bookings_add(struct jr_bookings *bs, const struct jr_booking *b, uint64_t
     }
     if (k)
         drop(bs, k, now_ms);
-    if (bs->n >= JR_REQUESTS_MAX || b->n_blocks > JR_PROMPT_BLOCKS_MAX)
-        return JR_ELIMIT;
+    if (bs->n >= JR_REQUESTS_MAX)
+        return jr_limit(JR_LIMIT_REQUESTS);
+    if (b->n_blocks > JR_PROMPT_BLOCKS_MAX)
+        return jr_limit(JR_LIMIT_PROMPT_BLOCKS);
     int err = make(bs, b, &k);
     if (err < 0)
         return err;

@@ -2,6 +2,7 @@
 #include "core/members.h"
 
 #include "base/assert.h"
+#include "base/limit.h"
 
 void jr_members_init(struct jr_members *ms, struct jr_mem *mem)
 {
@@ -41,7 +42,7 @@ static int take_number(struct jr_members *ms, uint32_t *ret)
         *ret = ms->free_head;
         return 0;
     }
-    int err = jr_arr_reserve(ms->mem, ms, 1, JR_WORKERS_MAX);
+    int err = jr_limit_of(JR_LIMIT_WORKERS, jr_arr_reserve(ms->mem, ms, 1, JR_WORKERS_MAX));
     if (err < 0)
         return err;
     ms->v[ms->n] = (struct jr_member){.next = JR_MEMBER_NONE};

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/outlier.h"
 
+#include "base/limit.h"
+
 #include <stddef.h>
 
 #define FORGET_TIMES 10 /* so many times the longest time aside: nobody has use for it */
@@ -56,8 +58,10 @@ static struct jr_outlier_entry *find_or_add(struct jr_outlier *o, uint64_t worke
     if (e)
         return e;
     forget_old(o, now_ms);
-    if (o->n == JR_OUTLIERS_MAX)
+    if (o->n == JR_OUTLIERS_MAX) {
+        (void)jr_limit(JR_LIMIT_OUTLIERS);
         return NULL;
+    }
     e = &o->v[o->n++];
     *e = (struct jr_outlier_entry){.worker_id = worker_id};
     jr_sm_init(&e->sm, &table, NULL, NULL, JR_OUTLIER_IN);

@@ -4,6 +4,7 @@
 #include "core/pool_internal.h"
 
 #include "base/assert.h"
+#include "base/limit.h"
 
 #include <string.h>
 
@@ -114,7 +115,7 @@ static int make_sched(struct jr_pool *p, struct jr_sched **ret)
     int err = jr_arr_reserve(&p->mem, &p->scheds, 1, JR_QUEUE_MODELS_MAX);
     if (err == JR_ELIMIT) {
         *ret = find_idle(p);
-        return *ret ? 0 : err;
+        return *ret ? 0 : jr_limit(JR_LIMIT_QUEUE_MODELS);
     }
     if (err < 0)
         return err;

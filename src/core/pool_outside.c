@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/bug.h"
+#include "base/limit.h"
 #include "core/hash.h"
 
 #include <string.h>
@@ -110,7 +111,9 @@ static int tell_peers(struct jr_pool *p, uint64_t id, bool done, bool settled)
 {
     uint64_t at;
     bool known = jr_map_get(&p->word_at, id, &at);
-    int err = known ? 0 : jr_arr_reserve(&p->mem, &p->words, 1, JR_OUTSIDE_WORDS_MAX);
+    int err = known ? 0
+                    : jr_limit_of(JR_LIMIT_OUTSIDE_WORDS,
+                                  jr_arr_reserve(&p->mem, &p->words, 1, JR_OUTSIDE_WORDS_MAX));
     if (err == 0 && !known) {
         at = p->words.n;
         err = jr_map_put(&p->word_at, id, at);

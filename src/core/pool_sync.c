@@ -9,6 +9,7 @@
  * Everything leaves in jr_pool_sync_tick, once a step: what an action names is not touched before
  * the next. */
 #include "base/bug.h"
+#include "base/limit.h"
 #include "core/pool_internal.h"
 
 #include <string.h>
@@ -144,7 +145,8 @@ void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_b
     if (d.b.n_blocks > BLOCKS_SENT_MAX)
         d.b.n_blocks = BLOCKS_SENT_MAX;
     if (p->pending_bytes + delta_bytes(&d) > PENDING_BYTES ||
-        jr_arr_reserve(&p->mem, &p->pending, 1, JR_SYNC_DELTAS_MAX) < 0) {
+        jr_limit_of(JR_LIMIT_SYNC_DELTAS,
+                    jr_arr_reserve(&p->mem, &p->pending, 1, JR_SYNC_DELTAS_MAX)) < 0) {
         jr_pool_sync_lost(p);
         return;
     }

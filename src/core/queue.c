@@ -2,6 +2,7 @@
 #include "core/queue.h"
 
 #include "base/assert.h"
+#include "base/limit.h"
 
 #include <string.h>
 
@@ -119,7 +120,7 @@ static void take_out(struct jr_queue_lane *lane, struct jr_queue_entry *e)
 int jr_queue_push(struct jr_queue *q, uint64_t key, const struct jr_queue_entry *entry)
 {
     if (q->n >= q->max)
-        return JR_ELIMIT;
+        return jr_limit(JR_LIMIT_QUEUE);
     if (jr_map_get(&q->by_id, entry->id, NULL))
         return JR_EEXIST;
     struct jr_queue_lane *lane = find_lane(q, key);

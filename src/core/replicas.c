@@ -2,6 +2,7 @@
 #include "core/replicas.h"
 
 #include "base/bug.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include "base/str.h"
 
@@ -44,7 +45,7 @@ static int find_or_make(struct jr_replicas *rs, const char *id, struct jr_peer *
     *ret = jr_replicas_find(rs, id);
     if (*ret)
         return 0;
-    int err = jr_arr_reserve(rs->mem, rs, 1, JR_REPLICAS_MAX);
+    int err = jr_limit_of(JR_LIMIT_REPLICAS, jr_arr_reserve(rs->mem, rs, 1, JR_REPLICAS_MAX));
     if (err < 0)
         return err;
     struct jr_peer *p = jr_mem_zalloc(rs->mem, sizeof *p);
@@ -180,7 +181,8 @@ int jr_replicas_list(struct jr_replicas *rs, const struct jr_replica_lease *leas
 
 static int remember(struct jr_replicas *rs, struct jr_peer *p, const struct jr_delta *d)
 {
-    int err = jr_arr_reserve(rs->mem, &p->redo, 1, JR_SYNC_DELTAS_MAX);
+    int err =
+        jr_limit_of(JR_LIMIT_SYNC_DELTAS, jr_arr_reserve(rs->mem, &p->redo, 1, JR_SYNC_DELTAS_MAX));
     if (err == JR_ELIMIT) { /* its parts do not come: another base will do */
         p->in_base = false;
         p->wants = true;

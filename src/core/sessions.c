@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/bug.h"
+#include "base/limit.h"
 #include "core/hash.h"
 
 #define GRAIN_MAX_MS 1000
@@ -123,6 +124,7 @@ static struct jr_session *add(struct jr_sessions *ss, uint64_t key)
     if (ss->n > ss->max) {
         drop(ss, JR_CONTAINER_OF(ss->list.next, struct jr_session, node));
         ss->counters.evicted++;
+        (void)jr_limit(JR_LIMIT_SESSIONS);
     }
     return s;
 }

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/bug.h"
+#include "base/limit.h"
 
 #include <string.h>
 
@@ -92,7 +93,7 @@ int jr_state_make_rank(struct jr_state *s, uint64_t worker_id, uint32_t dp_rank,
         return 0;
     }
     if (s->n_ranks >= JR_STATE_RANKS_MAX)
-        return JR_ELIMIT;
+        return jr_limit(JR_LIMIT_STATE_RANKS);
     if (jr_members_ref(s->members, worker_id, dp_rank, &m) < 0)
         return JR_ENOMEM;
     int err = grow_rows(s, m + 1);

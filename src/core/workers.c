@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/workers.h"
 
+#include "base/limit.h"
+
 #include <string.h>
 
 #define PROBE_EVERY_MS 1000
@@ -52,7 +54,7 @@ struct jr_worker *jr_workers_find(const struct jr_workers *ws, uint64_t worker_i
 
 static int insert(struct jr_workers *ws, uint64_t worker_id, struct jr_worker **ret)
 {
-    int err = jr_arr_reserve(ws->mem, ws, 1, JR_STATE_RANKS_MAX);
+    int err = jr_limit_of(JR_LIMIT_STATE_RANKS, jr_arr_reserve(ws->mem, ws, 1, JR_STATE_RANKS_MAX));
     if (err < 0)
         return err;
     struct jr_worker *w = jr_mem_zalloc(ws->mem, sizeof *w);

@@ -2,6 +2,7 @@
 #include "io/http_internal.h"
 
 #include "base/assert.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "io/tls.h"
@@ -276,6 +277,7 @@ void jr_http_conn_accept(struct jr_http_server *s, int fd)
     }
     if (is_full(s)) {
         s->stats.refused_conns++;
+        (void)jr_limit(JR_LIMIT_HTTP_CONNS);
         jr_http_conn_close(c);
         return;
     }

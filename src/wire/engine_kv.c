@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/engine_kv.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include "wire/arena.h"
 #include "wire/msgpack.h"
@@ -76,7 +77,7 @@ static int read_hashes(struct draft *d, struct jr_cursor *c)
         return rv < 0 ? rv : JR_EPROTO;
     }
     if (m.n > JR_EVENT_BLOCKS_MAX) {
-        return JR_ELIMIT;
+        return jr_limit(JR_LIMIT_EVENT_BLOCKS);
     }
     uint32_t n = m.n;
     uint64_t *v = jr_arena_array(d->arena, n, sizeof *v);
@@ -127,7 +128,7 @@ static int read_tokens(struct draft *d, struct jr_cursor *c)
         return rv < 0 ? rv : JR_EPROTO;
     }
     if (m.n > JR_PROMPT_TOKENS_MAX) {
-        return JR_ELIMIT;
+        return jr_limit(JR_LIMIT_PROMPT_TOKENS);
     }
     d->has_tokens = true;
     if (m.n > 0 && (c->p[0] & 0xf0) == 0x90) {
@@ -560,7 +561,8 @@ static int read_events(struct jr_engine_batch *b, struct jr_arena *arena, struct
         return jr_errmsg_set(e, JR_EPROTO, "engine events: no list of events where one should be");
     }
     if (m.n > JR_BATCH_EVENTS_MAX) {
-        return jr_errmsg_set(e, JR_ELIMIT, "engine events: %u events in one batch, at most %d", m.n,
+        return jr_errmsg_set(e, jr_limit(JR_LIMIT_BATCH_EVENTS),
+                             "engine events: %u events in one batch, at most %d", m.n,
                              JR_BATCH_EVENTS_MAX);
     }
     struct jr_engine_event *events = jr_arena_array(arena, m.n, sizeof *events);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/event_codec.h"
 #include "base/cursor.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "wire/dynamo_json.h"
@@ -77,7 +78,7 @@ static bool pb_event_ok(const pb_event *e)
 {
     bool blank_parent = !e->has_parent && e->parent_hash == 0;
     if (e->n_block_hash > JR_EVENT_BLOCKS_MAX)
-        return false;
+        return jr_limit(JR_LIMIT_EVENT_BLOCKS) == 0;
     switch ((int)e->type) {
     case JR_KV_STORED:
         return e->n_block_hash == e->n_local_hash && (e->has_parent || e->parent_hash == 0);
@@ -117,6 +118,8 @@ static void copy_event(const pb_event *in, struct hash_room *room, struct jr_kv_
 static int copy_batch(const pb_batch *in, struct jr_arena *arena, struct jr_kv_batch *ret)
 {
     size_t n_blocks = 0, n_hashes = 0;
+    if (in->n_events > JR_BATCH_EVENTS_MAX)
+        (void)jr_limit(JR_LIMIT_BATCH_EVENTS);
     if (in->n_events > JR_BATCH_EVENTS_MAX || in->incarnation == 0)
         return JR_EPROTO;
     *ret = (struct jr_kv_batch){
@@ -296,6 +299,8 @@ int jr_event_decode(struct jr_event_decoder *d, struct jr_str subject_token, con
     int rv = JR_EPROTO;
     memset(&ret->u, 0, sizeof ret->u);
     jr_arena_reset(&d->scratch);
+    if (n > JR_BATCH_BYTES_MAX)
+        (void)jr_limit(JR_LIMIT_BATCH_BYTES);
     if (n <= JR_BATCH_BYTES_MAX) {
         if (jr_str_eq(subject_token, JR_SUBJECT_BATCH))
             rv = decode_batch(d, p, n, arena, ret);

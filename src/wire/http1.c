@@ -2,6 +2,7 @@
 #include "wire/http1.h"
 
 #include "base/assert.h"
+#include "base/limit.h"
 #include "base/limits.h"
 
 #include <stdint.h>
@@ -337,8 +338,10 @@ static int reply_on_body(llhttp_t *parser, const char *p, size_t n)
     struct jr_http1_reply *r = parser->data;
 
     framing_until(&r->framing, p);
-    if (r->framing.n > JR_HTTP_FRAMING_MAX)
+    if (r->framing.n > JR_HTTP_FRAMING_MAX) {
+        (void)jr_limit(JR_LIMIT_HTTP_FRAMING);
         return HPE_USER;
+    }
     r->framing = (struct jr_http1_framing){.at = p + n};
     r->stopped = r->on_data(r->ctx, p, n) != 0;
     return r->stopped ? HPE_USER : 0;
@@ -421,8 +424,10 @@ static int take_head(struct jr_http1_reply *r, const char *p, size_t n, size_t *
     *ret_used = n;
     if (before > 0) {
         const size_t room = JR_HTTP_HEADER_BYTES_MAX - before;
-        if (room == 0)
+        if (room == 0) {
+            (void)jr_limit(JR_LIMIT_HTTP_HEADER_BYTES);
             return JR_EPROTO;
+        }
         n = n < room ? n : room;
         jr_buf_put(&r->head, p, n);
         p = (const char *)r->head.p;
@@ -466,8 +471,10 @@ static int take_chunked(struct jr_http1_reply *r, const char *p, size_t n, size_
     if (whole)
         *ret_used = (size_t)(llhttp_get_error_pos(&r->parser) - p);
     framing_until(&r->framing, p + *ret_used);
-    if (r->framing.n > JR_HTTP_FRAMING_MAX)
+    if (r->framing.n > JR_HTTP_FRAMING_MAX) {
+        (void)jr_limit(JR_LIMIT_HTTP_FRAMING);
         return JR_EPROTO;
+    }
     return whole ? 1 : 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/http1_head.h"
 
+#include "base/limit.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -38,7 +39,7 @@ int jr_http1_scan_head(struct jr_http1_scan *scan, const char *p, size_t n, size
             return 1;
         }
     }
-    return look < n ? JR_ELIMIT : 0;
+    return look < n ? jr_limit(JR_LIMIT_HTTP_HEADER_BYTES) : 0;
 }
 
 void jr_http1_fields_deinit(struct jr_http1_fields *f)
@@ -51,7 +52,7 @@ int jr_http1_fields_name(struct jr_http1_fields *f, const char *p, size_t n)
 {
     if (f->n == f->cap) {
         if (f->cap == JR_HTTP_HEADERS_MAX)
-            return JR_ELIMIT;
+            return jr_limit(JR_LIMIT_HTTP_HEADERS);
         f->cap = f->cap == 0 ? 16 : f->cap * 2;
         f->v = jr_xrealloc(f->v, f->cap * sizeof *f->v);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/msgpack.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include <string.h>
 
@@ -193,7 +194,7 @@ int jr_msgpack_skip(struct jr_cursor *c)
         }
         if (m.type == JR_MSGPACK_ARRAY || m.type == JR_MSGPACK_MAP) {
             if (depth == JR_MSGPACK_DEPTH_MAX) {
-                return JR_ELIMIT;
+                return jr_limit(JR_LIMIT_MSGPACK_DEPTH);
             }
             left[++depth] = m.type == JR_MSGPACK_MAP ? (uint64_t)m.n * 2 : m.n;
         }

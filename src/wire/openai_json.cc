@@ -29,7 +29,8 @@ int put_token(context &c, struct jr_tokens *t, const char *name, uint32_t v)
     if (t->n == t->cap) {
         int rv = jr_arr_reserve(t->mem, t, 1, JR_PROMPT_TOKENS_MAX);
         if (rv == JR_ELIMIT) {
-            return fail(c, rv, name, "'%s' has more than %d tokens", name, JR_PROMPT_TOKENS_MAX);
+            return fail(c, jr_limit(JR_LIMIT_PROMPT_TOKENS), name, "'%s' has more than %d tokens",
+                        name, JR_PROMPT_TOKENS_MAX);
         }
         if (rv < 0) {
             return fail(c, rv, name, "out of memory for the tokens of '%s'", name);

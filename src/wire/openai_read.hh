@@ -19,6 +19,7 @@
 #pragma GCC diagnostic ignored "-Wpedantic" /* compound literals in our C headers */
 extern "C" {
 #include "base/cursor.h"
+#include "base/limit.h"
 #include "wire/json.h"
 #include "wire/openai.h"
 }
@@ -91,7 +92,7 @@ int fail_json(context &c, error_code ec)
 
 int too_deep(context &c)
 {
-    return fail(c, JR_ELIMIT, nullptr, "the body is nested more than %d levels deep",
+    return fail(c, jr_limit(JR_LIMIT_OPENAI_DEPTH), nullptr, "the body is nested more than %d levels deep",
                 JR_OPENAI_DEPTH_MAX);
 }
 

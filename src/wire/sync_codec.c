@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/sync_codec.h"
+#include "base/limit.h"
 #include "base/limits.h"
 #include "wire/pb.h"
 #include <jetrouter/v1/sync.pb-c.h>
@@ -104,7 +105,8 @@ int jr_sync_decode(const void *p, size_t n, struct jr_arena *arena, struct jr_sy
 {
     ProtobufCMessage *m;
     if (n > JR_BATCH_BYTES_MAX)
-        return jr_errmsg_set(e, JR_ELIMIT, "a sync batch of %zu bytes is over the limit of %d", n,
+        return jr_errmsg_set(e, jr_limit(JR_LIMIT_BATCH_BYTES),
+                             "a sync batch of %zu bytes is over the limit of %d", n,
                              JR_BATCH_BYTES_MAX);
     int rv = jr_pb_unpack(&jetrouter__v1__sync_batch__descriptor, arena, p, n, &m);
     if (rv < 0)

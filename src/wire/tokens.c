@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/tokens.h"
+
+#include "base/limit.h"
 #include "wire/json.h"
 
 int jr_tokens_read(struct jr_json *j, struct jr_tokens *t)
@@ -17,7 +19,7 @@ int jr_tokens_read(struct jr_json *j, struct jr_tokens *t)
         rv = jr_json_u32s(j, t->cap - t->n, t->v + t->n, &n);
         t->n += n;
         if (rv >= 0 && t->n > JR_PROMPT_TOKENS_MAX) {
-            return JR_ELIMIT;
+            return jr_limit(JR_LIMIT_PROMPT_TOKENS);
         }
         if (rv <= 0) {
             return rv;

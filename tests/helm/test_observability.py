@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -16,6 +17,7 @@ import threading
 import unittest
 import urllib.parse
 
+import jr_otlp
 import jr_procs as jr
 
 CHART = os.path.join(jr.ROOT, "helm", "jetrouter")
@@ -23,6 +25,12 @@ ALERTS = os.path.join(CHART, "files", "alerts.yaml")
 BLOCK = 16
 MINUTE = 60
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
+POLICY = """
+default_policy_family: all
+uncached_isl_buckets: [{min_tokens: 0, bucket: any}]
+policy_classes:
+- {name: all, policy_family: all, cache_bucket: any, queue_policy: fcfs, quantum: 64, prefill_busy_threshold_frac: 0}
+"""
 METRIC = re.compile(r"\b(?:jetrouter|dynamo)_[a-z0-9_]+")
 
 
@@ -100,6 +108,32 @@ class Promtool(unittest.TestCase):
             self.assertIn("alertname: %s}" % name, cases)
 
 
+# What no fleet of this rig brings about, and the test that sees it.
+ELSEWHERE = {
+    "jetrouter_tokenizer_prefix_wrong_total": "tests/integration/test_tokenizer.py",
+    "jetrouter_metric_label_overflow_total": "tests/unit/app/test_app_metrics.c",
+}
+# 0 while all is well, in a fleet as small as this, or between two requests.
+QUIET = set("""
+dynamo_frontend_router_queue_backpressure_total dynamo_frontend_router_queue_pending_cached_tokens
+dynamo_frontend_router_queue_pending_isl_tokens dynamo_frontend_router_queue_pending_requests
+jetrouter_adoptions_total jetrouter_bookings_adopted_total jetrouter_bookings_expired_total
+jetrouter_bookings_refused_total jetrouter_bridge_block_size_refused jetrouter_bridge_blocks_dropped_total
+jetrouter_bridge_engine_messages_bad_total jetrouter_bridge_gaps_total jetrouter_bridge_lower_blocks
+jetrouter_bridge_pending_events jetrouter_bridge_retries_total jetrouter_bridge_row_blocks_dropped_total
+jetrouter_bridge_row_pending_events jetrouter_cached_not_predicted_tokens_total jetrouter_degraded_seconds
+jetrouter_digest_mismatch jetrouter_digest_reloads_total jetrouter_dynamo_snapshot_failures_total
+jetrouter_dynamo_snapshot_left_out jetrouter_http_accept_pauses_total jetrouter_http_bad_requests_total
+jetrouter_http_bodies_bytes jetrouter_http_bodies_refused_total jetrouter_http_connections_refused_total
+jetrouter_index_old jetrouter_index_truncated jetrouter_kv_events_dropped_total jetrouter_lag_messages
+jetrouter_leases_refused_total jetrouter_nats_reconnects_total jetrouter_pool_reserve_bytes
+jetrouter_predicted_not_cached_tokens_total jetrouter_purged_to_seq jetrouter_purges_total jetrouter_queue_requests
+jetrouter_reannounce_total jetrouter_rejections_total jetrouter_resets_total jetrouter_sessions_ended_total
+jetrouter_snapshot_failures_total jetrouter_stream_bytes_max jetrouter_stream_foreign_consumers
+jetrouter_stream_may_forget jetrouter_sync_batches_failed_total jetrouter_sync_gaps_total jetrouter_sync_unknown_total
+jetrouter_tokenizer_missing jetrouter_trace_spans_waiting jetrouter_workers_aside jetrouter_workers_put_aside_total
+""".split())
+
 CONFIG = """
 global: {scrape_interval: 500ms, scrape_timeout: 500ms}
 scrape_configs:
@@ -116,6 +150,7 @@ scrape_configs:
 class Scraped(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        cls.broken = False
         cls.procs = p = jr.Procs()
         cls.addClassCleanup(p.close)
         nats = p.nats()
@@ -127,12 +162,23 @@ class Scraped(unittest.TestCase):
         port = {name: int(engine.argv[engine.argv.index("--zmq-%s-ports" % name) + 1]) for name in ("kv-events", "replay")}
         cls.system = jr.free_port()
         p.start_jetrouter("bridge", "bridge", engine_url=engine.urls[0], nats_server=nats.url, system_port=cls.system,
+                          max_num_seqs=256, max_num_batched_tokens=8192, router_host_cache_hit_weight=0.5,
                           system_host="127.0.0.1", kv_events_endpoint="tcp://127.0.0.1:%d" % port["kv-events"],
                           kv_events_replay_endpoint="tcp://127.0.0.1:%d" % port["replay"])
         kw = dict(nats=nats.url, router_mode="kv", component=["backend", "bad"], router_queue_threshold=0,
                   lease_ttl_secs=2, drain_delay_secs=0)
-        cls.a = p.frontend("a", access_log="full", access_log_file=os.path.join(p.folder, "access"), **kw)
-        cls.b = p.frontend("b", tls_cert_path=jr.tls_file("server.pem"), tls_key_path=jr.tls_file("server.key"), **kw)
+        # What each says beyond the other, so that all there is to measure is measured somewhere.
+        cls.collector = jr_otlp.Collector()
+        cls.addClassCleanup(cls.collector.close)
+        policy = os.path.join(p.folder, "policy.yaml")
+        with open(policy, "w") as f:
+            f.write(POLICY)
+        cls.a = p.frontend("a", access_log="full", access_log_file=os.path.join(p.folder, "access"),
+                           router_session_affinity_ttl_secs=600, enable_cache_control=True, forward_token_ids=True,
+                           otel_export_enabled=True, otel_exporter_otlp_endpoint=cls.collector.url,
+                           otel_bsp_schedule_delay=100, snapshot_compat="dynamo-1.0", http_threads=2, **kw)
+        cls.b = p.frontend("b", tls_cert_path=jr.tls_file("server.pem"), tls_key_path=jr.tls_file("server.key"),
+                           router_policy_config=policy, snapshot_compat="dynamo-1.0", **kw)
         for r in (cls.a, cls.b):
             p.wait_ready(r, timeout=MINUTE)
             jr.wait_for(lambda: [len(x["workers"]) for x in jr.get_json(r.url + "/state")["pools"]] == [3, 2],
@@ -177,12 +223,16 @@ class Scraped(unittest.TestCase):
                 ("/v1/chat/completions", {"model": "mock-model", "max_tokens": 3, "stream": True,
                                           "messages": [{"role": "user", "content": "hello %d" % n}]}),
                 ("/v1/completions", {"model": "unknown", "prompt": "x"}),
+                ("/v1/chat/completions", {"model": "mock-model", "max_tokens": 2,
+                                          "cache_control": {"type": "ephemeral"},
+                                          "messages": [{"role": "user", "content": "keep %d" % n}]}),
+                ("/v1/completions?" + "x" * 5000, {"model": "mock-model", "prompt": "x"}),
                 ("/v1/chat/completions", {"model": "bad", "max_tokens": 60, "stream": True,
                                           "messages": [{"role": "user", "content": "hello %d" % n}]}),
             ]
             try:
                 path, body = asks[(n + number) % len(asks)]
-                jr.call("POST", url + path, body, timeout=MINUTE)
+                jr.call("POST", url + path, body, {"x-session-id": "s%d" % (n % 5)}, timeout=MINUTE)
                 if number == 0:
                     cls.go_away()
             except (OSError, http.client.HTTPException):
@@ -204,16 +254,25 @@ class Scraped(unittest.TestCase):
         self.assertEqual(status, 200, query + ": " + text.decode())
         return [s for s in json.loads(text)["data"]["result"] if s["value"][1] != "NaN"]
 
-    def test_every_query_returns_data(self):
+    @classmethod
+    def break_things(cls):
+        """Once: engines die within their answers, a snapshot is written, a certificate read again."""
+        if cls.broken:
+            return
+        cls.broken = True
         # Streams are cut, and the requests after them tried at the other engine; then both are found to be gone.
-        jr.wait_for(lambda: any(w["active_requests"] for w in jr.get_json(self.a.url + "/state")["pools"][1]["workers"]),
+        jr.wait_for(lambda: any(w["active_requests"] for w in jr.get_json(cls.a.url + "/state")["pools"][1]["workers"]),
                     "a stream of them", MINUTE)
-        self.bad.kill()
+        cls.bad.kill()
+        cls.b.send(signal.SIGHUP)
 
         def written():
-            return self.procs.ctl(self.a.url, "snapshot").returncode == 0 or \
-                self.procs.ctl(self.b.url, "snapshot", "--https-ca", jr.tls_file("ca.pem")).returncode == 0
+            return cls.procs.ctl(cls.a.url, "snapshot").returncode == 0 or \
+                cls.procs.ctl(cls.b.url, "snapshot", "--https-ca", jr.tls_file("ca.pem")).returncode == 0
         jr.wait_for(written, "a snapshot", 2 * MINUTE)
+
+    def test_every_query_returns_data(self):
+        self.break_things()
         queries = [(f + ": " + title, q) for f, title, q in dashboards()]
         queries += [(name, q) for name, expr in alerts() for q in operands(expr)]
         self.assertGreater(len(queries), 100)
@@ -226,8 +285,72 @@ class Scraped(unittest.TestCase):
             return not missing
         jr.wait_for(all_there, lambda: "data of\n" + "\n".join("%s: %s" % k for k in missing), 2 * MINUTE, every=1)
 
+    def processes(self):
+        return self.a.url, self.b.url, "http://127.0.0.1:%d" % self.system
+
+    def scraped(self):
+        """Samples of each metric of the table in all /metrics: {name: [value]}; of histograms the counts."""
+        found = {}
+        for url in self.processes():
+            text = jr.get(url + "/metrics")[1].decode()
+            kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+            for name, value in re.findall(r"^([a-z0-9_]+)(?:\{[^\n]*\})? (\S+)$", text, re.M):
+                base = re.sub("_count$", "", name)
+                if kinds.get(base) == "histogram":
+                    found.setdefault(base, []).append(float(value))
+                elif name in kinds:
+                    found.setdefault(name, []).append(float(value))
+        return found
+
+    def test_every_metric_appears(self):
+        """Each of the table in some process; and with a number that is not 0, but for what a fleet that is well never
+        counts."""
+        self.break_things()
+        said = subprocess.run([jr.JETROUTER, "docs", "metrics"], capture_output=True, text=True, check=True).stdout
+        table = set(re.findall(r"^\| `([a-z0-9_]+)` \| \w+ ", said, re.M))
+        self.assertLess(set(ELSEWHERE) | QUIET, table)
+        for name, path in ELSEWHERE.items():
+            with open(os.path.join(jr.ROOT, path)) as f:
+                self.assertTrue(re.search(name + "|" + name.replace("jetrouter_", "JR_METRIC_").upper(), f.read()), path)
+        seen, counted = set(), set()
+
+        def whole():
+            found = self.scraped()
+            seen.update(found)
+            counted.update(name for name, values in found.items() if sum(values) > 0)
+            for name, values in found.items():
+                self.assertGreaterEqual(min(values), 0, name)
+            return table - set(ELSEWHERE) <= seen and table - set(ELSEWHERE) - QUIET <= counted
+        jr.wait_for(whole, lambda: "metrics: none of %s, 0 of %s" % (
+            sorted(table - set(ELSEWHERE) - seen), sorted((table - set(ELSEWHERE) - QUIET) & seen - counted)), 2 * MINUTE, every=1)
+        self.assertLessEqual(seen, table)
+
+    def test_values_fit_each_other(self):
+        """At one process, where nothing is in between: what is counted twice is the same, and numbers are what the
+        scenario makes them."""
+        jr.wait_for(lambda: jr.metric(self.a.url, "dynamo_frontend_inter_token_latency_seconds_count") > 0, "tokens", MINUTE)
+        text = jr.get(self.a.url + "/metrics")[1].decode()
+
+        def total(name, label=""):
+            return sum(float(v) for v in re.findall(r"^%s(?:\{[^\n]*%s[^\n]*\})? (\S+)$" % (name, label), text, re.M))
+        self.assertEqual(total("dynamo_frontend_inter_token_latency_seconds_count"),
+                         total("dynamo_component_router_inter_token_latency_seconds_count"))
+        self.assertEqual(total("dynamo_frontend_output_sequence_tokens_sum"), total("dynamo_frontend_output_tokens_total"))
+        self.assertEqual(total("dynamo_frontend_kv_hit_rate_count"), total("dynamo_component_router_kv_hit_rate_count"))
+        self.assertGreaterEqual(total("dynamo_frontend_inflight_requests"), total("dynamo_frontend_queued_requests"))
+        self.assertLessEqual(total("dynamo_frontend_inflight_requests"), 9)
+        self.assertEqual(total("dynamo_frontend_model_kv_cache_block_size", 'model="mock-model"'), BLOCK)
+        self.assertEqual(total("dynamo_frontend_model_migration_limit", 'model="mock-model"'), 3)
+        parts = [total("dynamo_router_overhead_%s_ms_sum" % part)
+                 for part in ("block_hashing", "indexer_find_matches", "scheduling")]
+        self.assertAlmostEqual(sum(parts), total("dynamo_router_overhead_total_ms_sum"), places=3)
+        self.assertGreater(total("jetrouter_limit_reached_total", 'limit="http_target"'), 0)
+        self.assertEqual(total("jetrouter_limit_reached_total", 'limit="http_target"'),
+                         total("jetrouter_http_requests_total", 'code="414"'))
+        self.assertNotIn('model="unknown"', text)
+
     def test_scraped_text_is_what_promtool_wants(self):
-        for url in (self.a.url, self.b.url, "http://127.0.0.1:%d" % self.system):
+        for url in self.processes():
             text = jr.get(url + "/metrics")[1]
             done = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True)
             # Its lint of names is of taste, and Dynamo's are what they are; what it cannot parse it says as an error.

@@ -28,6 +28,8 @@ struct jr_bridge_config {
     uint32_t dp_rank;            /* the first */
     uint32_t dp_size;            /* ranks; 0: as the engine says, else 1 */
     uint32_t block_size;         /* when the engine does not say; 0: wait until it does */
+    uint32_t max_num_seqs;       /* requests it runs at once; 0: not known */
+    uint32_t max_batched_tokens; /* tokens of one step of it; 0: not known */
     bool plain_set;              /* a store of what is held is no new copy (mirror.h) */
     bool on_cpu;                 /* what the engine computes on */
     /* The events' socket cannot be had. NULL: it is tried again for ever. */

@@ -177,6 +177,8 @@ static void finish_discovery(struct jr_bridge *b)
         (void)jr_str_copy(b->about.url, sizeof b->about.url, b->config.engine_url);
         (void)jr_str_copy(b->about.role, sizeof b->about.role, "aggregated");
         b->about.on_cpu = b->config.on_cpu;
+        b->about.max_num_seqs = b->config.max_num_seqs;
+        b->about.max_batched_tokens = b->config.max_batched_tokens;
         b->listening = false;
         on_discovered(b);
         return;

@@ -116,6 +116,8 @@ static int start_bridge(struct bridge_process *p)
         .dp_rank = jr_config_u32(cfg, JR_CFG_DATA_PARALLEL_RANK),
         .dp_size = given_u32(cfg, JR_CFG_DATA_PARALLEL_SIZE),
         .block_size = given_u32(cfg, JR_CFG_BLOCK_SIZE),
+        .max_num_seqs = given_u32(cfg, JR_CFG_MAX_NUM_SEQS),
+        .max_batched_tokens = given_u32(cfg, JR_CFG_MAX_NUM_BATCHED_TOKENS),
         .plain_set = jr_config_enum(cfg, JR_CFG_KV_EVENTS_REPORT_MODE) == 1,
         .on_cpu = jr_config_enum(cfg, JR_CFG_DEVICE) == 1,
         .on_fatal = on_fatal,

@@ -2,6 +2,7 @@
 /* What a bridge tells of itself: its status, a line of the log now and then, and the metrics. */
 #include "app/bridge/bridge_internal.h"
 
+#include "base/limit.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -193,6 +194,7 @@ void jr_bridge_hub_measure(struct jr_bridge_hub *h)
         return;
     for (uint32_t i = 0; (b = jr_bridge_hub_at(h, i)); i++)
         jr_bridge_measure(b, m);
+    jr_metrics_limits(m);
     jr_metric_set(m, JR_METRIC_LEASE_RENEWALS_TOTAL, JR_LABELS("ok"), (double)h->leases_renewed);
     jr_metric_set(m, JR_METRIC_LEASE_RENEWALS_TOTAL, JR_LABELS("failed"),
                   (double)h->leases_not_renewed);

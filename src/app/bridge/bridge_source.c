@@ -3,6 +3,7 @@
 #include "app/bridge/bridge_internal.h"
 
 #include "base/cursor.h"
+#include "base/limit.h"
 #include "base/log.h"
 #include "wire/event_codec.h"
 
@@ -473,7 +474,7 @@ void jr_bridge_source_free(struct jr_bridge_source *s)
 bool jr_bridge_sources_make(struct jr_bridge *b, uint32_t n)
 {
     if (n > JR_RANKS_INLINE)
-        return false;
+        return jr_limit(JR_LIMIT_RANKS_INLINE) == 0;
     while (b->n_sources < n) {
         struct jr_bridge_source *s = make(b, b->n_sources);
         bool missing = !s->kv_endpoint || (b->config.replay_endpoint && !s->replay_endpoint);

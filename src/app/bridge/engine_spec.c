@@ -9,16 +9,9 @@
 #define ID_MAX ((UINT64_C(1) << 53) - 1)
 
 static const char *const names[] = {
-    "engine_url",
-    "kv_events_endpoint",
-    "kv_events_replay_endpoint",
-    "kv_events_bind",
-    "worker_id",
-    "data_parallel_rank",
-    "data_parallel_size",
-    "block_size",
-    "kv_events_report_mode",
-    "device",
+    "engine_url",   "kv_events_endpoint",     "kv_events_replay_endpoint", "kv_events_bind",
+    "worker_id",    "data_parallel_rank",     "data_parallel_size",        "block_size",
+    "max_num_seqs", "max_num_batched_tokens", "kv_events_report_mode",     "device",
 };
 
 static void refuse_unknown(struct jr_jreader *r, json_t *root)
@@ -79,6 +72,9 @@ static void read_spec(struct jr_jreader *r, json_t *root, struct jr_engine_spec 
     jr_jfield_u32(r, root, "data_parallel_rank", JR_RANKS_MAX - 1, &s->dp_rank, JR_JFIELD_OPTIONAL);
     jr_jfield_u32(r, root, "data_parallel_size", JR_RANKS_INLINE, &s->dp_size, JR_JFIELD_OPTIONAL);
     jr_jfield_u32(r, root, "block_size", JR_BLOCK_SIZE_MAX, &s->block_size, JR_JFIELD_OPTIONAL);
+    jr_jfield_u32(r, root, "max_num_seqs", UINT32_MAX, &s->max_num_seqs, JR_JFIELD_OPTIONAL);
+    jr_jfield_u32(r, root, "max_num_batched_tokens", UINT32_MAX, &s->max_batched_tokens,
+                  JR_JFIELD_OPTIONAL);
     read_mode(r, root, &s->plain_set);
     read_device(r, root, &s->on_cpu);
     refuse_unknown(r, root);
@@ -106,5 +102,6 @@ bool jr_engine_spec_equal(const struct jr_engine_spec *a, const struct jr_engine
            strcmp(a->kv_endpoint, b->kv_endpoint) == 0 &&
            strcmp(a->replay_endpoint, b->replay_endpoint) == 0 && a->worker_id == b->worker_id &&
            a->dp_rank == b->dp_rank && a->dp_size == b->dp_size && a->block_size == b->block_size &&
+           a->max_num_seqs == b->max_num_seqs && a->max_batched_tokens == b->max_batched_tokens &&
            a->kv_bind == b->kv_bind && a->plain_set == b->plain_set && a->on_cpu == b->on_cpu;
 }

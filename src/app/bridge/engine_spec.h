@@ -19,9 +19,10 @@ struct jr_engine_spec {
     char engine_url[JR_URL_MAX];
     char kv_endpoint[JR_URL_MAX];
     char replay_endpoint[JR_URL_MAX]; /* "": none */
-    uint64_t worker_id;               /* this and the next four: 0 is not said */
+    uint64_t worker_id;               /* this and the next numbers: 0 is not said */
     uint32_t dp_rank, dp_size;
     uint32_t block_size;
+    uint32_t max_num_seqs, max_batched_tokens;
     bool kv_bind;
     bool plain_set; /* kv_events_report_mode is full */
     bool on_cpu;    /* device is cpu */

@@ -3,6 +3,7 @@
 
 #include "app/bridge/bridge.h"
 #include "app/bridge/engine_spec.h"
+#include "base/limit.h"
 #include "base/log.h"
 #include "io/lane.h"
 
@@ -70,6 +71,8 @@ static void read_file(const char *dir, const char *name, struct file *ret)
     ret->name = jr_xstrdup(name);
     ret->text = jr_xalloc(JR_ENGINE_FILE_MAX + 1);
     ret->n = in ? fread(ret->text, 1, JR_ENGINE_FILE_MAX + 1, in) : 0;
+    if (ret->n > JR_ENGINE_FILE_MAX)
+        (void)jr_limit(JR_LIMIT_ENGINE_FILE);
     if (in)
         (void)fclose(in);
     jr_xfree(path);
@@ -86,8 +89,10 @@ static void run_look(struct jr_job *job)
         if (!is_engine(at->d_name))
             continue;
         l->full = l->n == JR_BRIDGES_MAX;
-        if (l->full)
+        if (l->full) {
+            (void)jr_limit(JR_LIMIT_BRIDGES);
             break;
+        }
         read_file(l->f->dir, at->d_name, &l->files[l->n++]);
     }
     if (dir)
@@ -161,6 +166,8 @@ static void start(struct entry *en)
         .dp_rank = s->dp_rank,
         .dp_size = s->dp_size,
         .block_size = s->block_size,
+        .max_num_seqs = s->max_num_seqs,
+        .max_batched_tokens = s->max_batched_tokens,
         .plain_set = s->plain_set,
         .on_cpu = s->on_cpu,
     };

@@ -10,6 +10,7 @@
 #include "app/driver/driver_internal.h"
 
 #include "base/cursor.h"
+#include "base/limit.h"
 #include "base/log.h"
 #include "wire/busy_json.h"
 
@@ -41,6 +42,7 @@ static struct jr_driver_busy_row *row_of(struct jr_driver *d, uint64_t model)
     if (row)
         return row;
     if (d->busy.n == JR_BUSY_MODELS_MAX) {
+        (void)jr_limit(JR_LIMIT_BUSY_MODELS);
         jr_log(JR_LOG_WARN, "busy.too_many", "component=%s models=%d", d->config.pool.component,
                JR_BUSY_MODELS_MAX);
         return NULL;
@@ -395,7 +397,7 @@ void jr_driver_busy_set(struct jr_driver *d, const struct jr_busy_record *given,
         set_here(d, model, &given->limits, fn, ctx);
         return;
     }
-    int err = !d->connected ? JR_ECLOSED : has_place(d, model) ? 0 : JR_ELIMIT;
+    int err = !d->connected ? JR_ECLOSED : has_place(d, model) ? 0 : jr_limit(JR_LIMIT_BUSY_MODELS);
     struct set_job *s = jr_xalloc(sizeof *s);
     *s = (struct set_job){.job = {.run = run_set, .done = done_set},
                           .d = d,

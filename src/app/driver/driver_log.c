@@ -4,6 +4,7 @@
 
 #include "base/failpoint.h"
 #include "base/cursor.h"
+#include "base/limit.h"
 #include "base/log.h"
 
 #include <pthread.h>
@@ -191,7 +192,7 @@ static void take_skip(struct info_job *i, const struct jr_js_kv_entry *entry)
         return;
     if (i->skips.n < JR_SKIPS_MAX)
         i->skips.seqs[i->skips.n++] = seq;
-    else
+    else if (jr_limit(JR_LIMIT_SKIPS) < 0)
         jr_log(JR_LOG_ERROR, "skip.too_many", "seq=%llu limit=%d", (unsigned long long)seq,
                JR_SKIPS_MAX);
 }

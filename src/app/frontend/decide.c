@@ -3,6 +3,7 @@
 #include "app/frontend/decide_internal.h"
 
 #include "base/assert.h"
+#include "base/limit.h"
 
 #include <string.h>
 
@@ -59,7 +60,7 @@ static bool take_ticket(struct jr_proxied *x)
 {
     struct jr_front_loop *l = x->l;
     if (l->n_tickets >= JR_FRONT_TICKETS_MAX)
-        return false;
+        return jr_limit(JR_LIMIT_FRONT_TICKETS) == 0;
     struct jr_ticket *t = jr_xalloc(sizeof *t);
     t->l = l;
     t->x = x;

@@ -2,6 +2,7 @@
 #include "app/frontend/discover.h"
 
 #include "app/frontend/frontend_internal.h"
+#include "base/limit.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/js_stream.h"
@@ -49,6 +50,7 @@ static void add(struct jr_discover *d, const char *component)
     if (f->draining || f->stopping || is_known(f, component))
         return;
     if (f->n_drivers == JR_POOLS_MAX) {
+        (void)jr_limit(JR_LIMIT_POOLS);
         if (!d->full)
             jr_log(JR_LOG_ERROR, "pool.one_too_many", "component=%s most=%d hint=\"%s\"", component,
                    JR_POOLS_MAX, "name those this front is to serve with --component");

@@ -3,6 +3,7 @@
  * a while (docs/protocol.md §8, ADR 21). Nobody waits for that, and no answer depends on it. */
 #include "app/frontend/proxy_internal.h"
 
+#include "base/limit.h"
 #include "base/log.h"
 
 #include <string.h>
@@ -161,7 +162,11 @@ static void ask(struct jr_proxied *x, const struct jr_buf *body)
 
 static bool has_room(const struct jr_front_loop *l, size_t n)
 {
-    return l->n_holds < JR_HOLDS_MAX && n <= JR_HOLDS_BYTES_MAX - l->hold_bytes;
+    if (l->n_holds >= JR_HOLDS_MAX)
+        return jr_limit(JR_LIMIT_HOLDS) == 0;
+    if (n > JR_HOLDS_BYTES_MAX - l->hold_bytes)
+        return jr_limit(JR_LIMIT_HOLDS_BYTES) == 0;
+    return true;
 }
 
 void jr_proxy_hold_ask(struct jr_proxied *x)

@@ -234,9 +234,17 @@ static void model_of(struct jr_frontend *f, const struct jr_worker_lease *lease)
     (void)jr_request_metrics_of(&f->main.requests, lease->model); /* its gauges are 0 */
 }
 
+/* Most do, of thousands. */
+static bool says_the_same(const struct jr_worker_lease *a, const struct jr_worker_lease *b)
+{
+    return a->total_kv_blocks == b->total_kv_blocks && a->max_num_seqs == b->max_num_seqs &&
+           a->max_batched_tokens == b->max_batched_tokens && a->block_size == b->block_size &&
+           strcmp(a->model, b->model) == 0;
+}
+
 static void workers(struct jr_frontend *f, uint32_t i)
 {
-    const struct jr_worker_lease *last_model = NULL;
+    const struct jr_worker_lease *said = NULL;
     double by_state[3] = {0};
     struct jr_worker_view w;
     const char *component = f->components[i];
@@ -255,8 +263,8 @@ static void workers(struct jr_frontend *f, uint32_t i)
         jr_metric_set(f->metrics, JR_METRIC_FRONTEND_WORKER_ACTIVE_PREFILL_TOKENS, dynamo,
                       (double)w.active_prefill_tokens);
         last_of(f, jr_worker_lasts_find(&f->lasts, i, w.worker_id, w.dp_rank), dynamo);
-        if (w.model[0] && (!last_model || strcmp(last_model->model, w.model) != 0))
-            model_of(f, last_model = w.lease);
+        if (w.model[0] && !(said && says_the_same(said, w.lease)))
+            model_of(f, said = w.lease);
     }
     for (int s = JR_WORKER_LIVE; s <= JR_WORKER_DOWN; s++)
         jr_metric_set(
@@ -307,6 +315,7 @@ static void process(struct jr_frontend *f, const struct jr_http_server_stats *ot
     jr_metric_set(m, JR_METRIC_NATS_RECONNECTS_TOTAL, JR_NO_LABELS,
                   c.connects ? (double)(c.connects - 1) : 0);
     jr_metric_set(m, JR_METRIC_HTTP_INFLIGHT, JR_NO_LABELS, jr_frontend_inflight(f));
+    jr_metrics_limits(m);
     const struct jr_token_cache *ids = jr_tokenizer_cache(f->tokenizer);
     jr_metric_set(m, JR_METRIC_TOKENIZER_CACHE_BYTES, JR_NO_LABELS,
                   (double)jr_token_cache_bytes(ids));

@@ -5,6 +5,7 @@
 #include "app/frontend/tokenizer_models.h"
 #include "app/frontend/tokenizer_templates.h"
 #include "base/assert.h"
+#include "base/limit.h"
 #include "base/log.h"
 #include "io/loop.h"
 
@@ -370,9 +371,11 @@ static struct jr_token_ask *ask(struct jr_tokenizer *t, const struct jr_token_qu
                                 const struct jr_token_key *key, int *ret_err)
 {
     struct jr_buf b;
-    *ret_err = JR_ELIMIT;
-    if (!has_room(t, q->body.n, 1))
+    if (!has_room(t, q->body.n, 1)) {
+        bool full = HASH_COUNT(t->asks) >= JR_TOKENIZER_ASKS_MAX;
+        *ret_err = jr_limit(full ? JR_LIMIT_TOKENIZER_ASKS : JR_LIMIT_TOKENIZER_BYTES);
         return NULL;
+    }
     jr_buf_init(&b, q->body.n + QUESTION_SLACK);
     jr_tokenize_write(&b, q->request, q->body.p);
     *ret_err = b.err;

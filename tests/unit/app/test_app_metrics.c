@@ -141,6 +141,25 @@ static void test_histogram(void **state)
     jr_metrics_destroy(m);
 }
 
+static void test_several_at_once(void **state)
+{
+    (void)state;
+    struct jr_metrics *m = jr_metrics_create();
+    struct jr_series *s = jr_metric_series(m, JR_METRIC_FRONTEND_ITL_SECONDS, JR_LABELS("m"));
+    jr_series_observe_n(s, 0.5, 3);
+    jr_series_observe(s, 3);
+    jr_series_observe_n(NULL, 1, 1);
+    struct jr_buf b;
+    jr_buf_init(&b, 1 << 20);
+    jr_metrics_render(m, &b);
+    assert_non_null(strstr(jr_buf_str(&b), "_bucket{model=\"m\",le=\"0.3\"} 0\n"));
+    assert_non_null(strstr(jr_buf_str(&b), "_bucket{model=\"m\",le=\"0.56\"} 3\n"));
+    assert_non_null(strstr(jr_buf_str(&b), "_sum{model=\"m\"} 4.5\n"));
+    assert_non_null(strstr(jr_buf_str(&b), "_count{model=\"m\"} 4\n"));
+    jr_buf_deinit(&b);
+    jr_metrics_destroy(m);
+}
+
 static void test_escaping(void **state)
 {
     (void)state;
@@ -282,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_rows_are_whole),
         cmocka_unit_test(test_whole_exposition),
         cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_several_at_once),
         cmocka_unit_test(test_escaping),
         cmocka_unit_test(test_cap_and_forget),
         cmocka_unit_test(test_the_same_again),

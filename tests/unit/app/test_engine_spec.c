@@ -20,7 +20,7 @@ static void whole(void **state)
         parse("{" TWO ",\"kv_events_replay_endpoint\":\"tcp://h:6557\","
               "\"kv_events_bind\":true,\"kv_events_report_mode\":\"full\",\"device\":\"cpu\","
               "\"worker_id\":9,\"data_parallel_rank\":2,\"data_parallel_size\":4,"
-              "\"block_size\":32}",
+              "\"block_size\":32,\"max_num_seqs\":256,\"max_num_batched_tokens\":8192}",
               &s, &e),
         0);
     assert_string_equal(s.engine_url, "http://h:8000");
@@ -31,6 +31,8 @@ static void whole(void **state)
     assert_int_equal(s.dp_rank, 2);
     assert_int_equal(s.dp_size, 4);
     assert_int_equal(s.block_size, 32);
+    assert_int_equal(s.max_num_seqs, 256);
+    assert_int_equal(s.max_batched_tokens, 8192);
     assert_int_equal(parse("{" TWO "}", &s, &e), 0);
     assert_string_equal(s.replay_endpoint, "");
     assert_false(s.kv_bind || s.plain_set || s.worker_id || s.dp_rank || s.dp_size || s.block_size);

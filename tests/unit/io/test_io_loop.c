@@ -265,6 +265,51 @@ static void start_again(void *ctx)
     jr_idler_start(self->idler);
 }
 
+struct turns {
+    struct jr_loop *loop;
+    uint64_t n, longest_ms, slow_ms, first_ns;
+    bool once_a_turn;
+};
+
+static void on_turn(void *ctx, uint64_t ms)
+{
+    struct turns *t = ctx;
+
+    t->n++;
+    t->longest_ms = ms > t->longest_ms ? ms : t->longest_ms;
+    if (t->longest_ms >= t->slow_ms)
+        jr_loop_stop(t->loop);
+}
+
+/* Holds the loop up for 20 ms of its own clock. */
+static bool be_slow(void *ctx)
+{
+    struct turns *t = ctx;
+    const uint64_t until = jr_loop_now_ns() + 20 * 1000000;
+
+    t->first_ns = jr_loop_turn_ns(t->loop);
+    while (jr_loop_now_ns() < until)
+        ;
+    t->once_a_turn = jr_loop_turn_ns(t->loop) == t->first_ns;
+    return t->once_a_turn;
+}
+
+static void test_turns_are_watched(void **state)
+{
+    struct turns t = {.slow_ms = 15, .n = 0};
+
+    (void)state;
+    assert_int_equal(jr_loop_create(&t.loop), 0);
+    jr_loop_watch(t.loop, on_turn, &t);
+    struct jr_idler *idler = jr_idler_create(t.loop, be_slow, &t);
+    jr_idler_start(idler);
+    jr_loop_run(t.loop);
+    assert_true(t.once_a_turn);
+    assert_true(t.longest_ms >= 15);
+    assert_true(jr_loop_turn_ns(t.loop) > t.first_ns); /* another turn */
+    jr_loop_destroy(t.loop);
+}
+
 static void test_idler(void **state)
 {
     struct self self = {0};
@@ -348,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_revoke),
         cmocka_unit_test(test_timer_restarts_and_destroys_itself),
         cmocka_unit_test(test_timer_without_delay_does_not_starve_the_loop),
+        cmocka_unit_test(test_turns_are_watched),
         cmocka_unit_test(test_idler),
         cmocka_unit_test(test_gate_bounds_and_closes),
         cmocka_unit_test(test_signals),
