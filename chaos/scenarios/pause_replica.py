@@ -16,6 +16,7 @@ def run(r):
         c.await_healthy()
         old = c.await_leader()
         time.sleep(r.rng.uniform(0, 1))
+        began = time.monotonic()
         old.pause()
         before = c.snapshot_seq()
         r.say("paused %s, which leads, at %d" % (old.name, c.last_seq()))
@@ -28,6 +29,9 @@ def run(r):
         more.stop()
         old.resume()
         r.say("woke %s; meanwhile %s led and wrote a snapshot at %d" % (old.name, new.name, seq))
+        # Given up while it slept: what it says until it has seen the log again is of another time.
+        wait_for(lambda: (old.pool() or {}).get("applied_seq", 0) >= seq, "%s reads on" % old.name, 60)
+        c.timeline.note("cut_off", old.name, since=began, until=time.monotonic())
         c.await_healthy()
         wait_for(lambda: sum(p["leader"] for p in c.pools().values()) <= 1, "NothingForgotten: no more than one leader", 10)
     r.settle(cold=[r.rng.choice(c.frontends)])
