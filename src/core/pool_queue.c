@@ -278,7 +278,8 @@ static void let_go(struct jr_pool *p, const struct jr_queue_entry *head)
     const char *why = err < 0 ? p->session_why : NULL;
     if (err == 0)
         err = jr_pool_session_weigh(p, &w->route, &look);
-    if (err == 0 && !in_turn && was_pinned && waits_elsewhere(p, &e, lane, &look))
+    bool may_wait = err == 0 || (err == JR_EBUSY && !why); /* busy workers are waited for, too */
+    if (may_wait && !in_turn && was_pinned && waits_elsewhere(p, &e, lane, &look))
         return;
     if (err == 0)
         err = jr_pool_admit(p, &w->route, &look, w);

@@ -109,6 +109,20 @@ static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_bo
     return 0;
 }
 
+/* The booking takes the place of one of the same request, if there is one and it is not the same: then that
+ * one's use of its session ends. */
+static int replace(struct jr_pool *p, const struct jr_booking *b, struct jr_booked **ret)
+{
+    const struct jr_booked *was = jr_bookings_find(&p->own, b->request);
+    struct jr_booked before = {.session = was ? was->session : 0,
+                               .session_life = was ? was->session_life : 0};
+    int err = jr_bookings_add(&p->own, b, p->now_ms, ret);
+    const struct jr_booked *is = jr_bookings_find(&p->own, b->request);
+    if (!is || !is->session)
+        jr_pool_session_end(p, &before);
+    return err;
+}
+
 static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_candidate *c)
 {
     bool prefill = jr_pool_tracks_prefill(p, r);
@@ -125,7 +139,7 @@ static int book(struct jr_pool *p, const struct jr_route *r, const struct jr_can
     if (err < 0)
         return err;
     struct jr_booked *k;
-    err = jr_bookings_add(&p->own, &b, p->now_ms, &k);
+    err = replace(p, &b, &k);
     if (err < 0) {
         p->n.bookings_refused++;
         return err == JR_ELIMIT ? JR_EBUSY : err;

@@ -228,7 +228,7 @@ static bool all_are_well(const struct sim *sim)
         if (!is_there(sim, r) || !r->connected || !r->sync_reading || !sim_replica_reaches(sim, r))
             return false;
     }
-    return !sim->nats.down && sim->now_ms >= sim->nats.slow_until_ms + 3000;
+    return !sim->nats.down && !sim_nats_full(sim) && sim->now_ms >= sim->nats.slow_until_ms + 3000;
 }
 
 /* One replica has it, and one only: but who asked twice, and was answered twice at once, has two

@@ -115,7 +115,6 @@ void sim_session_decided(struct sim *sim, struct sim_replica *r, struct sim_requ
     s->requests++;
     s->used_ms = sim->now_ms;
     s->ends_ms = now_ms + sim->c.session_ttl_ms;
-    s->late_ms = 0;
     q->session_life = s->life;
 }
 
@@ -128,7 +127,6 @@ void sim_session_ended(const struct sim *sim, struct sim_replica *r, struct sim_
     s->requests--;
     s->used_ms = sim->now_ms;
     s->ends_ms = sim_replica_now(sim, r) + sim->c.session_ttl_ms;
-    s->late_ms = 0;
 }
 
 /* Stored late_ms ago, whatever it believes. */
@@ -282,6 +280,8 @@ static void check_shared(const struct sim *sim, struct sim_replica *r, uint64_t 
     uint64_t now_ms = sim_replica_now(sim, r);
     if (!is_live(s, now_ms) || sim->now_ms - s->used_ms < CALM_MS)
         return; /* it would have been over, perhaps, and the word that it is not is on its way */
+    /* Who takes a word for younger than it is (it slept, or its clock is behind) believes that it need not
+     * say the session again for so long, when it uses it. */
     uint64_t left_ms = s->requests ? sim->c.session_ttl_ms / 2 : s->ends_ms - now_ms;
     left_ms = left_ms > s->late_ms ? left_ms - s->late_ms : 0;
     for (uint32_t i = 0; i < sim->c.replicas; i++) {

@@ -300,8 +300,7 @@ struct sim_session {
     uint64_t worker_id, life; /* life 0: it knows nothing */
     uint32_t dp_rank, requests;
     uint64_t ends_ms; /* by its monotonic clock */
-    uint64_t
-        late_ms; /* the word that said so was heard so late, or believed to be younger by that */
+    uint64_t late_ms; /* the last word that put that off was believed to be younger by that */
     uint64_t used_ms; /* or heard of, by ours */
 };
 

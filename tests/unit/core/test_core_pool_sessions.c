@@ -188,6 +188,25 @@ static void test_admitted_twice_counts_once(void **state)
     close_pool(&fx);
 }
 
+/* Nor does one that is admitted again with another prompt leave a use of its session behind. */
+static void test_admitted_twice_with_another_prompt(void **state)
+{
+    (void)state;
+    struct jr_pool_config c = config();
+    open_pool(&fx, &c);
+    add_worker(&fx, 1, 1, 100, 0);
+    for (uint64_t prompt = 5; prompt < 7; prompt++) {
+        fx.a[1] = (struct answer){0};
+        route(&fx, (struct jr_route){
+                       .id = 1, .tokens = 20, .session = S, .prefix = &prompt, .n_prefix = 1});
+        assert_int_equal(fx.a[1].worker, 1);
+    }
+    request(&fx, JR_EV_FINISH, 1, 0);
+    tick_after(&fx, TTL + 1);
+    assert_int_equal(view(&fx).sessions.n, 0);
+    close_pool(&fx);
+}
+
 static void test_each_model_has_its_own(void **state)
 {
     (void)state;
@@ -312,6 +331,29 @@ static void test_bound_to_a_full_one_while_its_worker_leaves(void **state)
     assert_true(waits(&fx, 3));
     probed(&fx, first, false);
     assert_true(waits(&fx, 3));
+    request(&fx, JR_EV_FINISH, 2, 0);
+    assert_true(fx.a[3].decided && fx.a[3].worker == 3 - first);
+    close_pool(&fx);
+}
+
+/* Its worker leaves, and the others are above a busy threshold: it waits for them, as all do that waited
+ * when they became busy. */
+static void test_their_worker_leaves_and_the_others_are_busy(void **state)
+{
+    (void)state;
+    open_queued();
+    uint64_t first = ask_in(S, 1, 101);
+    ask_pinned(&fx, 2, 101, 3 - first);
+    (void)ask_in(S, 3, 5);
+    assert_true(waits(&fx, 3));
+    struct jr_event ev = {.type = JR_EV_BUSY};
+    ev.u.busy.model = jr_pool_model_id("m");
+    ev.u.busy.own = true;
+    ev.u.busy.limits = (struct jr_busy_limits){.has_prefill_tokens = true, .prefill_tokens = 20};
+    step(&fx, &ev);
+    assert_true(waits(&fx, 3));
+    probed(&fx, first, false);
+    assert_true(waits(&fx, 3) && !fx.a[3].rejected);
     request(&fx, JR_EV_FINISH, 2, 0);
     assert_true(fx.a[3].decided && fx.a[3].worker == 3 - first);
     close_pool(&fx);
@@ -508,6 +550,8 @@ int main(void)
         cmocka_unit_test(test_a_pin_of_its_own_must_agree),
         cmocka_unit_test(test_a_question_binds_nothing),
         cmocka_unit_test(test_admitted_twice_counts_once),
+        cmocka_unit_test(test_admitted_twice_with_another_prompt),
+        cmocka_unit_test(test_their_worker_leaves_and_the_others_are_busy),
         cmocka_unit_test(test_each_model_has_its_own),
         cmocka_unit_test(test_it_waits_for_its_worker),
         cmocka_unit_test(test_its_worker_leaves_while_it_waits),
