@@ -10,6 +10,7 @@
 #ifndef JR_BASE_LIMIT_H
 #define JR_BASE_LIMIT_H
 
+#include "base/err.h"
 #include <stdint.h>
 
 /* clang-format off */
@@ -61,10 +62,18 @@ enum jr_limit {
         JR_LIMITS
 };
 
+void jr_limit_reached(enum jr_limit limit);
 /* Counts it; returns JR_ELIMIT. */
-int jr_limit(enum jr_limit limit);
+static inline int jr_limit(enum jr_limit limit)
+{
+    jr_limit_reached(limit);
+    return JR_ELIMIT;
+}
 /* Counts it when err is JR_ELIMIT; returns err. */
-int jr_limit_of(enum jr_limit limit, int err);
+static inline int jr_limit_of(enum jr_limit limit, int err)
+{
+    return err == JR_ELIMIT ? jr_limit(limit) : err;
+}
 uint64_t jr_limit_count(enum jr_limit limit);
 const char *jr_limit_name(enum jr_limit limit);
 

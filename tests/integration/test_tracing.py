@@ -157,6 +157,17 @@ class Tracing(Case):
         self.assertEqual((request.attrs["error.type"], upstream.attrs["error.type"]), ("cancelled", "ECANCELED"))
         self.assertIn("first_token", upstream.events)
 
+    def test_a_body_that_cannot_be_read(self):
+        f, c = self.traced(self.worker())
+        for path in ("completions", "chat/completions"):
+            status, _, _ = jr.call("POST", f.url + "/v1/" + path, b"{no json", {"traceparent": CLIENT, "X-Request-Id": "r-7"})
+            self.assertEqual(status, 400)
+        jr.wait_for(lambda: len(c.spans) == 2, lambda: "two spans: %s" % c.spans, timeout=WAIT)
+        self.assertEqual({s.name for s in c.spans}, {"POST /v1/completions", "POST /v1/chat/completions"})
+        for s in c.spans:
+            self.assertEqual((s.kind, s.trace, s.attrs["http.response.status_code"], s.attrs["error.type"],
+                              s.attrs["jetrouter.request_id"]), ("server", TRACE, 400, "validation", "r-7"))
+
     def test_who_is_sampled(self):
         w = self.worker()
         unsampled = CLIENT[:-1] + "0"

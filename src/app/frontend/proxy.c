@@ -361,6 +361,7 @@ void jr_proxy_refuse(struct jr_front_loop *l, struct jr_http_request *req, enum 
                             "unary", "error", "validation"),
                   1);
     jr_proxy_log_refused(l, req, kind, jr_service_status(l->f, error));
+    jr_spans_refused(l, req, kind, jr_service_status(l->f, error));
     jr_service_error(l, req, error, bad->param, bad->msg.text[0] ? bad->msg.text : NULL);
 }
 

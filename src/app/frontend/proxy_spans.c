@@ -394,3 +394,20 @@ void jr_proxy_spans_end(struct jr_proxied *x, const char *error_type)
     memcpy(span.parent_id, s->parent.span_id, 8);
     jr_span_export_add(x->l->exporter, &span);
 }
+
+/* It was never under way: all that its span needs of one. */
+void jr_proxy_spans_refused(struct jr_front_loop *l, struct jr_http_request *req,
+                            enum jr_openai_kind kind, int status)
+{
+    struct jr_proxied x = {.l = l,
+                           .f = l->f,
+                           .req = req,
+                           .kind = kind,
+                           .place = {.component = ""},
+                           .status = status,
+                           .started_ns = jr_loop_now_ns(),
+                           .request_id = jr_http_request_header(req, "x-request-id")};
+    jr_proxy_spans_begin(&x);
+    jr_proxy_spans_end(&x, "validation");
+    jr_spans_free(&x);
+}

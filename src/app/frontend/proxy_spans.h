@@ -26,6 +26,8 @@ void jr_proxy_spans_failed(struct jr_proxied *x, int err);
 void jr_proxy_spans_head(struct jr_proxied *x, int status);
 void jr_proxy_spans_first_token(struct jr_proxied *x);
 const char *jr_proxy_spans_parent(struct jr_proxied *x, bool *ret_foreign);
+void jr_proxy_spans_refused(struct jr_front_loop *l, struct jr_http_request *req,
+                            enum jr_openai_kind kind, int status);
 
 /* The request has come. */
 static inline void jr_spans_begin(struct jr_proxied *x)
@@ -88,6 +90,13 @@ static inline void jr_spans_keep(struct jr_proxied *x)
 static inline const char *jr_spans_parent(struct jr_proxied *x, bool *ret_foreign)
 {
     return x->spans ? jr_proxy_spans_parent(x, ret_foreign) : NULL;
+}
+/* A request whose body could not be read: nothing else is told of it. */
+static inline void jr_spans_refused(struct jr_front_loop *l, struct jr_http_request *req,
+                                    enum jr_openai_kind kind, int status)
+{
+    if (l->exporter)
+        jr_proxy_spans_refused(l, req, kind, status);
 }
 static inline void jr_spans_free(struct jr_proxied *x)
 {
