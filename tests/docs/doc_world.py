@@ -27,6 +27,7 @@ TABLE = [
     (r"//nats:", "//127.0.0.1:"),
     (r"//10\.0\.0\.\d+:", "//127.0.0.1:"),
     (r"//otel-collector:", "//127.0.0.1:"),
+    (r"(?<=^helm upgrade )(.*?) --reuse-values", r"\1"),  # of values that the release has
     (r"^helm (?:install|upgrade) (.*?)( --create-namespace)?( .*)?$", r"{helm} template \1\3 --kube-version 1.30.0"),
     # Without the build, and with less of the trace, which says nothing of the gain.
     (r"^\./dev quickstart$", "python3 tests/lib/quickstart.py --jetrouter {program} --requests 150 --speed 40 "

@@ -178,13 +178,13 @@ def free_port(n=1):
     seed = int.from_bytes(os.urandom(4), "little")
     for attempt in range(2000):
         first = 11000 + (seed + attempt * 17) % 20000
-        if all(_take(p) for p in range(first, first + n)):
+        if all(take_port(p) for p in range(first, first + n)):
             return first
     raise Failed("no free port")
 
 
-def _take(port):
-    """The name of an abstract socket is one process's, and free again when that has ended."""
+def take_port(port):
+    """Is it free, and now this process's? The name of an abstract socket is one process's, and free again when that has ended."""
     if port in _given or not _is_free(port):
         return False
     claim = socket.socket(socket.AF_UNIX)
@@ -420,10 +420,10 @@ class Procs:
         """The body of the first /ready that is 200."""
         return json.loads(wait_http(proc.url + "/ready", timeout=timeout, proc=proc))
 
-    def haproxy(self, ports, name="haproxy"):
+    def haproxy(self, ports, name="haproxy", port=None):
         """Round robin over the ports of 127.0.0.1 whose /ready is 200."""
         program = find_program("haproxy", "haproxy")
-        port = free_port()
+        port = port or free_port()
         path = os.path.join(self.folder, name + ".cfg")
         servers = "\n".join("    server s%d 127.0.0.1:%d check" % (i, p)
                             for i, p in enumerate(ports))

@@ -18,6 +18,7 @@ import jr_procs as jr
 
 TRACE = os.path.join(jr.FIXTURES, "traces", "conversation-excerpt.jsonl")
 WORKERS = 4
+KEPT_PORT = 8000  # of what --keep leaves running, where nobody else has it
 
 BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
@@ -58,7 +59,8 @@ class Quickstart:
                                 router_snapshot_threshold=self.args.snapshot_threshold)
             for letter, port in zip("ab", self.ports)]
         if self.haproxy is None:
-            self.haproxy = self.procs.haproxy(self.ports)
+            well_known = self.args.keep and jr.take_port(KEPT_PORT)
+            self.haproxy = self.procs.haproxy(self.ports, port=KEPT_PORT if well_known else None)
         for replica in self.replicas:
             self.procs.wait_ready(replica, timeout=60)
             self.wait_workers(replica)
@@ -167,7 +169,6 @@ class Quickstart:
     # ------------------------------------------------------------ the whole
 
     def urls(self):
-        one = self.replicas[0].url
         say("running")
         tell("OpenAI API    %s   (haproxy over both frontends)" % self.haproxy.url)
         for r in self.replicas:
@@ -177,7 +178,7 @@ class Quickstart:
         tell("logs          %s" % self.procs.folder)
         print("\nTry:\n  curl %s/v1/completions -H 'Content-Type: application/json' \\\n"
               "    -d '{\"model\": \"mock-model\", \"prompt\": \"Hello\", \"max_tokens\": 8}'\n"
-              "  %s ctl --url %s workers\n" % (self.haproxy.url, self.args.jetrouter, one),
+              "  %s ctl --url %s workers\n" % (self.haproxy.url, self.args.jetrouter, self.haproxy.url),
               flush=True)
 
     def keep(self):
