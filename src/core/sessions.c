@@ -174,11 +174,11 @@ int jr_sessions_hear(struct jr_sessions *ss, const struct jr_session_word *word,
 {
     struct jr_session *s = lookup(ss, word->session);
     bool there = s && is_at(s, word->worker_id, word->dp_rank);
-    if (there)
-        s->generation = ss->generation;
     uint64_t idle_ms = word->idle_ms < ss->ttl_ms ? word->idle_ms : ss->ttl_ms;
     if (age_ms >= idle_ms || (JR_BUG(SESSION_OWN_WINS) && s && !there && !is_over(s, now_ms)))
         return 0;
+    if (there) /* by a word that is over the stream does not say it */
+        s->generation = ss->generation;
     if (!s && !(s = add(ss, word->session))) {
         ss->counters.refused++;
         return JR_ENOMEM;

@@ -277,6 +277,20 @@ static void test_what_the_stream_lost_is_told(void **state)
     assert_true(told(1000, 5, 7, TTL - 900));
 }
 
+/* A word that is over by our clock does not say where it is, though it names the place: ours does. */
+static void test_a_word_that_is_over_says_nothing(void **state)
+{
+    (void)state;
+    struct jr_session_word w = {.session = 5, .worker_id = 7, .idle_ms = TTL};
+    jr_sessions_opened(&ss, 0);
+    assert_int_equal(jr_sessions_hear(&ss, &w, 0, 100), 0);
+    jr_sessions_reread(&ss);
+    w.idle_ms = 50; /* said by one whose clock is ahead */
+    assert_int_equal(jr_sessions_hear(&ss, &w, 60, 1000), 0);
+    jr_sessions_opened(&ss, 1000);
+    assert_true(told(1000, 5, 7, TTL - 900));
+}
+
 /* ---------------------------------------------------------------- the model */
 
 #define M_KEYS  12
@@ -633,6 +647,7 @@ int main(void)
         T(test_a_word_that_failed_is_told_again),
         T(test_what_is_heard),
         T(test_what_the_stream_lost_is_told),
+        T(test_a_word_that_is_over_says_nothing),
         T(test_random_use_as_the_model),
         T(test_all_end_alike),
         T(test_no_memory),
