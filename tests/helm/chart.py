@@ -163,7 +163,7 @@ SELECTOR = {"type": "object", "required": ["matchLabels"], "additionalProperties
             "properties": {"matchLabels": TEXTS}}
 ENDPOINT = {"type": "object", "additionalProperties": False, "required": ["port"], "properties": {
     "port": {"type": "string"}, "path": {"type": "string"}, "interval": {"type": "string"},
-    "scheme": {"enum": ["http", "https"]},
+    "honorLabels": {"type": "boolean"}, "scheme": {"enum": ["http", "https"]},
     "tlsConfig": {"type": "object", "additionalProperties": False,
                   "properties": {"insecureSkipVerify": {"type": "boolean"}}}}}
 RULE = {"type": "object", "additionalProperties": False, "required": ["expr"], "properties": {

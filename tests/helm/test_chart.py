@@ -352,6 +352,7 @@ class Rendered(unittest.TestCase):
         for a, b, port in [(front, nats, "client"), (bridge, nats, "client"), (engine, nats, "client"), (nats, nats, "cluster"),
                            (job, front, "admin"), (test, front, "http"), ("apps", front, "http"), ("monitoring", front, "http"),
                            ("monitoring", nats, "monitor"), (front, engine, 8000), (front, "kube-system", 53), (nats, "kube-system", 53),
+                           (front, "kube-system", 5353), (nats, "kube-system", 5353),
                            ("monitoring", bridge, "bridge")]:
             with self.subTest("needed", a=a, b=b, port=port):
                 self.assertTrue(passes("Egress", a, b, port) if b == "kube-system" else reaches(a, b, port))
@@ -360,6 +361,10 @@ class Rendered(unittest.TestCase):
                            (nats, engine, 8000), (nats, "apps", 443), (front, "apps", 443)]:
             with self.subTest("not needed", a=a, b=b, port=port):
                 self.assertFalse(reaches(a, b, port))
+        # Not every network knows the names of ports at the other end.
+        for p in release.of("NetworkPolicy"):
+            for port in [port for rule in p["spec"]["egress"] for port in rule.get("ports", [])]:
+                self.assertIsInstance(port["port"], int)
         # Nobody said who: requests from all, workers anywhere; not /admin and not the routes.
         release = chart.Release()
         self.assertTrue(reaches(other, front, "http") and reaches(front, other, 8000))
@@ -435,6 +440,23 @@ class Rendered(unittest.TestCase):
         hosts = [u.split("://")[1].split(":")[0] for u in chart.env(r["Deployment", NAME]["spec"]["template"]["spec"][
             "containers"][0])["NATS_SERVER"].split(",")]
         self.assertEqual(hosts, ["%s-nats-%d.%s-nats.llm.svc" % (NAME, i, NAME) for i in range(3)])
+
+    def test_an_upgrade_of_the_routers_is_none_of_the_servers(self):
+        def servers(tag):
+            return chart.Release({"image": {"tag": tag}})["StatefulSet", NAME + "-nats"]["spec"]["template"]
+        self.assertEqual(servers("0.2.0"), servers("0.3.0"))
+
+    def test_labels_of_pools_are_kept(self):
+        release = self.releases["everything"]
+        for endpoint in (release["ServiceMonitor", NAME]["spec"]["endpoints"]
+                         + release["PodMonitor", NAME + "-bridge"]["spec"]["podMetricsEndpoints"]):
+            self.assertIs(endpoint["honorLabels"], True)
+
+    def test_hooks_leave_nothing(self):
+        for o in self.releases["everything"].objects:
+            annotations = o["metadata"].get("annotations", {})
+            if "helm.sh/hook" in annotations:
+                self.assertEqual(annotations["helm.sh/hook-delete-policy"], "before-hook-creation,hook-succeeded", o["kind"])
 
     def test_nats_takes_its_configuration(self):
         """Of every set; the servers that are started have one of them."""

@@ -53,8 +53,9 @@ class Cluster(unittest.TestCase):
 
     @classmethod
     def knows_a_leader(cls, server):
-        """The probe of readiness, and that streams can be made."""
-        if jr.try_get(server.monitor + "/healthz?js-server-only=true")[0] != 200:
+        """The probes of the start and of readiness, and that streams can be made."""
+        probes = cls.release["StatefulSet", NAME + "-nats"]["spec"]["template"]["spec"]["containers"][0]
+        if any(jr.try_get(server.monitor + probes[p]["httpGet"]["path"])[0] != 200 for p in ("startupProbe", "readinessProbe")):
             return False
         status, text = jr.try_get(server.monitor + "/jsz")
         return status == 200 and bool(json.loads(text).get("meta_cluster", {}).get("leader"))

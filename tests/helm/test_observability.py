@@ -55,7 +55,7 @@ def alerts():
 
 def operands(expr):
     """What an alert compares: it returns data although nothing is wrong."""
-    for part in expr.split(" and "):
+    for part in expr.split(" or absent(")[0].split(" and "):
         yield re.sub(r" (?:==|>|<) [0-9.]+(?: \* [0-9]+)?$", "", part)
 
 

@@ -42,6 +42,10 @@ class Units(unittest.TestCase):
         wait = int(re.search(r"^TimeoutStopSec=(\d+)$", text(UNITS[1]), re.M).group(1))
         self.assertGreaterEqual(wait, default("drain-delay-secs") + default("drain-timeout-secs") + 10)
 
+    def test_others_are_tried_again_for_ever(self):
+        for unit in UNITS:
+            self.assertIn("StartLimitIntervalSec=0\n", text(unit).split("[Service]")[0])
+
     def test_exit_codes_that_are_not_tried_again(self):
         """They are those of an error that stays: the codes of a bad option and of options that do not fit."""
         codes = re.search(r"^RestartPreventExitStatus=(.*)$", text(UNITS[1]), re.M).group(1).split()

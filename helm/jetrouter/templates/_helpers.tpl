@@ -49,6 +49,14 @@ helm.sh/chart: {{ include "jetrouter.label" (printf "%s-%s" .root.Chart.Name .ro
 {{- end -}}
 {{- end -}}
 
+{{/* Of DNS; its Pods listen on 5353 in OpenShift. */}}
+{{- define "jetrouter.dnsPorts" -}}
+{{- range list 53 5353 }}
+- {port: {{ . }}, protocol: UDP}
+- {port: {{ . }}, protocol: TCP}
+{{- end }}
+{{- end -}}
+
 {{- define "jetrouter.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -403,7 +411,7 @@ volumes:
       items: [{key: {{ .root.Values.admin.token.key }}, path: token}]
   {{- end }}
   {{- if .root.Values.tls.secretName }}
-  # The certificate must be for the name of the Service, and ca.crt who vouches for it.
+  # The certificate must be for the names of both Services, and ca.crt who vouches for it.
   - name: tls
     secret:
       secretName: {{ .root.Values.tls.secretName }}
