@@ -392,15 +392,13 @@ void jr_upstream_reuse(struct jr_upstream *c, struct jr_http_exchange *x)
 
 /* ---- connecting ---- */
 
-/* What this process lacks is no fault of who was to be connected to. */
-static int err_of_connect(int uv_err)
+int jr_upstream_connect_err(int uv_err)
 {
     switch (uv_err) {
     case UV_EMFILE:
     case UV_ENFILE:
     case UV_ENOBUFS:
     case UV_ENOMEM:
-    case UV_EADDRNOTAVAIL: /* no local port is left */
         return JR_ELIMIT;
     case UV_ETIMEDOUT:
         return JR_ETIMEOUT;
@@ -416,7 +414,7 @@ static void on_connected(uv_connect_t *req, int status)
     if (jr_upstream_state(c) == JR_UPSTREAM_CLOSED)
         return;
     if (status < 0) {
-        jr_upstream_fail(c, err_of_connect(status));
+        jr_upstream_fail(c, jr_upstream_connect_err(status));
         return;
     }
     uv_tcp_nodelay(&c->tcp, 1);
@@ -435,7 +433,7 @@ static void connect_to(struct jr_upstream *c, const struct sockaddr *addr)
     c->connect.data = c;
     int err = uv_tcp_connect(&c->connect, &c->tcp, addr, on_connected);
     if (err != 0)
-        jr_upstream_fail_later(c, err_of_connect(err));
+        jr_upstream_fail_later(c, jr_upstream_connect_err(err));
 }
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)

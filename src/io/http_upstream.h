@@ -133,6 +133,10 @@ static inline enum jr_upstream_state jr_upstream_state(const struct jr_upstream 
  * exchange; later: from the loop, when the owner is on the stack. */
 void jr_upstream_fail(struct jr_upstream *c, int err);
 void jr_upstream_fail_later(struct jr_upstream *c, int err);
+/* JR_ELIMIT for what this process lacks: no fault of who was to be connected to. EADDRNOTAVAIL is not
+ * that: an address of IPv6 where there is none, or no port left to this one peer, while others have
+ * some. (A name that cannot be looked up for want of a descriptor looks like one that is not there.) */
+int jr_upstream_connect_err(int uv_err);
 void jr_upstream_hurry(struct jr_upstream *c, uint64_t ms); /* it ends in that time */
 void jr_upstream_ready(struct jr_upstream *c);              /* connected: the request goes out */
 /* n > 0 bytes of an answer, or an end: UV_EOF or another error of libuv. */

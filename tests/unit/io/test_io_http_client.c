@@ -3,6 +3,7 @@
  * twice: plain, and through TLS. */
 #include "base/mem.h"
 #include "io/http_client.h"
+#include "io/http_upstream.h"
 #include "jr_test_net.h"
 #include "tls_pump.h"
 
@@ -731,9 +732,21 @@ static void test_borrowed_body_goes_after_cancel(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* Only what no other worker could be reached without ends the search for one. */
+static void test_whose_fault_a_connection_is(void **state)
+{
+    (void)state;
+    assert_int_equal(jr_upstream_connect_err(UV_EMFILE), JR_ELIMIT);
+    assert_int_equal(jr_upstream_connect_err(UV_ENOMEM), JR_ELIMIT);
+    assert_int_equal(jr_upstream_connect_err(UV_EADDRNOTAVAIL), JR_ECONN);
+    assert_int_equal(jr_upstream_connect_err(UV_ECONNREFUSED), JR_ECONN);
+    assert_int_equal(jr_upstream_connect_err(UV_ETIMEDOUT), JR_ETIMEOUT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whose_fault_a_connection_is),
         TEST(test_lengths_on_one_connection),
         TEST(test_request_bytes_and_head_method),
         TEST(test_stale_connection_is_replaced),
