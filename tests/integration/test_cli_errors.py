@@ -193,6 +193,8 @@ class Ctl(Lines):
                     self.answer(503, b"<html>busy</html>")
                 elif token != "Bearer s3cret":
                     self.answer(403, b'{"message":"not from loopback","code":403}')
+                elif self.path == "/admin/reset":
+                    self.answer(202, b'{"accepted":"reset"}')
                 else:
                     self.answer(202, b'{"message":"snapshot begun"}')
 
@@ -237,8 +239,12 @@ class Ctl(Lines):
             f.write("s3cret\n")
             f.flush()
             token = ("--admin-token-file", f.name)
+            for wait in ("--wait", "--no-wait"):
+                self.assert_fails(["ctl", "--url", self.url, "snapshot", wait, *token], 75, "leads no pool")
+            self.STATE["pools"][0]["leader"] = True
+            self.addCleanup(self.STATE["pools"][0].pop, "leader")
             self.assertEqual(self.ctl("snapshot", "--no-wait", *token), "snapshot begun\n")
-            self.assert_fails(["ctl", "--url", self.url, "snapshot", *token], 75, "leads no pool")
+            self.assertEqual(self.ctl("reset", *token), "accepted: reset\n")
         self.assert_fails(["ctl", "--url", self.url, "reset"], 78, "403", "not from loopback",
                           "--admin-token-file")
         self.assert_fails(["ctl", "--url", self.url, "drain"], 75, "503", "busy")

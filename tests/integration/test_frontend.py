@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 import jr_procs as jr
@@ -798,6 +799,24 @@ class Starts(Case):
         self.assert_error(status, reply, 503, "no worker")
         self.assertEqual(head["retry-after"], "1")
         self.assertFalse(jr.get_json(f.url + "/state")["nats"]["connected"])
+
+    def test_streams_that_nats_refuses(self):
+        """The words of NATS are the reason that is told, and the log has them once, not each second."""
+        nats, began = self.procs.nats(), time.monotonic()
+        f = self.frontend(ready=False, nats=nats.url, nats_replicas=3, ready_timeout_secs=3)
+        said = lambda text: "10074" in (json.loads(text).get("because") or "")
+        jr.wait_http(f.url + "/ready", lambda status, text: status == 503 and said(text), proc=f)
+        self.procs.wait_ready(f)
+        health = json.loads(jr.wait_http(f.url + "/health", lambda status, text: said(text), proc=f))
+        self.assertIn("the streams cannot be opened: ", health["because"])
+        self.assertIn("replicas > 1", health["because"])
+        state = jr.get_json(f.url + "/state")
+        self.assertEqual(state["nats"]["because"], health["because"])
+        self.assertEqual(state["pools"][0]["open_failed_because"], health["because"])
+        with open(f.log, errors="replace") as log:
+            told = log.read().count("nats.open_failed")
+        self.assertLessEqual(told, 1 + (time.monotonic() - began) // 60)
+        self.assertGreater(told, 0)
 
     def test_jetstream_missing_is_seen_late_too(self):
         port = jr.free_port()

@@ -13,6 +13,7 @@
 #define JR_APP_BRIDGE_BRIDGE_INTERNAL_H
 
 #include "app/bridge/bridge.h"
+#include "base/retold.h"
 #include "io/js_kv.h"
 #include "io/js_publish.h"
 #include "io/lane.h"
@@ -64,6 +65,7 @@ struct jr_bridge_hub {
     bool opened;
     bool reopen; /* something was missing: make it again */
     bool opening, polling;
+    struct jr_retold open_failed;
     uint64_t open_at_ms, poll_at_ms;
     uint32_t polls;
     int64_t stream_created_ns;

@@ -19,7 +19,7 @@ static const char *why_not(const struct jr_bridge *b)
     if (jr_bridge_refused(b))
         return "the engine's block size is not the pool's";
     if (!jr_bridge_hub_ready(b->hub))
-        return "NATS is not reached";
+        return jr_bridge_hub_not_ready(b->hub);
     return "its blocks are not announced yet";
 }
 

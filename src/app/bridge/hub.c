@@ -123,6 +123,7 @@ static void on_opened(struct jr_bridge_hub *h, struct open_job *o)
 {
     int err = o->job.err < 0 ? o->job.err : take_handles(h, o);
     if (err == 0) {
+        jr_retold_over(&h->open_failed);
         if (o->has_epoch)
             see_epoch(h, &o->epoch);
         see_stream(h, o->info.created_ns);
@@ -132,8 +133,11 @@ static void on_opened(struct jr_bridge_hub *h, struct open_job *o)
         return;
     }
     h->open_at_ms = jr_bridge_now_ms() + JR_BRIDGE_RETRY_MS;
-    jr_log(JR_LOG_WARN, "bridge.open_failed", "stream=%s error=%s words=\"%s\"", h->stream,
-           jr_err_name(err), o->e.text);
+    struct jr_errmsg why = o->e;
+    (void)jr_errmsg_wrap(&why, err, "the streams cannot be opened");
+    if (jr_retold_say(&h->open_failed, why.text, jr_bridge_now_ms()))
+        jr_log(JR_LOG_WARN, "bridge.open_failed", "stream=%s error=%s words=\"%s\"", h->stream,
+               jr_err_name(err), o->e.text);
     if (err == JR_ENOJETSTREAM && !h->opened && h->config.on_fatal)
         h->config.on_fatal(h->config.ctx, err, o->e.text);
 }
@@ -403,6 +407,13 @@ static void on_tick(void *ctx)
 bool jr_bridge_hub_ready(const struct jr_bridge_hub *h)
 {
     return h->opened && !h->reopen && !h->closing && jr_nats_connected(h->config.nats);
+}
+
+const char *jr_bridge_hub_not_ready(const struct jr_bridge_hub *h)
+{
+    if (!jr_nats_connected(h->config.nats) || !h->open_failed.words.text[0])
+        return "NATS is not reached";
+    return h->open_failed.words.text;
 }
 
 /* ---------------------------------------------------------------- its bridges */

@@ -42,6 +42,8 @@ void jr_bridge_hub_close(struct jr_bridge_hub *h, void (*cb)(void *ctx), void *c
 
 /* The pool's streams and buckets are there, and so is the connection. */
 bool jr_bridge_hub_ready(const struct jr_bridge_hub *h);
+/* For one that is not: why. Borrowed until the loop goes on. */
+const char *jr_bridge_hub_not_ready(const struct jr_bridge_hub *h);
 /* Its bridges, in the order they came; NULL past the last. Those that are closing count no more. */
 const struct jr_bridge *jr_bridge_hub_at(const struct jr_bridge_hub *h, uint32_t i);
 /* Copies the counters of all its bridges into the metrics. */

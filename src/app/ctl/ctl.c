@@ -58,6 +58,7 @@ struct ctl {
     struct jr_timer *timer; /* snapshot: until the next look */
     struct jr_ctl_follow follow;
     uint64_t moved_ns; /* since when nothing moved */
+    bool wait;
     enum { PLAIN, BEFORE, ASKED, FOLLOW } phase;
 };
 
@@ -158,6 +159,10 @@ static int take_answer(struct ctl *ctl, struct jr_str body)
             rv = fetch(ctl, ctl->action->method, ctl->action->path);
         return rv < 0 ? rv : JR_EAGAIN;
     case ASKED:
+        if (!ctl->wait) {
+            on_plain(ctl, body);
+            return ctl->rv;
+        }
         ctl->phase = FOLLOW;
         ctl->moved_ns = jr_loop_now_ns();
         rv = fetch(ctl, "GET", "/state");
@@ -371,7 +376,8 @@ int jr_ctl_main(const struct jr_config *cfg, struct jr_errmsg *e)
     rv = jr_http_client_create(ctl.loop, &http, &ctl.client);
     if (rv < 0)
         goto err_loop;
-    if (strcmp(ctl.action->name, "snapshot") == 0 && jr_config_bool(cfg, JR_CFG_WAIT))
+    ctl.wait = jr_config_bool(cfg, JR_CFG_WAIT);
+    if (strcmp(ctl.action->name, "snapshot") == 0)
         ctl.phase = BEFORE;
     ctl.timer = jr_timer_create(ctl.loop, on_timer, &ctl);
     rv = ask(&ctl);

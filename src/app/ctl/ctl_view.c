@@ -236,10 +236,13 @@ void jr_ctl_view_action(bool json, const char *body, size_t n, struct jr_buf *b)
 {
     json_t *o = json_loadb(body, n, 0, NULL);
     const char *text = message_of(o);
-    if (json && o)
+    const char *accepted = json_string_value(json_object_get(o, "accepted"));
+    if (json && o) {
         put_json(o, b);
-    else {
-        put_plain(b, text ? text : "ok", strlen(text ? text : "ok"));
+    } else {
+        jr_buf_puts(b, !text && accepted ? "accepted: " : "");
+        text = text ? text : accepted ? accepted : "ok";
+        put_plain(b, text, strlen(text));
         jr_buf_puts(b, "\n");
     }
     json_decref(o);

@@ -411,6 +411,11 @@ const char *jr_driver_stream(const struct jr_driver *d)
     return d->stream;
 }
 
+const char *jr_driver_open_failed(const struct jr_driver *d)
+{
+    return d->open_failed.words.text;
+}
+
 void jr_driver_admin_snapshot(struct jr_driver *d)
 {
     struct jr_event ev = {.type = JR_EV_ADMIN_SNAPSHOT};
@@ -448,6 +453,7 @@ void jr_driver_nats(struct jr_driver *d, bool connected)
         return;
     }
     jr_timer_stop(d->open_retry);
+    jr_retold_over(&d->open_failed);
     jr_driver_not_leader(d);
     if (!d->connected)
         return;

@@ -92,6 +92,9 @@ void jr_driver_busy_set(struct jr_driver *d, const struct jr_busy_record *given,
 struct jr_pool *jr_driver_pool(struct jr_driver *d); /* for the views of core/pool.h */
 bool jr_driver_ready(const struct jr_driver *d);
 const char *jr_driver_stream(const struct jr_driver *d); /* "" without NATS */
+/* Why NATS, which is connected, has no streams for the pool; "" when it has. Borrowed until the
+ * loop goes on. */
+const char *jr_driver_open_failed(const struct jr_driver *d);
 void jr_driver_admin_snapshot(struct jr_driver *d);
 void jr_driver_admin_reset(struct jr_driver *d, const char *token);
 /* on_tail is called for log messages only while this is on (trace records always are). */

@@ -15,6 +15,7 @@
 #include "app/driver/driver.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "base/retold.h"
 #include "io/js_kv.h"
 #include "io/js_publish.h"
 #include "io/js_reader.h"
@@ -93,6 +94,7 @@ struct jr_driver {
     bool opened;    /* streams and buckets are there */
     bool opening;
     uint64_t opening_generation; /* of the connection that is being opened on */
+    struct jr_retold open_failed;
     struct jr_timer *open_retry;
     char stream[JR_STREAM_NAME_MAX], sync_stream[JR_STREAM_NAME_MAX];
     char sessions_stream[JR_STREAM_NAME_MAX];

@@ -73,8 +73,11 @@ static void free_open(struct open_job *o)
 
 static void open_failed(struct jr_driver *d, struct open_job *o)
 {
-    jr_log(JR_LOG_WARN, "nats.open_failed", "stream=%s error=%s words=\"%s\"", d->stream,
-           jr_err_name(o->job.err), o->e.text);
+    struct jr_errmsg why = o->e;
+    (void)jr_errmsg_wrap(&why, o->job.err, "the streams cannot be opened");
+    if (jr_retold_say(&d->open_failed, why.text, jr_driver_now_ms()))
+        jr_log(JR_LOG_WARN, "nats.open_failed", "stream=%s error=%s words=\"%s\"", d->stream,
+               jr_err_name(o->job.err), o->e.text);
     bool hopeless = o->job.err == JR_ENOJETSTREAM && !d->opened;
     if (hopeless && d->config.on_fatal)
         d->config.on_fatal(d->config.ctx, o->job.err, o->e.text);
@@ -144,6 +147,7 @@ static void done_open(struct jr_job *job)
     } else if (go_on && (!same || !jr_nats_connected(d->nats))) {
         jr_driver_open(d); /* it went meanwhile: at once, or when it is back */
     } else if (go_on) {
+        jr_retold_over(&d->open_failed);
         take_handles(d, o);
         take_ttl(d, o);
         start_readers(d);

@@ -212,6 +212,15 @@ static bool has_initial_workers(struct jr_frontend *f)
     return true;
 }
 
+/* What NATS says goes before what the pool makes of it. */
+static const char *pool_not_ready(const struct jr_driver *d, const struct jr_pool_view *v)
+{
+    const char *words = jr_driver_open_failed(d);
+    if (words[0])
+        return words;
+    return v->not_ready_because[0] ? v->not_ready_because : "starting";
+}
+
 bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
 {
     *ret_why = "";
@@ -223,7 +232,7 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why)
         struct jr_pool_view v;
         jr_pool_view(jr_driver_pool(f->drivers[i]), &v);
         if (!v.ready && !f->came_late[i])
-            *ret_why = v.not_ready_because[0] ? v.not_ready_because : "starting";
+            *ret_why = pool_not_ready(f->drivers[i], &v);
     }
     if (!**ret_why && !has_initial_workers(f))
         *ret_why = "fewer workers than --router-min-initial-workers";
@@ -242,6 +251,16 @@ bool jr_frontend_degraded(struct jr_frontend *f, uint64_t *ret_ms, int64_t *ret_
     *ret_ms = since && since < now ? now - since : 0;
     *ret_since = since ? (jr_unix_ns() / 1000000 - (int64_t)*ret_ms) / 1000 : 0;
     return since != 0;
+}
+
+const char *jr_frontend_degraded_because(const struct jr_frontend *f)
+{
+    if (!f->nats || !jr_nats_connected(f->nats))
+        return "NATS is not connected";
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        if (jr_driver_open_failed(f->drivers[i])[0])
+            return jr_driver_open_failed(f->drivers[i]);
+    return "NATS does not list the leases";
 }
 
 /* ---------------------------------------------------------------- NATS */

@@ -161,6 +161,8 @@ bool jr_frontend_ready(struct jr_frontend *f, const char **ret_why);
 /* Routing without NATS, in some pool: how long, in ms; *ret_since is when that began, Unix seconds.
  * False: all is well, or there is no NATS in this set-up. */
 bool jr_frontend_degraded(struct jr_frontend *f, uint64_t *ret_ms, int64_t *ret_since);
+/* For one that is: why, as far as is known. Borrowed until the loop goes on. */
+const char *jr_frontend_degraded_because(const struct jr_frontend *f);
 void jr_frontend_drain(struct jr_frontend *f);
 /* One more pool is served from now on. */
 JR_MUST_CHECK int jr_frontend_add_pool(struct jr_frontend *f, const char *component,

@@ -119,6 +119,14 @@ static void ready(struct jr_frontend *f, struct jr_http_request *req)
     answer_json(req, is_ready ? 200 : 503, &b);
 }
 
+static void degraded_since(struct jr_frontend *f, struct jr_buf *b, uint64_t ms, int64_t since)
+{
+    jr_buf_printf(b, "\"degraded_since\":%lld,\"degraded_seconds\":%.1f,\"because\":",
+                  (long long)since, (double)ms / 1e3);
+    jr_buf_json_str(b, jr_frontend_degraded_because(f));
+    jr_buf_puts(b, ",");
+}
+
 /* Dynamo's shape; the status also tells of NATS, but is 200 as long as requests are answered. */
 static void health(struct jr_frontend *f, struct jr_http_request *req)
 {
@@ -129,10 +137,7 @@ static void health(struct jr_frontend *f, struct jr_http_request *req)
     bool degraded = jr_frontend_degraded(f, &ms, &since);
     jr_buf_printf(&b, "{\"status\":\"%s\",", degraded ? "degraded" : "healthy");
     if (degraded)
-        jr_buf_printf(&b, "\"degraded_since\":%lld,\"degraded_seconds\":%.1f,\"because\":\"%s\",",
-                      (long long)since, (double)ms / 1e3,
-                      jr_nats_connected(f->nats) ? "NATS does not list the leases"
-                                                 : "NATS is not connected");
+        degraded_since(f, &b, ms, since);
     jr_buf_puts(&b, "\"endpoints\":[");
     for (uint32_t i = 0; i < f->n_drivers; i++)
         jr_buf_printf(&b, "%s\"dyn://%s.%s.generate\"", i ? "," : "", f->namespace_,

@@ -227,6 +227,7 @@ static void pool(struct jr_frontend *f, uint32_t i, struct jr_buf *b)
     put_u64(b, "agreed_block_size", v.agreed_block_size);
     put_str(b, "recovery_state", v.recovery_state);
     put_str(b, "not_ready_because", v.not_ready_because);
+    put_str(b, "open_failed_because", jr_driver_open_failed(f->drivers[i]));
     put_bool(b, "ready", v.ready);
     put_bool(b, "leader", v.leader);
     put_bool(b, "index_is_old", v.index_is_old);
@@ -268,7 +269,9 @@ static void nats(struct jr_frontend *f, struct jr_buf *b)
     put_bool(b, "connected", f->nats && jr_nats_connected(f->nats));
     put_str(b, "server", f->nats_url);
     put_u64(b, "reconnects", c.connects ? c.connects - 1 : 0);
-    put_bool(b, "degraded", jr_frontend_degraded(f, &ms, &since));
+    bool degraded = jr_frontend_degraded(f, &ms, &since);
+    put_bool(b, "degraded", degraded);
+    put_str(b, "because", degraded ? jr_frontend_degraded_because(f) : "");
     put_u64(b, "degraded_since", (uint64_t)since); /* Unix seconds; 0: not degraded */
     jr_buf_printf(b, "\"degraded_seconds\":%.1f,", (double)ms / 1e3);
     end_object(b);
