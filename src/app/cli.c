@@ -40,7 +40,8 @@ static const struct jr_command commands[] = {
      "jetrouter replay --trace trace.jsonl --url http://127.0.0.1:8000 --limit 500", jr_replay_main,
      JR_CMD_REPLAY, 0},
     {"ctl", "ACTION",
-     "asks a replica: live, ready, state, workers, replicas, digest, snapshot, reset, drain, tail",
+     "asks a replica: live, ready, state, workers, replicas, digest, snapshot, reset, drain, tail; "
+     "or NATS: skip",
      "jetrouter ctl --url http://127.0.0.1:8000 workers", jr_ctl_main, JR_CMD_CTL, 1},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
@@ -138,16 +139,15 @@ static int print_docs(const char *what)
 static int unknown_command(const char *name)
 {
     struct jr_errmsg e = {""};
-    const char *best = "help";
-    unsigned distance = jr_str_distance(name, best);
-    for (unsigned i = 0; i < COMMANDS; i++) {
-        unsigned d = jr_str_distance(name, commands[i].name);
-        if (d < distance) {
-            distance = d;
-            best = commands[i].name;
-        }
-    }
-    (void)jr_errmsg_set(&e, JR_EUSAGE, "unknown command '%.64s', the nearest is '%s'", name, best);
+    struct jr_str_nearest nearest = {.typed = name};
+    jr_str_nearer(&nearest, "help");
+    for (unsigned i = 0; i < COMMANDS; i++)
+        jr_str_nearer(&nearest, commands[i].name);
+    if (nearest.name[0])
+        (void)jr_errmsg_set(&e, JR_EUSAGE, "unknown command '%.64s', the nearest is '%s'", name,
+                            nearest.name);
+    else
+        (void)jr_errmsg_set(&e, JR_EUSAGE, "unknown command '%.64s'", name);
     return fail("", JR_EUSAGE, &e);
 }
 

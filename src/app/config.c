@@ -148,23 +148,16 @@ static bool can_negate(const struct jr_cfg_row *row)
     return row->type == JR_CFG_TYPE_BOOL || row->type == JR_CFG_TYPE_OPTSTR;
 }
 
-/* Keeps in best the name that is nearest to what was typed. */
-static void nearer(const char *typed, const char *prefix, struct jr_str name, char *best,
-                   size_t cap, unsigned *best_distance)
+static void nearer(struct jr_str_nearest *nearest, const char *prefix, struct jr_str name)
 {
-    char candidate[96];
+    char candidate[sizeof nearest->name];
     (void)snprintf(candidate, sizeof candidate, "%s%.*s", prefix, (int)name.n, name.p);
-    unsigned d = jr_str_distance(typed, candidate);
-    if (d < *best_distance) {
-        *best_distance = d;
-        (void)jr_str_copy(best, cap, candidate);
-    }
+    jr_str_nearer(nearest, candidate);
 }
 
 static int unknown_option(enum jr_cmd command, const char *typed, struct jr_errmsg *e)
 {
-    char best[96] = "";
-    unsigned distance = UINT_MAX;
+    struct jr_str_nearest nearest = {.typed = typed};
     for (int i = 0; i < JR_CFG_COUNT; i++) {
         const struct jr_cfg_row *row = &rows[i];
         if (!(row->commands & (unsigned)command) || !row->flag)
@@ -172,17 +165,17 @@ static int unknown_option(enum jr_cmd command, const char *typed, struct jr_errm
         struct jr_str word = jr_str_of(row->flag, strlen(row->flag));
         const char *pos = row->aliases;
         do {
-            nearer(typed, "", word, best, sizeof best, &distance);
+            nearer(&nearest, "", word);
             if (can_negate(row))
-                nearer(typed, "no-", word, best, sizeof best, &distance);
+                nearer(&nearest, "no-", word);
         } while (next_word(&pos, &word));
     }
+    const char *what = "unknown option";
     for (int i = 0; i < JR_CFG_COUNT; i++)
         if (row_answers(&rows[i], typed))
-            return jr_errmsg_set(e, JR_EUSAGE,
-                                 "this command has no option --%.64s, the nearest is --%s", typed,
-                                 best);
-    return jr_errmsg_set(e, JR_EUSAGE, "unknown option --%.64s, the nearest is --%s", typed, best);
+            what = "this command has no option";
+    return jr_errmsg_set(e, JR_EUSAGE, "%s --%.64s%s%s", what, typed,
+                         nearest.name[0] ? ", the nearest is --" : "", nearest.name);
 }
 
 /* ---------------------------------------------------------------- values */
@@ -204,13 +197,29 @@ static int bad(const struct jr_cfg_row *row, const char *name, const char *text,
     return jr_errmsg_set(e, JR_EINVAL, "%s: '%.64s' is not %s", name, text, want);
 }
 
+void jr_config_put_number(struct jr_buf *b, double x)
+{
+    bool whole = fabs(x) < 0x1p63 && floor(x) == x;
+    jr_buf_printf(b, whole ? "%.0f" : "%.16g", x);
+}
+
+void jr_config_put_range(struct jr_buf *b, const struct jr_cfg_row *row)
+{
+    jr_config_put_number(b, row->min);
+    jr_buf_puts(b, "..");
+    jr_config_put_number(b, row->max);
+}
+
 static int bad_range(const struct jr_cfg_row *row, const char *name, const char *text,
                      struct jr_errmsg *e)
 {
-    char want[96];
-    const char *kind = row->type == JR_CFG_TYPE_F64 ? "a number" : "a whole number";
-    (void)snprintf(want, sizeof want, "%s in %.16g..%.16g", kind, row->min, row->max);
-    return bad(row, name, text, want, e);
+    struct jr_buf want;
+    jr_buf_init(&want, 256);
+    jr_buf_puts(&want, row->type == JR_CFG_TYPE_F64 ? "a number in " : "a whole number in ");
+    jr_config_put_range(&want, row);
+    int err = bad(row, name, text, jr_buf_str(&want), e);
+    jr_buf_deinit(&want);
+    return err;
 }
 
 static int bad_choice(const struct jr_cfg_row *row, const char *name, const char *text,

@@ -92,6 +92,9 @@ const struct jr_cfg_row *jr_config_row(enum jr_cfg_key key);
 const char *jr_config_group_title(enum jr_cfg_group group);
 const char *jr_config_type_name(enum jr_cfg_type type);
 bool jr_config_is_number(enum jr_cfg_type type); /* its row has bounds */
+/* A bound of a row, whole numbers as such; MIN..MAX. */
+void jr_config_put_number(struct jr_buf *b, double x);
+void jr_config_put_range(struct jr_buf *b, const struct jr_cfg_row *row);
 /* The row that answers to a name (flag or alias, without "--") of that command, or -1. */
 int jr_config_find(enum jr_cmd command, const char *name);
 

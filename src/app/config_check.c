@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_check: what options mean together, and the rewriting of single values. */
 #include "app/config.h"
+#include "app/nats_options.h"
 #include "app/otel_options.h"
 #include "app/policy_file.h"
 #include "base/str.h"
@@ -88,6 +89,22 @@ static bool static_with_nats(const struct jr_config *cfg)
            (jr_config_is_set(cfg, JR_CFG_EMBEDDED_NATS) ||
             jr_config_bool(cfg, JR_CFG_DISCOVER_POOLS) ||
             jr_config_source(cfg, JR_CFG_NATS_SERVER) == JR_CFG_FROM_CLI);
+}
+
+/* Where it is not used it may be anything: it often comes by the environment of all. */
+static bool nats_servers_wrong(const struct jr_config *cfg)
+{
+    bool unused = jr_config_is_set(cfg, JR_CFG_EMBEDDED_NATS) ||
+                  jr_config_is_set(cfg, JR_CFG_WORKER) ||
+                  (jr_config_command(cfg) == JR_CMD_MOCKER && !jr_config_bool(cfg, JR_CFG_BRIDGE));
+    return !unused && !jr_nats_options_are_servers(jr_config_str(cfg, JR_CFG_NATS_SERVER));
+}
+
+static bool one_port_for_two(const struct jr_config *cfg)
+{
+    return jr_config_is_set(cfg, JR_CFG_ADMIN_PORT) &&
+           jr_config_port(cfg, JR_CFG_ADMIN_PORT) != 0 &&
+           jr_config_port(cfg, JR_CFG_ADMIN_PORT) == jr_config_port(cfg, JR_CFG_HTTP_PORT);
 }
 
 static bool half_a_certificate(const struct jr_config *cfg)
@@ -289,6 +306,11 @@ static const struct rule {
     {JR_CMD_FRONTEND, true, static_with_nats,
      "--worker names static workers, which are served without NATS: leave out --nats-server, "
      "--embedded-nats and --discover-pools, or start bridges instead"},
+    {JR_CMD_NATS, true, nats_servers_wrong,
+     "--nats-server (NATS_SERVER) must be HOST:PORT, nats://HOST:PORT or tls://HOST:PORT, several "
+     "with commas between them"},
+    {JR_CMD_ROUTING, true, one_port_for_two,
+     "--admin-port and --http-port must be two ports: leave --admin-port out to have one"},
     {JR_CMD_NATS, true, half_a_certificate, "--nats-tls-cert and --nats-tls-key go together"},
     {JR_CMD_ROUTING, true, half_a_server_certificate,
      "--tls-cert-path and --tls-key-path go together: name both, or neither for plain HTTP"},

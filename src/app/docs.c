@@ -25,7 +25,7 @@ static void put_choices(struct jr_buf *b, const struct jr_cfg_row *row)
 static void put_range(struct jr_buf *b, const struct jr_cfg_row *row)
 {
     if (jr_config_is_number(row->type))
-        jr_buf_printf(b, "%.16g..%.16g", row->min, row->max);
+        jr_config_put_range(b, row);
     else if (row->type == JR_CFG_TYPE_ENUM)
         put_choices(b, row);
     else if (row->type == JR_CFG_TYPE_BOOL)

@@ -259,8 +259,12 @@ static void put_row(struct jr_buf *b, const struct jr_cfg_row *row)
     put_text(b, "default", row->def);
     put_text(b, "metavar", row->metavar);
     put_array(b, "choices", row->choices);
-    if (jr_config_is_number(row->type))
-        jr_buf_printf(b, ",\"min\":%.16g,\"max\":%.16g", row->min, row->max);
+    if (jr_config_is_number(row->type)) {
+        jr_buf_puts(b, ",\"min\":");
+        jr_config_put_number(b, row->min);
+        jr_buf_puts(b, ",\"max\":");
+        jr_config_put_number(b, row->max);
+    }
     jr_buf_printf(b, ",\"nullable\":%s", row->nullable ? "true" : "false");
     jr_buf_printf(b, ",\"secret\":%s", row->secret ? "true" : "false");
     put_text(b, "group", jr_config_group_title(row->group));

@@ -29,7 +29,7 @@
     X(EIO, 74, "input or output failed", "see the system's message")                               \
     X(EADDRINUSE, 73, "address in use", "choose another port or stop the other process")           \
     X(ENONATS, 80, "NATS is not reachable",                                                        \
-      "start nats-server -js, or name it with --nats-server, or use --embedded-nats")              \
+      "start nats-server -js, or name it with --nats-server")                                      \
     X(ENOJETSTREAM, 81, "the NATS server has no JetStream", "start nats-server with -js")          \
     X(EAUTH, 77, "the NATS server refused us",                                                     \
       "check the NATS_AUTH_* variables, the --nats-tls-* files and what the user is allowed")      \

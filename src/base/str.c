@@ -142,6 +142,19 @@ unsigned jr_str_distance(const char *a, const char *b)
     return row[nb];
 }
 
+void jr_str_nearer(struct jr_str_nearest *n, const char *name)
+{
+    size_t typed = strlen(n->typed);
+    unsigned d = jr_str_distance(n->typed, name);
+    bool begins = typed >= 3 && strncmp(n->typed, name, typed) == 0;
+    if (!begins && d * 3 > typed)
+        return;
+    if (!n->name[0] || d < n->distance) {
+        (void)jr_str_copy(n->name, sizeof n->name, name);
+        n->distance = d;
+    }
+}
+
 struct jr_str jr_str_pack(char **at, struct jr_str s)
 {
     char *p = *at;

@@ -35,4 +35,13 @@ bool jr_str_copy(char *dst, size_t cap, const char *src);
 /* Edit distance, for "did you mean"; counts up to 32 characters. */
 unsigned jr_str_distance(const char *a, const char *b);
 
+/* The name that is nearest to what was typed, of those that are near: a letter in three is another,
+ * or it is the name's beginning. {.typed = …} begins; then each name in turn. */
+struct jr_str_nearest {
+    const char *typed; /* borrows */
+    char name[96];     /* "": none is near */
+    unsigned distance;
+};
+void jr_str_nearer(struct jr_str_nearest *n, const char *name);
+
 #endif

@@ -79,10 +79,8 @@ static uint16_t bound_port(int fd)
 static int listen_error(int err, const struct jr_http_listener_config *config, struct jr_errmsg *e)
 {
     if (err == EADDRINUSE)
-        return jr_errmsg_set(e, JR_EADDRINUSE,
-                             "port %u on %s is in use: choose another with --http-port or stop the "
-                             "other process",
-                             config->port, config->host);
+        return jr_errmsg_set(e, JR_EADDRINUSE, "port %u on %s is in use", config->port,
+                             config->host);
     if (err == EADDRNOTAVAIL)
         return jr_errmsg_set(e, JR_EINVAL, "%s is no address of this machine", config->host);
     if (err == EACCES)

@@ -275,6 +275,7 @@ static const struct status_row {
     {404, "Not Found", "not_found_error"},
     {405, "Method Not Allowed", "invalid_request_error"},
     {408, "Request Timeout", "timeout_error"},
+    {409, "Conflict", "invalid_request_error"},
     {411, "Length Required", "invalid_request_error"},
     {413, "Payload Too Large", "invalid_request_error"},
     {414, "URI Too Long", "invalid_request_error"},

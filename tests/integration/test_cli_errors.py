@@ -3,6 +3,7 @@
 """The command line as a process: exit codes, one line on stderr, help and dumps."""
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import threading
@@ -36,11 +37,13 @@ class Errors(Lines):
     def test_commands(self):
         self.assert_fails([], 64, "a command is missing", "frontend")
         self.assert_fails(["frontned"], 64, "'frontned'", "'frontend'")
+        self.assert_fails(["foo"], 64, "unknown command 'foo'. ")
         self.assert_fails(["docs", "nothing"], 64, "config, metrics, errors, man")
 
     def test_options(self):
         self.assert_fails(["frontend", "--htpp-port", "1"], 64, "jetrouter frontend: ",
                           "--htpp-port", "--http-port", "See --help")
+        self.assert_fails(["frontend", "--bogus"], 64, "unknown option --bogus. ")
         self.assert_fails(["frontend", "--http-port"], 64, "needs a value")
         self.assert_fails(["frontend", "word"], 64, "'word'")
         self.assert_fails(["bridge"], 78, "--engine-url", "required", "--engines-dir")
@@ -60,6 +63,21 @@ class Errors(Lines):
         self.assert_fails(["frontend", "--no-router-kv-events", "--durable-kv-events"], 78,
                           "--router-kv-events", "docs/configuration.md")
         self.assert_fails(["mocker", "--bridge"], 78, "--zmq-kv-events-ports")
+        self.assert_fails(["frontend", "--admin-port", "8000"], 78, "--admin-port and --http-port")
+        for servers in ("foo:bar:baz", "http://x", " ", ",", "nats://", "nats://u:p@", "nats://x:0", "nats://x:y",
+                        "x:4222,x y:70000", "[::1", "tls://x/path", "::1"):
+            self.assert_fails(["frontend", "--check-config", "--nats-server", servers], 78, "--nats-server")
+            self.assert_fails(["bridge", "--engine-url", "http://x:1", "--kv-events-endpoint", "tcp://x:2"], 78,
+                              "--nats-server", env={"NATS_SERVER": servers})
+
+    def test_ports_in_use(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            host = ["--http-host", "127.0.0.1", "--worker", "http://127.0.0.1:1"]
+            self.assert_fails(["frontend", *host, "--http-port", port], 73,
+                              "frontend: --http-port: port %s on 127.0.0.1 is in use. Choose another port" % port)
+            self.assert_fails(["frontend", *host, "--http-port", "0", "--admin-port", port], 73,
+                              "frontend: --admin-port: port %s on 127.0.0.1 is in use. Choose another port" % port)
 
     def test_dump_to_nowhere(self):
         self.assert_fails(["mocker", "--dump-config-to", "/no/such/folder/x"], 74,
@@ -104,6 +122,15 @@ class CheckConfig(Lines):
                               78, name + ", line 1: min_tokens: of the first bucket must be 0")
         self.assert_fails(["router", "--endpoint", "a.b.c", "--check-config"], 78, "/no/such.yaml",
                           env={"DYN_ROUTER_POLICY_CONFIG": "/no/such.yaml"})
+
+    def test_nats_servers(self):
+        for servers in ("nats", "nats:4222", "nats://a:1,nats://b:2", "tls://u:p@ss@a.b:4222/, 10.0.0.1", "[::1]:4222",
+                        "nats://[fe80::1%eth0]"):
+            p = run("frontend", "--check-config", "--nats-server", servers)
+            self.assertEqual((p.returncode, p.stderr), (0, ""), servers)
+        for args in (["frontend", "--worker", "http://x:1"], ["frontend", "--embedded-nats", "/"], ["mocker"]):
+            p = run(*args, "--check-config", env={"NATS_SERVER": "foo:bar:baz"})
+            self.assertEqual((p.returncode, p.stderr), (0, ""), args)
 
     def test_bad(self):
         self.assert_fails(["frontend", "--check-config", "--router-track-output-blocks",
@@ -226,6 +253,9 @@ class Ctl(Lines):
     def test_unreachable(self):
         self.assert_fails(["ctl", "--url", "http://127.0.0.1:1", "state"], 69, "127.0.0.1:1")
         self.assert_fails(["ctl", "--url", "http://127.0.0.1:1", "tail"], 69, "127.0.0.1:1")
+        p = run("ctl", "skip", "--seq", "1", "--nats-server", "nats://127.0.0.1:1")
+        self.assertEqual(p.returncode, 80, p.stderr)
+        self.assertNotIn("--embedded-nats", p.stderr)
 
     def test_state(self):
         self.assertEqual(json.loads(self.ctl("state", "--json")), self.STATE)
@@ -261,6 +291,9 @@ class Output(unittest.TestCase):
             self.assertEqual((p.returncode, p.stderr), (0, ""))
             for command in COMMANDS:
                 self.assertIn(f"\n  {command} ", p.stdout)
+        actions = run("ctl", "--help").stdout
+        self.assertIn("; or NATS: skip", actions)
+        self.assertIn("1..18014398509481984", actions)
         for command in COMMANDS:
             p = run(command, "--no-such", "--help")
             self.assertEqual((p.returncode, p.stderr), (0, ""))

@@ -255,21 +255,18 @@ static int find_action(const struct jr_config *cfg, const struct action **ret, s
         return jr_errmsg_set(e, JR_EUSAGE,
                              "an action is missing: live, ready, state, workers, replicas, "
                              "digest, snapshot, reset, drain, tail, skip");
-    const char *best = "";
-    unsigned distance = UINT_MAX;
+    struct jr_str_nearest nearest = {.typed = args[0]};
     for (unsigned i = 0; i < ACTIONS; i++) {
-        unsigned d = jr_str_distance(args[0], actions[i].name);
         if (strcmp(args[0], actions[i].name) == 0) {
             *ret = &actions[i];
             return 0;
         }
-        if (d < distance) {
-            distance = d;
-            best = actions[i].name;
-        }
+        jr_str_nearer(&nearest, actions[i].name);
     }
+    if (!nearest.name[0])
+        return jr_errmsg_set(e, JR_EUSAGE, "unknown action '%.64s'", args[0]);
     return jr_errmsg_set(e, JR_EUSAGE, "unknown action '%.64s', the nearest is '%s'", args[0],
-                         best);
+                         nearest.name);
 }
 
 /* The token's file, one line, as a header. */

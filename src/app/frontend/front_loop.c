@@ -91,7 +91,8 @@ int jr_front_loop_listen(struct jr_front_loop *l, uint16_t port, struct jr_errms
         .on_answer = jr_service_answered,
         .ctx = l,
     };
-    return jr_http_server_listen(l->loop, &config, e, &l->server);
+    int err = jr_http_server_listen(l->loop, &config, e, &l->server);
+    return err == JR_EADDRINUSE ? jr_errmsg_wrap(e, err, "--http-port") : err;
 }
 
 void jr_front_loop_deinit(struct jr_front_loop *l)

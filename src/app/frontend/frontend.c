@@ -290,6 +290,15 @@ static void on_nats(void *ctx, enum jr_nats_event event, const char *text)
         jr_driver_nats(f->drivers[i], connected);
 }
 
+/* Only the frontend can start a server by itself. */
+static int no_nats(const struct jr_config *cfg, struct jr_errmsg *e)
+{
+    struct jr_errmsg was = *e;
+    if (jr_config_command(cfg) != JR_CMD_FRONTEND)
+        return JR_ENONATS;
+    return jr_errmsg_set(e, JR_ENONATS, "%.180s (--embedded-nats DIR starts one)", was.text);
+}
+
 /* The first connection is waited for, so that a wrong address or a server without JetStream is one
  * clear line; a server that is merely away is not fatal to a replica that can wait for it. */
 static int connect_nats(struct jr_frontend *f, struct jr_errmsg *e)
@@ -303,8 +312,10 @@ static int connect_nats(struct jr_frontend *f, struct jr_errmsg *e)
     nats.ctx = f;
     int err = jr_nats_connect(&nats, &f->nats, e);
     f->had_nats = err == 0;
-    if (err != JR_ENONATS || jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS) == 0)
+    if (err != JR_ENONATS)
         return err;
+    if (jr_config_ms(cfg, JR_CFG_READY_TIMEOUT_SECS) == 0)
+        return no_nats(cfg, e);
     jr_log(JR_LOG_WARN, "nats.unreachable", "server=%s words=\"%s\" hint=\"%s\"", f->nats_url,
            e->text, "waiting for it; ready in degraded mode after --ready-timeout-secs");
     nats.background = true;

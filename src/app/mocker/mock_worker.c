@@ -360,7 +360,8 @@ static int listen_http(struct jr_mock_worker *w, struct jr_errmsg *e)
                                          .idle_timeout_ms = 600000,
                                          .on_request = jr_mock_api_request,
                                          .ctx = w};
-    return jr_http_server_listen(w->loop, &http, e, &w->http);
+    int err = jr_http_server_listen(w->loop, &http, e, &w->http);
+    return err == JR_EADDRINUSE ? jr_errmsg_wrap(e, err, "--http-port") : err;
 }
 
 static void stop_engines(struct jr_mock_worker *w)

@@ -232,7 +232,8 @@ static void test_bounds(void **state)
     for (int i = 0; i < JR_CFG_COUNT; i++) {
         const struct jr_cfg_row *row = jr_config_row((enum jr_cfg_key)i);
         char range[80], text[80];
-        (void)snprintf(range, sizeof range, "%.16g..%.16g", row->min, row->max);
+        (void)snprintf(range, sizeof range, is_integer(row) ? "%.0f..%.0f" : "%.16g..%.16g",
+                       row->min, row->max);
         if (is_integer(row)) {
             (void)snprintf(text, sizeof text, "%.0f", row->max);
             accepted(row, text);

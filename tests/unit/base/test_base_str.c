@@ -109,6 +109,30 @@ static void measures_distance(void **state)
     assert_int_equal(jr_str_distance("--router-mod", "--router-mode"), 1);
 }
 
+static const char *nearest(const char *typed)
+{
+    static struct jr_str_nearest n;
+    n = (struct jr_str_nearest){.typed = typed};
+    static const char *const names[] = {"ctl", "frontend", "router", "host", "http-port", "state"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        jr_str_nearer(&n, names[i]);
+    return n.name;
+}
+
+static void names_what_is_near(void **state)
+{
+    (void)state;
+    assert_string_equal(nearest("foo"), "");
+    assert_string_equal(nearest("bogus"), "");
+    assert_string_equal(nearest(""), "");
+    assert_string_equal(nearest("frontned"), "frontend");
+    assert_string_equal(nearest("front"), "frontend");
+    assert_string_equal(nearest("htpp-port"), "http-port");
+    assert_string_equal(nearest("http"), "http-port");
+    assert_string_equal(nearest("stat"), "state");
+    assert_string_equal(nearest("ctll"), "ctl");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +142,7 @@ int main(void)
         cmocka_unit_test(copies_with_truncation),
         cmocka_unit_test(packs_one_behind_the_other),
         cmocka_unit_test(measures_distance),
+        cmocka_unit_test(names_what_is_near),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
