@@ -113,6 +113,7 @@ struct jr_pool_progress {
 struct jr_outside_word {
     uint64_t id;
     bool done;
+    bool own; /* we ended it ourselves: for who may have adopted it */
     uint64_t wait_ms, at_ms, until_ms;
     uint64_t
         keep_ms; /* said till then at least: its owner is gone, and who has it now is not settled */
@@ -279,6 +280,7 @@ struct jr_pool {
         JR_ARR_FIELDS(struct jr_outside_word);
     } words;               /* to be said again until they are heard */
     struct jr_map word_at; /* request -> its place in words */
+    uint32_t own_words;    /* of words, those of own */
     bool want_base;        /* the next batch asks the peers for theirs */
     uint64_t want_base_at_ms, want_wait_ms;
 

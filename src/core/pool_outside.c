@@ -16,8 +16,10 @@
 
 #include <string.h>
 
-#define WORD_WAIT_MS     200  /* the first look whether a word was heard */
-#define WORD_WAIT_MAX_MS 2000 /* between two times that it is said */
+#define WORD_WAIT_MS     200                        /* the first look whether a word was heard */
+#define WORD_WAIT_MAX_MS 2000                       /* between two times that it is said */
+#define WORDS_A_TICK     2048                       /* said again: an outage's go out in pieces */
+#define OWN_WORDS_MAX    (JR_OUTSIDE_WORDS_MAX / 4) /* the rest is for what only words can end */
 
 /* ---------------------------------------------------------------- who has it */
 
@@ -105,23 +107,31 @@ static bool is_unsettled(const struct jr_pool *p)
     return !p->sync_open || (at_ms && p->now_ms - at_ms < unsettled_ms(p));
 }
 
-/* A word that is being said about it already is taken over: the end wins. settled: a listed peer shows
- * that it has it. */
-static int tell_peers(struct jr_pool *p, uint64_t id, bool done, bool settled)
+/* Place for one more, at the end. */
+static int add_word(struct jr_pool *p, uint64_t id, bool own)
+{
+    int err = jr_arr_reserve(&p->mem, &p->words, 1, JR_OUTSIDE_WORDS_MAX);
+    if (own && p->own_words >= OWN_WORDS_MAX)
+        err = JR_ELIMIT;
+    if (err == 0)
+        err = jr_map_put(&p->word_at, id, p->words.n);
+    if (err < 0)
+        return jr_limit_of(JR_LIMIT_OUTSIDE_WORDS, err);
+    p->words.v[p->words.n++] = (struct jr_outside_word){.id = id, .own = own};
+    p->own_words += own;
+    return 0;
+}
+
+/* A word that is being said about it already is taken over: the end wins. own: that was ours, too.
+ * settled: a listed peer shows that it has it. */
+static int tell_peers(struct jr_pool *p, uint64_t id, bool done, bool own, bool settled)
 {
     uint64_t at;
-    bool known = jr_map_get(&p->word_at, id, &at);
-    int err = known ? 0
-                    : jr_limit_of(JR_LIMIT_OUTSIDE_WORDS,
-                                  jr_arr_reserve(&p->mem, &p->words, 1, JR_OUTSIDE_WORDS_MAX));
-    if (err == 0 && !known) {
+    if (!jr_map_get(&p->word_at, id, &at)) {
         at = p->words.n;
-        err = jr_map_put(&p->word_at, id, at);
+        if (add_word(p, id, own) < 0)
+            return JR_ENOMEM;
     }
-    if (err < 0)
-        return JR_ENOMEM;
-    if (!known)
-        p->words.v[p->words.n++] = (struct jr_outside_word){.id = id};
     struct jr_outside_word *w = &p->words.v[at];
     w->done = w->done || done;
     if (!settled)
@@ -136,6 +146,7 @@ static int tell_peers(struct jr_pool *p, uint64_t id, bool done, bool settled)
 static void drop_word(struct jr_pool *p, uint64_t at)
 {
     jr_map_del(&p->word_at, p->words.v[at].id, NULL);
+    p->own_words -= p->words.v[at].own;
     const struct jr_outside_word *last = &p->words.v[--p->words.n];
     p->words.v[at] = *last;
     if (at < p->words.n) /* it is in the map: nothing is allocated, nothing can fail */
@@ -176,7 +187,7 @@ int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done)
     apply(p, id, done);
     if (!has_peers(p) || (ours && !theirs && !copies))
         return 0;
-    int err = tell_peers(p, id, done, settled);
+    int err = tell_peers(p, id, done, ours && !theirs, settled);
     return ours && !theirs ? 0 : err; /* what was asked for is done */
 }
 
@@ -184,7 +195,7 @@ int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done)
  * and then one of them as its own. */
 static void mind_orphan(struct jr_pool *p, struct jr_outside_word *w)
 {
-    if (jr_bookings_find(&p->replicas.orphans, w->id)) {
+    if (p->replicas.orphans.n && jr_bookings_find(&p->replicas.orphans, w->id)) {
         apply(p, w->id, w->done);
         w->keep_ms = p->now_ms + unsettled_ms(p);
     } else if (w->keep_ms && !p->sync_open) { /* nobody hears it yet */
@@ -192,8 +203,11 @@ static void mind_orphan(struct jr_pool *p, struct jr_outside_word *w)
     }
 }
 
+/* At most so many a tick, and none twice before each had its turn. */
 static void say_again(struct jr_pool *p)
 {
+    uint32_t left = WORDS_A_TICK;
+    uint64_t turn_ms = (uint64_t)(p->words.n / WORDS_A_TICK) * JR_POOL_TICK_MS;
     for (uint32_t i = p->words.n; i-- > 0;) {
         struct jr_outside_word *w = &p->words.v[i];
         mind_orphan(p, w);
@@ -206,10 +220,11 @@ static void say_again(struct jr_pool *p)
             drop_word(p, i);
             continue;
         }
-        if (p->sync_lost) /* no base has it: as soon as that is out */
+        if (p->sync_lost || !left) /* no base has it: as soon as that is out */
             continue;
+        left--;
         w->wait_ms = w->wait_ms < WORD_WAIT_MAX_MS / 2 ? 2 * w->wait_ms : WORD_WAIT_MAX_MS;
-        w->at_ms = p->now_ms + w->wait_ms;
+        w->at_ms = p->now_ms + w->wait_ms + turn_ms;
         say(p, w);
     }
 }

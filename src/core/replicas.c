@@ -231,6 +231,7 @@ static int apply_delta(struct jr_replicas *rs, struct jr_peer *p, const struct j
         }
         k->generation = p->generation;
         k->timed = k->timed && rs->live;
+        k->ended = false; /* what was over by that name was another; a base only repeats */
         return 0;
     }
     if (d->type == JR_DELTA_DONE && is_orphan_of(jr_bookings_find(&rs->orphans, d->b.request), p))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests of external data planes: words about a peer's, what peers say of ours, orphans, expiry. */
+#include "base/limit.h"
 #include "core/hash.h"
 #include "pool_rig.h"
 #include <string.h>
@@ -14,15 +15,20 @@ static void settle(struct rig *r)
         rig_tick(r, 200); /* bases that were asked for */
 }
 
-static void tell(struct rig *r, bool done)
+static void tell_of(struct rig *r, uint64_t id, bool done)
 {
     struct jr_event ev = {.type = JR_EV_OUTSIDE};
-    ev.u.outside.id = REQUEST;
+    ev.u.outside.id = id;
     ev.u.outside.done = done;
     rig_step(r, &ev);
 }
 
-static void peer_says(struct rig *r, uint64_t number, enum jr_delta_type type, uint64_t id)
+static void tell(struct rig *r, bool done)
+{
+    tell_of(r, REQUEST, done);
+}
+
+static void peer_sends(struct rig *r, struct jr_sync_batch *b, enum jr_delta_type type, uint64_t id)
 {
     const struct jr_delta d = {type,
                                {.request = id,
@@ -30,10 +36,24 @@ static void peer_says(struct rig *r, uint64_t number, enum jr_delta_type type, u
                                 .prefill_tokens = 32,
                                 .prompt_tokens = 32,
                                 .prefill_seconds = 1}};
-    const struct jr_sync_batch b = {
-        .replica = "peer", .incarnation = 7, .number = number, .deltas = &d, .n_deltas = 1};
-    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &b};
+    b->replica = "peer";
+    b->incarnation = 7;
+    b->deltas = &d;
+    b->n_deltas = 1;
+    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = b};
     rig_step(r, &ev);
+}
+
+static void peer_says(struct rig *r, uint64_t number, enum jr_delta_type type, uint64_t id)
+{
+    struct jr_sync_batch b = {.number = number};
+    peer_sends(r, &b, type, id);
+}
+
+static void peer_base_with(struct rig *r, uint64_t id)
+{
+    struct jr_sync_batch b = {.is_base = true, .base_number = 9, .parts = 1, .includes = 2};
+    peer_sends(r, &b, JR_DELTA_ADMIT, id);
 }
 
 /* How often a delta of that type is told within so many ms, by ticks of 2. */
@@ -215,6 +235,28 @@ static void test_what_others_say_is_over_is_not_adopted(void **state)
     rig_deinit(&r);
 }
 
+/* Its end was lost, and its owner books the same name at the same place again: that is another request,
+ * an orphan when its owner dies. A base only repeats the one that is over. */
+static void test_a_name_that_is_used_again(void **state)
+{
+    (void)state;
+    for (int by_base = 0; by_base < 2; by_base++) {
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        peer_says(&r, 2, JR_DELTA_ASK_DONE, REQUEST);
+        if (by_base)
+            peer_base_with(&r, REQUEST);
+        else
+            peer_says(&r, 3, JR_DELTA_ADMIT, REQUEST);
+        rig_members(&r, true, false);
+        (void)told(&r, JR_DELTA_ADMIT, UINT64_C(3) * RIG_TTL);
+        assert_int_equal(view(&r).counters.bookings_adopted, !by_base);
+        rig_deinit(&r);
+    }
+}
+
 static uint64_t lot(const char *replica, uint64_t id)
 {
     return jr_hash_chain(jr_hash_bytes(NULL, replica, strlen(replica)), id);
@@ -290,6 +332,56 @@ static void test_words_wait_for_the_base(void **state)
     rig_deinit(&r);
 }
 
+/* Deltas of this step; of REQUEST's end? */
+static uint32_t deltas(const struct rig *r, bool *ret_asks)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->actions.n; i++) {
+        const struct jr_sync_batch *b = &r->actions.v[i].u.sync;
+        if (r->actions.v[i].type != JR_ACT_PUBLISH_SYNC || b->is_base)
+            continue;
+        n += b->n_deltas;
+        for (uint32_t k = 0; k < b->n_deltas; k++)
+            *ret_asks = *ret_asks || (b->deltas[k].type == JR_DELTA_ASK_DONE &&
+                                      b->deltas[k].b.request == REQUEST);
+    }
+    return n;
+}
+
+/* An outage while more of ours end than words have places: those of others find one, and when the stream
+ * is open the words go in pieces, beside admissions and without another loss. */
+static void test_many_ends_in_an_outage(void **state)
+{
+    (void)state;
+    const uint64_t before = jr_limit_count(JR_LIMIT_SYNC_DELTAS);
+    bool asks = false;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    rig_send(&r, JR_EV_SYNC_BROKEN);
+    for (uint64_t i = 1; i <= JR_OUTSIDE_WORDS_MAX + 1; i++) {
+        rig_route(&r, REQUEST + i, NULL, 0);
+        tell_of(&r, REQUEST + i, true);
+        assert_int_equal(r.err, 0);
+    }
+    tell(&r, true);
+    assert_int_equal(r.err, 0);
+    assert_true(r.pool->words.n > 1000 && r.pool->words.n < JR_OUTSIDE_WORDS_MAX / 2);
+    rig_send(&r, JR_EV_SYNC_OPENED);
+    rig_peer_base(&r);
+    for (uint64_t i = 0; i < 1000; i++) { /* an admission in each step between two ticks */
+        rig_tick(&r, 5);
+        assert_true(deltas(&r, &asks) < 8192);
+        rig_route(&r, REQUEST + JR_OUTSIDE_WORDS_MAX + 2 + i, NULL, 0);
+        assert_true(deltas(&r, &asks) < 8192);
+        assert_false(r.pool->sync_lost);
+    }
+    assert_true(asks);
+    assert_int_equal(jr_limit_count(JR_LIMIT_SYNC_DELTAS), before);
+    rig_deinit(&r);
+}
+
 /* Told when no list of the replicas was read yet: it is said all the same, for as long as leases take. */
 static void test_words_of_who_knows_nobody(void **state)
 {
@@ -336,6 +428,8 @@ int main(void)
         cmocka_unit_test(test_an_orphan_that_nobody_takes),
         cmocka_unit_test(test_two_that_have_it),
         cmocka_unit_test(test_words_wait_for_the_base),
+        cmocka_unit_test(test_many_ends_in_an_outage),
+        cmocka_unit_test(test_a_name_that_is_used_again),
         cmocka_unit_test(test_words_of_who_knows_nobody),
         cmocka_unit_test(test_silent_ones_expire),
     };
