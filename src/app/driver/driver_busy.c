@@ -23,33 +23,20 @@
 
 /* ---------------------------------------------------------------- what is set */
 
-static struct jr_driver_busy_row *find(struct jr_driver *d, uint64_t model)
+static struct jr_busy_row *row_of(struct jr_driver *d, uint64_t model)
 {
-    for (uint32_t i = 0; i < d->busy.n; i++)
-        if (d->busy.rows[i].model == model)
-            return &d->busy.rows[i];
+    struct jr_busy_row *row = jr_busy_rows_place(&d->busy.rows, model);
+    if (row)
+        return row;
+    (void)jr_limit(JR_LIMIT_BUSY_MODELS);
+    jr_log(JR_LOG_WARN, "busy.too_many", "component=%s models=%d", d->config.pool.component,
+           JR_BUSY_MODELS_MAX);
     return NULL;
 }
 
-static bool has_place(struct jr_driver *d, uint64_t model)
+static bool is_full(const struct jr_driver *d)
 {
-    return find(d, model) || d->busy.n < JR_BUSY_MODELS_MAX;
-}
-
-static struct jr_driver_busy_row *row_of(struct jr_driver *d, uint64_t model)
-{
-    struct jr_driver_busy_row *row = find(d, model);
-    if (row)
-        return row;
-    if (d->busy.n == JR_BUSY_MODELS_MAX) {
-        (void)jr_limit(JR_LIMIT_BUSY_MODELS);
-        jr_log(JR_LOG_WARN, "busy.too_many", "component=%s models=%d", d->config.pool.component,
-               JR_BUSY_MODELS_MAX);
-        return NULL;
-    }
-    row = &d->busy.rows[d->busy.n++];
-    *row = (struct jr_driver_busy_row){.model = model};
-    return row;
+    return d->busy.rows.n == JR_BUSY_MODELS_MAX;
 }
 
 static void tell_pool(struct jr_driver *d, uint64_t model, const struct jr_busy_limits *limits)
@@ -63,8 +50,8 @@ static void tell_pool(struct jr_driver *d, uint64_t model, const struct jr_busy_
 }
 
 /* A marker says no name: the one we know stays. */
-static void hold(struct jr_driver *d, struct jr_driver_busy_row *row,
-                 const struct jr_busy_record *rec, int64_t stamp_ns)
+static void hold(struct jr_driver *d, struct jr_busy_row *row, const struct jr_busy_record *rec,
+                 int64_t stamp_ns)
 {
     char model[JR_MODEL_MAX];
     memcpy(model, row->rec.model, sizeof model);
@@ -81,7 +68,9 @@ static void hold(struct jr_driver *d, struct jr_driver_busy_row *row,
 static void take(struct jr_driver *d, uint64_t model, uint64_t revision,
                  const struct jr_busy_record *rec, int64_t time_ns)
 {
-    struct jr_driver_busy_row *row = row_of(d, model);
+    if (rec->deleted && is_full(d) && !jr_busy_rows_find(&d->busy.rows, model))
+        return; /* it changes nothing here: no other deletion is forgotten for it */
+    struct jr_busy_row *row = row_of(d, model);
     int64_t stamp_ns = jr_busy_stamp_ns(rec, time_ns);
     if (!row || revision < row->revision)
         return;
@@ -135,9 +124,9 @@ static void begin_list(struct jr_driver *d)
 {
     d->busy.listed = false;
     d->busy.lists++;
-    for (uint32_t i = 0; i < d->busy.n; i++) {
-        d->busy.rows[i].there = false;
-        d->busy.rows[i].revision = 0;
+    for (uint32_t i = 0; i < d->busy.rows.n; i++) {
+        d->busy.rows.v[i].there = false;
+        d->busy.rows.v[i].revision = 0;
     }
 }
 
@@ -244,7 +233,7 @@ static void run_keep(struct jr_job *job)
 
 static void kept(struct jr_driver *d, const struct keep_job *k)
 {
-    struct jr_driver_busy_row *row = find(d, k->model);
+    struct jr_busy_row *row = jr_busy_rows_find(&d->busy.rows, k->model);
     if (k->wrote)
         jr_log(JR_LOG_INFO, "busy.written_back", "bucket=%s key=%s model=%s", d->state_bucket,
                k->key, k->rec.model);
@@ -274,7 +263,7 @@ static void done_keep(struct jr_job *job)
     jr_driver_maybe_closed(d);
 }
 
-static void write_back(struct jr_driver *d, const struct jr_driver_busy_row *row)
+static void write_back(struct jr_driver *d, const struct jr_busy_row *row)
 {
     struct keep_job *k = jr_xalloc(sizeof *k);
     *k = (struct keep_job){.job = {.run = run_keep, .done = done_keep},
@@ -295,9 +284,9 @@ void jr_driver_busy_tend(struct jr_driver *d)
 {
     if (!d->busy.listed || !d->connected)
         return;
-    for (uint32_t i = 0; i < d->busy.n && !d->busy.writing; i++)
-        if (!d->busy.rows[i].there && d->busy.rows[i].stamp_ns)
-            write_back(d, &d->busy.rows[i]);
+    for (uint32_t i = 0; i < d->busy.rows.n && !d->busy.writing; i++)
+        if (!d->busy.rows.v[i].there && d->busy.rows.v[i].stamp_ns)
+            write_back(d, &d->busy.rows.v[i]);
 }
 
 /* ---------------------------------------------------------------- setting */
@@ -352,7 +341,7 @@ static void run_set(struct jr_job *job)
 /* It was stored, perhaps in a bucket that is gone by now: then it is written back, too. */
 static void was_set(struct jr_driver *d, const struct set_job *s)
 {
-    struct jr_driver_busy_row *row = row_of(d, s->model);
+    struct jr_busy_row *row = row_of(d, s->model);
     int64_t stamp_ns = s->rec.after_ns + 1; /* at least; the watch knows */
     bool same = s->lists == d->busy.lists;
     if (!row || (same ? s->revision <= row->revision : stamp_ns <= row->stamp_ns))
@@ -397,7 +386,9 @@ void jr_driver_busy_set(struct jr_driver *d, const struct jr_busy_record *given,
         set_here(d, model, &given->limits, fn, ctx);
         return;
     }
-    int err = !d->connected ? JR_ECLOSED : has_place(d, model) ? 0 : jr_limit(JR_LIMIT_BUSY_MODELS);
+    int err = d->connected ? 0 : JR_ECLOSED;
+    if (err == 0 && !jr_busy_rows_has_place(&d->busy.rows, model))
+        err = jr_limit(JR_LIMIT_BUSY_MODELS);
     struct set_job *s = jr_xalloc(sizeof *s);
     *s = (struct set_job){.job = {.run = run_set, .done = done_set},
                           .d = d,
@@ -407,7 +398,7 @@ void jr_driver_busy_set(struct jr_driver *d, const struct jr_busy_record *given,
                           .lists = d->busy.lists,
                           .fn = fn,
                           .ctx = ctx};
-    const struct jr_driver_busy_row *row = find(d, model);
+    const struct jr_busy_row *row = jr_busy_rows_find(&d->busy.rows, model);
     if (row) {
         s->held = row->rec;
         s->held_ns = row->stamp_ns;

@@ -12,6 +12,7 @@
 #ifndef JR_APP_DRIVER_DRIVER_INTERNAL_H
 #define JR_APP_DRIVER_DRIVER_INTERNAL_H
 
+#include "app/driver/busy_rows.h"
 #include "app/driver/driver.h"
 #include "base/list.h"
 #include "base/map.h"
@@ -125,18 +126,11 @@ struct jr_driver {
 
     struct { /* see driver_busy.c */
         struct jr_js_kv_watch *watch;
-        uint32_t n;
+        struct jr_busy_rows rows;
         uint32_t lists; /* begun: another one, and the bucket may be another */
         bool listed;    /* the bucket is known, and watched */
         bool writing;   /* a row is being written back */
         bool failing;   /* and that was said */
-        struct jr_driver_busy_row {
-            uint64_t model;
-            uint64_t revision; /* of its key, in the bucket that is watched; 0: not seen there */
-            struct jr_busy_record rec;
-            int64_t stamp_ns; /* jr_busy_stamp_ns */
-            bool there;       /* the bucket says what this does, as far as we know */
-        } rows[JR_BUSY_MODELS_MAX];
     } busy;
 
     /* snapshots */
