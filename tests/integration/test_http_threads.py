@@ -5,6 +5,7 @@ stays booked. The suites of the proxy run with JETROUTER_HTTP_THREADS=4 beside t
 import json
 import os
 import random
+import re
 import signal
 import threading
 import unittest
@@ -69,6 +70,33 @@ class Serving(Several):
         self.assertEqual(total("dynamo_frontend_request_duration_seconds_count", 'model="tiny"'), MANY)
         self.assertEqual(total("jetrouter_http_errors_total", '"404"'), MANY)
         self.assertEqual(sum(len(w.posts()) for w in workers), MANY)
+        self.settled(f)
+
+    def test_a_model_that_is_said_late_is_a_label_from_then_on(self):
+        """What a loop remembers of the time before does not keep its requests without a model."""
+        said = threading.Event()
+        self.addCleanup(said.set)
+        w = self.worker()
+        w.hang_models = said
+        f = self.several(w, ready=False)
+        self.procs.wait_ready(f)
+
+        def ask_many():
+            for _ in range(MANY):
+                self.assertEqual(self.ask(f)[0], 200)
+
+        def by_model():
+            text = jr.get(f.url + "/metrics")[1].decode()
+            return {m: sum(float(n) for n in re.findall(
+                r'^dynamo_frontend_requests_total\{.*\bmodel="%s".*\} (\S+)$' % m, text, re.M))
+                for m in ("", "tiny")}
+        ask_many()
+        self.assertEqual(by_model(), {"": MANY, "tiny": 0})
+        said.set()
+        jr.wait_for(lambda: all(w["model"] for w in jr.pool(f.url)["workers"]), "its model",
+                    timeout=PATIENCE)
+        ask_many()
+        self.assertEqual(by_model(), {"": MANY, "tiny": MANY})
         self.settled(f)
 
     def test_the_second_to_ask_for_the_port_is_refused(self):

@@ -45,6 +45,19 @@ class Refused(Case):
                                  len(bad.posts()))
                 self.nothing_left(f)
 
+    def test_hashing_is_told_once(self):
+        """Each attempt asks the index; the prompt was hashed before the first."""
+        bad, good = self.worker(says(503)), self.worker()
+        f = self.frontend(bad, good, router_mode="kv", kv_cache_block_size=4, **NEVER)
+        asked = 0
+        while not bad.posts():
+            self.assertEqual(self.ask(f, {**COMPLETION, "prompt": [asked] * 16})[0], 200)
+            asked += 1
+            self.assertLess(asked, 60)
+        for part, n in (("block_hashing", asked), ("indexer_find_matches", asked + len(bad.posts()))):
+            self.assertEqual(jr.metric(f.url, "dynamo_router_overhead_%s_ms_count" % part), n, part)
+        self.nothing_left(f)
+
     def test_streams_and_other_paths(self):
         bad, good = self.worker(says(503)), self.worker()
         f = self.frontend(bad, good, **NEVER)

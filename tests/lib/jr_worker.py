@@ -21,7 +21,7 @@ class Worker:
         """tls: the name of a certificate of the fixtures."""
         worker = self
         self.answer, self.model, self.healthy = answer or plain, model, True
-        self.requests, self.hang_health = [], None
+        self.requests, self.hang_health, self.hang_models = [], None, None
         self.connections = set()
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,6 +31,8 @@ class Worker:
             def do_GET(self):
                 if self.path == "/health" and worker.hang_health:
                     worker.hang_health.wait(60)
+                if self.path == "/v1/models" and worker.hang_models:
+                    worker.hang_models.wait(60)
                 if self.path == "/v1/models":
                     body = {"object": "list", "data": [{"id": worker.model, "object": "model"}]}
                     return send_json(self, 200, body)

@@ -153,6 +153,7 @@ static void send_route(struct jr_proxied *x, const struct jr_decide_question *q)
     o->t = x->ticket;
     o->q = *q;
     o->check = x->attempts == 0;
+    o->named = x->place.named;
     o->block_size = x->place.block_size;
     memcpy(o->model, x->model, sizeof o->model);
     memcpy(o->exclude, x->exclude, sizeof o->exclude);
@@ -189,6 +190,7 @@ void jr_decide_regain_prefix(struct jr_proxied *x)
 int jr_decide_route(struct jr_proxied *x)
 {
     struct jr_decide_question q = question_of(x);
+    x->hash_ns = 0; /* told once: another attempt has the same hashes */
     if (!jr_decide_is_remote(x))
         return jr_decide_ask(x->f, &q, &x->id, &x->left_out, on_decided, x);
     send_route(x, &q);

@@ -58,6 +58,7 @@ struct jr_order_route {
     struct jr_ticket *t;
     struct jr_decide_question q; /* its pointers: into what follows */
     bool check;                  /* whether the model's place is still that */
+    bool named;                  /* what its place said */
     uint32_t block_size;
     char model[JR_MODEL_MAX];
     uint64_t exclude[JR_PROXY_EXCLUDE_MAX];

@@ -99,12 +99,14 @@ static void on_decided(void *ctx, const struct jr_decision *d, int err, const ch
     answer_route(t, d, err, why);
 }
 
-/* Another pool serves the model now, or none: the request is read anew for where it goes. */
+/* Another pool serves the model now, or none, or by now a worker has said that it does: the request is
+ * read anew for where it goes, and what its loop remembers is mended. */
 static bool is_misplaced(struct jr_order_route *o)
 {
     struct jr_place place = {.pool = 0};
     enum jr_placed placed = jr_decide_find(o->t->l->f, o->model, &place);
-    if (placed == JR_PLACED && place.pool == o->q.pool && place.block_size == o->block_size)
+    if (placed == JR_PLACED && place.pool == o->q.pool && place.block_size == o->block_size &&
+        place.named == o->named)
         return false;
     answer_place(o->t, o->model, placed, &place);
     return true;

@@ -55,7 +55,7 @@ struct jr_proxied {
     uint64_t started_ns, sent_ns, first_token_ns;
     uint64_t token_ns; /* when the last tokens came; 0: none yet */
     double itl_s;      /* time between tokens then; 0: not known */
-    uint64_t hash_ns;  /* that hashing the prompt took; 0: its hashes were known */
+    uint64_t hash_ns;  /* that hashing the prompt took; 0: its hashes were known, or it is told */
     int64_t began_unix_ns;
     char client[JR_HTTP_CLIENT_MAX]; /* "" without an access log */
 
