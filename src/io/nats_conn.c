@@ -60,8 +60,8 @@ struct jr_nats {
     bool has_again;
     struct old_conn *old;
     struct dropped_sub *dropped;
-    char nkey_seed[64]; /* "" unless the seed itself was given */
-    char told[200];     /* again: why it does not reconnect, as was told last */
+    char nkey_seed[64];       /* "" unless the seed itself was given */
+    struct jr_nats_told told; /* again: why it does not reconnect */
 };
 
 struct event_msg {
@@ -457,18 +457,38 @@ static bool connect_again(struct jr_nats *nats)
     return false;
 }
 
-/* While it reconnects the library keeps to itself why it cannot: a certificate of another name, say.
- * Each reason is told once. */
-static void tell_why(struct jr_nats *nats)
+bool jr_nats_told_add(struct jr_nats_told *t, const char *why)
+{
+    for (unsigned i = 0; i < t->n; i++)
+        if (strncmp(t->v[i], why, sizeof t->v[i] - 1) == 0)
+            return false;
+    if (t->n == JR_NATS_TOLD_MAX)
+        return false;
+    (void)jr_str_copy(t->v[t->n++], sizeof t->v[0], why);
+    return true;
+}
+
+/* The library lends its text without its lock: false when it was written meanwhile, or is none. */
+static bool copy_last_error(natsConnection *nc, char *ret, size_t n)
 {
     const char *last = NULL;
-    char why[sizeof nats->told];
 
-    natsConnection_GetLastError(nats->nc, &last);
-    jr_str_copy(why, sizeof why, last != NULL ? last : "");
-    if (why[0] == '\0' || strcmp(why, nats->told) == 0)
+    natsConnection_GetLastError(nc, &last);
+    (void)jr_str_copy(ret, n, last != NULL ? last : "");
+    last = NULL;
+    natsConnection_GetLastError(nc, &last);
+    return last != NULL && ret[0] != '\0' && strncmp(ret, last, n - 1) == 0;
+}
+
+/* While it reconnects the library keeps to itself why it cannot: a certificate of another name, say.
+ * Servers fail for reasons of their own, in turns: each is told once in an outage. */
+static void tell_why(struct jr_nats *nats)
+{
+    char why[JR_NATS_TOLD_BYTES];
+
+    if (!copy_last_error(nats->nc, why, sizeof why) || atomic_load(&nats->connected) ||
+        !jr_nats_told_add(&nats->told, why))
         return;
-    memcpy(nats->told, why, sizeof why);
     atomic_fetch_add(&nats->errors, 1);
     post_event(nats, JR_NATS_ERROR, why);
 }
@@ -490,7 +510,7 @@ static void wait_while_in_use(struct jr_nats *nats)
         const struct timespec until = from_now(LOOK_MS);
 
         if (atomic_load(&nats->connected)) {
-            nats->told[0] = '\0';
+            nats->told.n = 0;
             pthread_cond_wait(&nats->wake, &nats->mu);
         } else if (pthread_cond_timedwait(&nats->wake, &nats->mu, &until) == ETIMEDOUT) {
             pthread_mutex_unlock(&nats->mu);

@@ -27,6 +27,16 @@ static inline int jr_nats_error_returns(int ret, natsStatus s)
 /* A JetStream error code and its description as our error; e may be NULL. */
 int jr_js_error(int code, const char *description, struct jr_errmsg *e, const char *what);
 
+/* What was told of one outage: n is 0 at its start. */
+#define JR_NATS_TOLD_MAX   4 /* reasons; further ones are not told */
+#define JR_NATS_TOLD_BYTES 200
+struct jr_nats_told {
+    char v[JR_NATS_TOLD_MAX][JR_NATS_TOLD_BYTES];
+    unsigned n;
+};
+/* False: it was told, or there is no room for it. Copies why, cut. Pure. */
+bool jr_nats_told_add(struct jr_nats_told *t, const char *why);
+
 /* Is this text a user seed itself, not the name of a file? */
 bool jr_nkey_is_seed(const char *text);
 /* The public user key ("U…") that belongs to a seed, or to the seed in a file; ret holds 64 bytes. */

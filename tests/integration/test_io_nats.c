@@ -201,6 +201,28 @@ static void test_refused_in_the_background_is_told(void **state)
     jr_test_nats_end(&locked);
 }
 
+/* Servers that fail for different reasons, in turns: a word each, however long it lasts. */
+static void test_each_reason_is_told_once(void **state)
+{
+    struct jr_nats_told told = {.n = 0};
+    char longest[2 * JR_NATS_TOLD_BYTES], why[32];
+
+    (void)state;
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(jr_nats_told_add(&told, "refused"), i == 0);
+        assert_int_equal(jr_nats_told_add(&told, "refused by name"), i == 0);
+        assert_int_equal(jr_nats_told_add(&told, longest), i == 0);
+    }
+    for (int i = 0; i < 20; i++) {
+        (void)snprintf(why, sizeof why, "reason %d", i);
+        assert_int_equal(jr_nats_told_add(&told, why), i < JR_NATS_TOLD_MAX - 3);
+    }
+    told.n = 0;
+    assert_true(jr_nats_told_add(&told, "refused"));
+}
+
 /* Nothing is kept while disconnected, to be sent when nobody wants it any more. */
 static void test_nothing_is_buffered_offline(void **state)
 {
@@ -932,6 +954,7 @@ int main(void)
         cmocka_unit_test(test_nkey_public_of_seed),
         T(test_keeps_trying_in_the_background),
         T(test_refused_in_the_background_is_told),
+        cmocka_unit_test(test_each_reason_is_told_once),
         T(test_nothing_is_buffered_offline),
         cmocka_unit_test(test_stream_names),
         T(test_stream_is_made_once),
