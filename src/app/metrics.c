@@ -240,6 +240,14 @@ void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *valu
     }
 }
 
+void jr_metric_drop(struct jr_metrics *m, enum jr_metric_key key, const char *const *labels)
+{
+    bool taken;
+    struct jr_series *s = find(m, key, labels, hash_of(key, labels), &taken);
+    if (s)
+        drop_series(m, s);
+}
+
 /* ---------------------------------------------------------------- values */
 
 void jr_series_add(struct jr_series *s, uint64_t n)

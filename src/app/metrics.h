@@ -72,8 +72,11 @@ void jr_series_observe_n(struct jr_series *s, double value, uint64_t n); /* n ti
 
 /* Present value (a histogram's count); 0 when there is no such set. For /state and tests. */
 double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const char *const *labels);
-/* Drops every set, of any metric, in which this label has this value: a worker or pool that left. */
+/* Drops every set, of any metric, in which this label has this value: a worker or pool that left. Not for
+ * a label of sets that somebody holds from jr_metric_series: "model" is one, of the request metrics. */
 void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *value);
+/* Drops this one, if there is one; nobody may hold it. */
+void jr_metric_drop(struct jr_metrics *m, enum jr_metric_key key, const char *const *labels);
 
 /* Copies the process's counts of base/limit.h. */
 void jr_metrics_limits(struct jr_metrics *m);

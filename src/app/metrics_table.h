@@ -53,7 +53,8 @@ X(FRONTEND_REQUEST_DURATION_SECONDS, HISTOGRAM, "dynamo_frontend_request_duratio
 X(FRONTEND_TTFT_SECONDS, HISTOGRAM, "dynamo_frontend_time_to_first_token_seconds", "seconds",      \
   "model", JR_SETS_MODEL, TTFT, "Time from the request to the first token of its answer")          \
 X(FRONTEND_ITL_SECONDS, HISTOGRAM, "dynamo_frontend_inter_token_latency_seconds", "seconds",       \
-  "model", JR_SETS_MODEL, ITL, "Time between tokens of an answer")                                 \
+  "model", JR_SETS_MODEL, ITL,                                                                     \
+  "Time between tokens of an answer; with n > 1, of all its choices together")                     \
 X(FRONTEND_INPUT_TOKENS, HISTOGRAM, "dynamo_frontend_input_sequence_tokens", "tokens", "model",    \
   JR_SETS_MODEL, INPUT_TOKENS, "Tokens of a prompt")                                               \
 X(FRONTEND_OUTPUT_TOKENS, HISTOGRAM, "dynamo_frontend_output_sequence_tokens", "tokens", "model",  \
@@ -91,7 +92,7 @@ X(FRONTEND_WORKER_LAST_INPUT_TOKENS, GAUGE, "dynamo_frontend_worker_last_input_s
 X(FRONTEND_WORKER_LAST_ITL_SECONDS, GAUGE,                                                         \
   "dynamo_frontend_worker_last_inter_token_latency_seconds", "seconds",                            \
   "worker_id dp_rank worker_type", JR_SETS_WORKER, NONE,                                           \
-  "Latest time between tokens of a worker")                                                        \
+  "Latest time between tokens of a worker; with n > 1, of all choices of an answer together")      \
 X(FRONTEND_ROUTER_QUEUE_PENDING, GAUGE, "dynamo_frontend_router_queue_pending_requests",           \
   "requests", "worker_type model policy_class", 4096, NONE,                                        \
   "Requests waiting in the router's queue; model and policy_class with --router-policy-config")    \
@@ -110,7 +111,8 @@ X(ROUTER_REQUESTS_TOTAL, COUNTER, "dynamo_component_router_requests_total", "req
 X(ROUTER_TTFT_SECONDS, HISTOGRAM, "dynamo_component_router_time_to_first_token_seconds",           \
   "seconds", "router_id", 1, TTFT, "Time from the routing of a request to its first token")        \
 X(ROUTER_ITL_SECONDS, HISTOGRAM, "dynamo_component_router_inter_token_latency_seconds",            \
-  "seconds", "router_id", 1, ITL, "Time between tokens of an answer")                              \
+  "seconds", "router_id", 1, ITL,                                                                  \
+  "Time between tokens of an answer; with n > 1, of all its choices together")                     \
 X(ROUTER_INPUT_TOKENS, HISTOGRAM, "dynamo_component_router_input_sequence_tokens", "tokens",       \
   "router_id", 1, INPUT_TOKENS, "Tokens of a routed prompt")                                       \
 X(ROUTER_OUTPUT_TOKENS, HISTOGRAM, "dynamo_component_router_output_sequence_tokens", "tokens",     \
@@ -123,12 +125,15 @@ X(ROUTER_OVERHEAD_BLOCK_HASHING_MS, HISTOGRAM, "dynamo_router_overhead_block_has
 X(ROUTER_OVERHEAD_FIND_MATCHES_MS, HISTOGRAM, "dynamo_router_overhead_indexer_find_matches_ms",    \
   "milliseconds", "router_id", 1, OVERHEAD_MS, "Asking the index")                                 \
 X(ROUTER_OVERHEAD_SCHEDULING_MS, HISTOGRAM, "dynamo_router_overhead_scheduling_ms",                \
-  "milliseconds", "router_id", 1, OVERHEAD_MS, "Choosing and booking a worker, without any wait")  \
+  "milliseconds", "router_id", 1, OVERHEAD_MS,                                                     \
+  "All of a decision but the index: choosing and booking a worker, and what the step does beside " \
+  "it, such as sending what replicas share; without any wait")                                     \
 X(ROUTER_OVERHEAD_TOTAL_MS, HISTOGRAM, "dynamo_router_overhead_total_ms", "milliseconds",          \
   "router_id", 1, OVERHEAD_MS, "All of it")                                                        \
 X(KV_CACHE_EVENTS_APPLIED, COUNTER, "dynamo_component_kv_cache_events_applied", "events",          \
   "event_type status", 16, NONE, "KV events by event_type (stored, removed, cleared) and status "  \
-  "(ok, parent_block_not_found, block_not_found, capacity), of all pools")                                  \
+  "(ok, parent_block_not_found, block_not_found, capacity), of all pools; a rebuild of the index " \
+  "counts those it reads again")                                                                   \
 /* Process */                                                                                      \
 X(BUILD_INFO, GAUGE, "jetrouter_build_info", "", "version", 1, NONE, "Always 1")                   \
 X(UPTIME_SECONDS, GAUGE, "jetrouter_uptime_seconds", "seconds", "", 1, NONE,                       \

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -149,21 +150,27 @@ class Log(Fleet):
         self.assertGreater(self.views()[0]["blocks"], 0)
 
     def test_worker_that_leaves_takes_its_blocks_along(self):
+        def of_model(text, i):
+            return re.findall(r'^dynamo_frontend_model_(\w+)\{model="model-%d"\}' % i, text, re.M)
         w, pool = self.worker(), self.pool()
         for i in (1, 2):
-            pool.add_worker(i, w.url)
+            pool.add_worker(i, w.url, model="model-%d" % i)
             seq = pool.fill(i, 8, self.rng)
         self.known(2)
         self.same_at(seq)
         for f in self.replicas:
             text = jr.get(f.url + "/metrics")[1].decode()
             self.assertIn('worker_id="1"', text)
+            self.assertEqual(of_model(text, 1), ["migration_limit", "kv_cache_block_size"])
         pool.drop_worker(1)
         jr.wait_for(lambda: all([w["worker_id"] for w in v["workers"]] == ["2"]
                                 for v in self.views()), "worker 1 has left both", 30)
         self.same_at(seq + 1)
         for f in self.replicas:
-            self.assertNotIn('worker_id="1"', jr.get(f.url + "/metrics")[1].decode())
+            text = jr.get(f.url + "/metrics")[1].decode()
+            self.assertNotIn('worker_id="1"', text)
+            self.assertEqual(of_model(text, 1), [])  # nobody serves it
+            self.assertEqual(of_model(text, 2), ["migration_limit", "kv_cache_block_size"])
 
 
 class Load(Fleet):

@@ -745,6 +745,7 @@ static void free_parts(struct jr_frontend *f)
     jr_xfree(f->pools);
     jr_worker_lasts_deinit(&f->lasts);
     jr_xfree(f->scraped);
+    jr_xfree(f->models);
     jr_policy_file_destroy(f->policy);
     jr_admin_token_destroy(f->admin_token);
 }

@@ -91,6 +91,8 @@ struct jr_frontend {
     struct jr_list asked;             /* of the command: questions that wait for a worker */
     uint64_t *scraped;                /* ids of the workers in the last /metrics */
     uint32_t n_scraped;
+    char (*models)[JR_MODEL_MAX]; /* that they named */
+    uint32_t n_models;
     uint32_t migration_limit;
     enum jr_router_mode mode;
     /* end of life */

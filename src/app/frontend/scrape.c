@@ -388,6 +388,49 @@ static void forget_workers(struct jr_frontend *f)
     f->n_scraped = n;
 }
 
+static bool is_among(char (*models)[JR_MODEL_MAX], uint32_t n, const char *model)
+{
+    while (n > 0 && strcmp(models[n - 1], model) != 0)
+        n--;
+    return n > 0;
+}
+
+/* Those that workers name, each once. */
+static uint32_t all_models(struct jr_frontend *f, char (**ret)[JR_MODEL_MAX])
+{
+    uint32_t n = 0, cap = 0;
+    char(*models)[JR_MODEL_MAX] = NULL;
+    struct jr_worker_view w;
+    for (uint32_t i = 0; i < f->n_drivers; i++)
+        for (uint32_t pos = 0; jr_pool_next_worker(jr_driver_pool(f->drivers[i]), &pos, &w);) {
+            if (!w.model[0] || is_among(models, n, w.lease->model))
+                continue;
+            if (n == cap)
+                models = jr_xrealloc(models, (cap = cap ? 2 * cap : 4) * sizeof *models);
+            (void)jr_str_copy(models[n++], sizeof *models, w.lease->model);
+        }
+    *ret = models;
+    return n;
+}
+
+/* What model_of has set of a model whose last worker left. */
+static void forget_models(struct jr_frontend *f)
+{
+    static const enum jr_metric_key keys[] = {
+        JR_METRIC_FRONTEND_MODEL_TOTAL_KV_BLOCKS, JR_METRIC_FRONTEND_MODEL_MAX_NUM_SEQS,
+        JR_METRIC_FRONTEND_MODEL_MAX_NUM_BATCHED_TOKENS,
+        JR_METRIC_FRONTEND_MODEL_KV_CACHE_BLOCK_SIZE, JR_METRIC_FRONTEND_MODEL_MIGRATION_LIMIT};
+    char(*now)[JR_MODEL_MAX];
+    uint32_t n = all_models(f, &now);
+    for (uint32_t i = 0; i < f->n_models; i++)
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+            if (!is_among(now, n, f->models[i]))
+                jr_metric_drop(f->metrics, keys[k], JR_LABELS(f->models[i]));
+    jr_xfree(f->models);
+    f->models = now;
+    f->n_models = n;
+}
+
 static void add_tally(struct jr_kv_tally *to, const struct jr_kv_tally *t)
 {
     for (int type = JR_KV_STORED; type <= JR_KV_CLEARED; type++)
@@ -398,6 +441,7 @@ static void add_tally(struct jr_kv_tally *to, const struct jr_kv_tally *t)
 static void scrape(struct jr_frontend *f, const struct jr_http_server_stats *others)
 {
     forget_workers(f);
+    forget_models(f);
     jr_worker_lasts_look(&f->lasts);
     jr_request_metrics_count(&f->main.requests, &f->main.proxied);
     process(f, others);

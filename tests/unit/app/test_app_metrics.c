@@ -234,6 +234,7 @@ static void test_forget_takes_the_right_label(void **state)
     jr_metric_set(m, JR_METRIC_WORKER_BLOCKS, JR_LABELS("7", "c", "7", "0"), 1);
     jr_metric_set(m, JR_METRIC_WORKER_BLOCKS, JR_LABELS("7", "c", "8", "7"), 2);
     jr_metric_add(m, JR_METRIC_BRIDGE_GAPS_TOTAL, JR_LABELS("7", "0"), 3);
+    jr_metric_drop(m, JR_METRIC_WORKER_BLOCKS, JR_LABELS("7", "c", "9", "0")); /* is not there */
     jr_metrics_forget(m, "worker_id", "7");
     assert_int_equal(jr_metric_get(m, JR_METRIC_WORKER_BLOCKS, JR_LABELS("7", "c", "7", "0")), 0);
     assert_int_equal(jr_metric_get(m, JR_METRIC_WORKER_BLOCKS, JR_LABELS("7", "c", "8", "7")), 2);
