@@ -190,7 +190,7 @@ CUSTOM = {
         ["parentRefs", "rules"], hostnames={"type": "array", "items": {"type": "string"}},
         parentRefs={"type": "array", "minItems": 1, "items": {"type": "object", "required": ["name"]}},
         rules={"type": "array", "minItems": 1, "items": spec(
-            ["backendRefs"], matches={"type": "array"}, backendRefs={"type": "array", "minItems": 1})}),
+            ["backendRefs"], matches={"type": "array"}, timeouts=TEXTS, backendRefs={"type": "array", "minItems": 1})}),
 }
 
 

@@ -26,12 +26,13 @@ VALUE_SETS = {
     "everything": {
         "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "front-tls",
                     "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"}},
-        "gateway": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["llm.example.com"]},
+        "gateway": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["llm.example.com"],
+                    "timeouts": {"request": "1800s"}},
         "autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True, "labels": {"release": "prom"}},
         "dashboards": {"enabled": True, "annotations": {"grafana_folder": "LLM"}}, "alerts": {"enabled": True},
         "reset": {"token": "2026-1", "now": True}, "tls": {"secretName": "jetrouter-tls"},
         "workersCa": {"secretName": "workers-ca"}, "bridge": {"daemonSet": {"enabled": True}},
-        "mocker": {"enabled": True}, "test": {"model": "mock-model"},
+        "mocker": {"enabled": True, "nodeSelector": {"pool": "cpu"}, "priorityClassName": "low"}, "test": {"model": "mock-model"},
         "image": {"tag": "0.2.0", "pullSecrets": [{"name": "pull"}]},
         "policyConfig": "policy_classes: []\n", "podAnnotations": {"a": "b"}, "podLabels": {"team": "llm"}, "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "cpu", "operator": "Exists"}], "priorityClassName": "high",
@@ -54,7 +55,7 @@ VALUE_SETS = {
         "mocker": {"enabled": True}, "bridge": {"daemonSet": {"enabled": True}}},
     "several pools": {
         "config": {"router-mode": "kv", "namespace": "Prod.EU", "component": ["red", "blue.1"]},
-        "nats": {"extraPools": [{"namespace": "prod", "component": "green"}]}},
+        "nats": {"extraPools": [{"namespace": "prod", "component": "green"}], "storage": {"size": "30Gi", "maxFileStore": "27GB"}}},
     "pools that are found": {"config": {"router-mode": "kv", "discover-pools": True}},
     "one NATS server, safe at power failures": {
         "nats": {"replicas": 1, "syncAlways": True, "passwordsSecretName": "nats-passwords",
@@ -63,6 +64,7 @@ VALUE_SETS = {
     "other ports and long drains": {
         "config": {"http-port": 9000, "drain-timeout-secs": 900.5, "drain-delay-secs": 7, "stream-max-bytes": 68719476736,
                    "lease-ttl-secs": 10, "router-temperature": 0.25, "retry-statuses": [502, 503]},
+        "nats": {"storage": {"size": "100Gi", "maxFileStore": "90GB"}},
         "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}}, "preStopSeconds": 10},
     "who may reach what": {
         "networkPolicy": {"clients": [{"namespaceSelector": {"matchLabels": {"name": "apps"}}}],
@@ -71,6 +73,7 @@ VALUE_SETS = {
                           "collector": [{"namespaceSelector": {"matchLabels": {"name": "otel"}}}]}},
     "traces": {"config": {"otel-export-enabled": True, "otel-exporter-otlp-endpoint": "https://otel.example.com"},
                "otlpHeaders": {"secretName": "otlp"}},
+    "a platform that gives users": {"platformUser": True, "mocker": {"enabled": True}, "reset": {"now": True}},
     "another name, more of one's own": {
         "fullnameOverride": "router", "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumes": [{"name": "log", "emptyDir": {}}],
@@ -115,11 +118,20 @@ BAD = [
     ({"nats": {"enabled": False, "url": "tls://x", "tls": {"server": {"secretName": "s"}}}}, "nats.tls.server"),
     ({"nats": {"enabled": False, "url": "tls://x", "tls": {"clientCertificate": True}}}, "nats.tls.secretName"),
     ({"nats": {"streamReplicas": 6}}, "streamReplicas"),
+    ({"nats": {"streamReplicas": 5}}, "nats.streamReplicas"),  # of three servers
+    ({"nats": {"replicas": 1}, "config": {"nats-replicas": 3}}, "nats.streamReplicas"),
+    # Of three servers with 18 GB each.
+    ({"config": {"component": ["a", "b", "c"]}}, "nats.storage.maxFileStore"),
+    ({"config": {"stream-max-bytes": "64GiB"}}, "nats.storage.maxFileStore"),
+    ({"config": {"stream-max-bytes": 19327352833}}, "nats.storage.maxFileStore"),
+    ({"nats": {"extraPools": [{"namespace": "x", "component": c} for c in "ab"]}}, "nats.storage.maxFileStore"),
     ({"nats": {"storage": {"size": "20"}}}, "size"),
     ({"nats": {"extraPools": [{"namespace": "x"}]}}, "component"),
     ({"tls": {"secretName": "Not A Name"}}, "secretName"),
     ({"admin": {"port": 0}}, "port"),
     ({"gateway": {"enabled": True}}, "gateway.parentRefs"),
+    ({"gateway": {"timeouts": {"request": "long"}}}, "request"),
+    ({"gateway": {"timeouts": {"whole": "9s"}}}, "whole"),
     ({"pdb": {"maxUnavailable": "half"}}, "maxUnavailable"),
     ({"pdb": {"maxUnavailable": 0}}, "maxUnavailable"),  # no node could be drained
     ({"pdb": {"maxUnavailable": "0%"}}, "maxUnavailable"),
@@ -312,6 +324,10 @@ class Rendered(unittest.TestCase):
                 self.assertIs(spec["automountServiceAccountToken"], False, name)
                 self.assertIs(spec["securityContext"]["runAsNonRoot"], True, name)
                 self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"}, name)
+                users = {s.get(key) for s in [spec["securityContext"], *(c["securityContext"] for c in chart.containers(spec))]
+                         for key in ("runAsUser", "runAsGroup", "fsGroup")} - {None}
+                given = release is self.releases["a platform that gives users"]
+                self.assertEqual(users, set() if given else {1000} if name.endswith("-nats") else {65532}, name)
                 for c in chart.containers(spec):
                     s = c["securityContext"]
                     self.assertIs(s["readOnlyRootFilesystem"], True, name)
@@ -515,6 +531,8 @@ class Rendered(unittest.TestCase):
                 f.write('{"kind": "Notes", "text": {{ tpl (.Files.Get "notes.txt") . | toJson }}}')
             for values, words in (
                     ({}, ["helm -n llm test rel", "rollout status deployment/rel-jetrouter", "bridge-sidecar", "Upgrading:"]),
+                    ({"config": {"http-port": 9000}}, ["ctl digest --url http://127.0.0.1:9000\n"]),
+                    ({"tls": {"secretName": "x"}}, ["ctl workers --url https://127.0.0.1:8000 --https-insecure\n"]),
                     ({"config": {"router-reset-states": "x"}}, ["WARNING", "reset.token"]),
                     ({"nats": {"tls": {"server": {"secretName": "s"}}}}, ["*.rel-jetrouter-nats.llm.svc", "Secret s "]),
                     (VALUE_SETS["everything"], ["reset.token=2026-1", "rel-jetrouter-reset", "https://"])):
@@ -589,6 +607,14 @@ class Refused(unittest.TestCase):
                 code, _, said = chart.template(values, check=False)
                 self.assertNotEqual(code, 0, "it was taken")
                 self.assertIn(word, said)
+
+    def test_streams_that_just_fit(self):
+        for values in ({"config": {"stream-max-bytes": 19327352832}}, {"config": {"component": ["a", "b"]}},
+                       {"config": {"component": list("abcdef")}, "nats": {"streamReplicas": 1}},
+                       {"config": {"component": list("abc"), "stream-max-bytes": "6g"}},
+                       {"config": {"stream-max-bytes": "64GiB", "nats-server": "nats://other:4222"}}):
+            with self.subTest(json.dumps(values)):
+                chart.template(values)
 
     def test_without_a_schema_an_unknown_option_is_refused_too(self):
         code, _, said = chart.helm("template", "rel", chart.CHART, "--kube-version", chart.OLDEST + ".0",

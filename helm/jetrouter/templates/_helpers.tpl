@@ -58,11 +58,28 @@ helm.sh/chart: {{ include "jetrouter.label" (printf "%s-%s" .root.Chart.Name .ro
 {{- end -}}
 
 {{- define "jetrouter.podSecurity" -}}
+{{- include "jetrouter.podSecurityOf" (list . 65532) -}}
+{{- end -}}
+
+{{/* list $ USER */}}
+{{- define "jetrouter.podSecurityOf" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- if not (index . 0).Values.platformUser }}
+runAsUser: {{ index . 1 }}
+runAsGroup: {{ index . 1 }}
+fsGroup: {{ index . 1 }}
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* Where Pods may be: of values that have these four. */}}
+{{- define "jetrouter.placement" -}}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
+{{- with get $ $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "jetrouter.containerSecurity" -}}
@@ -202,6 +219,31 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- end -}}
 
+{{/* A size in bytes: 1024, 64GiB, 18GB, of which K, M, G and T are powers of 1024 for NATS as for us. */}}
+{{- define "jetrouter.bytes" -}}
+{{- $text := include "jetrouter.value" . | lower -}}
+{{- $unit := get (dict "k" 1024.0 "m" 1048576.0 "g" 1073741824.0 "t" 1099511627776.0) (regexFind "[kmgt]" $text) | default 1.0 -}}
+{{- printf "%.0f" (mulf (regexFind "^[0-9]+" $text) $unit) -}}
+{{- end -}}
+
+{{/* The streams that are asked for are ones that the chart's servers can make: NATS sets each one's whole size aside on every
+     server that has a copy, and without room a pool never comes into being. */}}
+{{- define "jetrouter.natsFits" -}}
+{{- if not (hasKey .Values.config "nats-server") -}}
+{{- $copies := include "jetrouter.option" (list . "nats-replicas" (include "jetrouter.streamReplicas" .)) | int -}}
+{{- $servers := int .Values.nats.replicas -}}
+{{- if gt $copies $servers -}}
+{{- fail (printf "nats.streamReplicas: %d copies of each stream are more than nats.replicas, %d" $copies $servers) -}}
+{{- end -}}
+{{- $size := include "jetrouter.option" (list . "stream-max-bytes" "8GiB") -}}
+{{- $room := divf (include "jetrouter.bytes" .Values.nats.storage.maxFileStore) (include "jetrouter.bytes" $size) | floor -}}
+{{- $pools := len (splitList "\n" (include "jetrouter.pools" .)) -}}
+{{- if lt (mulf $room $servers) (mulf $pools $copies) -}}
+{{- fail (printf "nats.storage.maxFileStore: %s on each of %d servers has no room for %d pools with %d copies of stream-max-bytes (%s): more storage, or less config.stream-max-bytes" .Values.nats.storage.maxFileStore $servers $pools $copies $size) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What every process that speaks to NATS is told of it, as options. */}}
 {{- define "jetrouter.natsOptions" -}}
 {{- include "jetrouter.natsTlsCheck" . -}}
@@ -335,7 +377,9 @@ livenessProbe: {httpGet: {path: /live, port: bridge}}
 securityContext:
   {{- include "jetrouter.containerSecurity" .root | nindent 2 }}
   runAsNonRoot: true
+  {{- if not .root.Values.platformUser }}
   runAsUser: 65532
+  {{- end }}
 resources:
   {{- toYaml .root.Values.bridge.resources | nindent 2 }}
 {{- with include "jetrouter.natsMounts" (dict "root" .root "role" "bridge") }}
