@@ -36,7 +36,7 @@ NOT_COUNTED = {
         "REPLAY_REASONS_MAX", "REPLAY_WORKERS_MAX"],
 }
 OF_DYNAMO_ALONE = {"dynamo_router_overhead_seq_hashing_ms"}  # the page for those who move says why
-OF_OTHERS = {"--help", "--kv-events-config", "--set", "--page-size", "--option", "--no-x"}
+OF_OTHERS = {"--help", "--kv-events-config", "--set", "--reuse-values", "--page-size", "--option", "--no-x"}
 
 
 def page(name):
