@@ -354,9 +354,10 @@ static void execute_write(struct sim *sim, struct sim_op *op)
         op->err = JR_ECONFLICT;
         return;
     }
+    /* By its revision: one of another history that was written over may have been of that sequence. */
     SIM_CHECK(sim,
               strcmp(n->record.newest.object, op->object) != 0 || !sim_snapshot_fits(sim, k) ||
-                  n->object[k]->seq != n->record.newest.seq,
+                  n->object_revision[k] != n->record.newest.revision,
               "LeaderIsFenced: the newest verified snapshot is overwritten");
     jr_image_destroy(n->object[k]);
     n->object[k] = sim_image_copy(op->image);

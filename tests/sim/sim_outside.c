@@ -8,12 +8,14 @@
  *       └────────────────────────────── nobody knows of it any more ◄────────────────────────────────┘
  *
  * Whoever was told of the end and died soon, or lost its lease, may not have told anybody: such a client
- * tells another. */
+ * tells another. So it does when somebody was away for longer than the end was said (ADR 24). */
 #include "sim_world.h"
 
 #define SOON_MS 10000 /* a word is out, and heard, unless who was told died so soon */
 #define CALM_MS                                                                                    \
     5500 /* all is well for so long: leases ended, orphans are settled, bases were read */
+
+#define SAID_MS (2 * SIM_TTL_MS) /* at least so long an end is said, while leases come and go */
 
 static bool has_outside(const struct sim *sim)
 {
@@ -69,6 +71,7 @@ static void tell(struct sim *sim, struct sim_replica *r, struct sim_outside *o, 
     ev.u.outside.done = done;
     if (done) {
         o->freed = true;
+        o->missed = false;
         o->told_ms = sim->now_ms;
         o->at_incarnation = r->incarnation;
         o->at = r->index;
@@ -149,12 +152,37 @@ static bool is_known(const struct sim_replica *r, uint64_t id)
     return jr_bookings_find(&r->pool->own, id) || jr_bookings_find(&r->pool->replicas.orphans, id);
 }
 
+static bool hears(const struct sim *sim, const struct sim_replica *r)
+{
+    return is_there(sim, r) && r->connected && r->sync_reading && sim_replica_reaches(sim, r);
+}
+
+/* Was somebody away for all the time in which the end was said? */
+static void mind_who_is_away(struct sim *sim, struct sim_outside *o)
+{
+    for (uint32_t i = 0; i < sim->c.replicas; i++) {
+        uint64_t since_ms = sim->heard_ms[i] > o->told_ms ? sim->heard_ms[i] : o->told_ms;
+        if (sim->now_ms - since_ms >= SAID_MS)
+            o->missed = true;
+    }
+}
+
+static bool all_hear(const struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
+        if (sim->heard_ms[i] != sim->now_ms)
+            return false;
+    return true;
+}
+
 static void freed(struct sim *sim, struct sim_outside *o)
 {
     const struct sim_replica *at = &sim->replicas[o->at];
     struct sim_replica *r;
     bool lives = at->pool && at->incarnation == o->at_incarnation;
-    if (!lives && sim->now_ms < o->told_ms + SOON_MS && (r = any_replica(sim))) {
+    bool again = (!lives && sim->now_ms < o->told_ms + SOON_MS) || (o->missed && all_hear(sim));
+    mind_who_is_away(sim, o);
+    if (again && (r = any_replica(sim))) {
         tell(sim, r, o, true);
         return;
     }
@@ -168,6 +196,9 @@ static void freed(struct sim *sim, struct sim_outside *o)
 
 void sim_outside_step(struct sim *sim)
 {
+    for (uint32_t i = 0; has_outside(sim) && i < sim->c.replicas; i++)
+        if (hears(sim, &sim->replicas[i]))
+            sim->heard_ms[i] = sim->now_ms;
     for (uint32_t i = 0; has_outside(sim) && i < sim->c.outside; i++) {
         struct sim_outside *o = &sim->outside[i];
         struct sim_replica *r;
@@ -223,11 +254,9 @@ void sim_outside_cut(struct sim *sim, const struct sim_replica *r)
 
 static bool all_are_well(const struct sim *sim)
 {
-    for (uint32_t i = 0; i < sim->c.replicas; i++) {
-        const struct sim_replica *r = &sim->replicas[i];
-        if (!is_there(sim, r) || !r->connected || !r->sync_reading || !sim_replica_reaches(sim, r))
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
+        if (!hears(sim, &sim->replicas[i]))
             return false;
-    }
     return !sim->nats.down && !sim_nats_full(sim) && sim->now_ms >= sim->nats.slow_until_ms + 3000;
 }
 

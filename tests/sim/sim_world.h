@@ -399,7 +399,8 @@ bool sim_sessions_settled(const struct sim *sim, const struct sim_replica *r);
 /* A request of one, which books at any replica and tells any how it goes. */
 struct sim_outside {
     enum sim_stage stage;
-    bool freed; /* somebody was told that it is over */
+    bool freed;  /* somebody was told that it is over */
+    bool missed; /* and somebody was away all the while that this was said */
     uint64_t id, next_ms, told_ms;
     uint32_t at; /* who was asked, or told, last */
     uint64_t at_life_ms, at_incarnation;
@@ -482,6 +483,7 @@ struct sim {
     struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng;
     struct sim_outside outside[SIM_OUTSIDE];
     uint64_t outside_ids, outside_well_ms; /* since then everybody tells everybody */
+    uint64_t heard_ms[SIM_REPLICAS];       /* when each could last hear its peers */
     uint64_t sessions_well_ms;             /* since then everybody reads and writes them */
     struct sim_nats nats;
     struct sim_model model;
