@@ -147,7 +147,7 @@ void jr_str_nearer(struct jr_str_nearest *n, const char *name)
     size_t typed = strlen(n->typed);
     unsigned d = jr_str_distance(n->typed, name);
     bool begins = typed >= 3 && strncmp(n->typed, name, typed) == 0;
-    if (!begins && d * 3 > typed)
+    if (!begins && (size_t)d * 3 > typed)
         return;
     if (!n->name[0] || d < n->distance) {
         (void)jr_str_copy(n->name, sizeof n->name, name);
