@@ -28,7 +28,7 @@ static void tell(struct rig *r, bool done)
     tell_of(r, REQUEST, done);
 }
 
-static void peer_sends(struct rig *r, struct jr_sync_batch *b, enum jr_delta_type type, uint64_t id)
+static void peer_sends(struct rig *r, struct jr_sync_batch b, enum jr_delta_type type, uint64_t id)
 {
     const struct jr_delta d = {type,
                                {.request = id,
@@ -36,24 +36,24 @@ static void peer_sends(struct rig *r, struct jr_sync_batch *b, enum jr_delta_typ
                                 .prefill_tokens = 32,
                                 .prompt_tokens = 32,
                                 .prefill_seconds = 1}};
-    b->replica = "peer";
-    b->incarnation = 7;
-    b->deltas = &d;
-    b->n_deltas = 1;
-    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = b};
+    b.replica = "peer";
+    b.incarnation = 7;
+    b.deltas = &d;
+    b.n_deltas = 1;
+    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &b};
     rig_step(r, &ev);
 }
 
 static void peer_says(struct rig *r, uint64_t number, enum jr_delta_type type, uint64_t id)
 {
     struct jr_sync_batch b = {.number = number};
-    peer_sends(r, &b, type, id);
+    peer_sends(r, b, type, id);
 }
 
 static void peer_base_with(struct rig *r, uint64_t id)
 {
     struct jr_sync_batch b = {.is_base = true, .base_number = 9, .parts = 1, .includes = 2};
-    peer_sends(r, &b, JR_DELTA_ADMIT, id);
+    peer_sends(r, b, JR_DELTA_ADMIT, id);
 }
 
 /* How often a delta of that type is told within so many ms, by ticks of 2. */
