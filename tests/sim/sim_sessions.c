@@ -139,11 +139,10 @@ static void hear(const struct sim *sim, struct sim_replica *r, const struct jr_s
     if (!s->life || !is_at(s, w->worker_id, w->dp_rank))
         bind(r, s, w->worker_id, w->dp_rank);
     s->used_ms = sim->now_ms;
+    s->late_ms = late_ms > age_ms ? late_ms - age_ms : 0; /* of what it believes the others know */
     uint64_t ends_ms = sim_replica_now(sim, r) + w->idle_ms - age_ms;
-    if (ends_ms <= s->ends_ms)
-        return;
-    s->ends_ms = ends_ms;
-    s->late_ms = late_ms > age_ms ? late_ms - age_ms : 0;
+    if (ends_ms > s->ends_ms)
+        s->ends_ms = ends_ms;
 }
 
 /* ---------------------------------------------------------------- reading */
