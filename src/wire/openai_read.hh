@@ -92,8 +92,8 @@ int fail_json(context &c, error_code ec)
 
 int too_deep(context &c)
 {
-    return fail(c, jr_limit(JR_LIMIT_OPENAI_DEPTH), nullptr, "the body is nested more than %d levels deep",
-                JR_OPENAI_DEPTH_MAX);
+    return fail(c, jr_limit(JR_LIMIT_OPENAI_DEPTH), nullptr,
+                "the body is nested more than %d levels deep", JR_OPENAI_DEPTH_MAX);
 }
 
 bool is_null(od::value &v)
