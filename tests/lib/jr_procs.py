@@ -10,6 +10,7 @@ workers, frontends. Python standard library only.
 
 Each child dies with this process (PR_SET_PDEATHSIG) and logs to a file in procs.folder. Nothing here
 sleeps for luck: every wait polls a condition and says what it waited for when it did not come."""
+import atexit
 import ctypes
 import http.client
 import json
@@ -169,6 +170,7 @@ def stream_last_seq(nats, stream):
 
 
 _given = {}
+atexit.register(lambda: [claim.close() for claim in _given.values()])
 
 
 def free_port(n=1):

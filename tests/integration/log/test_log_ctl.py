@@ -40,7 +40,7 @@ class Ctl(rig.LogTest):
         self.begin_log()
         self.leader()
         seq = self.fill(10)
-        self.assertEqual(self.procs.ctl(f.url, "snapshot", "--no-wait").stdout, "ok\n")
+        self.assertEqual(self.procs.ctl(f.url, "snapshot", "--no-wait").stdout, "accepted: snapshot\n")
         self.await_snapshot(seq)
 
     def test_a_restore_says_how_far_it_is(self):
