@@ -62,6 +62,7 @@ enum jr_limit {
         JR_LIMITS
 };
 
+/* Counts it: where the answer is not an error's name. */
 void jr_limit_reached(enum jr_limit limit);
 /* Counts it; returns JR_ELIMIT. */
 static inline int jr_limit(enum jr_limit limit)

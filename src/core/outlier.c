@@ -59,7 +59,7 @@ static struct jr_outlier_entry *find_or_add(struct jr_outlier *o, uint64_t worke
         return e;
     forget_old(o, now_ms);
     if (o->n == JR_OUTLIERS_MAX) {
-        (void)jr_limit(JR_LIMIT_OUTLIERS);
+        jr_limit_reached(JR_LIMIT_OUTLIERS);
         return NULL;
     }
     e = &o->v[o->n++];

@@ -124,7 +124,7 @@ static struct jr_session *add(struct jr_sessions *ss, uint64_t key)
     if (ss->n > ss->max) {
         drop(ss, JR_CONTAINER_OF(ss->list.next, struct jr_session, node));
         ss->counters.evicted++;
-        (void)jr_limit(JR_LIMIT_SESSIONS);
+        jr_limit_reached(JR_LIMIT_SESSIONS);
     }
     return s;
 }

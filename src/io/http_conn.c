@@ -277,7 +277,7 @@ void jr_http_conn_accept(struct jr_http_server *s, int fd)
     }
     if (is_full(s)) {
         s->stats.refused_conns++;
-        (void)jr_limit(JR_LIMIT_HTTP_CONNS);
+        jr_limit_reached(JR_LIMIT_HTTP_CONNS);
         jr_http_conn_close(c);
         return;
     }

@@ -77,8 +77,10 @@ static bool batch_head_ok(const struct jr_kv_batch *b)
 static bool pb_event_ok(const pb_event *e)
 {
     bool blank_parent = !e->has_parent && e->parent_hash == 0;
-    if (e->n_block_hash > JR_EVENT_BLOCKS_MAX)
-        return jr_limit(JR_LIMIT_EVENT_BLOCKS) == 0;
+    if (e->n_block_hash > JR_EVENT_BLOCKS_MAX) {
+        jr_limit_reached(JR_LIMIT_EVENT_BLOCKS);
+        return false;
+    }
     switch ((int)e->type) {
     case JR_KV_STORED:
         return e->n_block_hash == e->n_local_hash && (e->has_parent || e->parent_hash == 0);
@@ -119,7 +121,7 @@ static int copy_batch(const pb_batch *in, struct jr_arena *arena, struct jr_kv_b
 {
     size_t n_blocks = 0, n_hashes = 0;
     if (in->n_events > JR_BATCH_EVENTS_MAX)
-        (void)jr_limit(JR_LIMIT_BATCH_EVENTS);
+        jr_limit_reached(JR_LIMIT_BATCH_EVENTS);
     if (in->n_events > JR_BATCH_EVENTS_MAX || in->incarnation == 0)
         return JR_EPROTO;
     *ret = (struct jr_kv_batch){
@@ -300,7 +302,7 @@ int jr_event_decode(struct jr_event_decoder *d, struct jr_str subject_token, con
     memset(&ret->u, 0, sizeof ret->u);
     jr_arena_reset(&d->scratch);
     if (n > JR_BATCH_BYTES_MAX)
-        (void)jr_limit(JR_LIMIT_BATCH_BYTES);
+        jr_limit_reached(JR_LIMIT_BATCH_BYTES);
     if (n <= JR_BATCH_BYTES_MAX) {
         if (jr_str_eq(subject_token, JR_SUBJECT_BATCH))
             rv = decode_batch(d, p, n, arena, ret);

@@ -339,7 +339,7 @@ static int reply_on_body(llhttp_t *parser, const char *p, size_t n)
 
     framing_until(&r->framing, p);
     if (r->framing.n > JR_HTTP_FRAMING_MAX) {
-        (void)jr_limit(JR_LIMIT_HTTP_FRAMING);
+        jr_limit_reached(JR_LIMIT_HTTP_FRAMING);
         return HPE_USER;
     }
     r->framing = (struct jr_http1_framing){.at = p + n};
@@ -425,7 +425,7 @@ static int take_head(struct jr_http1_reply *r, const char *p, size_t n, size_t *
     if (before > 0) {
         const size_t room = JR_HTTP_HEADER_BYTES_MAX - before;
         if (room == 0) {
-            (void)jr_limit(JR_LIMIT_HTTP_HEADER_BYTES);
+            jr_limit_reached(JR_LIMIT_HTTP_HEADER_BYTES);
             return JR_EPROTO;
         }
         n = n < room ? n : room;
@@ -472,7 +472,7 @@ static int take_chunked(struct jr_http1_reply *r, const char *p, size_t n, size_
         *ret_used = (size_t)(llhttp_get_error_pos(&r->parser) - p);
     framing_until(&r->framing, p + *ret_used);
     if (r->framing.n > JR_HTTP_FRAMING_MAX) {
-        (void)jr_limit(JR_LIMIT_HTTP_FRAMING);
+        jr_limit_reached(JR_LIMIT_HTTP_FRAMING);
         return JR_EPROTO;
     }
     return whole ? 1 : 0;

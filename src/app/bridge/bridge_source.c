@@ -473,8 +473,10 @@ void jr_bridge_source_free(struct jr_bridge_source *s)
 
 bool jr_bridge_sources_make(struct jr_bridge *b, uint32_t n)
 {
-    if (n > JR_RANKS_INLINE)
-        return jr_limit(JR_LIMIT_RANKS_INLINE) == 0;
+    if (n > JR_RANKS_INLINE) {
+        jr_limit_reached(JR_LIMIT_RANKS_INLINE);
+        return false;
+    }
     while (b->n_sources < n) {
         struct jr_bridge_source *s = make(b, b->n_sources);
         bool missing = !s->kv_endpoint || (b->config.replay_endpoint && !s->replay_endpoint);

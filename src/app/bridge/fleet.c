@@ -72,7 +72,7 @@ static void read_file(const char *dir, const char *name, struct file *ret)
     ret->text = jr_xalloc(JR_ENGINE_FILE_MAX + 1);
     ret->n = in ? fread(ret->text, 1, JR_ENGINE_FILE_MAX + 1, in) : 0;
     if (ret->n > JR_ENGINE_FILE_MAX)
-        (void)jr_limit(JR_LIMIT_ENGINE_FILE);
+        jr_limit_reached(JR_LIMIT_ENGINE_FILE);
     if (in)
         (void)fclose(in);
     jr_xfree(path);
@@ -90,7 +90,7 @@ static void run_look(struct jr_job *job)
             continue;
         l->full = l->n == JR_BRIDGES_MAX;
         if (l->full) {
-            (void)jr_limit(JR_LIMIT_BRIDGES);
+            jr_limit_reached(JR_LIMIT_BRIDGES);
             break;
         }
         read_file(l->f->dir, at->d_name, &l->files[l->n++]);

@@ -28,7 +28,7 @@ static struct jr_busy_row *row_of(struct jr_driver *d, uint64_t model)
     struct jr_busy_row *row = jr_busy_rows_place(&d->busy.rows, model);
     if (row)
         return row;
-    (void)jr_limit(JR_LIMIT_BUSY_MODELS);
+    jr_limit_reached(JR_LIMIT_BUSY_MODELS);
     jr_log(JR_LOG_WARN, "busy.too_many", "component=%s models=%d", d->config.pool.component,
            JR_BUSY_MODELS_MAX);
     return NULL;

@@ -194,11 +194,13 @@ static void take_skip(struct info_job *i, const struct jr_js_kv_entry *entry)
     }
     if (created != (uint64_t)i->facts.created_ns) /* of a stream that is no more */
         return;
-    if (i->skips.n < JR_SKIPS_MAX)
+    if (i->skips.n < JR_SKIPS_MAX) {
         i->skips.seqs[i->skips.n++] = seq;
-    else if (jr_limit(JR_LIMIT_SKIPS) < 0)
-        jr_log(JR_LOG_ERROR, "skip.too_many", "seq=%llu limit=%d", (unsigned long long)seq,
-               JR_SKIPS_MAX);
+        return;
+    }
+    jr_limit_reached(JR_LIMIT_SKIPS);
+    jr_log(JR_LOG_ERROR, "skip.too_many", "seq=%llu limit=%d", (unsigned long long)seq,
+           JR_SKIPS_MAX);
 }
 
 /* Read before each replay: what crashes a fleet must be known before it is decoded. */

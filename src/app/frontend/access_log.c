@@ -189,7 +189,7 @@ static void append(struct jr_access_log *log, const struct jr_access_entry *entr
         log->waiting.err = 0;
         log->waiting.n = before;
         log->stats.dropped++;
-        (void)jr_limit(JR_LIMIT_ACCESS_LOG_BUFFER);
+        jr_limit_reached(JR_LIMIT_ACCESS_LOG_BUFFER);
     }
     if (log->waiting.n > log->config.buffer_max / 100 * FULL_PCT)
         kick(log);

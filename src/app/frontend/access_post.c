@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/access_post.h"
 
-#include "base/limit.h"
-
 #include "app/frontend/access_log.h"
 #include "app/frontend/frontend_internal.h"
+#include "base/limit.h"
 
 struct line {
     struct jr_msg msg;
@@ -29,7 +28,7 @@ void jr_access_post(struct jr_front_loop *l, const struct jr_access_entry *entry
         return;
     }
     if (atomic_load(&l->lines) >= JR_FRONT_TICKETS_MAX) {
-        (void)jr_limit(JR_LIMIT_FRONT_TICKETS);
+        jr_limit_reached(JR_LIMIT_FRONT_TICKETS);
         jr_metric_add(l->metrics, JR_METRIC_ACCESS_LOG_LINES_TOTAL, JR_LABELS("dropped"), 1);
         return;
     }

@@ -23,6 +23,7 @@ static bool is_other(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
 }
 
+/* On an error the text is as it was. */
 static int read_file(struct jr_admin_token *t, struct jr_errmsg *e)
 {
     FILE *file = fopen(t->path, "re");
@@ -34,30 +35,28 @@ static int read_file(struct jr_admin_token *t, struct jr_errmsg *e)
     if (!ok)
         return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: cannot read %s", t->path);
     line[strcspn(line, "\r\n")] = '\0';
-    if (!line[0] || !jr_str_copy(t->text, sizeof t->text, line))
+    const size_t n = strlen(line);
+    if (n == 0 || n > TOKEN_MAX)
         return jr_errmsg_set(e, JR_ECONFIG,
                              "--admin-token-file: the first line of %s must be 1 to %d bytes",
                              t->path, TOKEN_MAX);
+    memcpy(t->text, line, n + 1);
     return 0;
 }
 
 static void look(struct jr_admin_token *t)
 {
-    char before[sizeof t->text];
     struct jr_errmsg e = {""};
     struct stat now;
 
     if (stat(t->path, &now) != 0 || !is_other(&now, &t->seen))
         return;
     t->seen = now;
-    memcpy(before, t->text, sizeof before);
-    if (read_file(t, &e) == 0) {
+    if (read_file(t, &e) == 0)
         jr_log(JR_LOG_INFO, "admin.token", "words=\"read again\" file=%s", t->path);
-        return;
-    }
-    memcpy(t->text, before, sizeof before);
-    jr_log(JR_LOG_WARN, "admin.token", "words=\"%s\" hint=\"%s\"", e.text,
-           "the one from before stays");
+    else
+        jr_log(JR_LOG_WARN, "admin.token", "words=\"%s\" hint=\"%s\"", e.text,
+               "the one from before stays");
 }
 
 int jr_admin_token_create(const char *path, struct jr_admin_token **ret, struct jr_errmsg *e)

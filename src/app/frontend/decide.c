@@ -59,8 +59,10 @@ static void remember(struct jr_places *p, const char *model, const struct jr_pla
 static bool take_ticket(struct jr_proxied *x)
 {
     struct jr_front_loop *l = x->l;
-    if (l->n_tickets >= JR_FRONT_TICKETS_MAX)
-        return jr_limit(JR_LIMIT_FRONT_TICKETS) == 0;
+    if (l->n_tickets >= JR_FRONT_TICKETS_MAX) {
+        jr_limit_reached(JR_LIMIT_FRONT_TICKETS);
+        return false;
+    }
     struct jr_ticket *t = jr_xalloc(sizeof *t);
     t->l = l;
     t->x = x;

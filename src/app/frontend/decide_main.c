@@ -14,12 +14,12 @@ static void reply(struct jr_ticket *t, struct jr_msg *msg, void (*deliver)(struc
 
 enum jr_placed jr_decide_find(struct jr_frontend *f, const char *model, struct jr_place *ret)
 {
-    bool known;
-    int at = jr_pools_find(f, model, &known, &ret->named);
+    bool known, named;
+    int at = jr_pools_find(f, model, &known, &named);
     if (at < 0)
         return known ? JR_PLACED_UNKNOWN : JR_PLACED_NO_WORKER;
     *ret = (struct jr_place){.pool = (uint32_t)at,
-                             .named = ret->named,
+                             .named = named,
                              .component = f->components[at],
                              .block_size = jr_pool_block_size(jr_driver_pool(f->drivers[at]))};
     return JR_PLACED;

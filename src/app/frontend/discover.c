@@ -50,7 +50,7 @@ static void add(struct jr_discover *d, const char *component)
     if (f->draining || f->stopping || is_known(f, component))
         return;
     if (f->n_drivers == JR_POOLS_MAX) {
-        (void)jr_limit(JR_LIMIT_POOLS);
+        jr_limit_reached(JR_LIMIT_POOLS);
         if (!d->full)
             jr_log(JR_LOG_ERROR, "pool.one_too_many", "component=%s most=%d hint=\"%s\"", component,
                    JR_POOLS_MAX, "name those this front is to serve with --component");

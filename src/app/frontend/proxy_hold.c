@@ -162,10 +162,14 @@ static void ask(struct jr_proxied *x, const struct jr_buf *body)
 
 static bool has_room(const struct jr_front_loop *l, size_t n)
 {
-    if (l->n_holds >= JR_HOLDS_MAX)
-        return jr_limit(JR_LIMIT_HOLDS) == 0;
-    if (n > JR_HOLDS_BYTES_MAX - l->hold_bytes)
-        return jr_limit(JR_LIMIT_HOLDS_BYTES) == 0;
+    if (l->n_holds >= JR_HOLDS_MAX) {
+        jr_limit_reached(JR_LIMIT_HOLDS);
+        return false;
+    }
+    if (n > JR_HOLDS_BYTES_MAX - l->hold_bytes) {
+        jr_limit_reached(JR_LIMIT_HOLDS_BYTES);
+        return false;
+    }
     return true;
 }
 

@@ -528,7 +528,7 @@ void jr_service_request(void *ctx, struct jr_http_request *req)
     struct jr_str path = jr_http_request_path(req), method = jr_http_request_method(req);
     const char *allowed;
     if (path.n + jr_http_request_query(req).n > JR_HTTP_TARGET_MAX) {
-        (void)jr_limit(JR_LIMIT_HTTP_TARGET);
+        jr_limit_reached(JR_LIMIT_HTTP_TARGET);
         jr_service_error(l, req, JR_ERROR_TARGET_TOO_LONG, NULL, NULL);
         return;
     }

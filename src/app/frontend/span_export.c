@@ -187,7 +187,7 @@ static void on_answer(void *ctx, int err, const struct jr_http_reply *reply, str
     /* What is not HTTP will not become it, and an answer that is too long is one all the same. */
     const bool again = err < 0 ? err != JR_EPROTO && err != JR_ELIMIT : is_transient(status);
     if (again && e->tries >= JR_OTLP_TRIES_MAX)
-        (void)jr_limit(JR_LIMIT_OTLP_TRIES);
+        jr_limit_reached(JR_LIMIT_OTLP_TRIES);
     if (!again || e->on_closed || e->tries >= JR_OTLP_TRIES_MAX) {
         give_up(e);
         return;
@@ -282,13 +282,13 @@ void jr_span_export_add(struct jr_span_export *e, const struct jr_otlp_span *spa
 {
     if (e->n == e->config.queue_max || e->closed) {
         count_spans(e, "queue_full", 1);
-        (void)jr_limit(JR_LIMIT_SPAN_QUEUE);
+        jr_limit_reached(JR_LIMIT_SPAN_QUEUE);
         return;
     }
     jr_buf_clear(&e->span);
     if (jr_otlp_encode_span(span, &e->span) < 0) {
         count_spans(e, "too_long", 1);
-        (void)jr_limit(JR_LIMIT_SPAN_BYTES);
+        jr_limit_reached(JR_LIMIT_SPAN_BYTES);
         return;
     }
     *at(e, e->n) = jr_str_of(jr_xmemdup(e->span.p, e->span.n), e->span.n);
