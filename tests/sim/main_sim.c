@@ -17,8 +17,12 @@ struct options {
 };
 
 static const char usage[] =
-    "usage: simulator [--seeds N] [--from S] [--jobs J] [--without FAULT,…] [--trace [--lines N]]\n"
-    "       simulator --bugs [--bug N] [--seeds N] [--from S] [--jobs J]\n"
+    "usage: simulator [--seeds N] [--from S] [--jobs J] [--force WHAT,…] [--without WHAT,…]\n"
+    "                 [--trace [--lines N]]\n"
+    "       simulator --bugs [--bug N] [--seeds N] [--from S] [--jobs J] [--force WHAT,…]\n"
+    "--force makes a fault, or something else that only some seeds have, part of every seed, as "
+    "often\n"
+    "as it comes; --without, of none. WHAT is one of --list.\n"
     "--bugs makes each of the known mistakes, one at a time, and says what finds it\n";
 
 static __attribute__((noreturn)) void die(const char *what)
@@ -39,18 +43,27 @@ static uint64_t number(const char *text)
 static uint64_t fault_bits(const char *names)
 {
     uint64_t bits = 0;
-    for (const char *at = names; at && *at;) {
+    if (!names)
+        die("a name is missing");
+    for (const char *at = names; *at;) {
         size_t n = strcspn(at, ",");
-        int f = 0;
-        while (f < SIM_FAULTS && (strlen(sim_fault_name((enum sim_fault)f)) != n ||
-                                  strncmp(sim_fault_name((enum sim_fault)f), at, n) != 0))
+        uint32_t f = 0;
+        while (f < SIM_X_END &&
+               (strlen(sim_fault_name(f)) != n || strncmp(sim_fault_name(f), at, n) != 0))
             f++;
-        if (f == SIM_FAULTS)
+        if (f == SIM_X_END)
             die("no such fault");
         bits |= UINT64_C(1) << f;
         at += n + (at[n] == ',');
     }
     return bits;
+}
+
+static __attribute__((noreturn)) void list(void)
+{
+    for (uint32_t f = 0; f < SIM_X_END; f++)
+        (void)printf("%s\n", sim_fault_name(f));
+    exit(0);
 }
 
 static void parse(int argc, char **argv, struct options *o)
@@ -71,13 +84,17 @@ static void parse(int argc, char **argv, struct options *o)
         else if (strcmp(a, "--lines") == 0)
             o->lines = (uint32_t)number(next);
         else if (strcmp(a, "--without") == 0)
-            o->batch.without = fault_bits(next);
+            o->batch.wish.without = fault_bits(next);
+        else if (strcmp(a, "--force") == 0)
+            o->batch.wish.force = fault_bits(next);
         else if (strcmp(a, "--bug") == 0)
             o->bugs = UINT64_C(1) << number(next);
         else
             takes = false;
         i += takes;
-        if (strcmp(a, "--bugs") == 0)
+        if (strcmp(a, "--list") == 0)
+            list();
+        else if (strcmp(a, "--bugs") == 0)
             o->bugs = o->bugs ? o->bugs : (UINT64_C(1) << JR_BUGS) - 2;
         else if (strcmp(a, "--trace") == 0)
             o->trace = true;
@@ -95,44 +112,50 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void print_faults(uint64_t seed, uint64_t without)
+static void print_faults(uint64_t seed, const struct sim_wish *wish)
 {
     struct sim_config c;
-    sim_config_swarm(&c, seed);
-    sim_config_without(&c, without);
+    sim_config_swarm(&c, seed, wish);
     (void)printf("%u replicas, %u workers of %u ranks; faults:", c.replicas, c.workers, c.ranks);
-    for (int f = 0; f < SIM_FAULTS; f++)
+    for (uint32_t f = 0; f < SIM_FAULTS; f++)
         if (c.one_in[f])
-            (void)printf(" %s 1/%u", sim_fault_name((enum sim_fault)f), c.one_in[f]);
+            (void)printf(" %s 1/%u", sim_fault_name(f), c.one_in[f]);
+    for (uint32_t f = SIM_FAULTS; f < SIM_X_END; f++)
+        if (sim_config_has(&c, f))
+            (void)printf(" %s", sim_fault_name(f));
     (void)printf("\n");
 }
 
-static void print_without(uint64_t without)
+static void print_bits(const char *option, uint64_t bits)
 {
-    const char *comma = "";
-    for (int f = 0; f < SIM_FAULTS; f++)
-        if (without >> f & 1) {
-            (void)printf("%s%s", comma, sim_fault_name((enum sim_fault)f));
-            comma = ",";
+    const char *before = option;
+    for (uint32_t f = 0; f < SIM_X_END; f++)
+        if (bits >> f & 1) {
+            (void)printf("%s%s", before, sim_fault_name(f));
+            before = ",";
         }
 }
 
 /* What failed, with as few faults as it takes, how it came to that, and how to see it again. */
-static void explain(struct sim_failure f, uint32_t lines)
+static void explain(struct sim_failure f, struct sim_wish wish, uint32_t lines)
 {
     uint64_t seed = f.seed;
+    struct sim_wish least = wish;
     (void)printf("seed %llu, step %llu: %s\nwith fewer faults…\n", (unsigned long long)seed,
                  (unsigned long long)f.step, f.text);
     (void)fflush(stdout);
-    uint64_t without = sim_shrink(seed, &f);
-    print_faults(seed, without);
-    sim_print_trace(seed, without, lines, stdout);
-    (void)printf("seed %llu: %s\nagain: ./dev sim --seeds 1 --from %llu\n",
-                 (unsigned long long)seed, f.text, (unsigned long long)seed);
-    (void)printf("the least of it, with all that happens: ./dev sim --seeds 1 --from %llu --trace "
-                 "--without ",
-                 (unsigned long long)seed);
-    print_without(without);
+    sim_shrink(seed, &least, &f);
+    print_faults(seed, &least);
+    sim_print_trace(seed, &least, lines, stdout);
+    (void)printf("seed %llu: %s\nagain: ./dev sim --seeds 1 --from %llu", (unsigned long long)seed,
+                 f.text, (unsigned long long)seed);
+    print_bits(" --force ", wish.force);
+    print_bits(" --without ", wish.without);
+    (void)printf(
+        "\nthe least of it, with all that happens: ./dev sim --seeds 1 --from %llu --trace",
+        (unsigned long long)seed);
+    print_bits(" --force ", least.force & ~least.without);
+    print_bits(" --without ", least.without);
     (void)printf("\n");
 }
 
@@ -144,7 +167,7 @@ static int run_seeds(const struct options *o)
     bool held = sim_run_many(&o->batch, &f, &c);
     double took = now_s() - began;
     if (!held) {
-        explain(f, o->lines);
+        explain(f, o->batch.wish, o->lines);
         return 1;
     }
     (void)printf("%llu seeds from %llu held: %.1f a second on %u processes (%.0f s)\n",
@@ -170,7 +193,7 @@ static int run_seeds(const struct options *o)
 
 static int run_trace(const struct options *o)
 {
-    sim_run(o->batch.first, o->batch.without, stdout, NULL, NULL);
+    sim_run(o->batch.first, &o->batch.wish, stdout, NULL, NULL);
     return 0;
 }
 

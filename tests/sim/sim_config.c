@@ -33,9 +33,21 @@ static const struct {
     [SIM_F_SESSIONS] = {"sessions", 300, 2},
 };
 
-const char *sim_fault_name(enum sim_fault f)
+static const char *const features[SIM_X_END - SIM_FAULTS] = {
+    [SIM_X_EXTERNAL - SIM_FAULTS] = "external",
+    [SIM_X_LOWER - SIM_FAULTS] = "lower",
+    [SIM_X_CAPS - SIM_FAULTS] = "caps",
+    [SIM_X_PARTS - SIM_FAULTS] = "parts",
+};
+
+const char *sim_fault_name(uint32_t f)
 {
-    return faults[f].name;
+    return f < SIM_FAULTS ? faults[f].name : features[f - SIM_FAULTS];
+}
+
+static bool has(uint64_t bits, uint32_t f)
+{
+    return bits >> f & 1;
 }
 
 void sim_config_quiet(struct sim_config *c)
@@ -60,6 +72,11 @@ static uint32_t between(struct jr_rng *rng, uint32_t from, uint32_t to)
     return from + jr_rng_below(rng, to - from + 1);
 }
 
+static uint32_t at_most(uint32_t f)
+{
+    return (faults[f].one_in + 2) / 3;
+}
+
 /* A few seeds have everything, most have some of it, at a third or thrice the usual rate. */
 static void draw_faults(struct sim_config *c, struct jr_rng *rng)
 {
@@ -67,26 +84,26 @@ static void draw_faults(struct sim_config *c, struct jr_rng *rng)
     for (int f = 0; f < SIM_FAULTS; f++) {
         bool on = jr_rng_below(rng, faults[f].seeds) == 0;
         uint32_t one_in = faults[f].one_in, strength = jr_rng_below(rng, 3);
-        c->one_in[f] = strength == 0 ? (one_in + 2) / 3 : strength == 1 ? one_in : 3 * one_in;
+        c->one_in[f] = strength == 0 ? at_most((uint32_t)f) : strength == 1 ? one_in : 3 * one_in;
         if (!on && !all)
             c->one_in[f] = 0;
     }
 }
 
 /* A cap is a number that enters the log once; what another replica was started with is nothing. */
-static void draw_caps(struct sim_config *c, struct jr_rng *rng)
+static void draw_caps(struct sim_config *c, struct jr_rng *rng, bool force)
 {
-    if (jr_rng_below(rng, 5) == 0)
+    if (jr_rng_below(rng, 5) == 0 || force)
         for (uint32_t i = 0; i < SIM_REPLICAS; i++)
             c->entries_max[i] = jr_rng_below(rng, 3) ? between(rng, 8, 80) : 0;
 }
 
 /* They have dice of their own. */
-static void draw_sessions(struct sim_config *c, uint64_t seed)
+static void draw_sessions(struct sim_config *c, uint64_t seed, bool force)
 {
     struct jr_rng rng;
     jr_rng_init(&rng, seed, 6);
-    if (jr_rng_below(&rng, 3)) {
+    if (jr_rng_below(&rng, 3) && !force) {
         c->one_in[SIM_F_SESSIONS] = 0;
         return;
     }
@@ -94,9 +111,55 @@ static void draw_sessions(struct sim_config *c, uint64_t seed)
     c->sessions_max = jr_rng_below(&rng, 8) ? 0 : between(&rng, 1, SIM_SESSIONS - 1);
 }
 
-void sim_config_swarm(struct sim_config *c, uint64_t seed)
+/* Bases come in several parts. */
+static void lengthen_prompts(struct sim_config *c)
+{
+    c->prompt_blocks = 6000;
+    c->requests = 6;
+}
+
+static void force_all(struct sim_config *c, uint64_t bits)
+{
+    for (uint32_t f = 0; f < SIM_FAULTS; f++)
+        if (has(bits, f))
+            c->one_in[f] = at_most(f);
+    if (has(bits, SIM_X_EXTERNAL))
+        c->outside = SIM_OUTSIDE;
+    if (has(bits, SIM_X_PARTS))
+        lengthen_prompts(c);
+    c->lower = c->lower || has(bits, SIM_X_LOWER);
+}
+
+static void leave_out(struct sim_config *c, uint64_t bits)
+{
+    for (uint32_t f = 0; f < SIM_FAULTS; f++)
+        if (has(bits, f))
+            c->one_in[f] = 0;
+    if (has(bits, SIM_X_EXTERNAL))
+        c->outside = 0;
+    if (has(bits, SIM_X_PARTS))
+        c->prompt_blocks = 2;
+    if (has(bits, SIM_X_CAPS))
+        memset(c->entries_max, 0, sizeof c->entries_max);
+    c->lower = c->lower && !has(bits, SIM_X_LOWER);
+}
+
+bool sim_config_has(const struct sim_config *c, uint32_t f)
+{
+    bool caps = false;
+    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+        caps = caps || c->entries_max[i];
+    return f < SIM_FAULTS        ? c->one_in[f] != 0
+           : f == SIM_X_EXTERNAL ? c->outside != 0
+           : f == SIM_X_LOWER    ? c->lower
+           : f == SIM_X_CAPS     ? caps
+                                 : c->prompt_blocks > 2;
+}
+
+void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish *wish)
 {
     static const uint32_t replicas[8] = {2, 2, 3, 3, 3, 4, 5, 6};
+    uint64_t force = wish ? wish->force : 0;
     struct jr_rng rng;
     jr_rng_init(&rng, seed, 5);
     sim_config_quiet(c);
@@ -111,23 +174,17 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed)
     c->base_interval_ms = between(&rng, 1000, 2000);
     c->batch_bytes = jr_rng_below(&rng, 3) ? 0 : between(&rng, 64, 400);
     c->events_max = jr_rng_below(&rng, 4) ? 0 : between(&rng, 3, 12);
-    if (jr_rng_below(&rng, 24) == 0) { /* bases come in several parts */
-        c->prompt_blocks = 6000;
-        c->requests = 6;
-    }
+    if (jr_rng_below(&rng, 24) == 0)
+        lengthen_prompts(c);
     draw_faults(c, &rng);
-    draw_caps(c, &rng);
-    for (uint32_t i = 0; c->one_in[SIM_F_UPGRADE] && i < SIM_REPLICAS; i++)
+    draw_caps(c, &rng, has(force, SIM_X_CAPS));
+    for (uint32_t i = 0;
+         (c->one_in[SIM_F_UPGRADE] || has(force, SIM_F_UPGRADE)) && i < SIM_REPLICAS; i++)
         c->rules[i] = 1;
     c->lower = jr_rng_below(&rng, 3) == 0;
-    draw_sessions(c, seed);
+    draw_sessions(c, seed, has(force, SIM_F_SESSIONS));
     jr_rng_init(&rng, seed, 7);
     c->outside = jr_rng_below(&rng, 5) ? 0 : between(&rng, 1, SIM_OUTSIDE);
-}
-
-void sim_config_without(struct sim_config *c, uint64_t mask)
-{
-    for (int f = 0; f < SIM_FAULTS; f++)
-        if (mask >> f & 1)
-            c->one_in[f] = 0;
+    force_all(c, force);
+    leave_out(c, wish ? wish->without : 0);
 }

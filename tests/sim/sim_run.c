@@ -18,12 +18,11 @@ static void add(struct sim_count *total, const struct sim_count *c)
         to[i] += from[i];
 }
 
-void sim_run(uint64_t seed, uint64_t without, FILE *trace, struct sim_failure *failure,
+void sim_run(uint64_t seed, const struct sim_wish *wish, FILE *trace, struct sim_failure *failure,
              struct sim_count *total)
 {
     struct sim_config c;
-    sim_config_swarm(&c, seed);
-    sim_config_without(&c, without);
+    sim_config_swarm(&c, seed, wish);
     struct sim *sim = sim_create(seed, &c);
     sim->trace = trace ? trace : sim->trace;
     sim->failure = failure;
@@ -55,7 +54,7 @@ static bool is_settled(const struct sim_batch *b, const struct job *jobs, uint64
 static void run_job(const struct sim_batch *b, struct job *jobs, struct job *j)
 {
     for (; j->next < j->end && !is_settled(b, jobs, j->next); j->next += b->jobs)
-        sim_run(j->next, b->without, NULL, &j->failure, &j->count);
+        sim_run(j->next, &b->wish, NULL, &j->failure, &j->count);
     _exit(0);
 }
 
@@ -111,9 +110,9 @@ bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim
 
 /* ---------------------------------------------------------------- one that failed */
 
-static bool fails(uint64_t seed, uint64_t without, struct sim_failure *ret)
+static bool fails(uint64_t seed, const struct sim_wish *wish, struct sim_failure *ret)
 {
-    struct sim_batch b = {.first = seed, .n = 1, .without = without, .jobs = 1};
+    struct sim_batch b = {.first = seed, .n = 1, .wish = *wish, .jobs = 1};
     return !sim_run_many(&b, ret, NULL);
 }
 
@@ -124,25 +123,23 @@ static bool is_same(const struct sim_failure *a, const struct sim_failure *b)
     return x && y && strcmp(x, y) == 0;
 }
 
-uint64_t sim_shrink(uint64_t seed, struct sim_failure *ret)
+void sim_shrink(uint64_t seed, struct sim_wish *wish, struct sim_failure *ret)
 {
-    uint64_t without = 0;
     struct sim_config c;
-    sim_config_swarm(&c, seed);
-    for (int f = 0; f < SIM_FAULTS; f++) {
+    sim_config_swarm(&c, seed, wish);
+    for (uint32_t f = 0; f < SIM_X_END; f++) {
         struct sim_failure other;
-        uint64_t fewer = without | UINT64_C(1) << f;
-        if (c.one_in[f] == 0) {
-            without = fewer;
-        } else if (fails(seed, fewer, &other) && is_same(&other, ret)) {
-            without = fewer;
+        struct sim_wish fewer = {wish->force, wish->without | UINT64_C(1) << f};
+        if (!sim_config_has(&c, f)) {
+            *wish = fewer;
+        } else if (fails(seed, &fewer, &other) && is_same(&other, ret)) {
+            *wish = fewer;
             *ret = other;
         }
     }
-    return without;
 }
 
-void sim_print_trace(uint64_t seed, uint64_t without, uint32_t lines, FILE *out)
+void sim_print_trace(uint64_t seed, const struct sim_wish *wish, uint32_t lines, FILE *out)
 {
     char **tail = jr_xalloc(lines * sizeof *tail), *line = NULL;
     size_t cap = 0;
@@ -154,7 +151,7 @@ void sim_print_trace(uint64_t seed, uint64_t without, uint32_t lines, FILE *out)
     pid_t pid = fork();
     if (pid == 0) {
         struct sim_failure f;
-        sim_run(seed, without, trace, &f, NULL);
+        sim_run(seed, wish, trace, &f, NULL);
         (void)fflush(trace);
         _exit(0);
     }

@@ -71,6 +71,21 @@ enum sim_fault {
     SIM_FAULTS,
 };
 
+/* What a fleet has or not, beside faults; behind them in bit sets. */
+enum sim_feature {
+    SIM_X_EXTERNAL = SIM_FAULTS, /* data planes outside of the replicas */
+    SIM_X_LOWER,                 /* bridges tell of lower media */
+    SIM_X_CAPS,                  /* each replica has an --index-max-entries of its own */
+    SIM_X_PARTS,                 /* prompts so long that bases come in several parts */
+    SIM_X_END,
+};
+
+/* What a run is to have whatever its seed draws: bits of faults and features. */
+struct sim_wish {
+    uint64_t force;   /* in every seed, as much of it as there may be */
+    uint64_t without; /* in none; it wins */
+};
+
 struct sim_config {
     uint32_t replicas, workers, ranks, blocks, requests;
     uint32_t step_ms;            /* at most, of one step */
@@ -86,13 +101,13 @@ struct sim_config {
     uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
     uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
 };
-const char *sim_fault_name(enum sim_fault f);
+const char *sim_fault_name(uint32_t f); /* or feature */
 /* Three replicas that nothing happens to. */
 void sim_config_quiet(struct sim_config *c);
-/* What this seed draws. */
-void sim_config_swarm(struct sim_config *c, uint64_t seed);
-/* Without the faults whose bits are set. */
-void sim_config_without(struct sim_config *c, uint64_t mask);
+/* What this seed draws, and what is wished for; wish may be NULL. */
+void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish *wish);
+/* Of a fault or a feature: is there any? */
+bool sim_config_has(const struct sim_config *c, uint32_t f);
 
 /* ---------------------------------------------------------------- servers */
 
@@ -544,18 +559,19 @@ void sim_heal(struct sim *sim);
 /* ---------------------------------------------------------------- runs: sim_run.c */
 
 /* One seed from its start to its end, in this process. */
-void sim_run(uint64_t seed, uint64_t without, FILE *trace, struct sim_failure *failure,
+void sim_run(uint64_t seed, const struct sim_wish *wish, FILE *trace, struct sim_failure *failure,
              struct sim_count *total);
 
 struct sim_batch {
-    uint64_t first, n, without;
+    uint64_t first, n;
+    struct sim_wish wish;
     uint32_t jobs; /* processes */
 };
 /* In processes of their own: true when all seeds held. total may be NULL. */
 bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim_count *total);
-/* The fewest faults with which the seed still fails: the bits of the others. */
-uint64_t sim_shrink(uint64_t seed, struct sim_failure *ret);
+/* Leaves out of the wish all that the seed fails without. */
+void sim_shrink(uint64_t seed, struct sim_wish *wish, struct sim_failure *ret);
 /* The end of what happens, on out. */
-void sim_print_trace(uint64_t seed, uint64_t without, uint32_t lines, FILE *out);
+void sim_print_trace(uint64_t seed, const struct sim_wish *wish, uint32_t lines, FILE *out);
 
 #endif

@@ -215,8 +215,9 @@ static uint64_t env(const char *name, uint64_t otherwise)
 static void run_fleet(uint64_t seed, struct memory *m)
 {
     struct sim_config c;
-    sim_config_swarm(&c, seed);
-    sim_config_without(&c, UINT64_C(1) << SIM_F_UPGRADE); /* rules that no snapshot here may have */
+    struct sim_wish wish = {.without = UINT64_C(1)
+                                       << SIM_F_UPGRADE}; /* rules of no snapshot here */
+    sim_config_swarm(&c, seed, &wish);
     struct sim *sim = sim_create(seed, &c);
     for (int i = 0; i < STEPS; i++) {
         sim_step(sim);
