@@ -451,7 +451,9 @@ bool jr_pool_assumes_reuse(const struct jr_pool *p, const struct jr_route *r);
 int jr_pool_on_route(struct jr_pool *p, const struct jr_route *r);
 void jr_pool_on_first_token(struct jr_pool *p, uint64_t id);
 void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens);
-void jr_pool_on_finish(struct jr_pool *p, uint64_t id);
+void jr_pool_on_finish(struct jr_pool *p, uint64_t id); /* it waits, or is booked */
+/* Of one from outside that waits here, too, for its client asked again. */
+void jr_pool_end_booking(struct jr_pool *p, uint64_t id);
 /* Chooses one of the candidates, books and decides: as jr_pool_weigh, and JR_EINVAL. */
 int jr_pool_admit(struct jr_pool *p, const struct jr_route *r, const struct jr_look *look,
                   const struct jr_waiting *waited);

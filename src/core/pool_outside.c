@@ -166,8 +166,7 @@ void jr_pool_outside_booked(struct jr_pool *p, uint64_t id)
 static void apply(struct jr_pool *p, uint64_t id, bool done)
 {
     if (done) {
-        if (jr_bookings_find(&p->own, id)) /* one that waits for a worker is its client's to end */
-            jr_pool_on_finish(p, id);
+        jr_pool_end_booking(p, id); /* one that waits for a worker is its client's to end */
         jr_replicas_ended(&p->replicas, id, p->now_ms);
         return;
     }
@@ -291,7 +290,7 @@ static void yield(struct jr_pool *p, const struct jr_sync_batch *batch, const st
     if (lives && !JR_BUG(ADOPTED_TWICE) && k->b.worker_id == b->worker_id &&
         k->b.dp_rank == b->dp_rank &&
         lot(peer->id, b->request) > lot(p->config.replica_id, b->request))
-        jr_pool_on_finish(p, b->request);
+        jr_pool_end_booking(p, b->request);
 }
 
 /* What the stream holds from before we read it may be of a booking that was made since: who said it
@@ -323,7 +322,7 @@ static void expire(struct jr_pool *p)
         if (!jr_request_is_outside(k->b.request))
             continue;
         p->n.bookings_expired++;
-        jr_pool_on_finish(p, k->b.request);
+        jr_pool_end_booking(p, k->b.request);
     }
 }
 

@@ -285,8 +285,12 @@ void jr_pool_on_output(struct jr_pool *p, uint64_t id, uint32_t output_tokens)
 
 void jr_pool_on_finish(struct jr_pool *p, uint64_t id)
 {
-    if (jr_pool_queue_cancel(p, id))
-        return;
+    if (!jr_pool_queue_cancel(p, id))
+        jr_pool_end_booking(p, id);
+}
+
+void jr_pool_end_booking(struct jr_pool *p, uint64_t id)
+{
     struct jr_booked *k = jr_bookings_find(&p->own, id);
     if (!k)
         return;

@@ -312,6 +312,55 @@ static void test_two_that_have_it(void **state)
     assert_true(kept[0] && kept[1]);
 }
 
+/* A name that waits here, too: of a dead owner its client asked again before somebody had it. */
+static uint64_t wait_and_adopt(struct rig *r)
+{
+    struct jr_pool_config c;
+    uint64_t id = REQUEST;
+    while (lot("peer", id) < lot("self", id))
+        id++;
+    rig_config(&c);
+    c.has_queue_threshold = true;
+    rig_init_with(r, &c);
+    settle(r);
+    peer_says(r, 1, JR_DELTA_ADMIT, id);
+    rig_members(r, true, false);
+    rig_route(r, 6, NULL, 0); /* its prefill is all that the worker has room for */
+    rig_route(r, id, NULL, 0);
+    for (uint64_t ms = 0; ms < UINT64_C(2) * RIG_TTL; ms += 100)
+        rig_tick(r, 100);
+    assert_int_equal(view(r).counters.bookings_adopted, 1);
+    assert_int_equal(r->pool->queue.n, 1);
+    return id;
+}
+
+/* What ends the booking, whoever says it, leaves the one that waits to its client, who is answered. */
+static void test_one_that_is_booked_and_waits(void **state)
+{
+    (void)state;
+    for (int by = 0; by < 4; by++) {
+        struct rig r;
+        uint64_t id = wait_and_adopt(&r);
+        rig_members(&r, true, by < 2);
+        if (by == 0) /* somebody was told that it is over */
+            peer_says(&r, 2, JR_DELTA_ASK_DONE, id);
+        else if (by == 1) /* its owner had only slept */
+            peer_says(&r, 2, JR_DELTA_ADMIT, id);
+        else if (by == 2)
+            tell_of(&r, id, true);
+        else
+            rig_tick(&r, EXPIRY + 1);
+        assert_null(jr_bookings_find(&r.pool->own, id));
+        assert_int_equal(r.pool->queue.n, 1);
+        if (by == 1)
+            peer_says(&r, 3, JR_DELTA_DONE, id);
+        rig_request(&r, JR_EV_FINISH, 6, 0);
+        const struct jr_action *a = rig_find(&r, JR_ACT_DECIDE);
+        assert_true(a && a->u.decide.id == id);
+        rig_deinit(&r);
+    }
+}
+
 /* While nothing but a base may go, a word waits; and it is said as soon as that is out. */
 static void test_words_wait_for_the_base(void **state)
 {
@@ -427,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_what_others_say_is_over_is_not_adopted),
         cmocka_unit_test(test_an_orphan_that_nobody_takes),
         cmocka_unit_test(test_two_that_have_it),
+        cmocka_unit_test(test_one_that_is_booked_and_waits),
         cmocka_unit_test(test_words_wait_for_the_base),
         cmocka_unit_test(test_many_ends_in_an_outage),
         cmocka_unit_test(test_a_name_that_is_used_again),
