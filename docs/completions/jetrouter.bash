@@ -323,6 +323,7 @@ _jetrouter_options() {
         echo '--help
             --http-host
             --http-port
+            --drain-timeout-secs
             --router-host-cache-hit-weight
             --router-disk-cache-hit-weight
             --namespace
@@ -678,6 +679,7 @@ _jetrouter_values() {
     'bridge --etcd-endpoints') COMPREPLY=() ;;
     'mocker --http-host') COMPREPLY=() ;;
     'mocker --http-port') COMPREPLY=() ;;
+    'mocker --drain-timeout-secs') COMPREPLY=() ;;
     'mocker --router-host-cache-hit-weight') COMPREPLY=() ;;
     'mocker --router-disk-cache-hit-weight') COMPREPLY=() ;;
     'mocker --namespace') COMPREPLY=() ;;

@@ -87,7 +87,9 @@ X(TOKENIZER_PREFIXES, BOOL, "tokenizer-prefixes", "JETROUTER_TOKENIZER_PREFIXES"
 X(DRAIN_DELAY_SECS, F64, "drain-delay-secs", "JETROUTER_DRAIN_DELAY_SECS", "5", JR_CMD_ROUTING,    \
     HTTP, "SECS", "not ready but still accepting for this long after SIGTERM", .max = 3600)        \
 X(DRAIN_TIMEOUT_SECS, F64, "drain-timeout-secs", "JETROUTER_DRAIN_TIMEOUT_SECS", "300",            \
-    JR_CMD_ROUTING, HTTP, "SECS", "most time requests in flight are waited for after that",        \
+    JR_CMD_ROUTING | JR_CMD_MOCKER, HTTP, "SECS",                                                  \
+    "most time requests in flight are waited for once none is accepted any more; a mocker waits "  \
+    "with --bridge",                                                                               \
     .max = 86400)                                                                                  \
 X(READY_TIMEOUT_SECS, F64, "ready-timeout-secs", "JETROUTER_READY_TIMEOUT_SECS", "30",             \
     JR_CMD_ROUTING, HTTP, "SECS",                                                                  \
@@ -411,7 +413,7 @@ X(ZMQ_REPLAY_PORTS, LIST, "zmq-replay-ports", "JETROUTER_ZMQ_REPLAY_PORTS", NULL
     .aliases = "replay-ports", .canon = jr_config_canon_port,                                      \
     .expects = "port numbers in 1..65535")                                                         \
 X(BRIDGE, BOOL, "bridge", "JETROUTER_BRIDGE", "false", JR_CMD_MOCKER, MOCKER, NULL,                \
-    "run the bridge of each engine in this process")                                               \
+    "run the bridge of each engine in this process; SIGTERM drains")                                               \
 X(TRACE, STR, "trace", "JETROUTER_TRACE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",                     \
     "trace in Mooncake's format, one JSON object a line; needed unless two runs are compared")     \
 X(LIMIT, U64, "limit", "JETROUTER_LIMIT", "0", JR_CMD_REPLAY, REPLAY, "N",                         \

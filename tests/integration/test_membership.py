@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leases of workers and replicas end, come back and are given up: what that does to credit, to blocks
 and to loads."""
+import http.client
 import json
 import os
 import random
@@ -59,6 +60,10 @@ class Members(unittest.TestCase):
             jr.wait_for(lambda f=f: self.state(f, worker) == want,
                         lambda f=f: "worker %d at %s is %s, it is %s" % (
                             worker, f.name, want, self.state(f, worker)), 60)
+
+    def said(self, proc, words):
+        with open(proc.log, errors="replace") as log:
+            return words in log.read()
 
     def ask(self, f):
         return jr.call("POST", f.url + "/v1/completions", {"model": "tiny", "prompt": [3] * 40},
@@ -160,6 +165,65 @@ class Replica(Members):
         jr.wait_for(lambda: self.of_peer(a) == 0, "it is over")
 
 
+class Engine(Members):
+    """A mocker with bridges that ends."""
+    TOKENS = 200
+    BODY = {"model": "tiny", "prompt": [1] * 40, "max_tokens": TOKENS, "stream": True}
+
+    def slow(self, **kw):
+        """One whose answers take minutes."""
+        m = self.procs.mocker("engine", bridge=True, nats=self.nats.url, namespace="test", model_name="tiny",
+                              lease_ttl_secs=TTL, fault="slow=100", **kw)
+        for f in self.replicas:
+            jr.wait_for(lambda f=f: [w["state"] for w in jr.pool(f.url)["workers"]] == ["live"], "the worker", 60)
+        return m
+
+    def streams(self, url):
+        s = play.Stream(url + "/v1/completions", self.BODY, timeout=120)
+        self.addCleanup(s.close)
+        self.assertEqual(s.head(), 200)
+        self.assertIn(b'"text":', s.line())
+        return s
+
+    def drains(self, m):
+        m.send(signal.SIGTERM)
+        jr.wait_for(lambda: not jr.port_open(m.port), "no new connections", 60)
+
+    def test_what_it_does_is_finished(self):
+        m = self.slow()
+        s = self.streams(self.replicas[0].url)
+        spare = http.client.HTTPConnection("127.0.0.1", m.port, timeout=60)
+        self.addCleanup(spare.close)
+        spare.connect()
+        self.drains(m)
+        for f in self.replicas:
+            jr.wait_for(lambda f=f: jr.pool(f.url)["workers"] == [], "the worker has left", 60)
+            self.assertEqual(self.ask(f)[0], 503)
+        self.assertTrue(m.running(), m.tail())
+        spare.request("POST", "/mock/faults?slow=1")
+        self.assertEqual(spare.getresponse().status, 200)
+        text, whole = s.rest()
+        self.assertTrue(whole and text.rstrip().endswith(b"data: [DONE]"), text[-200:])
+        self.assertEqual(text.count(b'"text":'), self.TOKENS - 1, text[-200:])
+        self.assertEqual(m.popen.wait(60), 0, m.tail())
+
+    def test_not_for_ever(self):
+        m = self.slow(drain_timeout_secs=0.2)
+        s = self.streams(m.urls[0])
+        self.assertEqual(m.stop(timeout=60), 0)
+        self.assertTrue(self.said(m, "mocker.drain_timeout"))
+        self.assertFalse(s.rest()[1])
+
+    def test_a_second_signal(self):
+        m = self.slow()
+        s = self.streams(m.urls[0])
+        self.drains(m)
+        self.assertTrue(m.running(), m.tail())
+        self.assertEqual(m.stop(timeout=60), 0)
+        self.assertTrue(self.said(m, "mocker.second_signal"))
+        self.assertFalse(s.rest()[1])
+
+
 class Refused(Members):
     """A server that refuses our bridges and replicas for a while."""
 
@@ -184,10 +248,6 @@ class Refused(Members):
         p.port, p.url = self.port, "nats://127.0.0.1:%d" % self.port
         jr.wait_for(lambda: jr.port_open(self.port), "nats-server")
         return p
-
-    def said(self, proc, words):
-        with open(proc.log, errors="replace") as log:
-            return words in log.read()
 
     def test_bridges_and_replicas_come_back(self):
         mocker = self.procs.mocker("workers", n=2, bridge=True, nats=self.nats.url, namespace="test",

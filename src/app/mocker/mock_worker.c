@@ -507,6 +507,16 @@ static void on_http_closed(void *ctx)
         closed(closed_ctx);
 }
 
+void jr_mock_worker_drain(struct jr_mock_worker *w)
+{
+    jr_http_server_drain(w->http);
+}
+
+uint64_t jr_mock_worker_busy(const struct jr_mock_worker *w)
+{
+    return jr_http_server_busy(w->http);
+}
+
 void jr_mock_worker_close(struct jr_mock_worker *w, void (*cb)(void *ctx), void *ctx)
 {
     w->closed = cb;

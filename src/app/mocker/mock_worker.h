@@ -41,6 +41,10 @@ struct jr_mock_worker_config {
 JR_MUST_CHECK int jr_mock_worker_create(struct jr_loop *loop,
                                         const struct jr_mock_worker_config *config,
                                         struct jr_errmsg *e, struct jr_mock_worker **ret);
+/* No new connections; what is under way goes on. */
+void jr_mock_worker_drain(struct jr_mock_worker *w);
+/* Connections with a request under way, or with bytes of an answer that are not sent yet. */
+uint64_t jr_mock_worker_busy(const struct jr_mock_worker *w);
 /* Cuts what is under way; cb when the worker's memory is gone. */
 void jr_mock_worker_close(struct jr_mock_worker *w, void (*cb)(void *ctx), void *ctx);
 

@@ -14,6 +14,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define DRAIN_LOOK_MS 20
+
 struct mocker {
     const struct jr_config *cfg;
     struct jr_loop *loop;
@@ -23,10 +25,12 @@ struct mocker {
     struct jr_mock_worker **workers;
     uint32_t n; /* that listen */
     uint32_t n_closing;
-    bool stopping;
+    bool stopping, hurried, closing; /* closing: the workers end */
+    struct jr_timer *drain_timer;
+    uint64_t drain_until_ms;
     struct jr_nats *nats; /* with --bridge */
     struct jr_http_client *client;
-    struct jr_bridge_hub *hub;
+    struct jr_bridge_hub *hub; /* NULL once it is closed */
 };
 
 /* ---- options ------------------------------------------------------------------------ */
@@ -260,6 +264,8 @@ static void on_closed(void *ctx)
 
 static void stop_workers(struct mocker *m)
 {
+    m->closing = true;
+    jr_timer_stop(m->drain_timer);
     m->n_closing = m->n + 1; /* ours: nothing stops before this function is through */
     for (uint32_t i = 0; i < m->n; i++)
         jr_mock_worker_close(m->workers[i], on_closed, m);
@@ -270,16 +276,44 @@ static void stop_workers(struct mocker *m)
     on_closed(m);
 }
 
-static void on_bridges_closed(void *ctx)
+static uint64_t busy(const struct mocker *m)
 {
-    stop_workers(ctx);
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < m->n; i++)
+        n += jr_mock_worker_busy(m->workers[i]);
+    return n;
 }
 
-/* The workers leave the registry before they end. */
+static void on_drain_timer(void *ctx)
+{
+    struct mocker *m = ctx;
+    const uint64_t n = busy(m);
+    const bool late = jr_loop_now_ms(m->loop) >= m->drain_until_ms;
+    if (n > 0 && late)
+        jr_log(JR_LOG_WARN, "mocker.drain_timeout", "inflight=%" PRIu64, n);
+    if (n == 0 || late)
+        stop_workers(m);
+}
+
+/* Nobody is sent here any more. */
+static void on_bridges_closed(void *ctx)
+{
+    struct mocker *m = ctx;
+    m->hub = NULL;
+    if (m->hurried) {
+        stop_workers(m);
+        return;
+    }
+    for (uint32_t i = 0; i < m->n; i++)
+        jr_mock_worker_drain(m->workers[i]);
+    m->drain_until_ms = jr_loop_now_ms(m->loop) + jr_config_ms(m->cfg, JR_CFG_DRAIN_TIMEOUT_SECS);
+    jr_timer_start(m->drain_timer, 0, DRAIN_LOOK_MS);
+}
+
+/* With bridges the workers leave the registry, then what they do is waited for: who takes an engine
+ * away ends its bridge first. An engine alone just ends. */
 static void stop(struct mocker *m)
 {
-    if (m->stopping)
-        return;
     m->stopping = true;
     if (m->hub)
         jr_bridge_hub_close(m->hub, on_bridges_closed, m);
@@ -287,12 +321,19 @@ static void stop(struct mocker *m)
         stop_workers(m);
 }
 
+/* The second one: what is under way ends now. */
 static void on_signal(void *ctx, int signum)
 {
     struct mocker *m = ctx;
-    if (!m->stopping)
-        jr_log(JR_LOG_INFO, "mocker.stop", "signal=%d", signum);
-    stop(m);
+    if (!m->stopping) {
+        jr_log(JR_LOG_INFO, "mocker.stop", "signal=%d inflight=%" PRIu64, signum, busy(m));
+        stop(m);
+    } else if (!m->hurried && !m->closing) {
+        jr_log(JR_LOG_WARN, "mocker.second_signal", "inflight=%" PRIu64, busy(m));
+        m->hurried = true;
+        if (!m->hub)
+            stop_workers(m);
+    }
 }
 
 static int run(struct mocker *m, struct jr_errmsg *e)
@@ -320,7 +361,9 @@ int jr_mocker_main(const struct jr_config *cfg, struct jr_errmsg *e)
     int err = jr_loop_create(&m.loop);
     if (err < 0)
         return err;
+    m.drain_timer = jr_timer_create(m.loop, on_drain_timer, &m);
     err = run(&m, e);
+    jr_timer_destroy(m.drain_timer);
     jr_nats_close(m.nats);
     jr_openai_parser_destroy(m.parser);
     jr_zmq_pub_group_destroy(m.pubs);
