@@ -90,10 +90,11 @@ static size_t kept(const char *value)
     return n;
 }
 
-/* FNV-1a over the key and the values, each ended by a zero. */
+/* FNV-1a over the key and the values, each ended by a zero. The key is multiplied before a value comes:
+ * else that of one metric and "a" were that of another and "b". */
 static uint64_t hash_of(enum jr_metric_key key, const char *const *labels)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ (uint64_t)key;
+    uint64_t h = (UINT64_C(0xcbf29ce484222325) ^ (uint64_t)key) * UINT64_C(0x100000001b3);
     for (; labels && *labels; labels++) {
         size_t n = kept(*labels);
         for (size_t i = 0; i < n; i++)

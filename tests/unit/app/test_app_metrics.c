@@ -227,6 +227,17 @@ static void test_the_same_again(void **state)
     jr_metrics_destroy(m);
 }
 
+/* Short names, of many metrics: no set is taken for another, or has no room because of another. */
+static void test_one_letter(void **state)
+{
+    (void)state;
+    struct jr_metrics *m = jr_metrics_create();
+    for (int key = 0; key < JR_METRIC_COUNT; key++)
+        for (char c = '0'; c <= 'z' && strcmp(jr_metric_row(key)->labels, "model") == 0; c++)
+            assert_non_null(jr_metric_series(m, key, JR_LABELS(((char[]){c, 0}))));
+    jr_metrics_destroy(m);
+}
+
 static void test_forget_takes_the_right_label(void **state)
 {
     (void)state;
@@ -306,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_escaping),
         cmocka_unit_test(test_cap_and_forget),
         cmocka_unit_test(test_the_same_again),
+        cmocka_unit_test(test_one_letter),
         cmocka_unit_test(test_forget_takes_the_right_label),
         cmocka_unit_test(test_long_values_and_handles),
         cmocka_unit_test(test_merge_adds),
