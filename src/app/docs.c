@@ -249,7 +249,9 @@ void jr_docs_metrics(struct jr_buf *b)
                    "<!-- Made from src/app/metrics_table.h by `./dev docs`; do not edit. -->\n\n"
                    "`GET /metrics` answers in Prometheus' text format. A label set appears at its "
                    "first use. Each metric has a most\nnumber of label sets; samples beyond it are "
-                   "dropped and counted in `jetrouter_metric_label_overflow_total`.\n\n"
+                   "dropped and counted in `jetrouter_metric_label_overflow_total`. What has a "
+                   "worker's id goes with the worker; what has a\nmodel's name ten minutes after "
+                   "its last worker and request, or at the second look where no set is left.\n\n"
                    "| metric | type | unit | labels | most sets | meaning |\n"
                    "|---|---|---|---|---|---|\n");
     for (int i = 0; i < JR_METRIC_COUNT; i++) {

@@ -220,6 +220,23 @@ struct jr_series *jr_metric_series(struct jr_metrics *m, enum jr_metric_key key,
     return NULL;
 }
 
+uint32_t jr_metric_sets(const struct jr_metrics *m, enum jr_metric_key key)
+{
+    return m->families[key].n;
+}
+
+const char *jr_metric_label(const struct jr_metrics *m, enum jr_metric_key key, uint32_t i)
+{
+    JR_ASSERT(i < m->families[key].n && rows[key].labels[0]);
+    return m->families[key].v[i]->values[0];
+}
+
+bool jr_metric_label_is(const char *label, const char *value)
+{
+    const size_t n = kept(value);
+    return strncmp(label, value, n) == 0 && label[n] == '\0';
+}
+
 void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *value)
 {
     for (int key = 0; key < JR_METRIC_COUNT; key++) {

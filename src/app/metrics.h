@@ -13,6 +13,7 @@
 
 #include "app/metrics_table.h"
 #include "base/buf.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum jr_metric_type { JR_METRIC_TYPE_COUNTER, JR_METRIC_TYPE_GAUGE, JR_METRIC_TYPE_HISTOGRAM };
@@ -72,8 +73,14 @@ void jr_series_observe_n(struct jr_series *s, double value, uint64_t n); /* n ti
 
 /* Present value (a histogram's count); 0 when there is no such set. For /state and tests. */
 double jr_metric_get(const struct jr_metrics *m, enum jr_metric_key key, const char *const *labels);
-/* Drops every set, of any metric, in which this label has this value: a worker or pool that left. Not for
- * a label of sets that somebody holds from jr_metric_series: "model" is one, of the request metrics. */
+/* How many sets it has; and what the i-th of them has as its first label. Borrowed until it is dropped;
+ * the order is that of creation but for drops. */
+uint32_t jr_metric_sets(const struct jr_metrics *m, enum jr_metric_key key);
+const char *jr_metric_label(const struct jr_metrics *m, enum jr_metric_key key, uint32_t i);
+/* Is it what sets with this value have for a label: itself, or cut? */
+bool jr_metric_label_is(const char *label, const char *value);
+/* Drops every set, of any metric, in which this label has this value: a worker, pool or model that left.
+ * Who holds one of them from jr_metric_series lets go of it before. */
 void jr_metrics_forget(struct jr_metrics *m, const char *label, const char *value);
 /* Drops this one, if there is one; nobody may hold it. */
 void jr_metric_drop(struct jr_metrics *m, enum jr_metric_key key, const char *const *labels);

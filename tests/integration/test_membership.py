@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import unittest
 import unittest.mock
@@ -222,6 +223,58 @@ class Engine(Members):
         self.assertEqual(m.stop(timeout=60), 0)
         self.assertTrue(self.said(m, "mocker.second_signal"))
         self.assertFalse(s.rest()[1])
+
+
+class Models(unittest.TestCase):
+    """Names of models come and go, more of them than /metrics has room for."""
+    ROOM = 256  # one of them is that of requests of no model
+
+    def counted(self):
+        """model -> its requests."""
+        text = jr.get(self.f.url + "/metrics")[1].decode()
+        return {m: int(float(n)) for m, n in re.findall(
+            r'dynamo_frontend_request_duration_seconds_count{model="([^"]*)"} (\S+)', text)}
+
+    def ask(self, model):
+        self.assertEqual(jr.post(self.f.url + "/v1/completions", {"model": model, "prompt": [1, 2]})[0], 200)
+
+    def test_series_go_with_their_model(self):
+        """On all loops at once; those of a model that stays go on."""
+        procs = jr.Procs()
+        self.addCleanup(procs.close)
+        nats = procs.nats()
+        self.f = procs.frontend("a", nats=nats.url, namespace="test", http_threads=4, drain_delay_secs=0,
+                                log_level="debug")
+        procs.wait_ready(self.f)
+        pool = jr_log.Pool(nats.url, "test", ttl=120)
+        self.addCleanup(pool.close)
+        worker = play.Worker()
+        self.addCleanup(worker.close)
+        names = ["m%d" % i for i in range(self.ROOM)]
+        for i, name in enumerate(names):
+            pool.add_worker(i + 1, worker.url, name)
+        jr.wait_for(lambda: len(jr.get_json(self.f.url + "/v1/models")["data"]) == len(names), "all models", 60)
+        for name in names:
+            self.ask(name)
+        for _ in range(8):  # on each loop, mostly
+            self.ask("m0")
+        before = self.counted()
+        self.assertEqual(before["m0"], 9)
+        self.assertEqual(len(before), self.ROOM)  # with that of no model, and without one of ours
+        (without,) = set(names) - set(before)  # only the sum has no room for it
+        stay = ["m0", without]
+        for i, name in enumerate(names):
+            if name not in stay:
+                pool.drop_worker(i + 1)
+        jr.wait_for(lambda: len(jr.pool(self.f.url)["workers"]) == 2, "all others have left", 60)
+        for _ in range(2):  # away, and what they came to once more
+            self.assertEqual(self.counted(), before)
+        self.assertEqual(self.counted(), {"": 0, "m0": 9, without: 1})
+        pool.add_worker(1000, worker.url, names[7])
+        jr.wait_for(lambda: len(jr.get_json(self.f.url + "/v1/models")["data"]) == 3, "one is back", 60)
+        for model in ("m0", without, names[7]):
+            self.ask(model)
+        self.assertEqual(self.counted(), {"": 0, "m0": 10, without: 2, names[7]: 1})
 
 
 class Refused(Members):

@@ -746,6 +746,7 @@ static void free_parts(struct jr_frontend *f)
     jr_worker_lasts_deinit(&f->lasts);
     jr_xfree(f->scraped);
     jr_xfree(f->models);
+    jr_model_series_deinit(&f->model_series);
     jr_policy_file_destroy(f->policy);
     jr_admin_token_destroy(f->admin_token);
 }

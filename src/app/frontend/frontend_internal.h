@@ -16,6 +16,7 @@
  *     pools.c       which pool and which workers may get a request
  *     state_json.c  /state, /workers
  *     scrape.c      /metrics: copies what is counted elsewhere
+ *     model_series.c  which models' series are to go
  *     busy.c        /busy_threshold
  *     discover.c    the pools of a namespace, as they come
  *     pool_config.c options to the pool's configuration */
@@ -27,6 +28,7 @@
 #include "app/frontend/errors.h"
 #include "app/frontend/front_loop.h"
 #include "app/frontend/frontend.h"
+#include "app/frontend/model_series.h"
 #include "app/frontend/route_metrics.h"
 #include "app/frontend/tokenizer.h"
 #include "app/frontend/worker_last.h"
@@ -93,6 +95,8 @@ struct jr_frontend {
     uint32_t n_scraped;
     char (*models)[JR_MODEL_MAX]; /* that they named */
     uint32_t n_models;
+    struct jr_model_series model_series;
+    uint32_t gathering; /* looks at /metrics that loops are being asked for */
     uint32_t migration_limit;
     enum jr_router_mode mode;
     /* end of life */

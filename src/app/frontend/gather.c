@@ -20,6 +20,7 @@ static void maybe_answer(struct gather *g)
 {
     if (g->waiting > 0)
         return;
+    g->f->gathering--;
     if (g->req)
         jr_scrape_answer(g->f, &g->sum, g->req);
     jr_metrics_destroy(g->sum.metrics);
@@ -58,16 +59,23 @@ static void on_gone(void *ctx)
     g->req = NULL;
 }
 
+/* One that was told to stop may not live to read what is sent to it. */
+static bool answers(const struct jr_front_loop *l)
+{
+    return l->started && !l->told_to_stop;
+}
+
 void jr_gather_metrics(struct jr_frontend *f, struct jr_http_request *req)
 {
     struct gather *g = jr_xalloc(sizeof *g);
     g->f = f;
+    f->gathering++;
     g->req = req;
     g->sum.metrics = jr_metrics_create();
     jr_http_request_watch(req, on_gone, NULL, g);
     for (uint32_t i = 0; i < f->n_others; i++) {
         struct jr_front_loop *l = &f->others[i];
-        if (!l->started || l->told_to_stop) /* it may not live to answer */
+        if (!answers(l))
             continue;
         struct part *p = jr_xalloc(sizeof *p);
         p->g = g;
@@ -77,4 +85,32 @@ void jr_gather_metrics(struct jr_frontend *f, struct jr_http_request *req)
         jr_loop_post(l->loop, &p->msg);
     }
     maybe_answer(g);
+}
+
+struct forget {
+    struct jr_msg msg;
+    struct jr_front_loop *l;
+    char label[JR_NAME_MAX + 1];
+};
+
+/* On the loop's thread. */
+static void on_forget(struct jr_msg *msg)
+{
+    struct forget *o = JR_CONTAINER_OF(msg, struct forget, msg);
+    jr_request_metrics_forget(&o->l->requests, &o->l->proxied, o->label);
+    jr_xfree(o);
+}
+
+void jr_gather_forget_model(struct jr_frontend *f, const char *label)
+{
+    jr_request_metrics_forget(&f->main.requests, &f->main.proxied, label);
+    for (uint32_t i = 0; i < f->n_others; i++) {
+        if (!answers(&f->others[i]))
+            continue;
+        struct forget *o = jr_xalloc(sizeof *o);
+        o->l = &f->others[i];
+        o->msg.deliver = on_forget;
+        (void)jr_str_copy(o->label, sizeof o->label, label);
+        jr_loop_post(o->l->loop, &o->msg);
+    }
 }

@@ -14,4 +14,8 @@ struct jr_gathered {
 /* /metrics, once all have answered; takes the request. */
 void jr_gather_metrics(struct jr_frontend *f, struct jr_http_request *req);
 
+/* All loops drop the series of the model with this label. A look that begins after it shows none of
+ * them; so there must be no other look under way (f->gathering). */
+void jr_gather_forget_model(struct jr_frontend *f, const char *label);
+
 #endif

@@ -66,13 +66,40 @@ struct jr_model_metrics *jr_request_metrics_of(struct jr_request_metrics *r, con
     return &r->none;
 }
 
+static struct jr_proxied *proxied_at(const struct jr_list *it)
+{
+    return JR_CONTAINER_OF((struct jr_list *)(uintptr_t)it, struct jr_proxied, node);
+}
+
+static void let_go(struct jr_request_metrics *r, const struct jr_list *proxied, uint32_t at)
+{
+    struct jr_model_metrics *m = r->v[at];
+    for (const struct jr_list *it = proxied->next; it != proxied; it = it->next)
+        if (proxied_at(it)->counted == m)
+            proxied_at(it)->counted = jr_request_metrics_of(r, "");
+    r->v[at] = r->v[--r->n];
+    r->last = 0;
+    jr_xfree((char *)(uintptr_t)m->model);
+    jr_xfree(m);
+}
+
+void jr_request_metrics_forget(struct jr_request_metrics *r, const struct jr_list *proxied,
+                               const char *label)
+{
+    for (uint32_t i = 0; i < r->n;) /* names that are one when they are cut share their series */
+        if (jr_metric_label_is(label, r->v[i]->model))
+            let_go(r, proxied, i);
+        else
+            i++;
+    jr_metrics_forget(r->m, "model", label);
+}
+
 void jr_request_metrics_count(struct jr_request_metrics *r, const struct jr_list *proxied)
 {
     for (uint32_t i = 0; i < r->n; i++)
         r->v[i]->n_inflight = r->v[i]->n_queued = 0;
     for (const struct jr_list *it = proxied->next; it != proxied; it = it->next) {
-        const struct jr_proxied *x =
-            JR_CONTAINER_OF((struct jr_list *)(uintptr_t)it, struct jr_proxied, node);
+        const struct jr_proxied *x = proxied_at(it);
         x->counted->n_inflight++;
         x->counted->n_queued += x->first_token_ns == 0;
     }

@@ -5,6 +5,7 @@
 #include "app/frontend/gather.h"
 #include "app/frontend/pools.h"
 
+#include "base/log.h"
 #include "core/recovery.h"
 #include "jetrouter/version.h"
 
@@ -431,6 +432,21 @@ static void forget_models(struct jr_frontend *f)
     f->n_models = n;
 }
 
+static bool is_served(void *ctx, const char *label)
+{
+    const struct jr_frontend *f = ctx;
+    for (uint32_t i = 0; i < f->n_models; i++)
+        if (jr_metric_label_is(label, f->models[i]))
+            return true;
+    return false;
+}
+
+static void on_model_gone(void *ctx, const char *label)
+{
+    jr_log(JR_LOG_DEBUG, "metrics.model_gone", "model=" JR_LOG_Q, label);
+    jr_gather_forget_model(ctx, label);
+}
+
 static void add_tally(struct jr_kv_tally *to, const struct jr_kv_tally *t)
 {
     for (int type = JR_KV_STORED; type <= JR_KV_CLEARED; type++)
@@ -483,4 +499,7 @@ void jr_scrape_answer(struct jr_frontend *f, struct jr_gathered *others,
     jr_metrics_render(all, &b);
     jr_http_respond(req, b.err ? 500 : 200, JR_METRICS_CONTENT_TYPE, NULL, b.p, b.err ? 0 : b.n);
     jr_buf_deinit(&b);
+    if (f->gathering == 0) /* else another look would show a part of what goes */
+        jr_model_series_look(&f->model_series, all, jr_loop_now_ms(f->loop), is_served,
+                             on_model_gone, f);
 }
