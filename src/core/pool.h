@@ -147,6 +147,7 @@ struct jr_stream_facts {
     bool has_msg;               /* the message that was asked for is there */
     int64_t msg_time_ns;
     uint64_t msg_hash;
+    bool next_gone; /* the message behind it is not, though the stream reaches past it */
 };
 
 /* What one request wants otherwise than the configuration. Numbers must be finite and not

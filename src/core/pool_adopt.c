@@ -142,10 +142,8 @@ void jr_pool_adopt_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
 {
     if (p->broken || p->too_new || msg->seq <= p->seek_seq)
         return;
-    if (msg->seq != p->seek_seq + 1) {
-        jr_pool_on_reader_broken(p);
-        return;
-    }
+    /* One that was taken out of the stream is nobody's; one that we missed, should it be a control
+     * message, lets our Adopt be refused. */
     p->seek_seq = msg->seq;
     if (msg->seq > p->stream_last)
         p->stream_last = msg->seq;

@@ -200,6 +200,8 @@ struct jr_pool {
     const char *may_forget;       /* said last; see jr_pool_may_forget */
     uint64_t target_seq;          /* ready at or past it */
     uint32_t short_looks;         /* in a row: the stream ends before it */
+    uint32_t stalled_looks;       /* in a row: nothing was read, and more should be there */
+    uint64_t stalled_seq;         /* behind which */
     bool index_is_old;            /* its position has left the stream; being replaced */
     struct jr_image *image;       /* candidate being verified and installed */
     struct jr_snapshot_ref image_ref;

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-#define BEREFT_LOOKS 3
+#define BEREFT_LOOKS  3
+#define STALLED_LOOKS 3
 
 void jr_pool_move(struct jr_pool *p, enum jr_recovery to, const char *why)
 {
@@ -177,8 +178,11 @@ int jr_pool_on_loaded(struct jr_pool *p, const struct jr_event *e)
     return 0;
 }
 
+static const char next_is_gone[] = "the next message was taken out of the stream";
+
 /* Design 5.3: created as known, first <= seq + 1, last >= seq, and the message at seq, if it is
- * still there, has the time and hash that are remembered. */
+ * still there, has the time and hash that are remembered. A message may also have been taken out of the
+ * middle, which first does not tell. */
 static const char *misfit(int64_t created_ns, uint64_t seq, int64_t msg_time_ns, uint64_t msg_hash,
                           const struct jr_stream_facts *f)
 {
@@ -190,6 +194,8 @@ static const char *misfit(int64_t created_ns, uint64_t seq, int64_t msg_time_ns,
         return "what follows has left the stream";
     if (seq > 0 && f->has_msg && (f->msg_time_ns != msg_time_ns || f->msg_hash != msg_hash))
         return "the stream has another message there";
+    if (f->next_gone)
+        return next_is_gone;
     return NULL;
 }
 
@@ -383,6 +389,9 @@ int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_fa
         start_reading(p, f, "what we hold fits the stream");
         return 0;
     }
+    /* What is older ends in front of the same hole. */
+    if (why == next_is_gone && s->seq + 1 > p->need_seq)
+        p->need_seq = s->seq + 1;
     jr_pool_go_load(p, why);
     return 0;
 }
@@ -509,10 +518,12 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
         jr_pool_adopt_on_log(p, msg);
     if (!reading(p) || msg->seq <= p->state->seq)
         return 0;
-    if (msg->seq != p->state->seq + 1) {
+    if (msg->seq != p->state->seq + 1 && !p->rebuilding) {
         jr_pool_on_reader_broken(p);
         return 0;
     }
+    if (msg->seq != p->state->seq + 1) /* nothing is lost: a Reset follows */
+        jr_state_rebase(p->state, msg->seq - 1, 0, 0);
     uint32_t effect = 0;
     int err = jr_state_apply(p->state, msg, &effect);
     if (err == JR_EHISTORY && p->rebuilding) {
@@ -556,6 +567,29 @@ static void watch_target(struct jr_pool *p, uint64_t last_seq)
     p->short_looks = 0;
 }
 
+static uint64_t read_seq(const struct jr_pool *p)
+{
+    return jr_pool_recovery(p) == JR_REC_ADOPT ? p->seek_seq : p->state->seq;
+}
+
+/* The last messages may have been taken out, too, with none behind them that would show it. */
+static void watch_stall(struct jr_pool *p)
+{
+    enum jr_recovery at = jr_pool_recovery(p);
+    uint64_t seq = read_seq(p);
+    bool reads = at == JR_REC_REPLAY || at == JR_REC_REBUILD || at == JR_REC_ADOPT;
+    bool stalls = reads && seq < p->target_seq && seq == p->stalled_seq;
+    p->stalled_looks = stalls ? p->stalled_looks + 1 : 0;
+    p->stalled_seq = seq;
+    if (p->stalled_looks < STALLED_LOOKS)
+        return;
+    p->stalled_looks = 0;
+    if (at == JR_REC_REPLAY)
+        jr_pool_on_reader_broken(p);
+    else
+        p->target_seq = seq;
+}
+
 /* What everybody wants to know of the stream and its snapshots, and only the leader acts on. */
 void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
 {
@@ -564,6 +598,7 @@ void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
         return;
     p->facts = *f;
     watch_target(p, f->last_seq);
+    watch_stall(p);
     p->stream_first = f->first_seq;
     if (f->last_seq > p->stream_last)
         p->stream_last = f->last_seq;

@@ -177,6 +177,8 @@ void jr_driver_close_rest(struct jr_driver *d); /* second half of close, when th
 
 /* driver_log.c */
 void jr_driver_open(struct jr_driver *d); /* streams and buckets, then tell the pool */
+/* The outcome of a job: where a stream or bucket was deleted under us it is made anew. */
+void jr_driver_make_missing(struct jr_driver *d, int err);
 void jr_driver_stream_info(struct jr_driver *d, uint64_t seq);
 /* Lane. The stream's settings, where it begins and ends, and who else reads it. */
 int jr_driver_facts(struct jr_driver *d, struct jr_stream_facts *ret, struct jr_errmsg *e);

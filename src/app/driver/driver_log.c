@@ -166,8 +166,16 @@ void jr_driver_open(struct jr_driver *d)
         (struct open_job){.job = {.run = run_open, .done = done_open}, .d = d, .first = !d->opened};
     d->opening_generation = jr_nats_generation(d->nats);
     d->opening = jr_driver_submit(d, d->control_lane, &o->job);
-    if (!d->opening)
-        jr_xfree(o);
+    if (d->opening)
+        return;
+    jr_xfree(o);
+    jr_timer_start(d->open_retry, JR_DRIVER_RETRY_MS, 0); /* the lane is full */
+}
+
+void jr_driver_make_missing(struct jr_driver *d, int err)
+{
+    if (err == JR_ENOTFOUND)
+        jr_driver_open(d);
 }
 
 /* ---------------------------------------------------------------- facts */
@@ -237,26 +245,43 @@ int jr_driver_facts(struct jr_driver *d, struct jr_stream_facts *ret, struct jr_
     return 0;
 }
 
+/* *ret NULL: the stream has no such message. */
+static int look_at(struct info_job *i, uint64_t seq, struct jr_stored **ret, struct jr_errmsg *e)
+{
+    *ret = NULL;
+    if (seq == 0 || seq < i->facts.first_seq || seq > i->facts.last_seq)
+        return 0;
+    int err = jr_stored_get(i->d->nats, i->d->stream, seq, ret, e);
+    return err == JR_ENOTFOUND ? 0 : err;
+}
+
+/* The message at the position, and whether there is the one behind it, which is read next. */
+static int look_at_place(struct info_job *i, struct jr_errmsg *e)
+{
+    struct jr_stored *here, *next = NULL;
+    int err = look_at(i, i->seq, &here, e);
+    if (err == 0 && here) {
+        i->facts.has_msg = true;
+        i->facts.msg_time_ns = here->time_ns;
+        i->facts.msg_hash = here->payload_hash;
+    }
+    if (err == 0)
+        err = look_at(i, i->seq + 1, &next, e);
+    i->facts.next_gone = err == 0 && !next && i->seq < i->facts.last_seq;
+    jr_stored_destroy(here);
+    jr_stored_destroy(next);
+    return err;
+}
+
 static void run_info(struct jr_job *job)
 {
     struct info_job *i = (struct info_job *)(void *)job;
     struct jr_errmsg e = {0};
     job->err = jr_driver_facts(i->d, &i->facts, &e);
-    if (job->err < 0)
-        return;
-    job->err = read_skips(i, &e);
-    if (job->err < 0 || i->seq == 0 || i->seq < i->facts.first_seq || i->seq > i->facts.last_seq)
-        return;
-    struct jr_stored *stored = NULL;
-    int err = jr_stored_get(i->d->nats, i->d->stream, i->seq, &stored, &e);
-    if (err == 0) {
-        i->facts.has_msg = true;
-        i->facts.msg_time_ns = stored->time_ns;
-        i->facts.msg_hash = stored->payload_hash;
-    } else if (err != JR_ENOTFOUND) {
-        job->err = err;
-    }
-    jr_stored_destroy(stored);
+    if (job->err == 0)
+        job->err = read_skips(i, &e);
+    if (job->err == 0 && i->seq > 0)
+        job->err = look_at_place(i, &e);
 }
 
 static void done_info(struct jr_job *job)
@@ -264,8 +289,7 @@ static void done_info(struct jr_job *job)
     struct info_job *i = (struct info_job *)(void *)job;
     struct jr_driver *d = i->d;
     if (jr_driver_job_done(d)) {
-        if (job->err == JR_ENOTFOUND) /* deleted under us: another takes its place */
-            jr_driver_open(d);
+        jr_driver_make_missing(d, job->err);
         if (job->err == 0)
             d->skips = i->skips;
         struct jr_event ev = {.type = JR_EV_STREAM_INFO};
@@ -281,8 +305,12 @@ void jr_driver_stream_info(struct jr_driver *d, uint64_t seq)
 {
     struct info_job *i = jr_xalloc(sizeof *i);
     *i = (struct info_job){.job = {.run = run_info, .done = done_info}, .d = d, .seq = seq};
-    if (!jr_driver_submit(d, d->control_lane, &i->job))
-        jr_xfree(i);
+    if (jr_driver_submit(d, d->control_lane, &i->job))
+        return;
+    jr_xfree(i);
+    struct jr_event ev = {.type = JR_EV_STREAM_INFO}; /* the pool asks again */
+    ev.u.stream.err = JR_ELIMIT;
+    jr_driver_step(d, &ev);
 }
 
 /* ---------------------------------------------------------------- reading */

@@ -325,6 +325,7 @@ static void done_round(struct jr_job *job)
         if (job->err < 0 && d->connected)
             jr_log(JR_LOG_WARN, "lease.round_failed", "error=%s words=\"%s\"",
                    jr_err_name(job->err), r->e.text);
+        jr_driver_make_missing(d, job->err);
         if (job->err == 0 && d->connected) {
             if (r->renew)
                 on_renewed(d, r);

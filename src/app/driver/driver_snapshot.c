@@ -124,6 +124,7 @@ static void done_lead(struct jr_job *job)
     if (jr_driver_job_done(d) && job->err < 0) {
         jr_log(JR_LOG_WARN, "leader.prepare_failed", "error=%s words=\"%s\"", jr_err_name(job->err),
                l->e.text);
+        jr_driver_make_missing(d, job->err);
     } else if (!d->closing && d->leader_key && d->connected) {
         d->leader_told = true;
         d->record = l->record;
@@ -423,6 +424,7 @@ static void done_write(struct jr_job *job)
         if (job->err < 0)
             jr_log(JR_LOG_WARN, "snapshot.write_failed", "object=%s error=%s words=\"%s\"",
                    w->object, jr_err_name(job->err), w->e.text);
+        jr_driver_make_missing(d, job->err);
         if (job->err == JR_ECONFLICT) { /* another leads, or led: begin from its record */
             jr_driver_not_leader(d);
         } else {
@@ -498,6 +500,7 @@ static void done_record(struct jr_job *job)
         tell_snapshot(d);
         if (job->err < 0) /* the revision is in doubt: take over anew */
             jr_driver_not_leader(d);
+        jr_driver_make_missing(d, job->err);
     }
     jr_xfree(r);
     jr_driver_maybe_closed(d);

@@ -163,6 +163,82 @@ static void test_snapshot_installed_in_slices(void **state)
     rig_deinit(&r);
 }
 
+static void rig_info_gone(struct rig *r, uint64_t last)
+{
+    struct jr_event ev = {.type = JR_EV_STREAM_INFO};
+    ev.u.stream.facts = (struct jr_stream_facts){
+        .created_ns = RIG_CREATED, .first_seq = 1, .last_seq = last, .next_gone = true};
+    rig_step(r, &ev);
+}
+
+static void rig_facts(struct rig *r, uint64_t last)
+{
+    struct jr_event ev = {.type = JR_EV_FACTS};
+    ev.u.facts.stream =
+        (struct jr_stream_facts){.created_ns = RIG_CREATED, .first_seq = 1, .last_seq = last};
+    rig_step(r, &ev);
+}
+
+/* What ends in front of the hole is of no use, however old; what is past it is. */
+static void test_a_message_was_taken_out(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    rig_ready(&r, false);
+    rig_log_noop(&r, 1, 6);
+    rig_log_noop(&r, 9, 9);
+    assert_int_equal(rig_at(&r), JR_REC_VERIFY);
+    rig_info_gone(&r, 12);
+    assert_int_equal(rig_at(&r), JR_REC_LOAD_SNAPSHOT);
+    rig_loaded(&r, 0, image_at(5, RIG_CREATED), "snapshot-a");
+    rig_info(&r, RIG_CREATED, 1, 12);
+    assert_int_equal(rig_at(&r), JR_REC_LOAD_SNAPSHOT);
+    assert_string_equal(rig_find(&r, JR_ACT_LOAD_SNAPSHOT)->u.load.skip, "snapshot-a");
+    rig_loaded(&r, 0, image_at(8, RIG_CREATED), "snapshot-b");
+    rig_info(&r, RIG_CREATED, 1, 12);
+    rig_slices(&r);
+    assert_int_equal(rig_find(&r, JR_ACT_START_READER)->u.start.applied, 8);
+    rig_log_noop(&r, 9, 12);
+    assert_int_equal(r.pool->state->seq, 12);
+    rig_deinit(&r);
+}
+
+static void test_a_snapshot_ends_in_front_of_a_hole(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    to_load(&r);
+    rig_loaded(&r, 0, image_at(5, RIG_CREATED), "snapshot-a");
+    rig_info_gone(&r, 12);
+    assert_int_equal(rig_at(&r), JR_REC_LOAD_SNAPSHOT);
+    assert_string_equal(rig_find(&r, JR_ACT_LOAD_SNAPSHOT)->u.load.skip, "snapshot-a");
+    rig_deinit(&r);
+}
+
+/* None behind them shows that the last ones are gone. */
+static void test_the_last_messages_were_taken_out(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    to_load(&r);
+    rig_loaded(&r, JR_ENOTFOUND, NULL, "");
+    rig_info(&r, RIG_CREATED, 1, 9);
+    rig_log_noop(&r, 1, 6);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rig_at(&r), JR_REC_REPLAY);
+        rig_facts(&r, 9);
+    }
+    assert_int_equal(rig_at(&r), JR_REC_REPLAY); /* the first look only says where it was */
+    rig_facts(&r, 9);
+    assert_int_equal(rig_at(&r), JR_REC_VERIFY);
+    rig_info_gone(&r, 9);
+    assert_int_equal(rig_at(&r), JR_REC_LOAD_SNAPSHOT);
+    rig_deinit(&r);
+}
+
 static void test_misfit_tries_the_other(void **state)
 {
     (void)state;
@@ -243,7 +319,8 @@ static void test_rebuild_by_a_reset_of_the_leader(void **state)
         rig_members(&r, true, false);
         look_in_vain(&r);
     }
-    rig_log_noop(&r, 50, 60);
+    rig_log_noop(&r, 50, 52);
+    rig_log_noop(&r, 55, 60); /* what is not there is nobody's */
     rig_members(&r, true, false);
     rig_tick(&r, 100);
     const struct jr_action *a = rig_find(&r, JR_ACT_PUBLISH_CONTROL);
@@ -620,6 +697,9 @@ int main(void)
         cmocka_unit_test(test_nats_gone_and_back),
         cmocka_unit_test(test_a_hole_in_the_log_is_checked),
         cmocka_unit_test(test_snapshot_installed_in_slices),
+        cmocka_unit_test(test_a_message_was_taken_out),
+        cmocka_unit_test(test_a_snapshot_ends_in_front_of_a_hole),
+        cmocka_unit_test(test_the_last_messages_were_taken_out),
         cmocka_unit_test(test_misfit_tries_the_other),
         cmocka_unit_test(test_no_rebuild_before_the_members_are_known),
         cmocka_unit_test(test_rebuild_by_a_reset_of_the_leader),

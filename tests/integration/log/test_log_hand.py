@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator may do to the streams by hand: messages taken out of the middle, buckets deleted."""
+import unittest
+
+import jr_procs as jr
+import log_rig as rig
+
+
+class Holes(rig.LogTest):
+    """Messages leave the middle of the stream, so that its first sequence says nothing of them."""
+
+    def take_out(self, seq):
+        self.written_down()
+        self.api("STREAM.MSG.DELETE." + rig.STREAM, {"seq": seq})
+
+    def test_a_replica_starts_in_front_of_it(self):
+        a, b = self.fleet("a", "b")
+        self.ask_snapshot()
+        a.kill()
+        self.ready_from_snapshot(self.restart(a))  # one that began with nothing would yield to b
+        gone = self.fill(10)
+        self.fill(10)
+        self.at_rest()
+        b.kill()
+        self.take_out(gone)
+        self.ready_from_snapshot(self.restart(b))
+        self.settle()
+
+    def nobody_holds(self, more):
+        a, b = self.fleet("a", "b")
+        self.ask_snapshot()
+        gone = self.fill(10)
+        self.fill(more)
+        for f in (a, b):
+            f.kill()
+        self.take_out(gone)
+        for f in (a, b):
+            self.restart(f)
+        for f in self.replicas:
+            self.procs.wait_ready(f, 60)
+        self.fill(10)
+        self.at_rest()
+
+    def test_nobody_holds_it(self):
+        self.nobody_holds(10)
+
+    def test_nobody_holds_the_last(self):
+        self.nobody_holds(0)
+
+
+class Buckets(rig.LogTest):
+    threshold = 30
+
+    def delete(self, bucket):
+        self.written_down()
+        self.api("STREAM.DELETE." + bucket)
+
+    def led(self):
+        try:
+            return self.api("STREAM.MSG.GET.KV_%s-leases" % rig.PREFIX,
+                            {"last_by_subj": "$KV.%s-leases.leader" % rig.PREFIX})
+        except RuntimeError:
+            return None
+
+    def test_leases(self):
+        self.fleet("a", "b")
+        self.next_snapshot()
+        self.delete("KV_%s-leases" % rig.PREFIX)
+        jr.wait_for(self.led, "a leader's lease in the bucket")
+        self.next_snapshot()
+        self.settle()
+
+    def test_state(self):
+        self.fleet("a", "b")
+        self.next_snapshot()
+        self.delete("KV_" + rig.STATE)
+        self.next_snapshot()
+        self.settle()
+
+    def test_snapshots(self):
+        self.fleet("a", "b")
+        self.next_snapshot()
+        self.delete("OBJ_" + rig.OBJECTS)
+        self.next_snapshot()
+        self.settle()
+
+
+if __name__ == "__main__":
+    unittest.main()
