@@ -3,6 +3,7 @@
 one."""
 import signal
 import unittest
+from concurrent import futures
 
 import jr_procs as jr
 import log_rig as rig
@@ -32,6 +33,16 @@ class Reset(rig.LogTest):
         self.fill(10)
         self.settle()
 
+    def reset_behind(self, other, slow):
+        """While the one is stopped."""
+        try:
+            jr.wait_for(lambda: self.stopped(slow), "the pause")
+            self.reset(other)
+            jr.wait_for(lambda: jr.pool(other.url)["epoch"] == 1, "the other reset")
+            self.fill(10)
+        finally:
+            slow.send(signal.SIGCONT)
+
     def test_reset_twice_at_once_one_of_them_paused(self):
         """Both were decided at one epoch: one of them counts, the other is refused and not repeated."""
         other = self.replica("other")
@@ -43,12 +54,11 @@ class Reset(rig.LogTest):
         self.fill(20)
         self.at_rest()
         self.assertIs(self.leader(), other)  # which says the parameters
-        self.reset(slow)
-        jr.wait_for(lambda: self.stopped(slow), "the pause")
-        self.reset(other)
-        jr.wait_for(lambda: jr.pool(other.url)["epoch"] == 1, "the other reset")
-        self.fill(10)
-        slow.send(signal.SIGCONT)
+        # It may stop before it answers.
+        with futures.ThreadPoolExecutor(1) as aside:
+            asked = aside.submit(jr.post, slow.url + "/admin/reset", timeout=300)
+            self.reset_behind(other, slow)
+            self.assertEqual(asked.result()[0], 202)
         self.reset_applied(1)
         self.fill(10)
         self.settle()
