@@ -14,8 +14,7 @@ SECRET = "the prompt that nobody may read"
 
 class AccessLog(unittest.TestCase):
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.path = os.path.join(self.procs.folder, "access.log")
 
     def frontend(self, worker, **kw):

@@ -13,8 +13,7 @@ REPLY = {"id": "x", "object": "text_completion", "choices": [{"index": 0, "text"
 
 class Approximate(unittest.TestCase):
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.go = threading.Event()
         self.go.set()
         self.cut = threading.Event()  # the next request is not answered

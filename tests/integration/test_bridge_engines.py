@@ -17,8 +17,7 @@ WAIT = 60
 
 class Engines(unittest.TestCase):
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.nats = self.procs.nats()
         self.folder = os.path.join(self.procs.folder, "engines")
         os.mkdir(self.folder)

@@ -27,8 +27,7 @@ class Case(unittest.TestCase):
     codes = (0,)
 
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.frontends = []
 
     def tearDown(self):

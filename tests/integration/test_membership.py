@@ -22,8 +22,7 @@ class Members(unittest.TestCase):
     def setUp(self):
         print("seed: JR_SEED=%d" % SEED)
         self.rng = random.Random(SEED)
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.nats = self.start_nats()
         self.replicas = [self.procs.frontend(
             name, nats=self.nats.url, namespace="test", router_mode="kv", lease_ttl_secs=TTL,

@@ -36,8 +36,7 @@ class IndexEqualsEngine(unittest.TestCase):
     def setUp(self):
         print("seed", SEED, flush=True)
         self.rng = random.Random(SEED)
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         nats = self.procs.nats()
         self.mocker = self.procs.mocker(
             "workers", n=WORKERS, bridge=True, nats=nats.url, worker_id=1, block_size=BLOCK,

@@ -28,8 +28,7 @@ def tls(cert="server", verify=False):
 
 class Access(unittest.TestCase):
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
 
     def opens(self, nats, env=None, url=None, **kw):
         """A replica gets to ready, so its streams, buckets and readers all work."""

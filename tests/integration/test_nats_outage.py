@@ -60,8 +60,7 @@ class Outage(unittest.TestCase):
     options = {}
 
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.traffic, self.streams = None, []
         self.nats = self.start_nats()
         self.mocker = self.procs.mocker("workers", n=2, bridge=True, nats=self.nats.url, namespace="test",

@@ -198,8 +198,7 @@ class Played(Case):
     """A worker that the test plays: what it was sent, and how it fails."""
 
     def start(self, *answers, **kw):
-        procs = jr.Procs()
-        self.addCleanup(procs.close)
+        procs = jr.procs_of(self)
         self.workers = [play.Worker(a) for a in answers]
         for w in self.workers:
             self.addCleanup(w.close)
@@ -267,8 +266,7 @@ class Played(Case):
         self.wait_free(self.url)
 
     def test_no_worker_has_come(self):
-        procs = jr.Procs()
-        self.addCleanup(procs.close)
+        procs = jr.procs_of(self)
         nats = procs.nats()
         front = procs.frontend("front", nats=nats.url, router_mode="kv", drain_delay_secs=0)
         procs.wait_ready(front)

@@ -19,8 +19,7 @@ def body_of(n, **kw):
 
 class Queue(unittest.TestCase):
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.order, self.holds, self.threads = [], {}, []
         self.worker = play.Worker(self.answer)
         self.addCleanup(self.worker.close)

@@ -25,8 +25,7 @@ class Fleet(unittest.TestCase):
 
     def setUp(self):
         self.rng = random.Random(SEED)
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.nats = self.start_nats()
         self.replicas = [self.replica(name) for name in ("a", "b")]
         for f in self.replicas:

@@ -69,8 +69,7 @@ class Clients:
 class RollingUpgrade(unittest.TestCase):
     def setUp(self):
         print("seed: JR_SEED=%d" % SEED)
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.arrived = collections.Counter()
         self.lock = threading.Lock()
         nats = self.procs.nats()

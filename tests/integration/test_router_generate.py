@@ -120,8 +120,7 @@ class Generate(Case):
 
 class Death(unittest.TestCase):
     def setUp(self):
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.nats = self.procs.nats()
 
     def mocker(self, name):

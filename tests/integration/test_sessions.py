@@ -16,8 +16,7 @@ BLOCK = 16
 class Sessions(unittest.TestCase):
     def setUp(self):
         self.rng = random.Random(7)
-        self.procs = jr.Procs()
-        self.addCleanup(self.procs.close)
+        self.procs = jr.procs_of(self)
         self.nats = self.procs.nats()
         self.mockers = [self.procs.mocker("worker-%d" % i, bridge=True, nats=self.nats.url, namespace=NAMESPACE,
                                           block_size=BLOCK, speedup_ratio=0, lease_ttl_secs=2)

@@ -468,7 +468,8 @@ class Workers(Base):
         w = self.worker(answer)
         f = self.kv(w)
         for i in range(5):
-            self.assertEqual(self.ask(f, {**COMPLETION, "prompt": "text %d" % i})[0], 200)
+            status, _, reply = self.ask(f, {**COMPLETION, "prompt": "text %d" % i})
+            self.assertEqual(status, 200, reply)
         self.assertEqual(self.asked(w), 1)  # not asked again for a minute
         self.assertEqual(jr.pool(f.url)["tokenizer"], "missing")
 

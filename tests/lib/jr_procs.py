@@ -300,6 +300,24 @@ def options(kw):
     return argv
 
 
+def has_failed(test):
+    """Asked in its cleanup."""
+    result = test._outcome.result
+    return any(test in (t, getattr(t, "test_case", None)) for t, _ in result.failures + result.errors)
+
+
+def procs_of(test):
+    """Children of one test, ended behind it; if it failed, the ends of their logs are printed."""
+    procs = Procs()
+
+    def end():
+        if has_failed(test):
+            procs.say_ends()
+        procs.close()
+    test.addCleanup(end)
+    return procs
+
+
 class Procs:
     """Starts children in one temporary folder and ends them all."""
 
@@ -328,6 +346,11 @@ class Procs:
         code = proc.stop(**kw)
         self.all.remove(proc)
         return code
+
+    def say_ends(self, lines=60):
+        """Of all logs, for whoever looks at a failure."""
+        for p in self.all:
+            print(p.tail(lines))
 
     def close(self, keep_logs=False):
         """In reverse order: who uses something goes before it. Never raises."""

@@ -284,8 +284,6 @@ class LogTest(unittest.TestCase):
                 self.assertEqual(f.stop(), 0, f.tail(60))
 
     def _close(self):
-        result = self._outcome.result
-        failed = any(test is self for test, _ in result.failures + result.errors)
         for b in self.bridges:
             b.close()
         if self.scribe:
@@ -294,8 +292,8 @@ class LogTest(unittest.TestCase):
             link.close()
         for p in self.procs.all:
             p.send(18)  # SIGCONT
-            if failed:
-                print(p.tail(60))
+        if jr.has_failed(self):
+            self.procs.say_ends()
         self.procs.close()
 
     # ---- pieces
