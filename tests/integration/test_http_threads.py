@@ -83,20 +83,21 @@ class Serving(Several):
 
         def ask_many():
             for _ in range(MANY):
-                self.assertEqual(self.ask(f)[0], 200)
+                self.assertEqual(self.ask(f, {**COMPLETION, "prompt": [1, 2, 3]})[0], 200)
 
         def by_model():
+            """Requests and prompts."""
             text = jr.get(f.url + "/metrics")[1].decode()
-            return {m: sum(float(n) for n in re.findall(
-                r'^dynamo_frontend_requests_total\{.*\bmodel="%s".*\} (\S+)$' % m, text, re.M))
-                for m in ("", "tiny")}
+            return {m: [sum(float(n) for n in re.findall(
+                r'^dynamo_frontend_%s\{.*\bmodel="%s".*\} (\S+)$' % (name, m), text, re.M))
+                for name in ("requests_total", "input_sequence_tokens_count")] for m in ("", "tiny")}
         ask_many()
-        self.assertEqual(by_model(), {"": MANY, "tiny": 0})
+        self.assertEqual(by_model(), {"": [MANY] * 2, "tiny": [0] * 2})
         said.set()
         jr.wait_for(lambda: all(w["model"] for w in jr.pool(f.url)["workers"]), "its model",
                     timeout=PATIENCE)
         ask_many()
-        self.assertEqual(by_model(), {"": MANY, "tiny": MANY})
+        self.assertEqual(by_model(), {"": [MANY] * 2, "tiny": [MANY] * 2})
         self.settled(f)
 
     def test_the_second_to_ask_for_the_port_is_refused(self):

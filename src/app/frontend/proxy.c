@@ -159,11 +159,20 @@ static void count_routed(struct jr_proxied *x, const struct jr_decision *d)
     jr_series_observe(r->hit_rate, rate);
 }
 
+/* When the pool has answered, for until then a request may be read anew, and be of another model. */
+static void count_input(struct jr_proxied *x)
+{
+    if (x->input_due)
+        jr_series_observe(x->counted->input, x->n_tokens);
+    x->input_due = false;
+}
+
 void jr_proxy_decided(struct jr_proxied *x, const struct jr_decided *decided)
 {
     const struct jr_decision *d = decided->d;
     jr_proxy_log_decided(x, decided->record);
     jr_spans_decided(x, decided);
+    count_input(x);
     if (!d && decided->err == JR_ENOWORKER && x->left_out && !x->with_aside) {
         x->with_aside = true; /* better one that fails often than none */
         jr_proxy_route(x);

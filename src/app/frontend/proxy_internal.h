@@ -69,6 +69,7 @@ struct jr_proxied {
     uint32_t n_query_ids;
     bool by_text;      /* prefix is of runs of the text's bytes */
     uint32_t n_tokens; /* of all prompts */
+    bool input_due;    /* they are known, and not counted yet */
     uint64_t *prefix;  /* owned; NULL beside n_prefix: lent to its booking */
     uint32_t n_prefix;
     uint64_t session; /* 0: of none */

@@ -53,11 +53,6 @@ static void hash_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
     x->n_prefix = n;
 }
 
-static void count_input(const struct jr_proxied *x)
-{
-    jr_series_observe(x->counted->input, x->n_tokens);
-}
-
 static struct jr_hash_salt salt_of(const struct jr_proxied *x)
 {
     struct jr_hash_salt salt = {.cache_salt_part = 0};
@@ -130,7 +125,7 @@ void jr_proxy_take_tokens(struct jr_proxied *x, const struct jr_hash_salt *salt)
 static void take_whole(struct jr_proxied *x, const uint32_t *ids, uint32_t n)
 {
     x->n_tokens = tokens_of_all(x, n);
-    count_input(x);
+    x->input_due = true;
     jr_proxy_extra_ids(x, ids, n);
     jr_proxy_hold_ids(x, ids, n);
     if (x->splice.n)
@@ -156,7 +151,7 @@ static void take_answer(struct jr_proxied *x, const struct jr_decide_tokens *a)
         return;
     }
     x->n_tokens = a->n_whole > a->n ? a->n_whole : a->n;
-    count_input(x);
+    x->input_due = true;
 }
 
 void jr_proxy_tokenized(struct jr_proxied *x, const struct jr_decide_tokens *a)
@@ -203,7 +198,7 @@ static void take_found(struct jr_proxied *x, const struct jr_hash_salt *salt,
         return;
     }
     x->n_tokens = found->n_whole > found->n ? found->n_whole : found->n;
-    count_input(x);
+    x->input_due = true;
 }
 
 /* Of the main loop's tokenizer, which may have them. */
