@@ -42,6 +42,7 @@
 #define JR_SYNC_BYTES_MAX        (256 << 10) /* one part of a base */
 #define JR_SYNC_DELTAS_MAX       65536
 #define JR_SNAPSHOT_CHUNK        (128 << 10) /* object store chunk, ADR-20's default */
+#define JR_NATS_PAYLOAD_MIN      (256 << 10) /* a server takes that in one message, at least */
 #define JR_SNAPSHOT_GRACE_MS     600000      /* chunks no meta names may be of a running upload */
 #define JR_SNAPSHOT_RUN          4096        /* entries in one frame of a snapshot */
 

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "io/cond.h"
 #include "io/nats_trash.h"
 
 #include <pthread.h>
@@ -366,12 +367,8 @@ static void sweep(struct jr_js_publisher *pub)
 /* Waits a tick or for the end; true at the end. */
 static bool tick(struct jr_js_publisher *pub)
 {
-    struct timespec until;
+    const struct timespec until = jr_cond_until(TICK_MS);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += TICK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&pub->mu);
     while (!pub->stop && pthread_cond_timedwait(&pub->wake, &pub->mu, &until) == 0)
         ;
@@ -508,7 +505,7 @@ static struct jr_js_publisher *publisher_new(const struct jr_js_publisher_config
     JR_ASSERT(c->patience_ms <= PATIENCE_MS_MAX);
     pthread_mutex_init(&pub->mu, NULL);
     pthread_cond_init(&pub->cond, NULL);
-    pthread_cond_init(&pub->wake, NULL);
+    jr_cond_init(&pub->wake);
     jr_nats_trash_init(&pub->trash);
     jr_list_init(&pub->queue);
     jr_list_init(&pub->sent);

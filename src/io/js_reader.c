@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "io/cond.h"
 #include "io/conveyor.h"
 #include "io/js_consumer.h"
 #include "io/nats_trash.h"
@@ -236,12 +237,8 @@ static bool stopping(struct jr_js_reader *r)
 /* Waits, but not longer than until the end is wanted. */
 static void pause_ms(struct jr_js_reader *r, uint32_t ms)
 {
-    struct timespec until;
+    const struct timespec until = jr_cond_until(ms);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (long)ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&r->mu);
     while (!r->stop && pthread_cond_timedwait(&r->cond, &r->mu, &until) == 0)
         ;
@@ -590,7 +587,7 @@ static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
     atomic_init(&r->refs, 1);
     pthread_mutex_init(&r->mu, NULL);
     pthread_mutex_init(&r->ready_mu, NULL);
-    pthread_cond_init(&r->cond, NULL);
+    jr_cond_init(&r->cond);
     r->final.deliver = final_deliver;
     r->final.drop = final_drop;
     return r;

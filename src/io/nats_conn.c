@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/nats_conn.h"
 
+#include "base/limits.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "io/cond.h"
 #include "io/nats_priv.h"
 
 #include <errno.h>
@@ -10,7 +12,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PING_INTERVAL_MS    5000
@@ -383,8 +384,8 @@ static struct jr_nats *nats_new(const struct jr_nats_config *c)
     nats->timeout_ms = c->request_timeout_ms != 0 ? c->request_timeout_ms : 5000;
     atomic_init(&nats->refs, 2); /* the owner and nats.c */
     pthread_mutex_init(&nats->mu, NULL);
-    pthread_cond_init(&nats->closed_cond, NULL);
-    pthread_cond_init(&nats->wake, NULL);
+    jr_cond_init(&nats->closed_cond);
+    jr_cond_init(&nats->wake);
     return nats;
 }
 
@@ -493,21 +494,10 @@ static void tell_why(struct jr_nats *nats)
     post_event(nats, JR_NATS_ERROR, why);
 }
 
-static struct timespec from_now(uint32_t ms)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    return t;
-}
-
 static void wait_while_in_use(struct jr_nats *nats)
 {
     while (!nats->closed && !atomic_load(&nats->closing)) {
-        const struct timespec until = from_now(LOOK_MS);
+        const struct timespec until = jr_cond_until(LOOK_MS);
 
         if (atomic_load(&nats->connected)) {
             nats->told.n = 0;
@@ -525,7 +515,7 @@ static bool wait_given_up(struct jr_nats *nats, uint32_t wait_ms)
 {
     pthread_mutex_lock(&nats->mu);
     wait_while_in_use(nats);
-    const struct timespec until = from_now(wait_ms);
+    const struct timespec until = jr_cond_until(wait_ms);
     while (!atomic_load(&nats->closing) &&
            pthread_cond_timedwait(&nats->wake, &nats->mu, &until) == 0)
         ;
@@ -589,7 +579,7 @@ err_after_new:
 
 static void wait_closed(struct jr_nats *nats)
 {
-    const struct timespec until = from_now(CLOSE_WAIT_S * 1000);
+    const struct timespec until = jr_cond_until(CLOSE_WAIT_S * 1000);
 
     pthread_mutex_lock(&nats->mu);
     while (!nats->closed && pthread_cond_timedwait(&nats->closed_cond, &nats->mu, &until) == 0)
@@ -675,6 +665,18 @@ void jr_nats_close(struct jr_nats *nats)
     nats_release(nats);
 }
 
+/* Else some batch, part of a base or chunk of a snapshot would be refused, again and again. */
+static int check_payload(const struct jr_nats *nats, struct jr_errmsg *e)
+{
+    const uint64_t most = jr_nats_max_payload(nats);
+
+    if (most >= JR_NATS_PAYLOAD_MIN)
+        return 0;
+    return jr_errmsg_set(e, JR_ECONFIG,
+                         "the server's max_payload is %llu bytes; it has to be %d at least",
+                         (unsigned long long)most, JR_NATS_PAYLOAD_MIN);
+}
+
 int jr_nats_check_jetstream(struct jr_nats *nats, struct jr_errmsg *e)
 {
     jsAccountInfo *info = NULL;
@@ -688,7 +690,8 @@ int jr_nats_check_jetstream(struct jr_nats *nats, struct jr_errmsg *e)
     jo.Wait = nats->timeout_ms;
     s = js_GetAccountInfo(&info, nats->js, &jo, &code);
     jsAccountInfo_Destroy(info);
-    return jr_nats_error(s, (int)code, e, "looking for JetStream");
+    const int rv = jr_nats_error(s, (int)code, e, "looking for JetStream");
+    return rv < 0 ? rv : check_payload(nats, e);
 }
 
 bool jr_nats_connected(const struct jr_nats *nats)

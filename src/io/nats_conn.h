@@ -52,7 +52,8 @@ JR_MUST_CHECK int jr_nats_connect(const struct jr_nats_config *config, struct jr
  * have ended. on_event is not called any more when this returns on the loop thread. */
 void jr_nats_close(struct jr_nats *nats);
 
-/* Blocks. 0, JR_ENOJETSTREAM, JR_ENONATS, JR_ETIMEOUT. */
+/* Blocks. 0, JR_ENOJETSTREAM, JR_ENONATS, JR_ETIMEOUT; JR_ECONFIG: the server's max_payload is below
+ * JR_NATS_PAYLOAD_MIN. */
 JR_MUST_CHECK int jr_nats_check_jetstream(struct jr_nats *nats, struct jr_errmsg *e);
 
 bool jr_nats_connected(const struct jr_nats *nats); /* any thread */

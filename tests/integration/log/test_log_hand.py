@@ -85,5 +85,17 @@ class Buckets(rig.LogTest):
         self.settle()
 
 
+class SmallMessages(rig.LogTest):
+    def start_server(self):
+        return self.procs.nats(config="max_payload: 131072\n")
+
+    def test_a_server_that_takes_only_small_messages(self):
+        """What does not fit would be refused for ever: it is said at once."""
+        f = self.replica("a")
+        jr.wait_for(lambda: not f.running(), "the replica ends")
+        self.assertEqual(f.code(), 78)
+        self.assertTrue(self.said(f, "max_payload is 131072 bytes"))
+
+
 if __name__ == "__main__":
     unittest.main()
