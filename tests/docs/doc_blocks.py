@@ -116,9 +116,9 @@ def read(page, text):
 
 
 def pages(root):
-    """README.md and docs/*.md, relative to the root."""
+    """README.md, docs/*.md and chaos/README.md, relative to the root."""
     docs = sorted(name for name in os.listdir(os.path.join(root, "docs")) if name.endswith(".md"))
-    return ["README.md"] + [os.path.join("docs", name) for name in docs]
+    return ["README.md", *(os.path.join("docs", name) for name in docs), "chaos/README.md"]
 
 
 def read_page(root, page):

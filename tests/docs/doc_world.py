@@ -29,6 +29,8 @@ TABLE = [
     (r"//otel-collector:", "//127.0.0.1:"),
     (r"(?<=^helm upgrade )(.*?) --reuse-values", r"\1"),  # of values that the release has
     (r"^helm (?:install|upgrade) (.*?)( --create-namespace)?( .*)?$", r"{helm} template \1\3 --kube-version 1.30.0"),
+    (r"^\./dev chaos ", "python3 chaos/run.py --jetrouter {program} --out {work}/chaos-runs "),  # without the build
+    (r"build/chaos\b", "{work}/chaos-runs"),
     # Without the build, and with less of the trace, which says nothing of the gain.
     (r"^\./dev quickstart$", "python3 tests/lib/quickstart.py --jetrouter {program} --requests 150 --speed 40 "
                              "--snapshot-threshold 20 --gain 0"),

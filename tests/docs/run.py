@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the commands of README.md and docs/*.md, each as it stands there, against real processes: a page's in order, in
+"""Runs the commands of README.md, docs/*.md and chaos/README.md, each as it stands there, against real processes: a page's in order, in
 a world of their own (doc_world.py). Fails for a command that does, for one that is neither run nor marked with a reason
 (doc_blocks.py), and for JSON, YAML and the like that those who it is for do not take (doc_checks.py).
 

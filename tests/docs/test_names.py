@@ -119,7 +119,7 @@ class Names(unittest.TestCase):
     def test_options(self):
         rows = json.loads(docs("options"))
         flags = {"--" + f for r in rows if r["flag"] for f in [r["flag"], "no-" + r["flag"], *r["aliases"]]}
-        known = flags | OF_OTHERS | {"--" + f for f in re.findall(r"--([a-z][a-z-]+)", page("dev"))}
+        known = flags | OF_OTHERS | {"--" + f for f in re.findall(r"--([a-z][a-z-]+)", page("dev") + page("chaos/run.py"))}
         self.assertEqual([(name, flag) for name, flag in self.all(r"`(--[a-z][a-z0-9-]+)") if flag not in known], [])
 
     def test_variables(self):

@@ -72,6 +72,7 @@ PAGES = {
     "docs/unmarked.md": fence("text", "jetrouter --version"),
     "docs/json.md": fence("json", '{"a": }'),
     "docs/haproxy.md": fence("haproxy", "option no-such-option"),
+    "chaos/README.md": fence("sh", "jetrouter ctl no-such-action"),
     "docs/marked.md": fence("sh", "exit 1", "<!-- not run: it would end with an error -->"),
 }
 
@@ -82,7 +83,8 @@ class Runs(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix="jetrouter-docs-")
         cls.addClassCleanup(folder.cleanup)
         cls.root = folder.name
-        os.mkdir(os.path.join(cls.root, "docs"))
+        for name in ("docs", "chaos"):
+            os.mkdir(os.path.join(cls.root, name))
         for name, text in PAGES.items():
             with open(os.path.join(cls.root, name), "w") as f:
                 f.write(text)
