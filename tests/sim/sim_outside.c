@@ -72,6 +72,8 @@ static void tell(struct sim *sim, struct sim_replica *r, struct sim_outside *o, 
     if (done) {
         o->freed = true;
         o->missed = false;
+        o->witnesses =
+            0; /* who has it again has another by its name, which the word may end, too */
         o->told_ms = sim->now_ms;
         o->at_incarnation = r->incarnation;
         o->at = r->index;
