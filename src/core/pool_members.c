@@ -292,29 +292,48 @@ static bool in_log(const struct jr_pool *p, uint64_t worker_id)
     return false;
 }
 
-/* The incarnations of a worker that the log knows. */
-static uint32_t incarnations(const struct jr_pool *p, uint64_t worker_id,
+static bool lease_named(const struct jr_worker_lease *lease, uint64_t incarnation)
+{
+    for (uint32_t k = 0; k < lease->n_ranks; k++)
+        if (lease->ranks[k].incarnation == incarnation)
+            return true;
+    return false;
+}
+
+/* The incarnations that the log knows of a worker that is gone: of the life whose lease we saw, and of
+ * others when none has begun for so long as a worker may be stale. A life that began since has no lease
+ * before the log knows all its ranks. */
+static uint32_t incarnations(const struct jr_pool *p, const struct jr_worker *w,
                              struct jr_rank_incarnation *out, uint32_t max)
 {
+    bool all = !w->began_at_ms || p->now_ms - w->began_at_ms >= p->config.stale_worker_ms;
     uint32_t n = 0;
-    uint32_t m = jr_members_first(&p->members, worker_id);
+    uint32_t m = jr_members_first(&p->members, w->lease.worker_id);
     for (; m != JR_MEMBER_NONE && n < max; m = jr_members_next(&p->members, m)) {
         const struct jr_state_rank *r = jr_state_rank(p->state, m);
-        if (r)
+        if (r && (all || lease_named(&w->lease, r->incarnation)))
             out[n++] = (struct jr_rank_incarnation){p->members.v[m].dp_rank, r->incarnation};
     }
     return n;
 }
 
+void jr_pool_members_on_begin(struct jr_pool *p, uint64_t worker_id)
+{
+    struct jr_worker *w = jr_workers_find(&p->workers, worker_id);
+    if (w)
+        w->began_at_ms = p->now_ms;
+}
+
 static void publish_gone(struct jr_pool *p, struct jr_worker *w)
 {
-    struct jr_action *a = jr_pool_act(p, JR_ACT_PUBLISH_CONTROL);
+    uint32_t n = incarnations(p, w, w->ended, JR_RANKS_INLINE);
+    struct jr_action *a = n ? jr_pool_act(p, JR_ACT_PUBLISH_CONTROL) : NULL;
     if (!a)
         return;
     a->u.control.type = JR_CONTROL_WORKER_GONE;
     a->u.control.worker_id = w->lease.worker_id;
     a->u.control.ended = w->ended;
-    a->u.control.n_ended = incarnations(p, w->lease.worker_id, w->ended, JR_RANKS_INLINE);
+    a->u.control.n_ended = n;
     w->gone_at_ms = p->now_ms;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "worker.gone", "worker=%llu why=%s",
                   (unsigned long long)w->lease.worker_id,

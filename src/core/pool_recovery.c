@@ -545,6 +545,8 @@ int jr_pool_on_log(struct jr_pool *p, const struct jr_log_msg *msg)
     p->n.log_messages++;
     if (msg->kind == JR_LOG_KIND_BATCH)
         p->n.kv_events += msg->u.batch.n_events;
+    if (msg->kind == JR_LOG_KIND_BATCH && msg->u.batch.begin)
+        jr_pool_members_on_begin(p, msg->u.batch.worker_id);
     if (msg->seq > p->stream_last)
         p->stream_last = msg->seq;
     if (effect)

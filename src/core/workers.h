@@ -28,7 +28,8 @@ struct jr_worker {
     bool unhealthy;                   /* last probe failed */
     uint64_t unlisted_at_ms;          /* when it was first missed */
     uint64_t probe_at_ms;             /* next probe; 0: none */
-    uint64_t gone_at_ms;              /* when WorkerGone was last asked for */
+    uint64_t began_at_ms; /* a begin of it was read in the log; 0: none since we know it */
+    uint64_t gone_at_ms;  /* when WorkerGone was last asked for */
     struct jr_rank_incarnation ended[JR_RANKS_INLINE]; /* named by that WorkerGone */
     uint32_t n_members;
     uint32_t members[JR_RANKS_INLINE]; /* a reference each, by rank of the lease */

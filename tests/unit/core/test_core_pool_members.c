@@ -148,6 +148,42 @@ static void test_a_lease_that_is_missing(void **state)
     rig_deinit(&r);
 }
 
+/* It is gone, and begins anew, with no lease yet: that life is not ended with the one before, unless it
+ * never gets a lease. */
+static void test_a_life_that_begins_is_not_ended(void **state)
+{
+    (void)state;
+    for (int on_purpose = 0; on_purpose < 2; on_purpose++) {
+        struct rig r;
+        struct gen_msg g;
+        const uint64_t id = 1;
+        struct jr_event ev = {.type = JR_EV_MEMBERS, .u.members = {.replicas = r.replicas}};
+        ev.u.members.n_replicas = 1;
+        ev.u.members.removed = &id;
+        ev.u.members.n_removed = (uint32_t)on_purpose;
+        begin(&r);
+        rig_tick(&r, RIG_TTL);
+        rig_step(&r, &ev);
+        probed(&r, false);
+        rig_tick(&r, on_purpose ? 0 : 2900);
+        gen_batch(&g, 2, 1, 0, MEMBER_INCARNATION + 1, 1, true);
+        gen_store(&g, 0, 5);
+        rig_log(&r, &g);
+        for (int i = 0; i < 4; i++) {
+            rig_step(&r, &ev);
+            rig_tick(&r, 700);
+            assert_false(gone(&r));
+        }
+        rig_step(&r, &ev);
+        rig_tick(&r, 700);
+        assert_true(gone(&r));
+        const struct jr_control *c = &rig_find(&r, JR_ACT_PUBLISH_CONTROL)->u.control;
+        assert_int_equal(c->n_ended, 1);
+        assert_int_equal(c->ended[0].incarnation, MEMBER_INCARNATION + 1);
+        rig_deinit(&r);
+    }
+}
+
 static void reconnect(struct rig *r, uint64_t away_ms)
 {
     rig_nats(r, false);
@@ -316,6 +352,7 @@ int main(void)
         cmocka_unit_test(test_a_lease_ends_by_our_own_clock),
         cmocka_unit_test(test_sleep_is_no_lapse),
         cmocka_unit_test(test_a_lease_that_is_missing),
+        cmocka_unit_test(test_a_life_that_begins_is_not_ended),
         cmocka_unit_test(test_no_verdict_soon_after_an_outage),
         cmocka_unit_test(test_a_peer_is_not_missed_soon_after_an_outage),
         cmocka_unit_test(test_removed_during_an_outage),
