@@ -24,6 +24,12 @@ const char *jr_bug_name(enum jr_bug bug)
         "a lost session stream not told again",
         "a booking adopted twice",
         "a booking adopted that is over",
+        "load of a lease that is back not counted",
+        "workers given up by who is cut off",
+        "not ready without NATS",
+        "a snapshot loaded at every connection",
+        "a worker ended that answers",
+        "a reset at every start with one token",
     };
     return names[bug];
 }

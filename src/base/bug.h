@@ -27,6 +27,12 @@ enum jr_bug {
     JR_BUG_SESSION_NOT_KEPT, /* what the session stream has lost is not told again */
     JR_BUG_ADOPTED_TWICE,    /* of two that adopted a booking none gives it up */
     JR_BUG_ENDED_IS_ADOPTED, /* what is said to be over is an orphan all the same */
+    JR_BUG_LOAD_STAYS_ASIDE, /* a peer's load does not count again when its lease is back */
+    JR_BUG_BLIND_IS_DOWN,    /* who is cut off takes the workers for gone */
+    JR_BUG_NATS_UNREADY,     /* who is cut off is not ready */
+    JR_BUG_NOT_RESUMED,      /* connected again, it begins with a snapshot */
+    JR_BUG_GONE_UNASKED,     /* no lease is enough for WorkerGone, whether /health answers or not */
+    JR_BUG_RESET_EACH_START, /* a token that acted acts again */
     JR_BUGS,
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/bookings.h"
 
+#include "base/bug.h"
 #include "base/limit.h"
 #include "base/limits.h"
 
@@ -210,7 +211,7 @@ void jr_bookings_count(struct jr_bookings *bs, bool counted, uint64_t now_ms)
         k->timed = false;
         if (!counted)
             uncount(bs, k, now_ms);
-        else
+        else if (!JR_BUG(LOAD_STAYS_ASIDE))
             (void)count(bs, k,
                         now_ms); /* out of memory: it does not count; the next base retries */
     }

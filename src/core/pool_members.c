@@ -2,6 +2,7 @@
 /* Leases, probes, and what the log holds of workers that are gone. docs/protocol.md §5. */
 #include "core/pool_internal.h"
 
+#include "base/bug.h"
 #include <string.h>
 
 #define SCAN_EVERY_MS       500
@@ -170,6 +171,8 @@ static int list_replicas(struct jr_pool *p, const struct jr_event *e, uint64_t a
 void jr_pool_go_blind(struct jr_pool *p)
 {
     p->workers.cut_off = true;
+    for (uint32_t i = 0; JR_BUG(BLIND_IS_DOWN) && i < p->workers.n; i++)
+        jr_workers_unlist(&p->workers, p->workers.v[i], true, p->now_ms);
     p->listed_at_ms = 0;
     p->judge_at_ms = 0;
     if (!p->blind_since_ms)
@@ -350,8 +353,8 @@ static bool may_judge(const struct jr_pool *p)
 
 static void judge_absent(struct jr_pool *p, struct jr_worker *w)
 {
-    bool over =
-        w->removed || (w->unhealthy && p->now_ms - w->unlisted_at_ms >= p->config.stale_worker_ms);
+    bool over = w->removed || ((w->unhealthy || JR_BUG(GONE_UNASKED)) &&
+                               p->now_ms - w->unlisted_at_ms >= p->config.stale_worker_ms);
     if (!over)
         return;
     if (in_log(p, w->lease.worker_id)) {

@@ -138,7 +138,8 @@ void jr_pool_on_nats(struct jr_pool *p, bool connected, uint64_t lease_ttl_ms)
         p->config.lease_ttl_ms = lease_ttl_ms;
     p->dynamo_tried = p->dynamo_import = false;
     p->listed_at_ms = 0;
-    if (jr_pool_recovery(p) == JR_REC_DEGRADED && p->has_position && !p->index_is_old) {
+    if (jr_pool_recovery(p) == JR_REC_DEGRADED && p->has_position && !p->index_is_old &&
+        !JR_BUG(NOT_RESUMED)) {
         go_verify(p, "NATS is back");
         return;
     }
@@ -697,7 +698,8 @@ static void reset_at_start(struct jr_pool *p)
         return;
     p->reset_asked = true;
     const char *token = p->config.reset_token;
-    if (token[0] ? strcmp(token, p->state->reset_token) != 0 : p->config.reset_at_start)
+    bool acted = strcmp(token, p->state->reset_token) == 0 && !JR_BUG(RESET_EACH_START);
+    if (token[0] ? !acted : p->config.reset_at_start)
         jr_pool_ask_reset(p, token);
 }
 
@@ -713,7 +715,7 @@ void jr_pool_judge_ready(struct jr_pool *p)
     bool waited = p->now_ms - p->started_at_ms >= p->config.ready_timeout_ms;
     if (at == JR_REC_READY || (at == JR_REC_DEGRADED && waited))
         p->ready = true;
-    if (p->broken || p->too_new)
+    if (p->broken || p->too_new || (JR_BUG(NATS_UNREADY) && !p->connected))
         p->ready = false;
     if (p->ready == p->ready_said)
         return;

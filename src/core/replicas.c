@@ -116,8 +116,9 @@ static void become(struct jr_replicas *rs, struct jr_peer *p, uint64_t incarnati
 
 static void judge_listed(struct jr_peer *p, uint64_t now_ms)
 {
-    p->listed = p->has_lease && p->lease.incarnation == p->incarnation;
-    jr_bookings_count(&p->bookings, p->listed || JR_BUG(BOOKING_NO_OWNER), now_ms);
+    p->listed =
+        (p->has_lease && p->lease.incarnation == p->incarnation) || JR_BUG(BOOKING_NO_OWNER);
+    jr_bookings_count(&p->bookings, p->listed, now_ms);
 }
 
 static const struct jr_replica_lease *lease_of(const struct jr_replica_lease *leases, uint32_t n,

@@ -156,6 +156,44 @@ static void check_dead(const struct sim *sim, const struct sim_replica *dead)
     }
 }
 
+struct counted {
+    uint32_t requests[SIM_ROWS];
+    uint64_t prefill_tokens[SIM_ROWS];
+};
+
+static void count_set(const struct sim *sim, const struct jr_bookings *bs, struct counted *c)
+{
+    JR_LIST_FOREACH (it, &bs->list) {
+        const struct jr_booked *k = JR_CONTAINER_OF(it, struct jr_booked, node);
+        SIM_CHECK(sim, k->member < SIM_ROWS, "more members than there are rows");
+        c->requests[k->member]++;
+        c->prefill_tokens[k->member] += k->b.prefill_tokens;
+    }
+}
+
+/* What a worker is busy with is what we booked, and what the peers that are listed did. */
+static void check_counted(const struct sim *sim, const struct sim_replica *r)
+{
+    const struct jr_pool *p = r->pool;
+    struct counted c = {0};
+    count_set(sim, &p->own, &c);
+    for (uint32_t i = 0; i < p->replicas.n; i++)
+        if (p->replicas.v[i]->listed)
+            count_set(sim, &p->replicas.v[i]->bookings, &c);
+    for (uint32_t m = 0; m < p->members.n && m < SIM_ROWS; m++) {
+        struct jr_active_load load;
+        jr_active_load(p->active, m, p->now_ms, 1, &load);
+        SIM_CHECK(sim, load.requests == c.requests[m] && load.prefill_tokens == c.prefill_tokens[m],
+                  "LoadIsCounted: replica %u counts %u requests and %llu tokens on worker %llu, "
+                  "not %u and %llu",
+                  r->index, load.requests, (unsigned long long)load.prefill_tokens,
+                  (unsigned long long)p->members.v[m].worker_id, c.requests[m],
+                  (unsigned long long)c.prefill_tokens[m]);
+    }
+    if (sim->steps % 64 == r->index)
+        jr_active_check(p->active);
+}
+
 /* What is booked as ours is what our clients have on workers. */
 static void check_own(const struct sim *sim, const struct sim_replica *r)
 {
@@ -340,8 +378,10 @@ static void check_replica(struct sim *sim, struct sim_replica *r)
         check_digest(sim, r);
         check_scores(sim, r);
     }
-    if (r->pool && !r->crashing)
+    if (r->pool && !r->crashing) {
         check_own(sim, r);
+        check_counted(sim, r);
+    }
     if (r->pool && r->pool->rebuilding)
         sim->n.rebuilds++;
     SIM_CHECK(sim, !r->pool || !r->pool->rebuilding || sim->by_hand,

@@ -30,11 +30,13 @@ void sim_client_decided(struct sim *sim, struct sim_replica *r, const struct jr_
     sim->n.waited += d->waited;
 }
 
-void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id)
+void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id, int err)
 {
     struct sim_request *q = find(r, id);
     SIM_CHECK(sim, q, "replica %u refuses request %llu, which nobody asks any more", r->index,
               (unsigned long long)id);
+    if (err == JR_ENOWORKER)
+        sim_routing_rejected(sim, r, q->excluded, q->attempt);
     *q = (struct sim_request){0};
 }
 

@@ -50,6 +50,8 @@ static void do_control(struct sim *sim, struct sim_replica *r, const struct jr_a
     op->control.kind = JR_LOG_KIND_CONTROL;
     if (c->type == JR_CONTROL_ADOPT)
         sim_model_offer(sim, r);
+    if (c->type == JR_CONTROL_WORKER_GONE)
+        sim_routing_gone(sim, r, c);
     op->control.u.control = *c;
     op->control.u.control.ended =
         c->n_ended ? jr_xmemdup(c->ended, c->n_ended * sizeof *c->ended) : NULL;
@@ -113,12 +115,14 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
         new_op(sim, r, SIM_OP_INFO)->seq = a->u.seq;
         return;
     case JR_ACT_LOAD_SNAPSHOT:
+        sim_routing_loads(sim, r);
         op = new_op(sim, r, SIM_OP_LOAD);
         memcpy(op->object, a->u.load.skip, sizeof op->object);
         op->lost = a->u.load.dynamo; /* there is none here */
         return;
     case JR_ACT_START_READER:
         start_reader(sim, r, a);
+        r->resume_seq = 0;
         return;
     case JR_ACT_STOP_READER:
         r->reading = false;
@@ -164,6 +168,8 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
     case JR_ACT_READY:
         if (a->u.ready)
             sim_check_ready(sim, r);
+        SIM_CHECK(sim, a->u.ready || r->pool->too_new,
+                  "RoutingOutlivesNats: replica %u was ready, and is so no more", r->index);
         return;
     case JR_ACT_DECIDE:
         if (jr_request_is_outside(a->u.decide.id))
@@ -175,7 +181,7 @@ void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_
         if (jr_request_is_outside(a->u.reject.id))
             sim_outside_decided(sim, r, a->u.reject.id, false);
         else
-            sim_client_rejected(sim, r, a->u.reject.id);
+            sim_client_rejected(sim, r, a->u.reject.id, a->u.reject.err);
         return;
     }
 }
@@ -300,6 +306,7 @@ static void round_done(struct sim *sim, struct sim_replica *r, const struct sim_
     ev.u.members.n_removed = op->n_removed;
     ev.u.members.asked_at_ms = op->asked_at_ms;
     sim_check_listed(r, op);
+    sim_routing_listed(sim, r, op);
     sim_replica_event(sim, r, &ev);
     if (!op->looked)
         return;

@@ -353,11 +353,13 @@ static void apply_gone(struct sim_model *m, const struct jr_control *c)
     }
 }
 
-static void apply_reset(struct sim_model *m, const struct jr_control *c)
+static void apply_reset(const struct sim *sim, struct sim_model *m, const struct jr_control *c)
 {
     bool follows = c->from.n == m->epoch.n && c->from.random == m->epoch.random;
     if (!follows && c->from.n != JR_EPOCH_ANY)
         return;
+    SIM_CHECK(sim, !follows || !c->token[0] || strcmp(c->token, m->token) != 0,
+              "ResetOnce: token %s resets again", c->token);
     begin_empty(m);
     m->epoch = c->to;
     memcpy(m->token, c->token, sizeof m->token);
@@ -371,7 +373,7 @@ static void apply_control(struct sim *sim, const struct jr_control *c)
         apply_gone(m, c);
         return;
     case JR_CONTROL_RESET:
-        apply_reset(m, c);
+        apply_reset(sim, m, c);
         return;
     case JR_CONTROL_CONFIG:
         m->params = c->params;

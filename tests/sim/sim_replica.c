@@ -176,6 +176,8 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
         c->queue_max = 8;
     }
     c->track_output_blocks = sim->seed % 2 == 0;
+    if (sim->c.reset_token)
+        (void)jr_str_copy(c->reset_token, sizeof c->reset_token, "start");
     c->session_ttl_ms = sim->c.session_ttl_ms;
     c->sessions_max = sim->c.sessions_max;
 }
@@ -229,6 +231,8 @@ void sim_replica_kill(struct sim *sim, uint32_t i)
 
 static void tell_connected(struct sim *sim, struct sim_replica *r, bool connected)
 {
+    if (!connected)
+        sim_routing_cut(sim, r);
     r->connected = connected;
     r->connection++;
     r->sync_reading = false;

@@ -174,6 +174,7 @@ void sim_step(struct sim *sim)
     for (uint32_t w = 0; w < sim->c.workers; w++)
         sim_worker_step(sim, w);
     sim_late_step(sim);
+    sim_routing_step(sim);
     sim_outside_step(sim);
     for (uint32_t i = 0; i < sim->c.replicas; i++)
         sim_replica_step(sim, i);

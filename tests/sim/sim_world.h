@@ -12,7 +12,7 @@
  * sim_worker.c engines and bridges (the real src/app/bridge/rank.c and lower.c) · sim_engine.c what an
  * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_sessions.c
  * sessions: their stream, and what must hold of them · sim_outside.c requests of external data planes · sim_faults.c what goes wrong ·
- * sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
+ * sim_routing.c what may be known of workers · sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
  * seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
 #define JR_SIM_WORLD_H
@@ -77,6 +77,7 @@ enum sim_feature {
     SIM_X_LOWER,                 /* bridges tell of lower media */
     SIM_X_CAPS,                  /* each replica has an --index-max-entries of its own */
     SIM_X_PARTS,                 /* prompts so long that bases come in several parts */
+    SIM_X_TOKEN,                 /* replicas are started with --router-reset-states TOKEN */
     SIM_X_END,
 };
 
@@ -98,6 +99,7 @@ struct sim_config {
     uint32_t rules[SIM_REPLICAS];       /* newest apply rules it knows at its first start; 0: all */
     bool lower;                         /* bridges tell of lower media (ADR 17) */
     uint32_t outside;                   /* requests of external data planes at once */
+    bool reset_token;                   /* that each replica is started with */
     uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
     uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
 };
@@ -354,6 +356,8 @@ struct sim_replica {
     bool words_reading;    /* which is read to the end */
     uint64_t start_last;   /* the stream's last when the reader began */
     bool was_ready;
+    uint64_t listed_worker[SIM_WORKERS], listed_worker_ms[SIM_WORKERS]; /* in its last lists */
+    uint64_t resume_seq, resume_branch; /* of who is cut off: what it may go on with; 0: nothing */
     struct sim_heard heard[4 * SIM_SEATS];
     char listed[SIM_SEATS][JR_NAME_MAX]; /* in the last list, but itself */
     uint64_t listed_incarnation[SIM_SEATS];
@@ -385,10 +389,21 @@ void sim_driver_run(struct sim *sim, struct sim_replica *r, bool asleep);
 /* It is dead: what is on its way arrives, or not. */
 void sim_driver_end(struct sim *sim, struct sim_replica *r, bool at_all);
 
+/* sim_routing.c: what may be known of workers */
+void sim_routing_step(struct sim *sim);
+void sim_routing_listed(const struct sim *sim, struct sim_replica *r, const struct sim_op *round);
+/* Nobody was found for a request that had failed on n workers. */
+void sim_routing_rejected(const struct sim *sim, const struct sim_replica *r,
+                          const uint64_t *excluded, uint32_t n);
+void sim_routing_gone(const struct sim *sim, const struct sim_replica *r,
+                      const struct jr_control *c);
+void sim_routing_cut(const struct sim *sim, struct sim_replica *r);
+void sim_routing_loads(const struct sim *sim, const struct sim_replica *r);
+
 /* sim_client.c */
 void sim_client_step(struct sim *sim, struct sim_replica *r, struct sim_request *q);
 void sim_client_decided(struct sim *sim, struct sim_replica *r, const struct jr_decision *d);
-void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id);
+void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id, int err);
 /* The replica is gone, and the connections with it. */
 void sim_client_lost(struct sim *sim, struct sim_replica *r);
 
@@ -497,9 +512,10 @@ struct sim {
     struct sim_config c;
     struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng;
     struct sim_outside outside[SIM_OUTSIDE];
-    uint64_t outside_ids, outside_well_ms; /* since then everybody tells everybody */
-    uint64_t heard_ms[SIM_REPLICAS];       /* when each could last hear its peers */
-    uint64_t sessions_well_ms;             /* since then everybody reads and writes them */
+    uint64_t outside_ids, outside_well_ms;         /* since then everybody tells everybody */
+    uint64_t heard_ms[SIM_REPLICAS];               /* when each could last hear its peers */
+    uint64_t silent_ms[SIM_REPLICAS][SIM_WORKERS]; /* when each last had no answer of a worker */
+    uint64_t sessions_well_ms;                     /* since then everybody reads and writes them */
     struct sim_nats nats;
     struct sim_model model;
     struct sim_worker workers[SIM_WORKERS];

@@ -26,6 +26,12 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_SESSION_NOT_KEPT] = "SessionsAreShared",
     [JR_BUG_ADOPTED_TWICE] = "BookedOnce",
     [JR_BUG_ENDED_IS_ADOPTED] = "FreedOnce",
+    [JR_BUG_LOAD_STAYS_ASIDE] = "LoadIsCounted",
+    [JR_BUG_BLIND_IS_DOWN] = "RoutingOutlivesNats",
+    [JR_BUG_NATS_UNREADY] = "RoutingOutlivesNats",
+    [JR_BUG_NOT_RESUMED] = "RoutingOutlivesNats",
+    [JR_BUG_GONE_UNASKED] = "GoneIsGone",
+    [JR_BUG_RESET_EACH_START] = "ResetOnce",
 };
 
 static void test_each_is_found(void **state)
