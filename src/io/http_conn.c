@@ -393,6 +393,7 @@ void jr_http_conn_got(struct jr_http_conn *c, size_t n)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct jr_http_conn *c = stream->data;
+    struct jr_loop *loop = c->server->loop; /* the connection may go */
 
     if (n < 0)
         jr_http_conn_eof(c, n == UV_EOF);
@@ -400,6 +401,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         jr_http_conn_got(c, (size_t)n);
     else
         jr_http_tls_got(c, buf->base, (size_t)n);
+    jr_loop_settle(loop);
 }
 
 /* ---- after the answer ---- */

@@ -54,6 +54,7 @@ struct jr_js_publisher {
     char *inbox;
     struct jr_nats_trash trash;
     /* loop thread */
+    struct jr_after wake_sender; /* it has something to send */
     uint32_t inflight_msgs;
     uint64_t inflight_bytes;
     bool refused; /* somebody got JR_EAGAIN */
@@ -168,6 +169,15 @@ static struct op *op_new(struct jr_js_publisher *publisher, const struct jr_pub 
     return op;
 }
 
+/* It costs more than to hand over the message: who is being served goes before, and several messages
+ * of a turn need one. */
+static void wake_sender(void *ctx)
+{
+    struct jr_js_publisher *pub = ctx;
+
+    pthread_cond_signal(&pub->cond); /* it finds the lock free */
+}
+
 /* With mu held. A slot is free, for there are as many as the window has messages. */
 static int enqueue(struct jr_js_publisher *publisher, struct op *op, const struct jr_pub *pub)
 {
@@ -208,7 +218,7 @@ int jr_js_publish_async(struct jr_js_publisher *publisher, const struct jr_pub *
         op_free(op);
         return rv;
     }
-    pthread_cond_signal(&publisher->cond); /* now that it finds the lock free */
+    jr_after_ask(&publisher->wake_sender, publisher->config.loop);
     publisher->inflight_msgs++;
     publisher->inflight_bytes += pub->n;
     atomic_fetch_add(&publisher->published, 1);
@@ -507,6 +517,7 @@ static struct jr_js_publisher *publisher_new(const struct jr_js_publisher_config
     pthread_cond_init(&pub->cond, NULL);
     jr_cond_init(&pub->wake);
     jr_nats_trash_init(&pub->trash);
+    jr_after_init(&pub->wake_sender, wake_sender, pub);
     jr_list_init(&pub->queue);
     jr_list_init(&pub->sent);
     pub->n_slots = c->window_msgs;
@@ -551,6 +562,7 @@ void jr_js_publisher_close(struct jr_js_publisher *publisher, void (*cb)(void *c
     publisher->closing = true;
     publisher->close_cb = cb;
     publisher->close_ctx = ctx;
+    jr_after_cancel(&publisher->wake_sender);
     pthread_mutex_lock(&publisher->mu);
     publisher->stop = true;
     pthread_cond_signal(&publisher->cond);

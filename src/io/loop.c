@@ -3,7 +3,6 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
-#include "base/list.h"
 #include "base/mem.h"
 
 #include <pthread.h>
@@ -32,6 +31,7 @@ struct jr_loop {
     bool closing;
     bool in_timer; /* a timer's callback runs */
     struct jr_list timers, idlers;
+    struct jr_list after; /* asked for */
     _Atomic(pthread_t) owner;
 };
 
@@ -123,6 +123,7 @@ static void on_turned(uv_prepare_t *handle)
 {
     struct jr_loop *loop = handle->data;
 
+    jr_loop_settle(loop); /* what is flushed in this phase, too, was flushed before */
     loop->turn_ns = 0;
     if (loop->on_turn == NULL)
         return;
@@ -161,6 +162,7 @@ int jr_loop_create(struct jr_loop **ret)
     queue_init(&loop->ready);
     jr_list_init(&loop->timers);
     jr_list_init(&loop->idlers);
+    jr_list_init(&loop->after);
     atomic_store(&loop->owner, pthread_self());
     *ret = loop;
     return 0;
@@ -309,6 +311,36 @@ struct jr_msg *jr_loop_revoke(struct jr_loop *loop,
     /* collect emptied `posted` and a later poster sends a wake of its own; the wake already on its
      * way serves what is left here. */
     return taken.head;
+}
+
+/* ---- after ---- */
+
+void jr_after_init(struct jr_after *after, void (*fn)(void *ctx), void *ctx)
+{
+    *after = (struct jr_after){.fn = fn, .ctx = ctx};
+    jr_list_init(&after->node);
+}
+
+void jr_after_ask(struct jr_after *after, struct jr_loop *loop)
+{
+    JR_DASSERT(jr_loop_here(loop));
+    if (jr_list_empty(&after->node))
+        jr_list_push_back(&loop->after, &after->node);
+}
+
+void jr_after_cancel(struct jr_after *after)
+{
+    jr_list_remove(&after->node);
+}
+
+void jr_loop_settle(struct jr_loop *loop)
+{
+    struct jr_list *node;
+
+    while ((node = jr_list_pop_front(&loop->after)) != NULL) {
+        struct jr_after *after = JR_CONTAINER_OF(node, struct jr_after, node);
+        after->fn(after->ctx);
+    }
 }
 
 /* ---- gate ---- */

@@ -11,6 +11,7 @@
 #define JR_IO_LOOP_H
 
 #include "base/err.h"
+#include "base/list.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -57,6 +58,20 @@ uint64_t jr_loop_slice_end_ns(const struct jr_loop *loop);
 struct jr_msg *jr_loop_revoke(struct jr_loop *loop,
                               bool (*match)(const struct jr_msg *msg, const void *ctx),
                               const void *ctx);
+
+/* after: what must not hold up who is being served, as waking another thread does. fn runs once for
+ * each time it was asked for, or for several: when the request that arrived has been served
+ * (jr_loop_settle), at the latest before the loop waits again. Loop thread only. The loop owns
+ * nothing: cancel before the memory goes. */
+struct jr_after {
+    struct jr_list node;
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+void jr_after_init(struct jr_after *after, void (*fn)(void *ctx), void *ctx);
+void jr_after_ask(struct jr_after *after, struct jr_loop *loop); /* asked for already: harmless */
+void jr_after_cancel(struct jr_after *after);                    /* not asked for: harmless */
+void jr_loop_settle(struct jr_loop *loop); /* runs them: for who served one of many in a turn */
 
 /* gate: bounds what one producer thread has in flight; enter waits while `max` or more are inside,
  * then lets all n in (so up to max + n - 1 are), and returns JR_ECLOSED once the gate was closed.

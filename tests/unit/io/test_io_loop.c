@@ -310,6 +310,76 @@ static void test_turns_are_watched(void **state)
     jr_loop_destroy(t.loop);
 }
 
+struct afters {
+    struct jr_loop *loop;
+    struct jr_after ran, canceled;
+    uv_prepare_t flusher;
+    struct jr_timer *timer;
+    unsigned n_ran, n_canceled, in_timer;
+    bool flushed, after_flush;
+};
+
+static void on_after(void *ctx)
+{
+    struct afters *a = ctx;
+
+    a->n_ran++;
+    a->after_flush = a->flushed;
+    jr_loop_stop(a->loop);
+}
+
+static void on_canceled(void *ctx)
+{
+    struct afters *a = ctx;
+
+    a->n_canceled++;
+}
+
+static void on_flush(uv_prepare_t *flusher)
+{
+    struct afters *a = flusher->data;
+
+    a->flushed = true;
+    uv_prepare_stop(flusher);
+}
+
+/* As a request does, twice: what is asked for, and bytes that wait for the turn's end. */
+static void ask_twice(void *ctx)
+{
+    struct afters *a = ctx;
+
+    jr_after_ask(&a->canceled, a->loop);
+    for (int i = 0; i < 2; i++)
+        jr_after_ask(&a->ran, a->loop);
+    jr_after_cancel(&a->canceled);
+    uv_prepare_start(&a->flusher, on_flush);
+    a->in_timer = a->n_ran;
+}
+
+static void test_after_a_turn(void **state)
+{
+    struct afters a = {.n_ran = 0};
+
+    (void)state;
+    assert_int_equal(jr_loop_create(&a.loop), 0);
+    jr_after_init(&a.ran, on_after, &a);
+    jr_after_init(&a.canceled, on_canceled, &a);
+    uv_prepare_init(jr_loop_uv(a.loop), &a.flusher);
+    a.flusher.data = &a;
+    a.timer = jr_timer_create(a.loop, ask_twice, &a);
+    jr_timer_start(a.timer, 0, 0);
+    jr_loop_run(a.loop);
+    assert_int_equal(a.in_timer, 0);
+    assert_int_equal(a.n_ran, 1);
+    assert_int_equal(a.n_canceled, 0);
+    assert_true(a.after_flush);
+    jr_after_ask(&a.ran, a.loop);
+    jr_loop_settle(a.loop);
+    jr_loop_settle(a.loop);
+    assert_int_equal(a.n_ran, 2);
+    jr_loop_destroy(a.loop);
+}
+
 static void test_idler(void **state)
 {
     struct self self = {0};
@@ -394,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_timer_restarts_and_destroys_itself),
         cmocka_unit_test(test_timer_without_delay_does_not_starve_the_loop),
         cmocka_unit_test(test_turns_are_watched),
+        cmocka_unit_test(test_after_a_turn),
         cmocka_unit_test(test_idler),
         cmocka_unit_test(test_gate_bounds_and_closes),
         cmocka_unit_test(test_signals),
