@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/js_reader.h"
 
+#include "base/assert.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -60,6 +61,7 @@ struct jr_js_reader {
     struct jr_gate *gate;
     struct jr_nats_trash trash;
     uint32_t batch_msgs;
+    atomic_uint patience_ms;
     atomic_uint refs; /* one until the final message, one a living batch, one a posted pump */
     /* loop thread */
     bool closing;
@@ -386,12 +388,23 @@ static bool loop_is_behind(struct jr_js_reader *r)
 
 /* In a backlog nobody waits for a single message, and to be woken for each costs more than to read
  * it: the machine's time is the server's, too. */
-static void nap(void)
+static void nap(long ns)
 {
-    (void)nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    (void)nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
-static uint32_t patience_ms(struct jr_js_reader *r)
+/* All that there was is handed over. What comes next may wait a little for others: the library wakes
+ * this thread for each message as long as it waits for one, and this thread the loop. */
+static void let_gather(const struct jr_js_reader *r)
+{
+    const uint32_t ms = atomic_load_explicit(&r->patience_ms, memory_order_relaxed);
+
+    if (ms > 0)
+        nap(ms * 1000000L);
+}
+
+/* How long to wait for a message. */
+static uint32_t wait_ms(struct jr_js_reader *r)
 {
     if (r->open == NULL)
         return POLL_MS;
@@ -402,7 +415,8 @@ static uint32_t patience_ms(struct jr_js_reader *r)
 static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struct jr_errmsg *e)
 {
     bool live = false, waited = true;
-    uint32_t naps = 0; /* left until the next message */
+    bool fresh = false; /* the last message taken was the last there was */
+    uint32_t naps = 0;  /* left until the next message */
     struct jr_js_meta meta;
 
     for (;;) {
@@ -412,10 +426,10 @@ static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struc
             if (!post_note(r, JR_READ_LIVE, 0, NULL))
                 return JR_ECLOSED;
         }
-        int rv = jr_js_consumer_next(c, waited ? patience_ms(r) : 0, &m, &meta, e);
+        int rv = jr_js_consumer_next(c, waited ? wait_ms(r) : 0, &m, &meta, e);
         if (rv == JR_EAGAIN && naps > 0) {
             naps--;
-            nap();
+            nap(NAP_NS);
             continue;
         }
         if (rv == JR_EAGAIN && r->open != NULL && !waited) {
@@ -426,6 +440,9 @@ static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struc
             return JR_ECLOSED;
         if (rv == 0 ? !take(r, m, &meta) : !flush(r))
             return JR_ECLOSED;
+        if (rv == JR_EAGAIN && live && fresh)
+            let_gather(r);
+        fresh = rv == 0 && meta.pending == 0;
         waited = rv != 0;
         naps = rv == 0 && meta.pending >= BACKLOG_MSGS ? NAPS_MAX : 0;
         if (rv != 0 && rv != JR_EAGAIN)
@@ -580,6 +597,7 @@ static struct jr_js_reader *reader_new(const struct jr_js_reader_config *c)
     r->batch_msgs = window / 4 < BATCH_MSGS ? window / 4 : BATCH_MSGS;
     if (r->batch_msgs == 0)
         r->batch_msgs = 1;
+    jr_js_reader_patience(r, c->patience_ms);
     jr_nats_trash_init(&r->trash);
     r->ready_tail = &r->ready;
     r->pump.deliver = pump_deliver;
@@ -611,6 +629,12 @@ int jr_js_reader_create(const struct jr_js_reader_config *config, struct jr_js_r
     }
     *ret = r;
     return 0;
+}
+
+void jr_js_reader_patience(struct jr_js_reader *reader, uint32_t ms)
+{
+    JR_ASSERT(ms <= JR_READER_PATIENCE_MS_MAX);
+    atomic_store_explicit(&reader->patience_ms, ms, memory_order_relaxed);
 }
 
 void jr_js_reader_close(struct jr_js_reader *reader, void (*cb)(void *ctx), void *ctx)

@@ -21,6 +21,8 @@
 #include "io/js_stream.h"
 #include "wire/arena.h"
 
+#define JR_READER_PATIENCE_MS_MAX 50 /* the end waits for who gathers */
+
 enum jr_read_from {
     JR_READ_POSITION, /* from position.seq + 1, history checked at each creation */
     JR_READ_ALL,      /* from the first message at each creation */
@@ -75,6 +77,9 @@ struct jr_js_reader_config {
     uint32_t window_msgs;  /* messages waiting for the loop, about; each 4 KiB count as one more;
                             * default 4096 */
     uint32_t heartbeat_ms; /* idle heartbeat; two missed are a loss; default 1000, min 100 */
+    uint32_t
+        patience_ms; /* what comes so soon after another may wait so long for more, and come with
+                            * it; at most JR_READER_PATIENCE_MS_MAX; 0: each at once */
     /* Any thread but the loop's, before on_msg; may allocate in msg->arena, set decoded and drop the
      * payload. NULL: none. */
     void (*decode)(struct jr_js_msg *msg, void *ctx);
@@ -88,6 +93,8 @@ struct jr_js_reader_config {
 /* Does not block: the thread does the rest. Loop thread. */
 JR_MUST_CHECK int jr_js_reader_create(const struct jr_js_reader_config *config,
                                       struct jr_js_reader **ret);
+/* The config's patience_ms from here on. Loop thread. */
+void jr_js_reader_patience(struct jr_js_reader *reader, uint32_t ms);
 /* Loop thread, does not block. No on_msg after this call; cb (may be NULL) runs on the loop when
  * the thread has ended: only then the connection may be closed. Takes the reader. */
 void jr_js_reader_close(struct jr_js_reader *reader, void (*cb)(void *ctx), void *ctx);

@@ -684,6 +684,48 @@ static void test_reader_skips_a_subject(void **state)
     stop_reader(&s);
 }
 
+/* How many batches the messages held came in: none of them is gone, so each is at another place. */
+static unsigned batches_of(const struct seen *s)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < s->n_held; i++)
+        n += i == 0 || s->held[i]->batch != s->held[i - 1]->batch;
+    return n;
+}
+
+static void let_go(struct seen *s)
+{
+    for (unsigned i = 0; i < s->n_held; i++)
+        jr_js_msg_destroy(s->held[i]);
+    s->n_held = 0;
+}
+
+/* What comes soon after another comes with what comes after it. */
+static void test_reader_is_patient(void **state)
+{
+    struct seen s = {0};
+
+    (void)state;
+    make_stream("S");
+    start_reader(
+        &s, &(struct jr_js_reader_config){.stream = "S", .patience_ms = JR_READER_PATIENCE_MS_MAX});
+    PUMP_WAIT(loop, s.live == 1, 60000);
+    s.hold = 24;
+    publish_many("S.a", 24);
+    PUMP_WAIT(loop, s.n_held == 24, 60000);
+    assert_true(batches_of(&s) <= 12);
+    let_go(&s);
+    jr_js_reader_patience(s.reader, 0);
+    for (unsigned i = 1; i <= 24; i++) {
+        publish_text("S.a", "one");
+        PUMP_WAIT(loop, s.n_held == i, 60000);
+    }
+    assert_int_equal(batches_of(&s), 24);
+    let_go(&s);
+    stop_reader(&s);
+}
+
 static void test_reader_stops_at_a_different_history(void **state)
 {
     struct seen s = {0}, gap = {0};
@@ -970,6 +1012,7 @@ int main(void)
         T(test_reader_survives_a_killed_server),
         T(test_reader_flags_a_new_consumer),
         T(test_reader_skips_a_subject),
+        T(test_reader_is_patient),
         T(test_reader_stops_at_a_different_history),
         T(test_sync_reader_recreates_its_stream),
         T(test_slow_loop_slows_the_reader),

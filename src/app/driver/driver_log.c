@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#define EVENTS_PATIENCE_MS 4 /* less than an engine's step: no decision is the worse for it */
+
 /* ---------------------------------------------------------------- opening */
 
 struct open_job {
@@ -549,6 +551,7 @@ void jr_driver_start_reader(struct jr_driver *d, const struct jr_action *a)
         .decode = decode,
         .decode_ctx = d->log_reader,
         .decode_threads = d->config.event_threads,
+        .patience_ms = EVENTS_PATIENCE_MS,
         .on_msg = on_log_msg,
         .ctx = d,
     };
