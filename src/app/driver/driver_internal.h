@@ -153,7 +153,9 @@ struct jr_driver {
     struct jr_js_reader *sync_reader;
     struct jr_js_publisher *publisher;
     bool sync_live; /* it is read to its end */
-    bool log_live;  /* so is the event stream */
+    bool sync_peer; /* a peer was heard, at: */
+    uint64_t sync_peer_ms;
+    bool log_live; /* so is the event stream */
     uint32_t sync_unacked;
     struct jr_timer *leave_timer;
     bool leaving, left; /* the last base is out; leases are being given back */

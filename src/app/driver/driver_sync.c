@@ -8,12 +8,30 @@
 #include <string.h>
 
 #define ACK_PATIENCE_MS 20 /* a failure is answered by a base, which takes its time anyway */
+#define OWN_PATIENCE_MS 20 /* of a reader to which nobody talks */
+#define BASES_KEPT      3  /* so many intervals: a base of each replica is always there */
 #define SUBJECT_MAX     (JR_STREAM_NAME_MAX + JR_NAME_MAX + 2)
 
 /* Where we publish; ret holds SUBJECT_MAX bytes. */
 static void own_subject(const struct jr_driver *d, char *ret)
 {
     snprintf(ret, SUBJECT_MAX, "%s.%s", d->sync_stream, d->config.pool.replica_id);
+}
+
+/* Of what we say ourselves nothing is handed over, but the reader wakes for each. Nobody need wait for
+ * that while the stream holds no word of a peer: the first one comes a little late, once. */
+static void set_patience(struct jr_driver *d)
+{
+    const uint64_t kept_ms = d->config.pool.base_interval_ms * BASES_KEPT;
+    const bool heard = d->sync_peer && jr_loop_now_ms(d->loop) - d->sync_peer_ms <= kept_ms;
+    jr_js_reader_patience(d->sync_reader, d->sync_live && !heard ? OWN_PATIENCE_MS : 0);
+}
+
+static void heard_peer(struct jr_driver *d)
+{
+    d->sync_peer = true;
+    d->sync_peer_ms = jr_loop_now_ms(d->loop);
+    set_patience(d);
 }
 
 /* What was stored before we came says nothing of delays. */
@@ -40,6 +58,7 @@ static void on_batch(struct jr_driver *d, const struct jr_js_msg *m)
         jr_log(JR_LOG_WARN, "sync.unreadable", "subject=%s error=%s words=\"%s\"", m->subject,
                jr_err_name(err), e.text);
     } else if (strcmp(batch.replica, d->config.pool.replica_id) != 0) {
+        heard_peer(d);
         note_delay(d, m->time_ns);
         struct jr_event ev = {.type = JR_EV_SYNC};
         ev.u.sync = &batch;
@@ -55,6 +74,7 @@ static void on_sync_msg(struct jr_js_msg *m, void *ctx)
         on_batch(d, m);
     } else if (m->kind == JR_READ_LIVE || m->kind == JR_READ_LOST) {
         d->sync_live = m->kind == JR_READ_LIVE;
+        set_patience(d);
         struct jr_event ev = {.type = d->sync_live ? JR_EV_SYNC_OPENED : JR_EV_SYNC_BROKEN};
         jr_driver_step(d, &ev);
     }
@@ -73,8 +93,9 @@ int jr_driver_sync_start(struct jr_driver *d)
     char own[SUBJECT_MAX];
     own_subject(d, own);
     struct jr_stream_config stream;
-    /* Three base intervals: a base is always there. Replicas as the others: it is small. */
-    jr_stream_config_sync(&stream, d->sync_stream, (int64_t)d->config.pool.base_interval_ms * 3,
+    /* Replicas as the others: it is small. */
+    jr_stream_config_sync(&stream, d->sync_stream,
+                          (int64_t)d->config.pool.base_interval_ms * BASES_KEPT,
                           d->config.nats_replicas);
     struct jr_js_reader_config reader = {.nats = d->nats,
                                          .loop = d->loop,
@@ -141,6 +162,8 @@ void jr_driver_publish_sync(struct jr_driver *d, const struct jr_sync_batch *bat
         err = jr_js_publish_async(d->publisher, &pub, on_ack, d);
     jr_buf_deinit(&b);
     d->sync_unacked += err == 0;
+    if (batch->is_base && d->sync_reader)
+        set_patience(d); /* now and then: a peer may be gone */
     if (err == 0)
         return;
     jr_log(JR_LOG_WARN, "sync.not_published", "error=%s", jr_err_name(err));
