@@ -2,6 +2,7 @@
 /* What we tell the peers of our live requests, and what they tell us. docs/protocol.md §6.
  *
  *     deltas ──► pending ── within 2 ms, an admission at once, progress within 20 ms ──► batches, numbered
+ *                   │       (nobody listens: within 20 ms, an admission at once)
  *                   │ lost, or too many
  *                   ▼
  *     a base: who is live is noted, then told in parts, one at a time; deltas go on meanwhile
@@ -15,6 +16,8 @@
 #include <string.h>
 
 #define PROGRESS_PATIENCE 10 /* times sync_flush_ms */
+#define LONE_PATIENCE     10 /* likewise, while no peer is known */
+#define LONE_DELTAS       64 /* that wait for so long; an end looks through all */
 #define DELTA_BYTES       96 /* encoded size of a delta without its hashes, generously */
 #define BATCH_BYTES       (128 << 10)
 #define PENDING_BYTES     (8 << 20) /* what waits at most; past it a base says it all */
@@ -107,7 +110,9 @@ static bool forget_pending(struct jr_pool *p, uint64_t request)
     for (uint32_t i = 0; i < p->pending.n; i++) {
         struct jr_delta *d = &p->pending.v[i];
         if (d->b.request != request || d->type == JR_DELTA_DONE) {
-            p->pending.v[kept++] = *d;
+            if (kept != i)
+                p->pending.v[kept] = *d;
+            kept++;
         } else {
             admitted = admitted || d->type == JR_DELTA_ADMIT;
             p->pending_bytes -= delta_bytes(d);
@@ -117,13 +122,24 @@ static bool forget_pending(struct jr_pool *p, uint64_t request)
     return admitted;
 }
 
+/* A peer that comes is known by its first word or by its lease, and reads what was said before. */
+static bool is_lone(const struct jr_pool *p)
+{
+    return p->replicas.n == 0;
+}
+
+static uint64_t flush_ms(const struct jr_pool *p)
+{
+    return p->config.sync_flush_ms * (is_lone(p) ? LONE_PATIENCE : 1);
+}
+
 /* An admission is what the peers are waiting for: it goes at once when none went just now, and
  * takes the others along. */
 static void plan_flush(struct jr_pool *p, uint64_t delay_ms, bool urgent)
 {
     uint64_t at = p->now_ms + delay_ms;
     if (urgent) {
-        at = p->admit_sent_at_ms + p->config.sync_flush_ms;
+        at = p->admit_sent_at_ms + flush_ms(p);
         at = at > p->now_ms ? at : p->now_ms;
     }
     if (!p->flush_at_ms || at < p->flush_at_ms)
@@ -153,9 +169,10 @@ void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_b
     p->pending.v[p->pending.n++] = d;
     p->pending_bytes += delta_bytes(&d);
     /* How far an answer is alone changes little, and there is much of it. */
-    uint64_t patience = type == JR_DELTA_PROGRESS ? PROGRESS_PATIENCE : 1;
-    plan_flush(p, p->config.sync_flush_ms * patience, type == JR_DELTA_ADMIT);
-    if (p->pending_bytes > BATCH_BYTES)
+    uint64_t delay_ms =
+        type == JR_DELTA_PROGRESS ? p->config.sync_flush_ms * PROGRESS_PATIENCE : flush_ms(p);
+    plan_flush(p, delay_ms, type == JR_DELTA_ADMIT);
+    if (p->pending_bytes > BATCH_BYTES || (is_lone(p) && p->pending.n >= LONE_DELTAS))
         p->flush_at_ms = p->now_ms;
 }
 

@@ -88,6 +88,37 @@ static void test_deltas_are_gathered(void **state)
     rig_deinit(&r);
 }
 
+/* Nobody listens: what follows an admission waits ten times as long, or until it is much. The first word
+ * of a peer ends that. */
+static void test_alone_more_is_gathered(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    rig_ready(&r, false);
+    rig_tick(&r, 1000);
+    rig_route(&r, 1, NULL, 0);
+    assert_int_equal(batch_at(&r, 0)->n_deltas, 1); /* alone it waits for nobody, either */
+    rig_route(&r, 2, NULL, 0);
+    assert_int_equal(jr_pool_deadline_ms(r.pool), r.now_ms + 20);
+    assert_null(after_ms(&r, 19));
+    assert_int_equal(after_ms(&r, 1)->n_deltas, 1);
+    for (uint64_t i = 0; i < 63; i++) {
+        rig_route(&r, 100 + i, NULL, 0);
+        assert_null(batch_at(&r, 0));
+    }
+    rig_route(&r, 200, NULL, 0);
+    assert_int_equal(batch_at(&r, 0)->n_deltas, 64);
+    rig_route(&r, 3, NULL, 0);
+    assert_null(after_ms(&r, 2));
+    peer_batch(&r, &(struct jr_sync_batch){.replica = "peer", .incarnation = 7, .number = 1});
+    rig_route(&r, 4, NULL, 0);
+    assert_int_equal(batch_at(&r, 0)->n_deltas, 2);
+    rig_route(&r, 5, NULL, 0);
+    assert_int_equal(after_ms(&r, 2)->n_deltas, 1);
+    rig_deinit(&r);
+}
+
 /* A request fails, comes back under its number, and fails again, all within one batch: the peers
  * must hear of its first end. */
 static void test_the_end_of_a_request_that_came_back_is_told(void **state)
@@ -521,6 +552,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_deltas_are_gathered),
+        cmocka_unit_test(test_alone_more_is_gathered),
         cmocka_unit_test(test_the_end_of_a_request_that_came_back_is_told),
         cmocka_unit_test(test_progress_waits),
         cmocka_unit_test(test_many_batches_of_one_step),
