@@ -156,6 +156,8 @@ int jr_config_canon_log_level(const char *text, char *ret, size_t cap); /* "trac
 int jr_config_canon_http_url(const char *text, char *ret, size_t cap);  /* drops '/' at the end */
 int jr_config_canon_zmq_url(const char *text, char *ret, size_t cap);
 int jr_config_canon_endpoint(const char *text, char *ret, size_t cap); /* drops "dyn://" */
+/* A token of a NATS subject; dots become '_', as names of Pods may have them. */
+int jr_config_canon_replica_id(const char *text, char *ret, size_t cap);
 int jr_config_canon_model_alias(const char *text, char *ret, size_t cap);
 int jr_config_canon_retry_status(const char *text, char *ret, size_t cap);
 int jr_config_canon_port(const char *text, char *ret, size_t cap);

@@ -548,3 +548,14 @@ int jr_config_canon_endpoint(const char *text, char *ret, size_t cap)
         return JR_EINVAL;
     return jr_str_copy(ret, cap, text) ? 0 : JR_EINVAL;
 }
+
+int jr_config_canon_replica_id(const char *text, char *ret, size_t cap)
+{
+    static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    if (strchr("-.", text[0]) || text[strspn(text, good)] || !jr_str_copy(ret, cap, text))
+        return JR_EINVAL;
+    for (; *ret; ret++)
+        if (*ret == '.')
+            *ret = '_';
+    return 0;
+}

@@ -290,7 +290,8 @@ X(NATS_REPLICAS, U32, "nats-replicas", "JETROUTER_NATS_REPLICAS", "1", JR_CMD_NA
 X(EMBEDDED_NATS, OPTSTR, "embedded-nats", "JETROUTER_EMBEDDED_NATS", NULL, JR_CMD_FRONTEND,        \
     CLUSTER, "DIR", "start a nats-server child, with its data in DIR (default: ./jetrouter-nats)") \
 X(REPLICA_ID, STR, "replica-id", "JETROUTER_REPLICA_ID", NULL, JR_CMD_ROUTING, CLUSTER, "NAME",    \
-    "stable name of this replica; unset: random", .max = JR_NAME_MAX - 1)                          \
+    "stable name of this replica, no two have the same; unset: random", .max = JR_NAME_MAX - 1,    \
+    .canon = jr_config_canon_replica_id, .expects = "letters, digits, '-', '_' and '.'")           \
 X(WORKER_ID, U64, "worker-id", "JETROUTER_WORKER_ID", NULL, JR_CMD_BRIDGE | JR_CMD_MOCKER,         \
     CLUSTER, "ID",                                                                                 \
     "number of the worker (the mocker counts up from it); unset: derived from host " "and port",   \

@@ -22,7 +22,8 @@ struct round {
     bool renew;
     struct jr_replica_lease lease;
     uint64_t lease_revision;
-    bool lost; /* the key had another's or an older life's value */
+    bool lost;  /* the key had another's or an older life's value */
+    bool taken; /* and not that it was over */
     bool renewed;
     bool may_lead;
     bool leader_key;
@@ -65,7 +66,8 @@ static int take_over(struct round *r, const char *key)
     struct jr_replica_lease there;
     bool ours = jr_lease_decode_replica(entry.value, entry.n, &there, NULL) == 0 &&
                 there.incarnation == r->lease.incarnation;
-    r->lost = r->lost || (!ours && r->lease_revision != 0);
+    r->taken = !ours && r->lease_revision != 0;
+    r->lost = r->lost || r->taken;
     r->lease_revision = entry.revision;
     jr_js_kv_entry_deinit(&entry);
     return 0;
@@ -262,8 +264,9 @@ static void on_renewed(struct jr_driver *d, const struct round *r)
     d->renew_at_ms = r->written_at_ms + d->config.pool.lease_ttl_ms / 3;
     d->held = true;
     if (r->lost) {
-        jr_log(JR_LOG_WARN, "lease.lost", "replica=%s hint=\"renewed too late; a new life begins\"",
-               r->lease.id);
+        jr_log(JR_LOG_WARN, "lease.lost", "replica=%s hint=\"%s\"", r->lease.id,
+               r->taken ? "another process has the same --replica-id; a new life begins"
+                        : "renewed too late; a new life begins");
         d->incarnation = r->lease.incarnation;
         struct jr_event ev = {.type = JR_EV_LEASE_LOST};
         ev.u.incarnation = r->lease.incarnation;

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator may do to the streams by hand: messages taken out of the middle, buckets deleted."""
+import base64
+import json
 import unittest
 
 import jr_procs as jr
@@ -82,6 +84,19 @@ class Buckets(rig.LogTest):
         self.next_snapshot()
         self.delete("OBJ_" + rig.OBJECTS)
         self.next_snapshot()
+        self.settle()
+
+
+class Names(rig.LogTest):
+    def test_two_replicas_of_one_name(self):
+        """They take the lease from each other, and say why."""
+        (a,) = self.fleet("a")
+        key = "$KV.%s-leases.replica.a" % rig.PREFIX
+        m = self.api("STREAM.MSG.GET.KV_%s-leases" % rig.PREFIX, {"last_by_subj": key})["message"]
+        twin = json.loads(base64.b64decode(m["data"]))
+        twin["incarnation"] = "5"
+        self.client().publish(key, json.dumps(twin).encode())
+        self.await_said(a, "another process has the same --replica-id")
         self.settle()
 
 

@@ -446,6 +446,12 @@ static void test_canonical_values(void **state)
         {JR_CMD_BRIDGE, "--kv-events-endpoint=5557", JR_CFG_KV_EVENTS_ENDPOINT, NULL},
         {JR_CMD_ROUTER, "--endpoint=dyn://a.b.c", JR_CFG_ENDPOINT, "a.b.c"},
         {JR_CMD_ROUTER, "--endpoint=a.b", JR_CFG_ENDPOINT, NULL},
+        {JR_CMD_FRONTEND, "--replica-id=a-B_9", JR_CFG_REPLICA_ID, "a-B_9"},
+        {JR_CMD_FRONTEND, "--replica-id=pod.v1-x", JR_CFG_REPLICA_ID, "pod_v1-x"},
+        {JR_CMD_FRONTEND, "--replica-id=a b", JR_CFG_REPLICA_ID, NULL},
+        {JR_CMD_FRONTEND, "--replica-id=a*", JR_CFG_REPLICA_ID, NULL},
+        {JR_CMD_FRONTEND, "--replica-id=a>", JR_CFG_REPLICA_ID, NULL},
+        {JR_CMD_FRONTEND, "--replica-id=\xc3\xbc", JR_CFG_REPLICA_ID, NULL},
         {JR_CMD_ROUTER, "--endpoint=a..c", JR_CFG_ENDPOINT, NULL},
         {JR_CMD_ROUTER, "--endpoint=a.b.c.d", JR_CFG_ENDPOINT, NULL},
     };
