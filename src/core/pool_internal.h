@@ -198,6 +198,7 @@ struct jr_pool {
     uint64_t stream_first, stream_last;
     struct jr_stream_facts facts; /* the newest of our stream */
     const char *may_forget;       /* said last; see jr_pool_may_forget */
+    bool params_said;             /* that ours are not those of the log */
     uint64_t target_seq;          /* ready at or past it */
     uint32_t short_looks;         /* in a row: the stream ends before it */
     uint32_t stalled_looks;       /* in a row: nothing was read, and more should be there */

@@ -146,9 +146,29 @@ static void watch_promise(struct jr_pool *p)
     p->may_forget = why;
 }
 
+/* ---------------------------------------------------------------- the parameters in the log */
+
+/* They count. Who was given others by options does not get them, and should know. */
+static void watch_params(struct jr_pool *p)
+{
+    const struct jr_pool_params *log = &p->state->params;
+    uint32_t size = p->config.block_size ? p->config.block_size : log->block_size;
+    bool differ = log->block_size && (size != log->block_size ||
+                                      p->config.index_entries_max != log->index_entries_max);
+    if (differ && !p->params_said)
+        jr_trace_emit(&p->trace, JR_TRACE_WARN, "options.overruled",
+                      "block_size=%u index_entries_max=%llu pool_block_size=%u "
+                      "pool_index_entries_max=%llu hint=\"the pool's count until its next reset; "
+                      "give all replicas the same\"",
+                      size, (unsigned long long)p->config.index_entries_max, log->block_size,
+                      (unsigned long long)log->index_entries_max);
+    p->params_said = differ;
+}
+
 void jr_pool_watch(struct jr_pool *p)
 {
     watch_promise(p);
+    watch_params(p);
     if (!p->has_position || !p->connected || jr_pool_recovery(p) != JR_REC_READY)
         return;
     judge_digest(p);

@@ -167,7 +167,8 @@ void jr_driver_open(struct jr_driver *d)
     *o =
         (struct open_job){.job = {.run = run_open, .done = done_open}, .d = d, .first = !d->opened};
     d->opening_generation = jr_nats_generation(d->nats);
-    d->opening = jr_driver_submit(d, d->control_lane, &o->job);
+    d->opening =
+        JR_FAILPOINT("driver.no_room_open") == 0 && jr_driver_submit(d, d->control_lane, &o->job);
     if (d->opening)
         return;
     jr_xfree(o);
@@ -307,7 +308,7 @@ void jr_driver_stream_info(struct jr_driver *d, uint64_t seq)
 {
     struct info_job *i = jr_xalloc(sizeof *i);
     *i = (struct info_job){.job = {.run = run_info, .done = done_info}, .d = d, .seq = seq};
-    if (jr_driver_submit(d, d->control_lane, &i->job))
+    if (JR_FAILPOINT("driver.no_room_info") == 0 && jr_driver_submit(d, d->control_lane, &i->job))
         return;
     jr_xfree(i);
     struct jr_event ev = {.type = JR_EV_STREAM_INFO}; /* the pool asks again */

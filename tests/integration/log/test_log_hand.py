@@ -100,6 +100,25 @@ class Names(rig.LogTest):
         self.settle()
 
 
+class Options(rig.LogTest):
+    def test_another_block_size_than_the_pools(self):
+        self.fleet("a", kv_cache_block_size=4)
+        self.ask_snapshot()  # whoever leads has put its own into the log
+        b = self.replica("b", kv_cache_block_size=32)
+        self.ready(b)
+        self.await_said(b, "options.overruled component=backend block_size=32")
+        self.assertFalse(self.said(self.replicas[0], "options.overruled"))
+        self.settle()
+
+
+class FullLane(rig.LogTest):
+    def test_what_finds_no_room_is_tried_again(self):
+        self.ready(self.replica("a", "driver.no_room_open=error*2;driver.no_room_info=error*2"))
+        self.begin_log()
+        self.fill(10)
+        self.settle()
+
+
 class SmallMessages(rig.LogTest):
     def start_server(self):
         return self.procs.nats(config="max_payload: 131072\n")
