@@ -176,6 +176,7 @@ int jr_bridge_create(struct jr_bridge_hub *hub, const struct jr_bridge_config *c
         return err;
     struct jr_bridge *b = jr_xalloc(sizeof *b);
     b->hub = hub;
+    b->turn = hub->turns++;
     copy_config(b, config);
     err = jr_bridge_sources_make(b, config->dp_size ? config->dp_size : 1) ? 0 : JR_EINVAL;
     b->n_ranks = b->n_sources;
@@ -189,7 +190,7 @@ int jr_bridge_create(struct jr_bridge_hub *hub, const struct jr_bridge_config *c
     }
     b->summary_at_ms = jr_bridge_now_ms() + JR_BRIDGE_SUMMARY_MS;
     b->tick = jr_timer_create(hub->config.loop, on_tick, b);
-    jr_timer_start(b->tick, 0, JR_BRIDGE_TICK_MS);
+    jr_timer_start(b->tick, jr_turn_phase(b->turn, JR_BRIDGE_HEALTH_MS), JR_BRIDGE_TICK_MS);
     *ret = b;
     return 0;
 }

@@ -307,8 +307,8 @@ static void on_health(void *ctx, int err, const struct jr_http_reply *reply, str
 
 void jr_bridge_engine_tick(struct jr_bridge *b, uint64_t now)
 {
-    if (b->asking || now < b->health_at_ms)
+    if (b->asking || !jr_turn_is_due(b->turn, JR_BRIDGE_HEALTH_MS, b->health_asked_ms, now))
         return;
-    b->health_at_ms = now + JR_BRIDGE_HEALTH_MS;
+    b->health_asked_ms = now;
     ask(b, "/health", on_health);
 }

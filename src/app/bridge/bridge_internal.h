@@ -13,6 +13,7 @@
 #define JR_APP_BRIDGE_BRIDGE_INTERNAL_H
 
 #include "app/bridge/bridge.h"
+#include "app/bridge/turn.h"
 #include "base/retold.h"
 #include "io/js_kv.h"
 #include "io/js_publish.h"
@@ -58,7 +59,8 @@ struct jr_bridge_hub {
     struct jr_zmq_group *engines;
     struct jr_bridge *bridges[JR_BRIDGES_MAX];
     uint32_t n_bridges;
-    uint64_t check_every_ms; /* of a silent rank, by how many there are */
+    uint32_t turns, rank_turns; /* so many were given: turn.h */
+    uint64_t check_every_ms;    /* of a silent rank, by how many there are */
 
     struct jr_js_publisher *publisher;
     struct jr_js_kv *leases, *state;
@@ -105,6 +107,7 @@ struct jr_bridge_source {
     uint32_t unanswered;                   /* questions in a row */
     bool started;                          /* the first begin was asked for */
     uint32_t replay_tries;
+    uint32_t turn;
     uint64_t last_live_ms, checked_at_ms;
     uint64_t replays_filled, replays_failed;
     uint64_t leased_incarnation; /* in the lease */
@@ -131,7 +134,8 @@ struct jr_bridge {
     bool asking;    /* an HTTP call is under way */
     bool listening; /* for its block size, in its events */
     uint32_t health_failures;
-    uint64_t health_at_ms;
+    uint32_t turn;
+    uint64_t health_asked_ms;
     bool warned_health, warned_block_size, warned_ranks;
     uint64_t subscribe_at_ms;
 

@@ -385,8 +385,10 @@ static bool check_is_due(const struct jr_bridge_source *s, uint64_t now)
     if (!s->started || !s->bridge->healthy || s->asking || !s->replay_endpoint ||
         now - s->last_live_ms < JR_BRIDGE_IDLE_CHECK_MS)
         return false;
+    const uint64_t every_ms = s->bridge->hub->check_every_ms;
     return s->checked_at_ms < s->last_live_ms ||
-           now - s->checked_at_ms >= s->bridge->hub->check_every_ms << doublings;
+           (doublings > 0 ? now - s->checked_at_ms >= every_ms << doublings
+                          : jr_turn_is_due(s->turn, every_ms, s->checked_at_ms, now));
 }
 
 void jr_bridge_source_tick(struct jr_bridge_source *s, uint64_t now)
@@ -445,6 +447,7 @@ static struct jr_bridge_source *make(struct jr_bridge *b, uint32_t i)
                                          .json = b->hub->config.event_json};
     randombytes_buf(rank.seed, sizeof rank.seed);
     s->bridge = b;
+    s->turn = b->hub->rank_turns++;
     s->held_tail = &s->held_head;
     s->kv_endpoint = endpoint_of(b->config.kv_endpoint, i);
     if (b->config.replay_endpoint)
