@@ -361,6 +361,25 @@ static void too_many_ranks(void **state)
     assert_int_equal(jr_bridge_create(t.hub, &config, &b, &e), JR_EINVAL);
     config.dp_size = 17;
     assert_int_equal(jr_bridge_create(t.hub, &config, &b, &e), JR_EINVAL);
+    config.kv_endpoint = "tcp://127.0.0.1:5557";
+    config.dp_size = 16;
+    config.dp_rank = 241; /* of 256 ranks there are */
+    assert_int_equal(jr_bridge_create(t.hub, &config, &b, &e), JR_EINVAL);
+    down();
+}
+
+/* The engine says how many, and the last of them would have a number that no event may have. */
+static void ranks_past_the_last(void **state)
+{
+    (void)state;
+    struct jr_bridge *b;
+    struct says says = {.healthy = true,
+                        .server_info = "{\"page_size\":16,\"kv_events\":{\"dp_size\":2}}"};
+    up();
+    start_engine(&t.engine, says, 2);
+    b = start_bridge(&t.engine, (struct jr_bridge_config){.worker_id = WORKER, .dp_rank = 255});
+    PUMP_WAIT(t.loop, b->warned_ranks, WAIT_MS);
+    assert_false(b->discovered);
     down();
 }
 
@@ -681,6 +700,7 @@ int main(void)
         cmocka_unit_test(several_ranks),
         cmocka_unit_test(a_rank_of_its_own),
         cmocka_unit_test(too_many_ranks),
+        cmocka_unit_test(ranks_past_the_last),
         cmocka_unit_test(another_block_size),
         cmocka_unit_test(block_size_of_the_others),
         cmocka_unit_test(what_sglang_says),

@@ -165,6 +165,11 @@ static int check(const struct jr_bridge_config *config, struct jr_errmsg *e)
     if (config->dp_size > JR_RANKS_INLINE)
         return jr_errmsg_set(e, JR_EINVAL, "--data-parallel-size: a worker has at most %d ranks",
                              JR_RANKS_INLINE);
+    uint32_t n = config->dp_size ? config->dp_size : 1;
+    if (config->dp_rank >= JR_RANKS_MAX || n > JR_RANKS_MAX - config->dp_rank)
+        return jr_errmsg_set(e, JR_EINVAL,
+                             "--data-parallel-rank: the last rank of %u would not be below %d", n,
+                             JR_RANKS_MAX);
     return 0;
 }
 

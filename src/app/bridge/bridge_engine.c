@@ -138,8 +138,9 @@ static bool set_ranks(struct jr_bridge *b)
     if (!jr_bridge_sources_make(b, n)) {
         if (!b->warned_ranks)
             jr_log(JR_LOG_ERROR, "bridge.ranks_refused",
-                   "url=%s ranks=%u hint=\"a worker has at most %d, each with ports of its own\"",
-                   b->config.engine_url, n, JR_RANKS_INLINE);
+                   "url=%s ranks=%u hint=\"a worker has at most %d, each with ports of its own, "
+                   "and a number below %d\"",
+                   b->config.engine_url, n, JR_RANKS_INLINE, JR_RANKS_MAX);
         b->warned_ranks = true;
         return false;
     }

@@ -480,6 +480,8 @@ bool jr_bridge_sources_make(struct jr_bridge *b, uint32_t n)
         jr_limit_reached(JR_LIMIT_RANKS_INLINE);
         return false;
     }
+    if (b->config.dp_rank + n > JR_RANKS_MAX) /* no event of theirs could be told */
+        return false;
     while (b->n_sources < n) {
         struct jr_bridge_source *s = make(b, b->n_sources);
         bool missing = !s->kv_endpoint || (b->config.replay_endpoint && !s->replay_endpoint);
