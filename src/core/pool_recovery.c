@@ -76,6 +76,13 @@ static void set_stream(struct jr_pool *p, int64_t created_ns)
     p->stream_created_ns = created_ns;
 }
 
+/* What ends in front of a hole in this stream is of no use, however old. */
+static void need_past(struct jr_pool *p, const struct jr_stream_facts *f, uint64_t seq)
+{
+    set_stream(p, f->created_ns);
+    p->need_seq = seq > p->need_seq ? seq : p->need_seq;
+}
+
 void jr_pool_go_load(struct jr_pool *p, const char *why)
 {
     drop_candidate(p);
@@ -349,6 +356,8 @@ static int judge_image(struct jr_pool *p, const struct jr_stream_facts *f)
         why = "it was found to be of another history";
     if (why) {
         jr_pool_ref_misfits(p, &p->image_ref);
+        if (why == next_is_gone)
+            need_past(p, f, image->seq + 1);
         return skip_snapshot(p, why, f);
     }
     if (p->need_seq > f->last_seq) /* of a history that is over, too */
@@ -390,9 +399,8 @@ int jr_pool_on_stream_info(struct jr_pool *p, int err, const struct jr_stream_fa
         start_reading(p, f, "what we hold fits the stream");
         return 0;
     }
-    /* What is older ends in front of the same hole. */
-    if (why == next_is_gone && s->seq + 1 > p->need_seq)
-        p->need_seq = s->seq + 1;
+    if (why == next_is_gone)
+        need_past(p, f, s->seq + 1);
     jr_pool_go_load(p, why);
     return 0;
 }

@@ -15,18 +15,24 @@ class Holes(rig.LogTest):
         self.written_down()
         self.api("STREAM.MSG.DELETE." + rig.STREAM, {"seq": seq})
 
-    def test_a_replica_starts_in_front_of_it(self):
+    def starts(self, behind_snapshot):
         a, b = self.fleet("a", "b")
         self.ask_snapshot()
         a.kill()
         self.ready_from_snapshot(self.restart(a))  # one that began with nothing would yield to b
-        gone = self.fill(10)
-        self.fill(10)
+        gone = self.newest() + behind_snapshot
+        self.fill(20)
         self.at_rest()
         b.kill()
         self.take_out(gone)
         self.ready_from_snapshot(self.restart(b))
         self.settle()
+
+    def test_a_replica_starts_in_front_of_it(self):
+        self.starts(10)
+
+    def test_the_snapshot_ends_in_front_of_it(self):
+        self.starts(1)
 
     def nobody_holds(self, more):
         a, b = self.fleet("a", "b")

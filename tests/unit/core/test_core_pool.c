@@ -210,10 +210,19 @@ static void test_a_snapshot_ends_in_front_of_a_hole(void **state)
     struct rig r;
     rig_init(&r);
     to_load(&r);
+    struct jr_replica_lease lease;
+    r.replicas[1].ready = true;
+    r.replicas[1].applied = 12;
+    r.replicas[1].stream_created_ns = RIG_CREATED;
+    rig_members(&r, true, true);
     rig_loaded(&r, 0, image_at(5, RIG_CREATED), "snapshot-a");
     rig_info_gone(&r, 12);
     assert_int_equal(rig_at(&r), JR_REC_LOAD_SNAPSHOT);
     assert_string_equal(rig_find(&r, JR_ACT_LOAD_SNAPSHOT)->u.load.skip, "snapshot-a");
+    rig_loaded(&r, JR_ENOTFOUND, NULL, "");
+    rig_info(&r, RIG_CREATED, 1, 12);
+    jr_pool_lease(r.pool, &lease);
+    assert_int_equal(lease.wants, 6); /* to whoever leads the one at 5 is as good as any */
     rig_deinit(&r);
 }
 
