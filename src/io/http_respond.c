@@ -321,9 +321,11 @@ void jr_http_respond_start(struct jr_http_request *req, int status, const char *
     flush_soon(c);
 }
 
+/* The last bytes of an answer whose length is known wait for nothing. */
 static void write_gathered(struct jr_http_conn *c, const void *p, size_t n)
 {
     struct jr_buf *b = &c->out;
+    const bool whole = c->req.has_left && c->req.left == 0;
 
     if (c->req.chunked)
         jr_http1_write_chunk(b, n);
@@ -331,7 +333,7 @@ static void write_gathered(struct jr_http_conn *c, const void *p, size_t n)
         jr_buf_put(b, p, n);
         if (c->req.chunked)
             jr_buf_put(b, "\r\n", 2);
-        if (b->n >= JR_HTTP_OUT_MAX)
+        if (b->n >= JR_HTTP_OUT_MAX || whole)
             jr_http_conn_send(c, NULL, 0);
         else
             flush_soon(c);

@@ -106,7 +106,8 @@ void jr_http_respond(struct jr_http_request *req, int status, const char *conten
 /* Stream: content_length < 0 means chunked. */
 void jr_http_respond_start(struct jr_http_request *req, int status, const char *content_type,
                            const char *extra_headers, int64_t content_length);
-/* Copies (or sends at once); n == 0 does nothing, what goes beyond content_length is not sent. 0;
+/* Copies (or sends at once, as what completes content_length); n == 0 does nothing, what goes beyond
+ * content_length is not sent. 0;
  * JR_EAGAIN: taken, but wait for on_writable before the next; JR_ECLOSED: the client is gone, nothing
  * was taken. */
 JR_MUST_CHECK int jr_http_respond_write(struct jr_http_request *req, const void *p, size_t n);

@@ -253,11 +253,23 @@ int jr_proxy_write_raw(struct jr_proxied *x, const void *p, size_t n)
     return jr_http_respond_write(x->req, p, n);
 }
 
+/* Nothing that is read in the answer changes what the client gets: it goes first. */
+static bool goes_as_it_is(const struct jr_proxied *x)
+{
+    return !x->is_sse && !x->extra && !x->resume && !x->dialect;
+}
+
 static void on_data(void *ctx, const void *p, size_t n)
 {
     struct jr_proxied *x = ctx;
     if (x->sm.state == JR_PROXY_UPSTREAM) {
         jr_proxy_refused_data(x, p, n);
+        return;
+    }
+    if (goes_as_it_is(x)) {
+        if (jr_proxy_write_raw(x, p, n) == JR_EAGAIN)
+            jr_http_exchange_pause(x->exchange);
+        observe(x, p, n);
         return;
     }
     observe(x, p, n);

@@ -46,6 +46,7 @@ struct fixture {
     uint16_t port;
     struct stream *held; /* loop thread */
     atomic_uint requests, gone, waits, written_kb, ended, pauses;
+    atomic_bool has_it; /* the client, what /last wrote */
 };
 
 static struct jr_tls_context *believes; /* the client's; NULL: plain */
@@ -124,7 +125,7 @@ static size_t number_of(struct jr_str s)
 
 /* /echo: the body. /head: what was parsed. /parts: a chunked answer of small writes. /stream?N: N
  * bytes with backpressure. /raw?N: the same with a length. /hold: no answer until released.
- * /abort: cut after a piece. /abort-late: the same behind more than the kernel takes. */
+ * /last: ended only when the client has all of it. /abort: cut after a piece. /abort-late: the same behind more than the kernel takes. */
 static void on_request(void *ctx, struct jr_http_request *req)
 {
     struct fixture *f = ctx;
@@ -156,6 +157,15 @@ static void on_request(void *ctx, struct jr_http_request *req)
         pump(stream_begin(f, req, n));
     } else if (jr_str_eq(path, "/hold")) {
         f->held = stream_begin(f, req, 0);
+    } else if (jr_str_eq(path, "/last")) {
+        const uint64_t until = jr_test_now_ms() + 60000;
+        jr_http_respond_start(req, 200, "text/plain", NULL, 5);
+        assert_int_equal(jr_http_respond_write(req, "he", 2), 0);
+        assert_int_equal(jr_http_respond_write(req, "llo", 3), 0);
+        while (!atomic_load(&f->has_it) && jr_test_now_ms() < until)
+            jr_test_sleep_ms(1);
+        atomic_fetch_add(&f->ended, atomic_load(&f->has_it));
+        jr_http_respond_end(req, false);
     } else if (jr_str_eq(path, "/abort")) {
         jr_http_respond_start(req, 200, "text/plain", NULL, -1);
         assert_int_equal(jr_http_respond_write(req, "some", 4), 0);
@@ -350,6 +360,24 @@ static void test_slow_bytes(void **state)
             jr_test_send(fd, p, 1);
         assert_int_equal(read_answer(fd, text, sizeof text), 200);
         assert_string_equal(text, "abc");
+    }
+    close(fd);
+}
+
+/* The last byte of a length that was said waits neither for the end nor for the turn's. */
+static void test_last_byte_waits_for_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char text[16];
+    const int fd = dial(f);
+
+    for (unsigned i = 1; i <= 2; i++) {
+        atomic_store(&f->has_it, false);
+        jr_test_puts(fd, "GET /last HTTP/1.1\r\n" HOST "\r\n");
+        assert_int_equal(read_answer(fd, text, sizeof text), 200);
+        assert_string_equal(text, "hello");
+        atomic_store(&f->has_it, true);
+        wait_for(&f->ended, i);
     }
     close(fd);
 }
@@ -1224,6 +1252,7 @@ int main(void)
         TEST(test_pipelining),
         TEST(test_pipelined_flood),
         TEST(test_continue),
+        TEST(test_last_byte_waits_for_nothing),
         TEST(test_chunked_both_ways),
         TEST(test_head_and_http10),
         TEST(test_big_bodies),
