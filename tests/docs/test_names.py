@@ -24,6 +24,7 @@ NOT_COUNTED = {
     "of options and files that are read at the start, which then ends with words": [
         "POLICY_CLASSES_MAX", "POLICY_BUCKETS_MAX", "POLICY_MODELS_MAX", "POLICY_NAME_MAX", "POLICY_FILE_MAX",
         "HTTP_THREADS_MAX", "CONFIG_VALUE_MAX", "CONFIG_LIST_MAX"],
+    "of what a server of ours must take, which is refused with words": ["NATS_PAYLOAD_MIN"],
     "what is beyond it is cut, replaced or waits: the size of a memory, a target or a time": [
         "ALIAS_MORE", "BLOCK_SIZE_DEFAULT", "BATCH_TARGET_BYTES", "SYNC_BYTES_MAX", "SNAPSHOT_CHUNK", "SNAPSHOT_GRACE_MS",
         "SNAPSHOT_RUN", "DIGEST_POINTS", "HTTP_WRITE_HIGH", "TLS_IN_MAX", "TLS_OUT_KEEP", "TLS_PIECE", "OPENAI_ENDS_MAX",
