@@ -64,16 +64,17 @@ def helm(*words, values=None, check=True):
     return done.returncode, done.stdout, done.stderr
 
 
-def template(values=None, check=True, version=OLDEST, name="rel"):
-    return helm("template", name, CHART, "--namespace", "llm", "--kube-version", version + ".0", values=values,
-                check=check)
+def template(values=None, check=True, version=OLDEST, name="rel", served=()):
+    """served: what a cluster has beside Kubernetes' own, as gateway.networking.k8s.io/v1/HTTPRoute."""
+    return helm("template", name, CHART, "--namespace", "llm", "--kube-version", version + ".0",
+                *("--api-versions=" + s for s in served), values=values, check=check)
 
 
 class Release:
     """What an installation would make; r["Deployment", "rel-jetrouter"] is an object."""
 
-    def __init__(self, values=None, version=OLDEST, name="rel"):
-        self.objects = [o for o in yaml.safe_load_all(template(values, version=version, name=name)[1]) if o]
+    def __init__(self, values=None, version=OLDEST, name="rel", served=()):
+        self.objects = [o for o in yaml.safe_load_all(template(values, version=version, name=name, served=served)[1]) if o]
         self.named = {(o["kind"], o["metadata"]["name"]): o for o in self.objects}
         assert len(self.named) == len(self.objects), "two objects of one name"
 
@@ -175,6 +176,18 @@ def spec(required, **properties):
     return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
 
 
+def ref(kind):
+    return spec(["group", "kind", "name"], group={"const": ""}, kind={"const": kind}, name={"type": "string", "minLength": 1})
+
+
+# Authorities are named or the system's, not both.
+BACKEND_TLS = spec(
+    ["targetRefs", "validation"], targetRefs={"type": "array", "minItems": 1, "maxItems": 16, "items": ref("Service")},
+    validation={**spec(["hostname"], hostname={"type": "string", "minLength": 1, "maxLength": 253},
+                       caCertificateRefs={"type": "array", "minItems": 1, "maxItems": 8, "items": ref("ConfigMap")},
+                       wellKnownCACertificates={"const": "System"}),
+                "oneOf": [{"required": ["caCertificateRefs"]}, {"required": ["wellKnownCACertificates"]}]})
+
 CUSTOM = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): spec(
         ["selector", "endpoints"], jobLabel={"type": "string"}, selector=SELECTOR,
@@ -191,6 +204,8 @@ CUSTOM = {
         parentRefs={"type": "array", "minItems": 1, "items": {"type": "object", "required": ["name"]}},
         rules={"type": "array", "minItems": 1, "items": spec(
             ["backendRefs"], matches={"type": "array"}, timeouts=TEXTS, backendRefs={"type": "array", "minItems": 1})}),
+    ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): BACKEND_TLS,
+    ("gateway.networking.k8s.io/v1alpha3", "BackendTLSPolicy"): BACKEND_TLS,
 }
 
 

@@ -27,7 +27,7 @@ VALUE_SETS = {
         "ingress": {"enabled": True, "className": "nginx", "tlsSecretName": "front-tls",
                     "annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "off"}},
         "gateway": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["llm.example.com"],
-                    "timeouts": {"request": "1800s"}},
+                    "timeouts": {"request": "1800s"}, "backendTLS": {"enabled": True, "caConfigMapName": "jetrouter-ca"}},
         "autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True, "labels": {"release": "prom"}},
         "dashboards": {"enabled": True, "annotations": {"grafana_folder": "LLM"}}, "alerts": {"enabled": True},
         "reset": {"token": "2026-1", "now": True}, "tls": {"secretName": "jetrouter-tls"},
@@ -132,6 +132,9 @@ BAD = [
     ({"gateway": {"enabled": True}}, "gateway.parentRefs"),
     ({"gateway": {"timeouts": {"request": "long"}}}, "request"),
     ({"gateway": {"timeouts": {"whole": "9s"}}}, "whole"),
+    ({"gateway": {"enabled": True, "parentRefs": [{"name": "g"}], "backendTLS": {"enabled": True}}}, "tls.secretName"),
+    ({"gateway": {"backendTLS": {"hostname": "*.example.com"}}}, "hostname"),
+    ({"gateway": {"backendTLS": {"caConfigMapName": "Not A Name"}}}, "caConfigMapName"),
     ({"pdb": {"maxUnavailable": "half"}}, "maxUnavailable"),
     ({"pdb": {"maxUnavailable": 0}}, "maxUnavailable"),  # no node could be drained
     ({"pdb": {"maxUnavailable": "0%"}}, "maxUnavailable"),
@@ -399,6 +402,23 @@ class Rendered(unittest.TestCase):
                 drain = sum(math.ceil(float(e.get(name, default))) for name, default in (
                     ("JETROUTER_DRAIN_DELAY_SECS", 5), ("JETROUTER_DRAIN_TIMEOUT_SECS", 300)))
                 self.assertEqual(pod["terminationGracePeriodSeconds"], stop + drain + 10)
+
+    def test_a_gateway_speaks_tls_to_frontends_that_do(self):
+        gateway = {"enabled": True, "parentRefs": [{"name": "public"}]}
+        tls = {"secretName": "jetrouter-tls"}
+        self.assertEqual(chart.Release({"gateway": gateway, "tls": tls}).of("BackendTLSPolicy"), [])  # is asked for
+        kind = "gateway.networking.k8s.io/%s/BackendTLSPolicy"
+        for served, version in (((), "v1"), (("v1alpha3",), "v1alpha3"), (("v1alpha3", "v1"), "v1")):
+            for more, hostname in (({}, NAME), ({"hostname": "llm.example.com"}, "llm.example.com")):
+                release = chart.Release({"gateway": {**gateway, "backendTLS": {"enabled": True, **more}}, "tls": tls},
+                                        served=[kind % v for v in served])
+                policy, = release.of("BackendTLSPolicy")
+                chart.validate(policy, chart.OLDEST)
+                self.assertEqual(policy["apiVersion"], "gateway.networking.k8s.io/" + version)
+                route, = release.of("HTTPRoute")
+                self.assertEqual([t["name"] for t in policy["spec"]["targetRefs"]],
+                                 [b["name"] for b in route["spec"]["rules"][0]["backendRefs"]])
+                self.assertEqual(policy["spec"]["validation"], {"hostname": hostname, "wellKnownCACertificates": "System"})
 
     def test_admin_stays_inside(self):
         for release in self.each():
