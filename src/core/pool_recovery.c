@@ -605,8 +605,13 @@ static void watch_stall(struct jr_pool *p)
 void jr_pool_on_facts(struct jr_pool *p, const struct jr_event *e)
 {
     const struct jr_stream_facts *f = &e->u.facts.stream;
-    if (!p->has_position || f->created_ns != p->stream_created_ns)
+    if (!p->has_position)
         return;
+    /* Made anew between the check and the reader's beginning, it may go on by number where we are. */
+    if (f->created_ns != p->stream_created_ns) {
+        jr_pool_on_reader_broken(p);
+        return;
+    }
     p->facts = *f;
     watch_target(p, f->last_seq);
     watch_stall(p);

@@ -226,6 +226,25 @@ static void test_a_snapshot_ends_in_front_of_a_hole(void **state)
     rig_deinit(&r);
 }
 
+/* Its messages have the numbers that are next, so the reader does not see it. */
+static void test_another_stream_of_the_same_name(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct jr_event ev = {.type = JR_EV_FACTS};
+    rig_init(&r);
+    rig_ready(&r, false);
+    rig_log_noop(&r, 1, 3);
+    ev.u.facts.stream =
+        (struct jr_stream_facts){.created_ns = RIG_CREATED + 1, .first_seq = 1, .last_seq = 9};
+    rig_step(&r, &ev);
+    assert_int_equal(rig_at(&r), JR_REC_VERIFY);
+    assert_non_null(rig_find(&r, JR_ACT_STOP_READER));
+    rig_info(&r, RIG_CREATED + 1, 1, 9);
+    assert_int_equal(rig_at(&r), JR_REC_LOAD_SNAPSHOT);
+    rig_deinit(&r);
+}
+
 /* None behind them shows that the last ones are gone. */
 static void test_the_last_messages_were_taken_out(void **state)
 {
@@ -709,6 +728,7 @@ int main(void)
         cmocka_unit_test(test_a_message_was_taken_out),
         cmocka_unit_test(test_a_snapshot_ends_in_front_of_a_hole),
         cmocka_unit_test(test_the_last_messages_were_taken_out),
+        cmocka_unit_test(test_another_stream_of_the_same_name),
         cmocka_unit_test(test_misfit_tries_the_other),
         cmocka_unit_test(test_no_rebuild_before_the_members_are_known),
         cmocka_unit_test(test_rebuild_by_a_reset_of_the_leader),
