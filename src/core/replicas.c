@@ -67,7 +67,8 @@ static int find_or_make(struct jr_replicas *rs, const char *id, struct jr_peer *
 
 /* Its outside requests run on without it. Out of memory for one: it is as if it had ended. So are those
  * of a peer of which we miss something: too little load until they end is better than too much until they
- * expire. Should this life be listed again, a base says what it has. */
+ * expire. Should this life be listed again, a base says what it has: another than the one whose parts are
+ * being read, which may have told them already. */
 static void orphan(struct jr_replicas *rs, struct jr_peer *p, uint64_t now_ms)
 {
     bool is_fresh = p->base_read && !p->wants;
@@ -83,6 +84,7 @@ static void orphan(struct jr_replicas *rs, struct jr_peer *p, uint64_t now_ms)
             rs->refused += !lost;
         jr_bookings_done(&p->bookings, was->b.request, now_ms);
         p->wants = true;
+        p->in_base = false;
     }
 }
 

@@ -200,6 +200,27 @@ static void test_orphans_whose_owner_lives(void **state)
     }
 }
 
+/* Its lease is over, and back, between two parts of a base: what the first said has become an orphan, so
+ * that base is not all that it has. */
+static void test_a_lease_is_over_within_a_base(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct jr_sync_batch b = {.is_base = true, .base_number = 9, .parts = 2, .includes = 2};
+    rig_init(&r);
+    settle(&r);
+    peer_sends(&r, b, JR_DELTA_ADMIT, REQUEST);
+    rig_members(&r, true, false);
+    rig_members(&r, true, true);
+    b.part = 1;
+    peer_sends(&r, b, JR_DELTA_ADMIT, 6);
+    assert_true(jr_replicas_want(&r.pool->replicas));
+    peer_base_with(&r, REQUEST);
+    assert_true(is_known(&r));
+    assert_false(jr_replicas_want(&r.pool->replicas));
+    rig_deinit(&r);
+}
+
 /* Of a peer that died before its base of this connection came we know nothing: it may have ended. */
 static void test_what_is_not_known_is_not_adopted(void **state)
 {
@@ -472,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_orphans_are_adopted),
         cmocka_unit_test(test_what_was_freed_is_not_adopted),
         cmocka_unit_test(test_orphans_whose_owner_lives),
+        cmocka_unit_test(test_a_lease_is_over_within_a_base),
         cmocka_unit_test(test_what_is_not_known_is_not_adopted),
         cmocka_unit_test(test_what_others_say_is_over_is_not_adopted),
         cmocka_unit_test(test_an_orphan_that_nobody_takes),
