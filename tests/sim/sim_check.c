@@ -233,9 +233,9 @@ static bool hear(struct sim_heard *h, const struct jr_sync_batch *b)
         h->next_part = 0;
     if (b->is_base && b->part == h->next_part)
         h->base = h->base || ++h->next_part == b->parts;
-    h->number = b->is_base && b->part == 0 ? b->number
-                : b->number > h->number    ? b->number
-                                           : h->number;
+    if (b->is_base ? b->part == 0
+                   : b->number > h->number) /* of a later part the first may be too old */
+        h->number = b->number;
     return follows;
 }
 
