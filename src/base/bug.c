@@ -30,6 +30,7 @@ const char *jr_bug_name(enum jr_bug bug)
         "a snapshot loaded at every connection",
         "a worker ended that answers",
         "a reset at every start with one token",
+        "an end not passed on by who leaves",
     };
     return names[bug];
 }

@@ -192,8 +192,7 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
         jr_sessions_failed(&p->sessions, e->u.session.word.session, p->now_ms);
         return 0;
     case JR_EV_LEAVING:
-        jr_pool_sync_lost(p);
-        p->base_at_ms = 0;
+        jr_pool_sync_leave(p);
         return 0;
     case JR_EV_SNAPSHOT_WRITTEN:
         jr_pool_on_written(p, e->u.written.err, &e->u.written.ref);

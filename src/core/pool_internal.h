@@ -266,6 +266,7 @@ struct jr_pool {
     bool sync_open;
     bool sync_lost; /* the peers miss something: no deltas before the next base */
     bool need_base; /* a peer asked for one */
+    bool leaving;   /* words are due behind the base */
     bool basing;    /* a base is begun: its next part is base_part */
     struct {
         JR_ARR_FIELDS(uint64_t);
@@ -419,6 +420,7 @@ int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done);
 void jr_pool_outside_booked(struct jr_pool *p, uint64_t id);
 void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch);
 void jr_pool_outside_tick(struct jr_pool *p);
+void jr_pool_outside_leave(struct jr_pool *p); /* says all words once more */
 
 /* pool_busy.c */
 /* limits NULL: the model has none of its own any more. JR_ELIMIT: too many models have. */
@@ -528,6 +530,7 @@ int jr_pool_on_sync(struct jr_pool *p, const struct jr_sync_batch *batch);
 void jr_pool_on_sync_opened(struct jr_pool *p);
 void jr_pool_on_sync_failed(struct jr_pool *p);
 void jr_pool_sync_lost(struct jr_pool *p);   /* what we sent may be missing: the next is a base */
+void jr_pool_sync_leave(struct jr_pool *p);  /* we end: a base and all words are due */
 void jr_pool_sync_listed(struct jr_pool *p); /* after a re-list */
 void jr_pool_sync_ask(struct jr_pool *p);    /* at ticks: peers whose base we miss */
 void jr_pool_sync_tick(struct jr_pool *p);   /* after every event */

@@ -228,6 +228,13 @@ static void say_again(struct jr_pool *p)
     }
 }
 
+/* Nobody says them after us. */
+void jr_pool_outside_leave(struct jr_pool *p)
+{
+    for (uint32_t i = 0; i < p->words.n; i++)
+        say(p, &p->words.v[i]);
+}
+
 /* ---------------------------------------------------------------- orphans */
 
 static uint64_t lot(const char *replica, uint64_t id)

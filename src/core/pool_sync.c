@@ -271,6 +271,13 @@ void jr_pool_sync_lost(struct jr_pool *p)
     p->sync_lost = true;
 }
 
+void jr_pool_sync_leave(struct jr_pool *p)
+{
+    jr_pool_sync_lost(p);
+    p->base_at_ms = 0;
+    p->leaving = !JR_BUG(LEAVES_UNHEARD);
+}
+
 /* Several batches of one outage fail one after the other: that is one failure. */
 void jr_pool_on_sync_failed(struct jr_pool *p)
 {
@@ -387,4 +394,10 @@ void jr_pool_sync_tick(struct jr_pool *p)
         return;
     if (base || (p->basing && p->now_ms >= p->part_at_ms))
         send_part(p);
+    if (p->leaving && !p->basing &&
+        !p->sync_lost) { /* behind the base, which takes them out of the stream */
+        p->leaving = false;
+        jr_pool_outside_leave(p);
+        flush(p);
+    }
 }

@@ -93,7 +93,7 @@ static bool is_orphan_of(const struct jr_booked *k, const struct jr_peer *p)
     return k && k->generation == (uint32_t)p->incarnation;
 }
 
-/* It lives: its base has those that are left. */
+/* Its base has those that are left; should its lease be over, they are orphans again at the next list. */
 static void is_no_orphan_of(struct jr_replicas *rs, const struct jr_peer *p, uint64_t now_ms)
 {
     JR_LIST_FOREACH_SAFE (it, &rs->orphans.list) {
@@ -315,8 +315,7 @@ static int apply_base(struct jr_replicas *rs, struct jr_peer *p, const struct jr
     }
     if (++p->next_part == batch->parts) {
         end_base(p, now_ms);
-        if (p->listed)
-            is_no_orphan_of(rs, p, now_ms);
+        is_no_orphan_of(rs, p, now_ms);
     }
     if (speed)
         learn(speed, batch);

@@ -207,7 +207,9 @@ static int run_bugs(const struct options *o)
         if (!(o->bugs >> bug & 1))
             continue;
         jr_bug_seeded = (enum jr_bug)bug;
-        bool found = !sim_run_many(&o->batch, &f, NULL);
+        struct sim_batch b = o->batch;
+        b.wish.force |= sim_force_for((enum jr_bug)bug);
+        bool found = !sim_run_many(&b, &f, NULL);
         char *detail = found ? strstr(f.text, " [") : NULL;
         if (detail)
             *detail = '\0';

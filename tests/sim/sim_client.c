@@ -97,6 +97,15 @@ static void end(struct sim *sim, struct sim_replica *r, struct sim_request *q)
               "request %llu is over, and booked still", (unsigned long long)q->id);
 }
 
+void sim_client_drain(struct sim *sim, struct sim_replica *r)
+{
+    for (uint32_t k = 0; k < SIM_REQUESTS; k++) {
+        if (r->requests[k].stage != SIM_NONE)
+            end(sim, r, &r->requests[k]);
+        r->requests[k] = (struct sim_request){0};
+    }
+}
+
 static bool waits(const struct sim_replica *r, uint64_t id)
 {
     JR_LIST_FOREACH (it, &r->pool->waiting)
@@ -146,7 +155,7 @@ static void progress(struct sim *sim, struct sim_replica *r, struct sim_request 
 
 void sim_client_step(struct sim *sim, struct sim_replica *r, struct sim_request *q)
 {
-    if (r->crashing)
+    if (r->crashing || r->leave_ms)
         return;
     if (q->stage == SIM_NONE) {
         if (!sim->quiet && sim_chance(sim, 30))

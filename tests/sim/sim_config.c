@@ -31,6 +31,7 @@ static const struct {
     [SIM_F_SLOW] = {"slow", 500, 4},
     [SIM_F_GARBAGE] = {"garbage", 200, 4},
     [SIM_F_SESSIONS] = {"sessions", 300, 2},
+    [SIM_F_LEAVE] = {"leave", 240, 3},
 };
 
 static const char *const features[SIM_X_END - SIM_FAULTS] = {
@@ -80,7 +81,7 @@ static uint32_t at_most(uint32_t f)
 static void draw_faults(struct sim_config *c, struct jr_rng *rng)
 {
     bool all = jr_rng_below(rng, 16) == 0;
-    for (int f = 0; f < SIM_FAULTS; f++) {
+    for (int f = 0; f < SIM_F_LEAVE; f++) {
         bool on = jr_rng_below(rng, faults[f].seeds) == 0;
         uint32_t one_in = faults[f].one_in, strength = jr_rng_below(rng, 3);
         c->one_in[f] = strength == 0 ? at_most((uint32_t)f) : strength == 1 ? one_in : 3 * one_in;
@@ -95,6 +96,15 @@ static void draw_caps(struct sim_config *c, struct jr_rng *rng, bool force)
     if (jr_rng_below(rng, 5) == 0 || force)
         for (uint32_t i = 0; i < SIM_REPLICAS; i++)
             c->entries_max[i] = jr_rng_below(rng, 3) ? between(rng, 8, 80) : 0;
+}
+
+/* It has dice of its own. */
+static void draw_leave(struct sim_config *c, uint64_t seed)
+{
+    struct jr_rng rng;
+    jr_rng_init(&rng, seed, 9);
+    c->one_in[SIM_F_LEAVE] =
+        jr_rng_below(&rng, faults[SIM_F_LEAVE].seeds) ? 0 : faults[SIM_F_LEAVE].one_in;
 }
 
 /* They have dice of their own. */
@@ -187,6 +197,7 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish
     draw_sessions(c, seed, has(force, SIM_F_SESSIONS));
     jr_rng_init(&rng, seed, 7);
     c->outside = jr_rng_below(&rng, 5) ? 0 : between(&rng, 1, SIM_OUTSIDE);
+    draw_leave(c, seed);
     jr_rng_init(&rng, seed, 8);
     c->reset_token = jr_rng_below(&rng, 6) == 0;
     force_all(c, force);

@@ -206,7 +206,7 @@ void sim_driver_round(struct sim *sim, struct sim_replica *r)
     op->led = r->take_lease || (r->held && sim->now_ms >= r->renew_ms);
     op->asked_at_ms = sim_replica_now(sim, r);
     op->looked = r->rounds++ % 2 == 0;
-    op->may_lead = jr_pool_may_lead(r->pool);
+    op->may_lead = jr_pool_may_lead(r->pool) && !r->leave_ms;
     jr_pool_lease(r->pool, &op->lease);
 }
 
@@ -225,6 +225,27 @@ static void renew(struct sim *sim, struct sim_replica *r, struct sim_op *op)
                             .created_ms = live && !op->lost ? l->created_ms : sim->now_ms};
     n->replica_value[r->seat] = op->lease;
     op->seq = l->revision;
+}
+
+bool sim_driver_all_said(const struct sim_replica *r)
+{
+    for (uint32_t i = 0; i < r->n_ops; i++)
+        if (r->ops[i]->type == SIM_OP_SYNC)
+            return false;
+    return true;
+}
+
+void sim_driver_release(struct sim *sim, struct sim_replica *r)
+{
+    struct sim_nats *n = &sim->nats;
+    struct sim_lease *l = &n->replica[r->seat];
+    if (!sim_replica_reaches(sim, r) || sim_nats_full(sim))
+        return;
+    if (r->held && l->present && l->revision == r->lease_revision)
+        l->present = false;
+    if (n->leader.present && n->leader_replica == r->index &&
+        n->leader_incarnation == r->incarnation)
+        n->leader.present = false;
 }
 
 static void lead(struct sim *sim, struct sim_replica *r, struct sim_op *op)
@@ -621,6 +642,7 @@ static void answer(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         result(sim, r, JR_EV_CONTROL_PUBLISHED, op->err);
         break;
     case SIM_OP_SYNC:
+        r->sync_failed = r->leave_ms && op->err < 0;
         if (op->err < 0)
             result(sim, r, JR_EV_SYNC_FAILED, 0);
         break;

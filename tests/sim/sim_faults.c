@@ -21,6 +21,8 @@ static void lives_and_deaths(struct sim *sim)
         if (r->pool)
             sim_replica_kill(sim, r->index);
     }
+    if (sim_fault(sim, SIM_F_LEAVE))
+        sim_replica_leave(sim, some_replica(sim, SIM_F_LEAVE));
     for (uint32_t i = 0; i < sim->c.replicas; i++) /* each comes back in a second or so */
         if (!sim->replicas[i].pool && sim_chance(sim, 40))
             sim_replica_start(sim, i);

@@ -15,6 +15,7 @@
 #define CALM_MS                                                                                    \
     5500 /* all is well for so long: leases ended, orphans are settled, bases were read */
 
+#define READ_MS 600              /* what is in the sync stream is read, by who is there */
 #define SAID_MS (2 * SIM_TTL_MS) /* at least so long an end is said, while leases come and go */
 
 static bool has_outside(const struct sim *sim)
@@ -29,7 +30,7 @@ static uint32_t below(struct sim *sim, uint32_t n)
 
 static bool is_there(const struct sim *sim, const struct sim_replica *r)
 {
-    return r->pool && !r->crashing && sim->now_ms >= r->paused_until_ms;
+    return r->pool && !r->crashing && !r->leave_ms && sim->now_ms >= r->paused_until_ms;
 }
 
 /* Where a load balancer sends a client; NULL: nobody answers. */
@@ -64,6 +65,7 @@ static void select_at(struct sim *sim, struct sim_replica *r, struct sim_outside
     sim_replica_event(sim, r, &ev);
 }
 
+/* Some are told by the last request that they serve. */
 static void tell(struct sim *sim, struct sim_replica *r, struct sim_outside *o, bool done)
 {
     struct jr_event ev = {.type = JR_EV_OUTSIDE};
@@ -72,6 +74,7 @@ static void tell(struct sim *sim, struct sim_replica *r, struct sim_outside *o, 
     if (done) {
         o->freed = true;
         o->missed = false;
+        o->left_ms = 0;
         o->witnesses =
             0; /* who has it again has another by its name, which the word may end, too */
         o->told_ms = sim->now_ms;
@@ -82,6 +85,8 @@ static void tell(struct sim *sim, struct sim_replica *r, struct sim_outside *o, 
     sim_say(sim, "replica %u is told that %llx %s", r->index, (unsigned long long)o->id,
             done ? "is over" : "has its first token");
     sim_replica_event(sim, r, &ev);
+    if (done && sim->faults && sim->c.one_in[SIM_F_LEAVE] && below(sim, 8) == 0)
+        sim_replica_leave(sim, r);
 }
 
 static struct sim_outside *find(struct sim *sim, uint64_t id)
@@ -177,11 +182,17 @@ static bool all_hear(const struct sim *sim)
     return true;
 }
 
+/* Who was told has left, and its word was read by all there were. */
+static bool is_passed_on(const struct sim *sim, const struct sim_outside *o)
+{
+    return o->left_ms && (sim->upset_ms < o->left_ms || sim->upset_ms > o->left_ms + READ_MS);
+}
+
 static void freed(struct sim *sim, struct sim_outside *o)
 {
     const struct sim_replica *at = &sim->replicas[o->at];
     struct sim_replica *r;
-    bool lives = at->pool && at->incarnation == o->at_incarnation;
+    bool lives = (at->pool && at->incarnation == o->at_incarnation) || is_passed_on(sim, o);
     bool again = (!lives && sim->now_ms < o->told_ms + SOON_MS) || (o->missed && all_hear(sim));
     mind_who_is_away(sim, o);
     if (again && (r = any_replica(sim))) {
@@ -244,6 +255,24 @@ void sim_outside_died(struct sim *sim, const struct sim_replica *dead)
                 p->incarnation == dead->incarnation && jr_bookings_find(&p->bookings, o->id))
                 o->witnesses |= UINT64_C(1) << k;
         }
+    }
+}
+
+static bool others_hear(const struct sim *sim, const struct sim_replica *r)
+{
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
+        if (i != r->index && !hears(sim, &sim->replicas[i]))
+            return false;
+    return sim->now_ms >= sim->upset_ms + READ_MS;
+}
+
+void sim_outside_left(struct sim *sim, const struct sim_replica *r)
+{
+    for (uint32_t i = 0; i < SIM_OUTSIDE; i++) {
+        struct sim_outside *o = &sim->outside[i];
+        if (o->freed && o->at == r->index && o->at_incarnation == r->incarnation &&
+            others_hear(sim, r))
+            o->left_ms = sim->now_ms;
     }
 }
 

@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include <string.h>
 
+#define LEAVE_MS 1000 /* its last words are waited for no longer */
+
 bool sim_replica_reaches(const struct sim *sim, const struct sim_replica *r)
 {
     return !sim->nats.down && sim->now_ms >= r->cut_until_ms;
@@ -205,6 +207,7 @@ void sim_replica_start(struct sim *sim, uint32_t i)
     struct jr_trace t = {trace, r};
     SIM_CHECK(sim, jr_pool_create(&c, sim->trace ? &t : NULL, &r->pool) == 0, "create");
     sim_say(sim, "replica %u starts as %s", i, r->id);
+    sim->upset_ms = sim->now_ms; /* its base takes what a life before it said out of the stream */
 }
 
 void sim_replica_kill(struct sim *sim, uint32_t i)
@@ -216,6 +219,7 @@ void sim_replica_kill(struct sim *sim, uint32_t i)
             r->crashing ? "crashes" : "is killed", jr_sm_name(&r->pool->recovery),
             (unsigned long long)r->pool->state->seq, (int)r->pool->snap);
     sim->n.adopted += r->pool->n.bookings_adopted;
+    sim->upset_ms = r->leave_ms ? sim->upset_ms : sim->now_ms;
     sim_outside_died(sim, r);
     sim_driver_end(sim, r, true);
     jr_actions_deinit(&r->actions, r->pool);
@@ -227,6 +231,29 @@ void sim_replica_kill(struct sim *sim, uint32_t i)
     memcpy(r->dead_id, r->id, sizeof r->dead_id);
     r->died_ms = sim->now_ms;
     sim->n.kills++;
+}
+
+/* A rolling restart: nobody asks it any more, and its requests have ended. */
+void sim_replica_leave(struct sim *sim, struct sim_replica *r)
+{
+    struct jr_event ev = {.type = JR_EV_LEAVING};
+    if (!r->pool || r->crashing || r->leave_ms || sim->now_ms < r->paused_until_ms)
+        return;
+    sim_say(sim, "replica %u leaves", r->index);
+    sim_client_drain(sim, r);
+    r->leave_ms = sim->now_ms + LEAVE_MS;
+    sim_replica_event(sim, r, &ev);
+}
+
+static void leave_step(struct sim *sim, struct sim_replica *r)
+{
+    bool said = r->connected && sim_driver_all_said(r) && !r->sync_failed;
+    if (!said && r->connected && sim->now_ms < r->leave_ms)
+        return;
+    if (said)
+        sim_outside_left(sim, r);
+    sim_driver_release(sim, r);
+    sim_replica_kill(sim, r->index);
 }
 
 static void tell_connected(struct sim *sim, struct sim_replica *r, bool connected)
@@ -244,6 +271,7 @@ static void tell_connected(struct sim *sim, struct sim_replica *r, bool connecte
     ev.u.nats.connected = connected;
     sim_replica_event(sim, r, &ev);
     sim_outside_cut(sim, r);
+    sim->upset_ms = connected ? sim->upset_ms : sim->now_ms;
     if (!connected)
         sim_sessions_broken(sim, r);
 }
@@ -296,4 +324,6 @@ void sim_replica_step(struct sim *sim, uint32_t i)
     }
     if (r->crashing)
         sim_replica_kill(sim, i);
+    else if (r->leave_ms && !asleep)
+        leave_step(sim, r);
 }

@@ -108,6 +108,13 @@ bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim
     return ret->text[0] == '\0';
 }
 
+uint64_t sim_force_for(enum jr_bug bug)
+{
+    const uint64_t late = UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_SNAPSHOT |
+                          UINT64_C(1) << SIM_F_SLOW; /* a leader that is not one any more writes */
+    return bug == JR_BUG_LEADER_NO_FENCE ? late : 0;
+}
+
 /* ---------------------------------------------------------------- one that failed */
 
 static bool fails(uint64_t seed, const struct sim_wish *wish, struct sim_failure *ret)

@@ -277,6 +277,8 @@ static void heal_replica(struct sim *sim, struct sim_replica *r)
         r->rules = 2;
         sim_replica_kill(sim, r->index);
     }
+    if (r->leave_ms)
+        sim_replica_kill(sim, r->index);
     if (!r->pool)
         sim_replica_start(sim, r->index);
 }

@@ -68,6 +68,7 @@ enum sim_fault {
     SIM_F_SLOW,       /* NATS takes seconds for an answer */
     SIM_F_GARBAGE,    /* a message that nobody can decode */
     SIM_F_SESSIONS,   /* the session stream deleted, or a replica's consumer of it */
+    SIM_F_LEAVE,      /* a replica is drained, says its last and takes its lease back */
     SIM_FAULTS,
 };
 
@@ -337,6 +338,8 @@ struct sim_replica {
     uint64_t lives; /* under other names */
     uint64_t incarnation, dead_incarnation, died_ms, started_ms, paused_until_ms;
     char dead_id[JR_NAME_MAX];
+    uint64_t
+        leave_ms;  /* it has no request any more, and ends, at the latest then; 0: it does not */
     bool crashing; /* nothing more is performed; it ends with this step */
     uint64_t cut_until_ms, tick_ms, round_ms, renew_ms, sync_at_ms, connection, boots;
     int64_t skew_ns;  /* of its wall clock */
@@ -349,7 +352,7 @@ struct sim_replica {
     int64_t read_created_ns;
     uint64_t read_branch;
     uint64_t sync_next, sync_wait_ms;
-    bool sync_reading;
+    bool sync_reading, sync_failed; /* the last that it said while it left is lost */
     struct sim_session sessions[SIM_SESSIONS];
     uint64_t session_lives, words_next, word_stream, words_wait_ms, word_at_ms;
     int64_t words_skew_ms; /* of its wall clock when it began to read its session stream */
@@ -375,6 +378,7 @@ struct sim_replica {
 bool sim_snapshot_fits(const struct sim *sim, int k);
 void sim_replica_start(struct sim *sim, uint32_t i);
 void sim_replica_kill(struct sim *sim, uint32_t i);
+void sim_replica_leave(struct sim *sim, struct sim_replica *r);
 void sim_replica_step(struct sim *sim, uint32_t i);
 void sim_replica_event(struct sim *sim, struct sim_replica *r, struct jr_event *ev);
 bool sim_replica_reaches(const struct sim *sim, const struct sim_replica *r);
@@ -384,6 +388,9 @@ uint64_t sim_replica_now(const struct sim *sim, const struct sim_replica *r);
 void sim_driver_perform(struct sim *sim, struct sim_replica *r, const struct jr_action *a);
 void sim_driver_not_leader(struct sim *sim, struct sim_replica *r);
 void sim_driver_round(struct sim *sim, struct sim_replica *r);
+/* What it said on the sync stream is acknowledged. */
+bool sim_driver_all_said(const struct sim_replica *r);
+void sim_driver_release(struct sim *sim, struct sim_replica *r);
 /* Effects happen also while the replica sleeps; answers wait for it. */
 void sim_driver_run(struct sim *sim, struct sim_replica *r, bool asleep);
 /* It is dead: what is on its way arrives, or not. */
@@ -404,6 +411,8 @@ void sim_routing_loads(const struct sim *sim, const struct sim_replica *r);
 void sim_client_step(struct sim *sim, struct sim_replica *r, struct sim_request *q);
 void sim_client_decided(struct sim *sim, struct sim_replica *r, const struct jr_decision *d);
 void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id, int err);
+/* It ends its requests, and takes no more. */
+void sim_client_drain(struct sim *sim, struct sim_replica *r);
 /* The replica is gone, and the connections with it. */
 void sim_client_lost(struct sim *sim, struct sim_replica *r);
 
@@ -434,6 +443,7 @@ struct sim_outside {
     uint64_t id, next_ms, told_ms;
     uint32_t at; /* who was asked, or told, last */
     uint64_t at_life_ms, at_incarnation;
+    uint64_t left_ms;   /* who was told left in order then: the others know; 0: not so */
     uint64_t witnesses; /* bits of replicas that live, and knew it as a dead one's */
 };
 
@@ -443,6 +453,8 @@ void sim_outside_decided(struct sim *sim, const struct sim_replica *r, uint64_t 
 uint32_t sim_outside_own(const struct sim *sim, const struct sim_replica *r);
 /* It is about to be. */
 void sim_outside_died(struct sim *sim, const struct sim_replica *dead);
+/* It leaves in order, all that it said was stored. */
+void sim_outside_left(struct sim *sim, const struct sim_replica *r);
 void sim_outside_cut(struct sim *sim, const struct sim_replica *r);
 void sim_outside_check(struct sim *sim);
 bool sim_outside_settled(const struct sim *sim);
@@ -512,8 +524,9 @@ struct sim {
     struct sim_config c;
     struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng;
     struct sim_outside outside[SIM_OUTSIDE];
-    uint64_t outside_ids, outside_well_ms;         /* since then everybody tells everybody */
-    uint64_t heard_ms[SIM_REPLICAS];               /* when each could last hear its peers */
+    uint64_t upset_ms;                     /* when last one died, began or lost its connection */
+    uint64_t outside_ids, outside_well_ms; /* since then everybody tells everybody */
+    uint64_t heard_ms[SIM_REPLICAS];       /* when each could last hear its peers */
     uint64_t silent_ms[SIM_REPLICAS][SIM_WORKERS]; /* when each last had no answer of a worker */
     uint64_t sessions_well_ms;                     /* since then everybody reads and writes them */
     struct sim_nats nats;
@@ -585,6 +598,8 @@ struct sim_batch {
 };
 /* In processes of their own: true when all seeds held. total may be NULL. */
 bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim_count *total);
+/* What is forced for a mistake that few seeds would find. */
+uint64_t sim_force_for(enum jr_bug bug);
 /* Leaves out of the wish all that the seed fails without. */
 void sim_shrink(uint64_t seed, struct sim_wish *wish, struct sim_failure *ret);
 /* The end of what happens, on out. */

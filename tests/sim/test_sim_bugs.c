@@ -32,6 +32,7 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_NOT_RESUMED] = "RoutingOutlivesNats",
     [JR_BUG_GONE_UNASKED] = "GoneIsGone",
     [JR_BUG_RESET_EACH_START] = "ResetOnce",
+    [JR_BUG_LEAVES_UNHEARD] = "FreedOnce",
 };
 
 static void test_each_is_found(void **state)
@@ -40,6 +41,7 @@ static void test_each_is_found(void **state)
     for (int bug = 1; bug < JR_BUGS; bug++) {
         struct sim_failure f;
         struct sim_batch b = {.first = 1, .n = SEEDS, .jobs = 2};
+        b.wish.force = sim_force_for((enum jr_bug)bug);
         jr_bug_seeded = (enum jr_bug)bug;
         bool held = sim_run_many(&b, &f, NULL);
         jr_bug_seeded = JR_BUG_NONE;

@@ -200,6 +200,27 @@ static void test_orphans_whose_owner_lives(void **state)
     }
 }
 
+/* Its lease was taken back, and its last base is read after that: what it has not is no orphan. */
+static void test_the_last_base_of_a_life(void **state)
+{
+    (void)state;
+    for (int has_it = 0; has_it < 2; has_it++) {
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        rig_members(&r, true, false);
+        if (has_it)
+            peer_base_with(&r, REQUEST);
+        else
+            rig_peer_base(&r);
+        rig_members(&r, true, false);
+        (void)told(&r, JR_DELTA_ADMIT, UINT64_C(3) * RIG_TTL);
+        assert_int_equal(view(&r).counters.bookings_adopted, has_it);
+        rig_deinit(&r);
+    }
+}
+
 /* Its lease is over, and back, between two parts of a base: what the first said has become an orphan, so
  * that base is not all that it has. */
 static void test_a_lease_is_over_within_a_base(void **state)
@@ -452,6 +473,29 @@ static void test_many_ends_in_an_outage(void **state)
     rig_deinit(&r);
 }
 
+/* Whoever leaves says its words once more, one of this very moment among them, behind its base: that takes
+ * what went before out of the stream. */
+static void test_words_of_who_leaves(void **state)
+{
+    (void)state;
+    for (uint64_t ms = 0; ms < 100; ms += 50) {
+        bool asks = false;
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        tell(&r, true);
+        if (ms)
+            rig_tick(&r, ms);
+        rig_send(&r, JR_EV_LEAVING);
+        assert_int_equal(deltas(&r, &asks), 1);
+        assert_true(asks);
+        const struct jr_action *first = rig_find(&r, JR_ACT_PUBLISH_SYNC);
+        assert_true(first && first->u.sync.is_base);
+        rig_deinit(&r);
+    }
+}
+
 /* Told when no list of the replicas was read yet: it is said all the same, for as long as leases take. */
 static void test_words_of_who_knows_nobody(void **state)
 {
@@ -493,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_orphans_are_adopted),
         cmocka_unit_test(test_what_was_freed_is_not_adopted),
         cmocka_unit_test(test_orphans_whose_owner_lives),
+        cmocka_unit_test(test_the_last_base_of_a_life),
         cmocka_unit_test(test_a_lease_is_over_within_a_base),
         cmocka_unit_test(test_what_is_not_known_is_not_adopted),
         cmocka_unit_test(test_what_others_say_is_over_is_not_adopted),
@@ -503,6 +548,7 @@ int main(void)
         cmocka_unit_test(test_many_ends_in_an_outage),
         cmocka_unit_test(test_a_name_that_is_used_again),
         cmocka_unit_test(test_words_of_who_knows_nobody),
+        cmocka_unit_test(test_words_of_who_leaves),
         cmocka_unit_test(test_silent_ones_expire),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
