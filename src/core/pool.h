@@ -335,6 +335,7 @@ struct jr_action {
             /* The last control message it was decided upon: another one since makes it void. Else
              * the newest there is. */
             bool expects;
+            bool ends_worker; /* its lease is over: not published when its key is there again */
             uint64_t expects_seq;
         };
         struct jr_sync_batch sync;

@@ -337,6 +337,7 @@ static void publish_gone(struct jr_pool *p, struct jr_worker *w)
     a->u.control.worker_id = w->lease.worker_id;
     a->u.control.ended = w->ended;
     a->u.control.n_ended = n;
+    a->u.ends_worker = true;
     w->gone_at_ms = p->now_ms;
     jr_trace_emit(&p->trace, JR_TRACE_INFO, "worker.gone", "worker=%llu why=%s",
                   (unsigned long long)w->lease.worker_id,

@@ -78,6 +78,19 @@ class Members(unittest.TestCase):
 
 
 class Worker(Members):
+    def test_a_row_that_is_stuck(self):
+        """Of lower media, and of a life before: its worker has a lease, and the row ends all the same."""
+        w, pool = self.worker(), self.pool()
+        pool.add_worker(1, w.url)
+        pool.fill(1, 8, self.rng)
+        self.await_state(("live", True, True))
+        seq = pool.nats.publish(pool.stream + ".batch", jr_log.batch(
+            1, 77, 1, [jr_log.stored([1, 2, 3], [4, 5, 6])], begin=True, rank=64))
+        jr.wait_for(lambda: self.same()[0]["applied_seq"] >= seq, "the row is there")
+        held = self.same()[0]["entries"]
+        jr.wait_for(lambda: self.same()[0]["entries"] == held - 3, "the row is ended", 60)
+        self.await_state(("live", True, True))
+
     def test_a_lease_that_ends(self):
         """Its credit is gone with it; it is asked while it answers, and gone from the log after a while
         in which it does not. What it says later is of a life that ended."""

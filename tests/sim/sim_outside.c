@@ -109,6 +109,7 @@ void sim_outside_decided(struct sim *sim, const struct sim_replica *r, uint64_t 
     else if (booked) { /* perhaps one that waited while it was ended elsewhere: it is ended again */
         o->stage = SIM_RUNS;
         o->freed = false;
+        o->booked_ms = sim->now_ms;
     }
 }
 
@@ -329,7 +330,7 @@ void sim_outside_check(struct sim *sim)
         return;
     for (uint32_t i = 0; i < SIM_OUTSIDE; i++) {
         const struct sim_outside *o = &sim->outside[i];
-        if (o->stage == SIM_RUNS && !o->freed)
+        if (o->stage == SIM_RUNS && !o->freed && sim->now_ms - o->booked_ms > CALM_MS)
             check_booked(sim, o);
         else if (o->freed && sim->now_ms - o->told_ms > CALM_MS)
             check_freed(sim, o);

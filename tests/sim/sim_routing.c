@@ -58,14 +58,23 @@ void sim_routing_rejected(const struct sim *sim, const struct sim_replica *r,
     }
 }
 
-/* Decided upon what the leader has seen: of a life that holds its lease, or answers, nothing is over. */
+bool sim_routing_is_back(const struct sim *sim, uint64_t worker_id)
+{
+    uint32_t w = sim_worker_find(sim, worker_id);
+    return w < SIM_WORKERS && sim_lease_live(sim, &sim->nats.worker[w]);
+}
+
+/* Decided upon what the leader has seen: of a life that holds its lease, or answers, nothing is over. Its
+ * list may be older than a lease that has just come, for which the key is read again. */
 void sim_routing_gone(const struct sim *sim, const struct sim_replica *r,
                       const struct jr_control *c)
 {
     uint32_t w = sim_worker_find(sim, c->worker_id);
     if (w == SIM_WORKERS || !sim->workers[w].up || sim->mute)
         return;
-    bool lives = sim_lease_live(sim, &sim->nats.worker[w]) || is_known_to_answer(sim, r, w);
+    bool leased = sim_lease_live(sim, &sim->nats.worker[w]) &&
+                  sim->now_ms - sim->workers[w].lease_new_at_ms > 2 * SIM_TTL_MS;
+    bool lives = leased || is_known_to_answer(sim, r, w);
     for (uint32_t i = 0; i < c->n_ended; i++) {
         uint32_t rank = c->ended[i].dp_rank; /* rows of lower media are ended when they are stuck */
         SIM_CHECK(sim,

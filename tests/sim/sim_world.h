@@ -294,7 +294,7 @@ struct sim_op {
     struct jr_session_word word;
     struct jr_replica_lease lease;
     char object[32];
-    bool may_lead, lost, led, looked;
+    bool may_lead, lost, led, looked, ends_worker;
     bool healthy;
     struct jr_worker_lease workers[SIM_WORKERS];
     struct jr_replica_lease replicas[SIM_SEATS];
@@ -404,6 +404,8 @@ void sim_routing_rejected(const struct sim *sim, const struct sim_replica *r,
                           const uint64_t *excluded, uint32_t n);
 void sim_routing_gone(const struct sim *sim, const struct sim_replica *r,
                       const struct jr_control *c);
+/* As the driver finds when it reads the key of one that is to be said to be gone. */
+bool sim_routing_is_back(const struct sim *sim, uint64_t worker_id);
 void sim_routing_cut(const struct sim *sim, struct sim_replica *r);
 void sim_routing_loads(const struct sim *sim, const struct sim_replica *r);
 
@@ -440,7 +442,7 @@ struct sim_outside {
     enum sim_stage stage;
     bool freed;  /* somebody was told that it is over */
     bool missed; /* and somebody was away all the while that this was said */
-    uint64_t id, next_ms, told_ms;
+    uint64_t id, next_ms, told_ms, booked_ms;
     uint32_t at; /* who was asked, or told, last */
     uint64_t at_life_ms, at_incarnation;
     uint64_t left_ms;   /* who was told left in order then: the others know; 0: not so */

@@ -645,8 +645,7 @@ void jr_driver_publish_control(struct jr_driver *d, const struct jr_action *a)
     struct control_job *c = jr_xalloc(sizeof *c);
     *c = (struct control_job){.job = {.run = run_control, .done = done_control},
                               .d = d,
-                              .gone =
-                                  control->type == JR_CONTROL_WORKER_GONE ? control->worker_id : 0,
+                              .gone = a->u.ends_worker ? control->worker_id : 0,
                               .expects = a->u.expects,
                               .expects_seq = a->u.expects_seq};
     jr_buf_init(&c->payload, JR_BATCH_BYTES_MAX);
