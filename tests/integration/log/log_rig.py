@@ -390,7 +390,10 @@ class LogTest(unittest.TestCase):
         return seq
 
     def written_down(self):
-        """The scribe has all that the stream holds: before messages are made to go."""
+        """The scribe has all that the stream holds, the first leader's parameters too: before messages are made
+        to go."""
+        awake = [f for f in self.alive() if not self.stopped(f)]
+        jr.wait_for(lambda: not awake or any(jr.pool(f.url)["agreed_block_size"] for f in awake), "the parameters")
         last = self.last_seq()
         jr.wait_for(lambda: self.scribe.next > last, "the scribe has written it down")
 
