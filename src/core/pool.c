@@ -164,7 +164,7 @@ static int dispatch(struct jr_pool *p, const struct jr_event *e)
     case JR_EV_MEMBERS:
         return jr_pool_on_members(p, e);
     case JR_EV_PROBED:
-        jr_pool_on_probed(p, e->u.probed.worker_id, e->u.probed.healthy);
+        jr_pool_on_probed(p, e);
         return 0;
     case JR_EV_LEADER:
         jr_pool_on_leader(p, e->u.leader.is_leader, &e->u.leader.record);

@@ -231,6 +231,7 @@ struct jr_event {
         struct {
             uint64_t worker_id;
             bool healthy;
+            bool late; /* no answer in time; not healthy */
         } probed;
         struct {
             bool is_leader;

@@ -386,7 +386,7 @@ void jr_pool_ref_misfits(struct jr_pool *p, const struct jr_snapshot_ref *ref);
 
 /* pool_members.c */
 int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e);
-void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy);
+void jr_pool_on_probed(struct jr_pool *p, const struct jr_event *e);
 /* The leases are older than these facts: nothing they speak of is past the end. */
 void jr_pool_members_on_begin(struct jr_pool *p, uint64_t worker_id); /* read in the log */
 void jr_pool_members_on_facts(struct jr_pool *p, uint64_t last_seq);

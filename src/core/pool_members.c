@@ -203,11 +203,13 @@ int jr_pool_on_members(struct jr_pool *p, const struct jr_event *e)
     return err;
 }
 
-void jr_pool_on_probed(struct jr_pool *p, uint64_t worker_id, bool healthy)
+void jr_pool_on_probed(struct jr_pool *p, const struct jr_event *e)
 {
-    struct jr_worker *w = jr_workers_find(&p->workers, worker_id);
-    if (w)
-        jr_workers_probed(&p->workers, w, healthy, p->now_ms);
+    struct jr_worker *w = jr_workers_find(&p->workers, e->u.probed.worker_id);
+    if (w && e->u.probed.late)
+        jr_workers_probed_late(&p->workers, w, p->now_ms);
+    else if (w)
+        jr_workers_probed(&p->workers, w, e->u.probed.healthy, p->now_ms);
 }
 
 void jr_pool_reannounce(struct jr_pool *p, uint64_t worker_id, uint32_t dp_rank)

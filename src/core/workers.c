@@ -120,6 +120,7 @@ int jr_workers_list(struct jr_workers *ws, const struct jr_worker_lease *lease, 
     w->state = JR_WORKER_LIVE;
     w->probe_at_ms = is_static ? now_ms : 0;
     w->unhealthy = false;
+    w->late_probes = 0;
     *ret = w;
     return 0;
 }
@@ -159,17 +160,35 @@ void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed,
     w->probe_at_ms = now_ms;
 }
 
+/* Otherwise its lease alone decides. */
+static bool is_judged(const struct jr_workers *ws, const struct jr_worker *w)
+{
+    return !w->listed || w->held || ws->cut_off;
+}
+
 void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms)
 {
-    if (w->listed && !w->held && !ws->cut_off)
+    if (!is_judged(ws, w))
         return;
     ws->changes++;
+    w->late_probes = 0;
     w->unhealthy = !healthy;
     if (!healthy || w->removed)
         w->state = JR_WORKER_DOWN;
     else
         w->state = w->is_static || w->listed ? JR_WORKER_LIVE : JR_WORKER_STALE;
     w->probe_at_ms = now_ms + PROBE_EVERY_MS;
+}
+
+void jr_workers_probed_late(struct jr_workers *ws, struct jr_worker *w, uint64_t now_ms)
+{
+    uint32_t most = w->is_static || w->listed ? JR_PROBES_LATE : 1;
+    if (!is_judged(ws, w))
+        return;
+    if (++w->late_probes >= most)
+        jr_workers_probed(ws, w, false, now_ms);
+    else
+        w->probe_at_ms = now_ms + PROBE_EVERY_MS;
 }
 
 void jr_workers_remove(struct jr_workers *ws, uint64_t worker_id)

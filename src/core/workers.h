@@ -17,6 +17,8 @@
 #include "core/members.h"
 #include "core/pool.h"
 
+#define JR_PROBES_LATE 3
+
 struct jr_worker {
     struct jr_worker_lease lease;
     enum jr_worker_state state;
@@ -26,6 +28,7 @@ struct jr_worker {
     uint64_t revision, renewed_at_ms; /* of its lease, and when that was first seen */
     bool removed;                     /* its lease was taken back on purpose */
     bool unhealthy;                   /* last probe failed */
+    uint32_t late_probes;             /* answers in a row that did not come in time */
     uint64_t unlisted_at_ms;          /* when it was first missed */
     uint64_t probe_at_ms;             /* next probe; 0: none */
     uint64_t began_at_ms; /* a begin of it was read in the log; 0: none since we know it */
@@ -60,6 +63,9 @@ void jr_workers_hold(struct jr_worker *w, uint64_t now_ms);
 /* A re-list in which it was missing. */
 void jr_workers_unlist(struct jr_workers *ws, struct jr_worker *w, bool removed, uint64_t now_ms);
 void jr_workers_probed(struct jr_workers *ws, struct jr_worker *w, bool healthy, uint64_t now_ms);
+/* No answer in time. An engine that computes may be that slow: of one that nothing else speaks against
+ * (static, or with a lease) it is a verdict when it is so JR_PROBES_LATE times in a row. */
+void jr_workers_probed_late(struct jr_workers *ws, struct jr_worker *w, uint64_t now_ms);
 void jr_workers_remove(struct jr_workers *ws, uint64_t worker_id);
 
 #endif

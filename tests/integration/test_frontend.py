@@ -693,6 +693,27 @@ class Ends(Case):
             self.assertTrue(s.rest()[1])
         self.assertEqual(f.popen.wait(30), 0, f.tail(40))
 
+    def test_an_engine_that_is_late_with_its_health(self):
+        """While it computes it may be: requests go on, until that is so three times in a row."""
+        w = self.worker()
+        f = self.frontend(w)
+        w.hang_health = threading.Event()
+        self.addCleanup(w.hang_health.set)
+        began = time.monotonic()
+
+        def state(wanted):
+            found = jr.pool(f.url)["workers"][0]["state"]
+            if found == "live" and wanted == "down":
+                status, _, reply = self.ask(f)
+                # It may have become so just now.
+                self.assertTrue(status == 200 or jr.pool(f.url)["workers"][0]["state"] == "down", reply)
+            return found == wanted
+        jr.wait_for(lambda: state("down"), "it is found to be down", 60, every=0.2)
+        self.assertGreater(time.monotonic() - began, 6)  # three times two seconds
+        w.hang_health.set()
+        jr.wait_for(lambda: state("live"), "it is back", 30)
+        self.assertEqual(self.ask(f)[0], 200)
+
     def test_probe_without_an_answer_does_not_hold_up_the_end(self):
         w = self.worker()
         w.hang_health = threading.Event()

@@ -52,6 +52,7 @@ static void on_probe_end(void *ctx, int err)
     struct jr_event ev = {.type = JR_EV_PROBED};
     ev.u.probed.worker_id = p->worker_id;
     ev.u.probed.healthy = err == 0 && p->status == 200;
+    ev.u.probed.late = err == JR_ETIMEOUT;
     jr_list_remove(&p->node);
     jr_xfree(p);
     if (err != JR_ELIMIT) /* else this process has no descriptor: that says nothing of the worker */

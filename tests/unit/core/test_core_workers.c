@@ -66,6 +66,39 @@ static void test_states(void **state)
     rig_deinit(&r);
 }
 
+/* A static one computes for long; one whose lease is gone has that against it, too. */
+static void test_late_answers(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    struct jr_worker_lease l = lease(7, 1);
+    struct jr_worker *w;
+    assert_int_equal(jr_workers_list(&r.ws, &l, 16, true, 100, &w), 0);
+    for (uint32_t i = 1; i < JR_PROBES_LATE; i++)
+        jr_workers_probed_late(&r.ws, w, 100 + i);
+    assert_int_equal(w->state, JR_WORKER_LIVE);
+    assert_in_range(w->probe_at_ms, 101 + JR_PROBES_LATE, 5000); /* asked again */
+    jr_workers_probed(&r.ws, w, true, 200);
+    for (uint32_t i = 1; i < JR_PROBES_LATE; i++)
+        jr_workers_probed_late(&r.ws, w, 200 + i);
+    assert_int_equal(w->state, JR_WORKER_LIVE); /* not in a row */
+    jr_workers_probed_late(&r.ws, w, 300);
+    assert_int_equal(w->state, JR_WORKER_DOWN);
+    jr_workers_probed_late(&r.ws, w, 400);
+    assert_int_equal(w->state, JR_WORKER_DOWN);
+    jr_workers_probed(&r.ws, w, true, 500);
+    assert_int_equal(w->state, JR_WORKER_LIVE);
+
+    w = list(&r, 5, 1, 600);
+    jr_workers_probed_late(&r.ws, w, 610); /* its lease decides */
+    jr_workers_unlist(&r.ws, w, false, 700);
+    assert_int_equal(w->state, JR_WORKER_STALE);
+    jr_workers_probed_late(&r.ws, w, 710);
+    assert_int_equal(w->state, JR_WORKER_DOWN);
+    rig_deinit(&r);
+}
+
 static void test_removed_is_down_at_once(void **state)
 {
     (void)state;
@@ -164,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_states),
+        cmocka_unit_test(test_late_answers),
         cmocka_unit_test(test_removed_is_down_at_once),
         cmocka_unit_test(test_sorted_and_refused),
         cmocka_unit_test(test_ranks_come_and_go),
