@@ -130,7 +130,7 @@ class Refused(Case):
             with self.subTest(named=named, status=status):
                 bad, good = self.worker(says(status)), self.worker()
                 more = {"retry_statuses": named} if named else {}
-                f = self.frontend(bad, good, name="s%s-%d" % (named, status), **more, **NEVER)
+                f = self.frontend(bad, good, name="s%d-%s" % (status, "-".join((named or "").split(","))), **more, **NEVER)
                 self.assertEqual({self.ask(f)[0] for _ in range(6)}, {200, want})
 
     def test_one_that_answers_well_for_once(self):
