@@ -77,9 +77,9 @@ struct jr_js_reader_config {
     uint32_t window_msgs;  /* messages waiting for the loop, about; each 4 KiB count as one more;
                             * default 4096 */
     uint32_t heartbeat_ms; /* idle heartbeat; two missed are a loss; default 1000, min 100 */
-    uint32_t
-        patience_ms; /* what comes so soon after another may wait so long for more, and come with
-                            * it; at most JR_READER_PATIENCE_MS_MAX; 0: each at once */
+    /* What comes so soon after another may wait so long for more, and come with it; at most
+     * JR_READER_PATIENCE_MS_MAX; 0: each at once. */
+    uint32_t patience_ms;
     /* Any thread but the loop's, before on_msg; may allocate in msg->arena, set decoded and drop the
      * payload. NULL: none. */
     void (*decode)(struct jr_js_msg *msg, void *ctx);
