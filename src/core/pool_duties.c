@@ -361,7 +361,8 @@ void jr_pool_on_published(struct jr_pool *p, int err)
     if (err == 0)
         return;
     jr_trace_emit(&p->trace, JR_TRACE_WARN, "control.publish_failed", "error=%s", jr_err_name(err));
-    if (err != JR_ECONFLICT || !(p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT))
+    if (err != JR_ECONFLICT || !p->connected ||
+        !(p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT))
         return;
     jr_pool_act(p, JR_ACT_STOP_READER);
     jr_pool_go_load(p, "another control message came first");

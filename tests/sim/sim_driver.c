@@ -644,8 +644,8 @@ static void answer(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         result(sim, r, JR_EV_CONTROL_PUBLISHED, op->err);
         break;
     case SIM_OP_SYNC:
-        r->sync_failed = r->leave_ms && op->err < 0;
-        if (op->err < 0)
+        r->sync_failed = r->sync_failed || (r->leave_ms && op->err < 0);
+        if (op->err < 0 && !r->leave_ms) /* as the driver: who leaves does not begin again */
             result(sim, r, JR_EV_SYNC_FAILED, 0);
         break;
     case SIM_OP_SESSION:

@@ -371,6 +371,22 @@ static void test_rebuild_by_a_reset_of_the_leader(void **state)
     rig_deinit(&r);
 }
 
+/* What was refused is answered when NATS is gone already: it begins anew when that is back. */
+static void test_rebuild_whose_reset_is_refused_in_an_outage(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    to_rebuild(&r);
+    rig_nats(&r, false);
+    assert_true(r.pool->rebuilding);
+    rig_result(&r, JR_EV_CONTROL_PUBLISHED, JR_ECONFLICT);
+    assert_int_equal(rig_at(&r), JR_REC_DEGRADED);
+    rig_nats(&r, true);
+    assert_int_equal(rig_at(&r), JR_REC_VERIFY);
+    rig_deinit(&r);
+}
+
 static void test_rebuild_ends_when_a_peer_holds_the_state(void **state)
 {
     (void)state;
@@ -732,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_misfit_tries_the_other),
         cmocka_unit_test(test_no_rebuild_before_the_members_are_known),
         cmocka_unit_test(test_rebuild_by_a_reset_of_the_leader),
+        cmocka_unit_test(test_rebuild_whose_reset_is_refused_in_an_outage),
         cmocka_unit_test(test_rebuild_ends_when_a_peer_holds_the_state),
         cmocka_unit_test(test_an_old_index_answers_but_stands_for_nothing),
         cmocka_unit_test(test_newer_rules_in_a_snapshot_stop),
