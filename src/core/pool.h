@@ -520,6 +520,9 @@ const uint64_t *jr_pool_booked_prefix(const struct jr_pool *pool, uint64_t id, u
  * end it. */
 bool jr_pool_may_lead(const struct jr_pool *pool);
 
+/* After JR_EV_LEAVING: parts of the last base, or the words behind it, are still to be published. */
+bool jr_pool_is_leaving(const struct jr_pool *pool);
+
 /* Index scores of a prompt, for tests and /state queries: calls fn in (worker, rank) order of age.
  */
 int jr_pool_scores(struct jr_pool *pool, const uint64_t *prefix, uint32_t n,

@@ -278,6 +278,11 @@ void jr_pool_sync_leave(struct jr_pool *p)
     p->leaving = !JR_BUG(LEAVES_UNHEARD);
 }
 
+bool jr_pool_is_leaving(const struct jr_pool *p)
+{
+    return p->leaving && may_send(p);
+}
+
 /* Several batches of one outage fail one after the other: that is one failure. */
 void jr_pool_on_sync_failed(struct jr_pool *p)
 {

@@ -247,7 +247,8 @@ void sim_replica_leave(struct sim *sim, struct sim_replica *r)
 
 static void leave_step(struct sim *sim, struct sim_replica *r)
 {
-    bool said = r->connected && sim_driver_all_said(r) && !r->sync_failed;
+    bool said =
+        r->connected && sim_driver_all_said(r) && !jr_pool_is_leaving(r->pool) && !r->sync_failed;
     if (!said && r->connected && sim->now_ms < r->leave_ms)
         return;
     if (said)

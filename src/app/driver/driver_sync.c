@@ -122,13 +122,19 @@ static void on_leave_timer(void *ctx)
     leave(ctx);
 }
 
+/* Whatever goes last is acknowledged after the pool has nothing more to say. */
+static bool has_said_all(const struct jr_driver *d)
+{
+    return d->sync_unacked == 0 && !jr_pool_is_leaving(d->pool);
+}
+
 void jr_driver_leave(struct jr_driver *d)
 {
     struct jr_event ev = {.type = JR_EV_LEAVING};
     d->leave_timer = jr_timer_create(d->loop, on_leave_timer, d);
     jr_driver_step(d, &ev);
     d->leaving = true;
-    if (d->sync_unacked == 0 || !d->connected)
+    if (has_said_all(d) || !d->connected)
         leave(d);
     else
         jr_timer_start(d->leave_timer, JR_DRIVER_LEAVE_MS, 0);
@@ -139,7 +145,7 @@ static void on_ack(void *ctx, int err, const struct jr_pub_ack *ack)
     (void)ack;
     struct jr_driver *d = ctx;
     d->sync_unacked--;
-    if (d->leaving && d->sync_unacked == 0)
+    if (d->leaving && has_said_all(d))
         leave(d);
     if (err == 0 || d->closing || d->leaving)
         return;

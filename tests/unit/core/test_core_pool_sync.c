@@ -235,6 +235,32 @@ static void test_a_base_in_parts(void **state)
     rig_deinit(&r);
 }
 
+/* Who leaves is not through before the last part of its base. */
+static void test_the_last_base_in_parts(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    sync_settle(&r);
+    for (uint64_t id = 1; id <= 3; id++) {
+        rig_route(&r, id, long_prompt(), 12000);
+        (void)after_ms(&r, 5);
+    }
+    assert_false(jr_pool_is_leaving(r.pool));
+    r.now_ms += 5;
+    rig_send(&r, JR_EV_LEAVING);
+    uint32_t parts = batch_at(&r, 0)->parts;
+    assert_int_equal(parts, 3);
+    for (uint32_t part = 1; part < parts; part++) {
+        assert_true(jr_pool_is_leaving(r.pool));
+        const struct jr_sync_batch *b = after_ms(&r, 2);
+        assert_non_null(b);
+        assert_int_equal(b->part, part);
+    }
+    assert_false(jr_pool_is_leaving(r.pool));
+    rig_deinit(&r);
+}
+
 /* A peer that asks gets a base, at most every 100 ms; nobody's deltas wait for it. */
 static void test_a_question_holds_no_delta_up(void **state)
 {
@@ -557,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_progress_waits),
         cmocka_unit_test(test_many_batches_of_one_step),
         cmocka_unit_test(test_a_base_in_parts),
+        cmocka_unit_test(test_the_last_base_in_parts),
         cmocka_unit_test(test_a_question_holds_no_delta_up),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_a_lost_base_leaves_a_hole),
