@@ -108,7 +108,7 @@ static int read_info(struct jr_object_store *s, const char *name, uint64_t max_b
     if (ret->deleted)
         return jr_errmsg_set(e, JR_ENOTFOUND, "object \"%s\": deleted", name);
     if (ret->size > max_bytes)
-        return jr_errmsg_set(e, JR_ELIMIT, "object \"%s\": %llu bytes, at most %llu are read", name,
+        return jr_errmsg_set(e, JR_EINVAL, "object \"%s\": %llu bytes, at most %llu are read", name,
                              (unsigned long long)ret->size, (unsigned long long)max_bytes);
     return 0;
 }

@@ -80,7 +80,8 @@ JR_MUST_CHECK int jr_object_put(struct jr_object_store *store, const char *name,
  * that meets a replaced object or a lagging replica starts over, at offset 0 again, at most twice. */
 typedef int jr_object_chunk_fn(void *ctx, uint64_t offset, const void *p, size_t n);
 /* 0 only when size and SHA-256 are right. JR_ENOTFOUND; JR_ECORRUPT: a chunk is missing or wrong
- * and the meta still names them; JR_ELIMIT: larger than max_bytes. ret_info may be NULL. */
+ * and the meta still names them; JR_EINVAL: larger than max_bytes; JR_ELIMIT: the
+ * server has no room for the consumer. ret_info may be NULL. */
 JR_MUST_CHECK int jr_object_get(struct jr_object_store *store, const char *name, uint64_t max_bytes,
                                 jr_object_chunk_fn *fn, void *ctx, struct jr_object_info *ret_info,
                                 struct jr_errmsg *e);

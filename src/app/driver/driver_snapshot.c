@@ -161,6 +161,22 @@ struct load_job {
     struct jr_errmsg e;
 };
 
+static bool is_transient(int err)
+{
+    return err == JR_ENONATS || err == JR_ETIMEOUT || err == JR_EIO || err == JR_ENOJETSTREAM;
+}
+
+/* As jr_object_read. That the server has no room for a reader just now says nothing of the object: taken
+ * for one that cannot be read, the index would be given up. */
+static int read_bytes(struct jr_object_store *store, const char *object, uint8_t **ret,
+                      size_t *ret_n, struct jr_object_info *ret_info, struct jr_errmsg *e)
+{
+    int err = JR_FAILPOINT("snapshot.no_room") < 0
+                  ? JR_ELIMIT
+                  : jr_object_read(store, object, SNAPSHOT_BYTES_MAX, ret, ret_n, ret_info, e);
+    return err == JR_ELIMIT ? JR_EIO : err;
+}
+
 /* Reads, verifies and decodes one object; ret_image returns owned. */
 static int read_object(struct jr_driver *d, const char *object, struct jr_image **ret_image,
                        struct jr_snapshot_ref *ret_ref, struct jr_errmsg *e)
@@ -168,7 +184,7 @@ static int read_object(struct jr_driver *d, const char *object, struct jr_image 
     struct jr_object_info info;
     uint8_t *bytes = NULL;
     size_t n = 0;
-    int err = jr_object_read(d->store, object, SNAPSHOT_BYTES_MAX, &bytes, &n, &info, e);
+    int err = read_bytes(d->store, object, &bytes, &n, &info, e);
     if (err < 0)
         return err;
     err = jr_snapshot_decode(bytes, n, ret_image, e);
@@ -188,11 +204,6 @@ static int read_object(struct jr_driver *d, const char *object, struct jr_image 
     };
     (void)jr_str_copy(ret_ref->object, sizeof ret_ref->object, object);
     return 0;
-}
-
-static bool is_transient(int err)
-{
-    return err == JR_ENONATS || err == JR_ETIMEOUT || err == JR_EIO || err == JR_ENOJETSTREAM;
 }
 
 /* The recorded newest, then the previous, then whatever of the two can be read: a snapshot that was
@@ -234,7 +245,7 @@ static int load_dynamo(struct load_job *l)
     if (err == 0)
         err = jr_object_store_open_existing(l->d->nats, bucket, &store, &l->e);
     if (err == 0)
-        err = jr_object_read(store, "radix-state", SNAPSHOT_BYTES_MAX, &bytes, &n, &info, &l->e);
+        err = read_bytes(store, "radix-state", &bytes, &n, &info, &l->e);
     if (err == 0)
         err = jr_dynamo_import(bytes, n, facts.created_ns, facts.first_seq - 1, &l->image, &l->e);
     jr_xfree(bytes);

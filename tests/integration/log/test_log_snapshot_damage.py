@@ -122,6 +122,17 @@ class Damage(rig.LogTest):
         self.assertEqual({p["epoch"] for p in self.views()}, {0}, "nobody had to rebuild")
         self.settle()
 
+    def test_no_room_to_read_them(self):
+        """The server refuses readers for a while: that says nothing of the snapshots, and nobody rebuilds."""
+        for f in list(self.replicas):
+            f.kill()
+        for f in list(self.replicas):
+            self.restart(f, failpoints="snapshot.no_room=error*8")
+        for f in self.replicas:
+            self.ready_from_snapshot(f, 60)
+        self.assertEqual({p["epoch"] for p in self.views()}, {0}, "nobody had to rebuild")
+        self.settle()
+
     def test_both_damaged_and_nobody_else(self):
         """Nobody holds the state: a reset in the log, and the bridges begin anew."""
         for name in self.newest_object():

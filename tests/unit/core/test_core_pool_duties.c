@@ -563,14 +563,14 @@ static void test_worker_gone(void **state)
     rig_tick(&r, 100);
     assert_int_equal(rig_find(&r, JR_ACT_PROBE)->u.probe.worker_id, 1);
     for (int i = 0; i < 8; i++) { /* it answers: stale, not gone */
-        struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {1, true}};
+        struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {.worker_id = 1, .healthy = true}};
         rig_step(&r, &ev);
         rig_members(&r, false, false);
         rig_tick(&r, 900);
         const struct jr_action *a = rig_find(&r, JR_ACT_PUBLISH_CONTROL);
         assert_true(!a || a->u.control.type != JR_CONTROL_WORKER_GONE);
     }
-    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {1, false}};
+    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {.worker_id = 1, .healthy = false}};
     rig_step(&r, &ev);
     rig_members(&r, false, false);
     rig_tick(&r, 600);

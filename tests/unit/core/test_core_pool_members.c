@@ -22,7 +22,7 @@ static uint64_t degraded_since(struct rig *r)
 
 static void probed(struct rig *r, bool healthy)
 {
-    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {1, healthy}};
+    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {.worker_id = 1, .healthy = healthy}};
     rig_step(r, &ev);
 }
 

@@ -17,7 +17,7 @@ static void list(struct rig *r, uint64_t id, const char *model)
 
 static void probed(struct rig *r, uint64_t id, bool healthy)
 {
-    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {id, healthy}};
+    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {.worker_id = id, .healthy = healthy}};
     rig_step(r, &ev);
 }
 

@@ -136,7 +136,7 @@ static bool probes(const struct rig *r)
 
 static void probed(struct rig *r, bool healthy)
 {
-    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {1, healthy}};
+    struct jr_event ev = {.type = JR_EV_PROBED, .u.probed = {.worker_id = 1, .healthy = healthy}};
     rig_step(r, &ev);
 }
 
