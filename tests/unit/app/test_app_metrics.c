@@ -232,7 +232,7 @@ static void test_one_letter(void **state)
 {
     (void)state;
     struct jr_metrics *m = jr_metrics_create();
-    for (int key = 0; key < JR_METRIC_COUNT; key++)
+    for (enum jr_metric_key key = 0; key < JR_METRIC_COUNT; key++)
         for (char c = '0'; c <= 'z' && strcmp(jr_metric_row(key)->labels, "model") == 0; c++)
             assert_non_null(jr_metric_series(m, key, JR_LABELS(((char[]){c, 0}))));
     jr_metrics_destroy(m);
