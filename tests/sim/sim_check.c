@@ -276,13 +276,15 @@ void sim_check_listed(struct sim_replica *r, const struct sim_op *round)
     }
 }
 
-/* By the server's clock it is, or is about to be: a replica may know already. */
-static bool is_over(const struct sim *sim, const char *id)
+/* By the server's clock that lease is, or is about to be: a replica may know already. So it is when a
+ * later life has it by now, which the list was too old to show. */
+static bool is_over(const struct sim *sim, const char *id, uint64_t incarnation)
 {
     const struct sim_nats *n = &sim->nats;
     for (uint32_t i = 0; i < SIM_SEATS; i++)
         if (strcmp(n->replica_value[i].id, id) == 0)
-            return sim->now_ms - n->replica[i].written_ms + SIM_ROUND_MS >= SIM_TTL_MS;
+            return n->replica_value[i].incarnation != incarnation ||
+                   sim->now_ms - n->replica[i].written_ms + SIM_ROUND_MS >= SIM_TTL_MS;
     return true;
 }
 
@@ -303,7 +305,7 @@ void sim_check_ready(struct sim *sim, struct sim_replica *r)
     for (uint32_t i = 0; i < r->n_listed && !slow; i++) {
         const struct sim_heard *h = heard_of(r, r->listed[i]);
         SIM_CHECK(sim,
-                  !h || is_over(sim, r->listed[i]) ||
+                  !h || is_over(sim, r->listed[i], r->listed_incarnation[i]) ||
                       (h->base && h->incarnation == r->listed_incarnation[i]),
                   "ReadyMeansCaughtUp: replica %u is ready without the load of %s", r->index,
                   r->listed[i]);
