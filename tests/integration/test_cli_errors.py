@@ -275,6 +275,9 @@ class Ctl(Lines):
             self.addCleanup(self.STATE["pools"][0].pop, "leader")
             self.assertEqual(self.ctl("snapshot", "--no-wait", *token), "snapshot begun\n")
             self.assertEqual(self.ctl("reset", *token), "accepted: reset\n")
+            f.write("more\n")
+            f.flush()
+            self.assert_fails(["ctl", "--url", self.url, "reset", *token], 78, f.name, "one token")
         self.assert_fails(["ctl", "--url", self.url, "reset"], 78, "403", "not from loopback",
                           "--admin-token-file")
         self.assert_fails(["ctl", "--url", self.url, "drain"], 75, "503", "busy")

@@ -532,7 +532,7 @@ class Admin(Case):
 
     def test_token(self):
         with tempfile.NamedTemporaryFile("w", suffix=".token") as token:
-            token.write("s3cret\nmore\n")
+            token.write("s3cret\n")
             token.flush()
             f = self.frontend(self.worker(), admin_token_file=token.name)
             for header, want in ((None, 403), ("Bearer wrong1", 403), ("Bearer s3cre", 403),
@@ -546,11 +546,11 @@ class Admin(Case):
                 return jr.post(f.url + "/admin/snapshot", headers={"Authorization": "Bearer " + value})[0]
 
             # Another file of the name, as a Secret is renewed: it counts at once, one without a token does not.
-            for text, good in (("n3wer\n", "n3wer"), ("\n", "n3wer"), ("x" * 513, "n3wer"), ("x" * 512, "x" * 512)):
+            for text, good in (("n3wer\n", "n3wer"), ("\n", "n3wer"), ("two\nlines\n", "n3wer"), ("x" * 513, "n3wer"), ("x" * 512, "x" * 512)):
                 with open(token.name + ".new", "w") as new:
                     new.write(text)
                 os.replace(token.name + ".new", token.name)
-                self.assertEqual([answered(v) for v in ("s3cret", "", good)], [403, 403, 202], text)
+                self.assertEqual([answered(v) for v in ("s3cret", "", "two", good)], [403, 403, 403, 202], text)
             self.assertNotIn("n3wer", f.tail(1000))
             with open(token.name, "w") as same:  # written to in its place
                 same.write("again\n")
@@ -762,6 +762,9 @@ class Starts(Case):
         token = os.path.join(empty.name, "token")
         with open(token, "w"):
             pass
+        lines = os.path.join(empty.name, "lines")
+        with open(lines, "w") as f:
+            f.write("s3cret\nmore\n")
         rows = (
             ("unknown flag", ["--no-such-flag"], 64, "--no-such-flag"),
             ("bad number", ["--http-port", "eighty"], 65, "--http-port"),
@@ -775,6 +778,8 @@ class Starts(Case):
                                     "/no/such"], 78, "/no/such"),
             ("token file empty", ["--http-port", "0", "--worker", worker, "--admin-token-file",
                                   token], 78, token),
+            ("token file of two lines", ["--http-port", "0", "--worker", worker, "--admin-token-file",
+                                         lines], 78, "one token"),
             ("bad folder", ["--http-port", "0", "--embedded-nats", "/proc/no"], 74, "/proc/no"),
         )
         for name, args, code, word in rows:

@@ -3,6 +3,7 @@
 #include "app/ctl/ctl_follow.h"
 #include "app/ctl/ctl_view.h"
 #include "app/https_options.h"
+#include "app/token_file.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/http_client.h"
@@ -269,30 +270,17 @@ static int find_action(const struct jr_config *cfg, const struct action **ret, s
                          nearest.name);
 }
 
-/* The token's file, one line, as a header. */
+/* The token as a header; none without its file. */
 static int read_token(const struct jr_config *cfg, char *header, size_t cap, struct jr_errmsg *e)
 {
     const char *path = jr_config_str(cfg, JR_CFG_ADMIN_TOKEN_FILE);
     header[0] = '\0';
     if (!path)
         return 0;
-    char token[520];
-    FILE *f = fopen(path, "r");
-    size_t n = f ? fread(token, 1, sizeof token - 1, f) : 0;
-    int why = errno;
-    if (f)
-        (void)fclose(f);
-    else
-        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: cannot read %.120s: %s", path,
-                             strerror(why));
-    while (n > 0 && (token[n - 1] == '\n' || token[n - 1] == '\r' || token[n - 1] == ' '))
-        n--;
-    token[n] = '\0';
-    for (size_t i = 0; i < n; i++)
-        if (token[i] <= ' ' || token[i] == 0x7f)
-            n = 0;
-    if (n == 0 || n > 512)
-        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: %.120s holds no token", path);
+    char token[JR_TOKEN_MAX + 1];
+    const int err = jr_token_file_read(path, token, e);
+    if (err < 0)
+        return err;
     (void)snprintf(header, cap, "Authorization: Bearer %s\r\n", token);
     return 0;
 }

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/frontend/admin_token.h"
 
+#include "app/token_file.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <sodium.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define TOKEN_MAX 512 /* what ctl sends, too */
-
 struct jr_admin_token {
     char *path;
-    char text[TOKEN_MAX + 1];
+    char text[JR_TOKEN_MAX + 1];
     struct stat seen; /* the file that was read last, good or not */
 };
 
@@ -21,27 +19,6 @@ static bool is_other(const struct stat *a, const struct stat *b)
 {
     return a->st_ino != b->st_ino || a->st_dev != b->st_dev || a->st_size != b->st_size ||
            a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
-}
-
-/* On an error the text is as it was. */
-static int read_file(struct jr_admin_token *t, struct jr_errmsg *e)
-{
-    FILE *file = fopen(t->path, "re");
-    char line[TOKEN_MAX + 3] = ""; /* and the end of a line */
-    bool ok = file && fgets(line, sizeof line, file);
-
-    if (file)
-        (void)fclose(file);
-    if (!ok)
-        return jr_errmsg_set(e, JR_ECONFIG, "--admin-token-file: cannot read %s", t->path);
-    line[strcspn(line, "\r\n")] = '\0';
-    const size_t n = strlen(line);
-    if (n == 0 || n > TOKEN_MAX)
-        return jr_errmsg_set(e, JR_ECONFIG,
-                             "--admin-token-file: the first line of %s must be 1 to %d bytes",
-                             t->path, TOKEN_MAX);
-    memcpy(t->text, line, n + 1);
-    return 0;
 }
 
 static void look(struct jr_admin_token *t)
@@ -52,7 +29,7 @@ static void look(struct jr_admin_token *t)
     if (stat(t->path, &now) != 0 || !is_other(&now, &t->seen))
         return;
     t->seen = now;
-    if (read_file(t, &e) == 0)
+    if (jr_token_file_read(t->path, t->text, &e) == 0)
         jr_log(JR_LOG_INFO, "admin.token", "words=\"read again\" file=%s", t->path);
     else
         jr_log(JR_LOG_WARN, "admin.token", "words=\"%s\" hint=\"%s\"", e.text,
@@ -66,7 +43,7 @@ int jr_admin_token_create(const char *path, struct jr_admin_token **ret, struct 
     t->path = jr_xstrdup(path);
     memset(&t->seen, 0, sizeof t->seen);
     (void)stat(path, &t->seen); /* before it is read: what comes between is seen as new */
-    const int err = read_file(t, e);
+    const int err = jr_token_file_read(path, t->text, e);
     if (err < 0) {
         jr_admin_token_destroy(t);
         return err;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admin_token: the bearer token of administration, the first line of --admin-token-file. A file that
- * was replaced counts from the next request on, so that a Secret can be renewed under a process that
+/* admin_token: the bearer token of administration, which --admin-token-file holds. A file that was
+ * replaced counts from the next request on, so that a Secret can be renewed under a process that
  * runs. Loop thread only; a look at the file is a stat. */
 #ifndef JR_APP_FRONTEND_ADMIN_TOKEN_H
 #define JR_APP_FRONTEND_ADMIN_TOKEN_H
