@@ -194,17 +194,23 @@ static void test_many_batches_of_one_step(void **state)
 
 /* ---------------------------------------------------------------- bases */
 
+/* Its base has three parts. */
+static void three_parts_init(struct rig *r)
+{
+    rig_init(r);
+    sync_settle(r);
+    for (uint64_t id = 1; id <= 3; id++) {
+        rig_route(r, id, long_prompt(), 12000);
+        (void)after_ms(r, 5);
+    }
+}
+
 /* A base in parts: one a step, deltas in between, and who ended meanwhile is in none. */
 static void test_a_base_in_parts(void **state)
 {
     (void)state;
     struct rig r;
-    rig_init(&r);
-    sync_settle(&r);
-    for (uint64_t id = 1; id <= 3; id++) {
-        rig_route(&r, id, long_prompt(), 12000);
-        (void)after_ms(&r, 5);
-    }
+    three_parts_init(&r);
     r.now_ms += 20000; /* a base is due */
     rig_route(&r, 4, NULL, 0);
     const struct jr_sync_batch *delta = batch_at(&r, 0), *b = batch_at(&r, 1);
@@ -240,12 +246,7 @@ static void test_the_last_base_in_parts(void **state)
 {
     (void)state;
     struct rig r;
-    rig_init(&r);
-    sync_settle(&r);
-    for (uint64_t id = 1; id <= 3; id++) {
-        rig_route(&r, id, long_prompt(), 12000);
-        (void)after_ms(&r, 5);
-    }
+    three_parts_init(&r);
     assert_false(jr_pool_is_leaving(r.pool));
     r.now_ms += 5;
     rig_send(&r, JR_EV_LEAVING);
