@@ -414,7 +414,7 @@ X(ZMQ_REPLAY_PORTS, LIST, "zmq-replay-ports", "JETROUTER_ZMQ_REPLAY_PORTS", NULL
     .aliases = "replay-ports", .canon = jr_config_canon_port,                                      \
     .expects = "port numbers in 1..65535")                                                         \
 X(BRIDGE, BOOL, "bridge", "JETROUTER_BRIDGE", "false", JR_CMD_MOCKER, MOCKER, NULL,                \
-    "run the bridge of each engine in this process; SIGTERM drains")                                               \
+    "run the bridge of each engine in this process; SIGTERM drains")                               \
 X(TRACE, STR, "trace", "JETROUTER_TRACE", NULL, JR_CMD_REPLAY, REPLAY, "FILE",                     \
     "trace in Mooncake's format, one JSON object a line; needed unless two runs are compared")     \
 X(LIMIT, U64, "limit", "JETROUTER_LIMIT", "0", JR_CMD_REPLAY, REPLAY, "N",                         \
