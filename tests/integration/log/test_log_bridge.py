@@ -28,10 +28,27 @@ class Engines(rig.LogTest):
         """n prompts that share nothing; the engine evicts all the time."""
         for _ in range(n):
             self.asked += 1
-            prompt = [self.asked] + [(self.asked * 7919 + i * 31) % 30000 for i in range(10 * BLOCK)]
-            status, _, text = jr.call("POST", self.engine.urls[0] + "/v1/completions", {
-                "model": "mock-model", "prompt": prompt, "max_tokens": 2})
-            self.assertEqual(status, 200, text)
+            self.complete(self.engine.urls[0], self.asked, max_tokens=2)
+
+    def complete(self, url, n, **more):
+        """Prompt n; the answer."""
+        prompt = [n] + [(n * 7919 + i * 31) % 30000 for i in range(10 * BLOCK)]
+        status, _, text = jr.call("POST", url + "/v1/completions", {
+            "model": "mock-model", "prompt": prompt, **more})
+        self.assertEqual(status, 200, text)
+        return json.loads(text)
+
+    def overlap(self, replica, n, **more):
+        """What the replica believes the engine holds of prompt n, in blocks, and the answer."""
+        before = jr.pool(replica.url)["counters"]["overlap_blocks"]
+        answer = self.complete(replica.url, n, max_tokens=1, **more)
+        return jr.pool(replica.url)["counters"]["overlap_blocks"] - before, answer
+
+    def told_of_the_last(self):
+        """All that the engine did before it has reached every replica with the last prompt, which is only looked up."""
+        where = {"nvext": {"annotations": ["query_instance_id:"]}}
+        jr.wait_for(lambda: all(self.overlap(r, self.asked, **where)[0] for r in self.replicas),
+                    "the replicas know of the last prompt")
 
     def mirrors(self):
         """The engine does not tell its blocks: the independent reader of the log counts them."""
@@ -46,18 +63,14 @@ class Engines(rig.LogTest):
         """The last prompts are cached as predicted, by the engine's own word."""
         total = 0
         for n in range(self.asked, max(0, self.asked - 20), -1):
-            prompt = [n] + [(n * 7919 + i * 31) % 30000 for i in range(10 * BLOCK)]
-            before = [p["counters"]["overlap_blocks"] for p in self.views()]
-            status, headers, text = jr.call("POST", self.replicas[0].url + "/v1/completions", {
-                "model": "mock-model", "prompt": prompt, "max_tokens": 1})
-            self.assertEqual(status, 200, text)
-            predicted = jr.pool(self.replicas[0].url)["counters"]["overlap_blocks"] - before[0]
-            cached = json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"] // BLOCK
+            predicted, answer = self.overlap(self.replicas[0], n)
+            cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"] // BLOCK
             self.assertLessEqual(predicted, cached + 1, "the last token is always computed")
             total += predicted
         self.assertGreater(total, 0)
 
     def settled(self):
+        self.told_of_the_last()
         self.settle()
         self.assertEqual(NoGap(rig.decoded(self.scribe.messages())), [])
         views = self.views()
