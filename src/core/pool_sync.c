@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define PROGRESS_PATIENCE 10 /* times sync_flush_ms */
-#define LONE_PATIENCE     10 /* likewise, while no peer is known */
+#define LONE_PATIENCE     10 /* likewise, while no peer is known: ADR 26 */
 #define LONE_DELTAS       64 /* that wait for so long; an end looks through all */
 #define DELTA_BYTES       96 /* encoded size of a delta without its hashes, generously */
 #define BATCH_BYTES       (128 << 10)

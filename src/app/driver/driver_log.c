@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#define EVENTS_PATIENCE_MS 4 /* less than an engine's step: no decision is the worse for it */
+#define EVENTS_PATIENCE_MS 4 /* less than an engine's step: ADR 26 */
 
 /* ---------------------------------------------------------------- opening */
 
