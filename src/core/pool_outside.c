@@ -54,11 +54,29 @@ static bool is_unheard(const struct jr_pool *p, uint64_t id, bool done)
     return false;
 }
 
-/* Before the first list there may be some; one whose lease is over may only be asleep. */
+/* For so long leases may come and go, and orphans be anybody's. */
+static uint64_t unsettled_ms(const struct jr_pool *p)
+{
+    return 2 * p->config.lease_ttl_ms + WORD_WAIT_MAX_MS;
+}
+
+static bool is_recent(const struct jr_pool *p, uint64_t at_ms)
+{
+    return at_ms && p->now_ms - at_ms < unsettled_ms(p);
+}
+
+/* Somebody may have an orphan that nobody else knows of, or sleep. */
+static bool is_unsettled(const struct jr_pool *p)
+{
+    return !p->sync_open || is_recent(p, p->connected_at_ms) || is_recent(p, p->life_began_ms) ||
+           is_recent(p, p->replicas.changed_ms);
+}
+
+/* At first there may be some whatever is listed; one whose lease is over may only be asleep. */
 static bool has_peers(const struct jr_pool *p)
 {
     bool syncs = p->config.durable && p->config.replica_sync;
-    if (!p->listed_at_ms)
+    if (!p->listed_at_ms || is_unsettled(p))
         return syncs;
     for (uint32_t i = 0; i < p->replicas.n; i++)
         if (!p->replicas.v[i]->lease.sync_off)
@@ -91,20 +109,6 @@ static void say(struct jr_pool *p, const struct jr_outside_word *w)
 {
     const struct jr_booking b = {.request = w->id};
     jr_pool_delta(p, w->done ? JR_DELTA_ASK_DONE : JR_DELTA_ASK_FIRST_TOKEN, &b);
-}
-
-/* For so long leases may come and go, and orphans be anybody's. */
-static uint64_t unsettled_ms(const struct jr_pool *p)
-{
-    return 2 * p->config.lease_ttl_ms + WORD_WAIT_MAX_MS;
-}
-
-/* Somebody may have an orphan that nobody else knows of. */
-static bool is_unsettled(const struct jr_pool *p)
-{
-    uint64_t at_ms =
-        p->replicas.changed_ms > p->life_began_ms ? p->replicas.changed_ms : p->life_began_ms;
-    return !p->sync_open || (at_ms && p->now_ms - at_ms < unsettled_ms(p));
 }
 
 /* Place for one more, at the end. */
@@ -178,11 +182,17 @@ static void apply(struct jr_pool *p, uint64_t id, bool done)
     }
 }
 
+/* A peer may have it as an orphan, or is about to, and our own end of it may not be heard. */
+static bool has_copies(const struct jr_pool *p, const struct jr_booked *ours)
+{
+    return ours && (ours->adopted || p->sync_lost || is_unsettled(p));
+}
+
 int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done)
 {
     const struct jr_booked *ours = jr_bookings_find(&p->own, id);
     bool theirs = is_unheard(p, id, done), settled = !done || theirs;
-    bool copies = ours && (ours->adopted || p->sync_lost || is_unsettled(p));
+    bool copies = has_copies(p, ours);
     apply(p, id, done);
     if (!has_peers(p) || (ours && !theirs && !copies))
         return 0;
@@ -300,6 +310,15 @@ static void yield(struct jr_pool *p, const struct jr_sync_batch *batch, const st
         jr_pool_end_booking(p, b->request);
 }
 
+/* Who said it may be gone, and our life over, before everybody has read that it ended. */
+static void hear(struct jr_pool *p, uint64_t id, bool done)
+{
+    bool copies = done && has_copies(p, jr_bookings_find(&p->own, id));
+    apply(p, id, done);
+    if (copies)
+        (void)tell_peers(p, id, true, true, false); /* no place: it is said as far as it was */
+}
+
 /* What the stream holds from before we read it may be of a booking that was made since: who said it
  * says it again. */
 void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch)
@@ -310,7 +329,7 @@ void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch)
         if (!jr_request_is_outside(d->b.request))
             continue;
         if (done || d->type == JR_DELTA_ASK_FIRST_TOKEN)
-            apply(p, d->b.request, done);
+            hear(p, d->b.request, done);
         else if (d->type == JR_DELTA_ADMIT)
             yield(p, batch, &d->b);
     }

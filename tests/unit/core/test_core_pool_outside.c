@@ -496,17 +496,51 @@ static void test_words_of_who_leaves(void **state)
     }
 }
 
-/* Told when no list of the replicas was read yet: it is said all the same, for as long as leases take. */
+/* Told when no list of the replicas was read yet, or one without the owner, who sleeps: it is said all the
+ * same, for as long as leases take. Who has been alone for longer says nothing. */
 static void test_words_of_who_knows_nobody(void **state)
 {
     (void)state;
-    struct rig r;
-    rig_init(&r);
-    rig_nats(&r, true);
-    rig_send(&r, JR_EV_SYNC_OPENED);
-    tell(&r, true);
-    assert_true(told(&r, JR_DELTA_ASK_DONE, UINT64_C(2) * RIG_TTL) >= 3);
-    rig_deinit(&r);
+    for (int begun = 0; begun < 3; begun++) {
+        struct rig r;
+        rig_init(&r);
+        rig_nats(&r, true);
+        rig_send(&r, JR_EV_SYNC_OPENED);
+        for (int lists = 0; lists < begun; lists++) {
+            rig_members(&r, true, false);
+            rig_tick(&r, lists ? UINT64_C(4) * RIG_TTL : 100);
+            rig_members(&r, true, false);
+        }
+        tell(&r, true);
+        uint32_t times = told(&r, JR_DELTA_ASK_DONE, UINT64_C(2) * RIG_TTL);
+        assert_true(begun < 2 ? times >= 3 : times == 0);
+        rig_deinit(&r);
+    }
+}
+
+/* Its own end of what it was told by a word goes down with its life: it says that word on, too, while
+ * leases are in motion. */
+static void test_an_owner_says_on_what_it_heard(void **state)
+{
+    (void)state;
+    for (int calm = 0; calm < 2; calm++) {
+        struct rig r;
+        struct jr_event lost = {.type = JR_EV_LEASE_LOST, .u.incarnation = 99};
+        rig_init(&r);
+        settle(&r);
+        for (int i = 0; calm && i < 50; i++)
+            rig_tick(&r, 100);
+        rig_members(&r, true, true);
+        rig_route(&r, REQUEST, NULL, 0);
+        rig_tick(&r, 100);
+        peer_says(&r, 1, JR_DELTA_ASK_DONE, REQUEST);
+        assert_false(is_known(&r));
+        if (!calm)
+            rig_step(&r, &lost);
+        uint32_t times = told(&r, JR_DELTA_ASK_DONE, UINT64_C(2) * RIG_TTL);
+        assert_true(calm ? times == 0 : times >= 3);
+        rig_deinit(&r);
+    }
 }
 
 /* Ours end without a word for long enough; those that we relay end by themselves. */
@@ -548,6 +582,7 @@ int main(void)
         cmocka_unit_test(test_many_ends_in_an_outage),
         cmocka_unit_test(test_a_name_that_is_used_again),
         cmocka_unit_test(test_words_of_who_knows_nobody),
+        cmocka_unit_test(test_an_owner_says_on_what_it_heard),
         cmocka_unit_test(test_words_of_who_leaves),
         cmocka_unit_test(test_silent_ones_expire),
     };
