@@ -240,7 +240,8 @@ uint32_t sim_outside_own(const struct sim *sim, const struct sim_replica *r)
     return n;
 }
 
-/* Who lives and knew of a booking of a replica that ends sees to it that somebody has it. */
+/* Who lives and knew of a booking of a replica that ends, by what this connection told, sees to it that
+ * somebody has it. */
 void sim_outside_died(struct sim *sim, const struct sim_replica *dead)
 {
     sim->outside_well_ms = sim->now_ms;
@@ -252,7 +253,7 @@ void sim_outside_died(struct sim *sim, const struct sim_replica *dead)
             const struct sim_replica *r = &sim->replicas[k];
             const struct jr_peer *p =
                 r->pool && k != dead->index ? jr_replicas_find(&r->pool->replicas, dead->id) : NULL;
-            if (p && p->listed && p->base_read && !p->wants &&
+            if (p && r->sync_reading && p->listed && p->base_read && !p->wants &&
                 p->incarnation == dead->incarnation && jr_bookings_find(&p->bookings, o->id))
                 o->witnesses |= UINT64_C(1) << k;
         }
