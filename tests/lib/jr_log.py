@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import threading
-import time
 
 
 class Nats:
@@ -159,6 +158,7 @@ class Pool:
         self.nats = Nats(nats_url)
         self.ttl = ttl
         self.workers = {}  # id -> lease
+        self.listing = threading.Lock()  # whether a worker is one of ours, and what NATS is told of it
         self.next_id = {}
         self.stop = threading.Event()
         self.thread = None
@@ -194,17 +194,23 @@ class Pool:
 
     def renew(self):
         while not self.stop.wait(self.ttl / 6):
-            for worker, lease in list(self.workers.items()):
+            for worker in list(self.workers):
                 try:
-                    self.put("worker.%d" % worker, json.dumps(lease).encode())
+                    self.renew_one(worker)
                 except (OSError, ValueError, RuntimeError):
                     pass  # NATS is away: a test does that
 
+    def renew_one(self, worker):
+        with self.listing:
+            lease = self.workers.get(worker)
+            if lease:  # it may have left since
+                self.put("worker.%d" % worker, json.dumps(lease).encode())
+
     def drop_worker(self, worker):
         """Gives the lease back."""
-        del self.workers[worker]
-        time.sleep(0)  # a renewal under way goes first: the connection has a lock
-        self.put("worker.%d" % worker, b"", {"KV-Operation": "DEL"})
+        with self.listing:
+            del self.workers[worker]
+            self.put("worker.%d" % worker, b"", {"KV-Operation": "DEL"})
 
     # ---- events
 
