@@ -813,12 +813,13 @@ class Starts(Case):
 
     def test_nats_away_then_degraded(self):
         """It waits, says so, and is ready in degraded mode after the time-out."""
-        f = self.frontend(ready=False, nats="nats://127.0.0.1:%d" % jr.free_port(),
-                          ready_timeout_secs=2)
-        text = jr.wait_http(f.url + "/ready", lambda status, text: status == 503, proc=f)
+        nats = "nats://127.0.0.1:%d" % jr.free_port()
+        waits = self.frontend(ready=False, name="waits", nats=nats, ready_timeout_secs=3600)
+        text = jr.wait_http(waits.url + "/ready", lambda status, text: status == 503, proc=waits)
         self.assertIn("NATS", json.loads(text)["because"])
-        self.assertEqual(jr.get_json(f.url + "/health")["status"], "degraded")
-        self.assertEqual(jr.get(f.url + "/live")[0], 200)
+        self.assertEqual(jr.get_json(waits.url + "/health")["status"], "degraded")
+        self.assertEqual(jr.get(waits.url + "/live")[0], 200)
+        f = self.frontend(ready=False, nats=nats, ready_timeout_secs=0.5)
         self.procs.wait_ready(f)
         status, head, reply = self.ask(f)
         self.assert_error(status, reply, 503, "no worker")
@@ -828,9 +829,10 @@ class Starts(Case):
     def test_streams_that_nats_refuses(self):
         """The words of NATS are the reason that is told, and the log has them once, not each second."""
         nats, began = self.procs.nats(), time.monotonic()
-        f = self.frontend(ready=False, nats=nats.url, nats_replicas=3, ready_timeout_secs=3)
+        waits, f = [self.frontend(ready=False, name=name, nats=nats.url, nats_replicas=3, ready_timeout_secs=secs)
+                    for name, secs in (("waits", 3600), ("front", 3))]
         said = lambda text: "10074" in (json.loads(text).get("because") or "")
-        jr.wait_http(f.url + "/ready", lambda status, text: status == 503 and said(text), proc=f)
+        jr.wait_http(waits.url + "/ready", lambda status, text: status == 503 and said(text), proc=waits)
         self.procs.wait_ready(f)
         health = json.loads(jr.wait_http(f.url + "/health", lambda status, text: said(text), proc=f))
         self.assertIn("the streams cannot be opened: ", health["because"])

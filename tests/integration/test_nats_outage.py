@@ -218,14 +218,15 @@ class Paused(Outage):
 
 class StartedBlind(Outage):
     def test_started_while_nats_is_away(self):
-        """Ready after a time, saying how; it knows no worker; and goes on with the others afterwards."""
+        """Ready after a time, saying how; it knows no worker; and goes on with the others afterwards. As does one
+        that has more time, and waits."""
         a, _ = self.replicas
         known = self.ask(a, 7)[0]
         self.stop_nats()
         began = time.time()
-        c = self.replica("c", ready_timeout_secs=1)
-        self.replicas.append(c)
-        body = jr.wait_http(c.url + "/ready", lambda status, text: status == 503, proc=c)
+        waits, c = self.replica("waits", ready_timeout_secs=3600), self.replica("c", ready_timeout_secs=1)
+        self.replicas += [waits, c]
+        body = jr.wait_http(waits.url + "/ready", lambda status, text: status == 503, proc=waits)
         self.assertIn("NATS", json.loads(body)["because"])
         ready = self.procs.wait_ready(c)
         self.assertEqual([p["recovery_state"] for p in ready["pools"]], ["degraded"])
