@@ -116,10 +116,13 @@ static int replace(struct jr_pool *p, const struct jr_booking *b, struct jr_book
     const struct jr_booked *was = jr_bookings_find(&p->own, b->request);
     struct jr_booked before = {.session = was ? was->session : 0,
                                .session_life = was ? was->session_life : 0};
+    bool again = was != NULL;
     int err = jr_bookings_add(&p->own, b, p->now_ms, ret);
     const struct jr_booked *is = jr_bookings_find(&p->own, b->request);
     if (!is || !is->session)
         jr_pool_session_end(p, &before);
+    if (err == 0)
+        (*ret)->again = again;
     return err;
 }
 

@@ -122,6 +122,13 @@ static bool forget_pending(struct jr_pool *p, uint64_t request)
     return admitted;
 }
 
+/* By another admission than the one that is pending. */
+static bool is_told(const struct jr_pool *p, uint64_t request)
+{
+    const struct jr_booked *k = jr_bookings_find(&p->own, request);
+    return k && k->again;
+}
+
 /* A peer that comes is known by its first word or by its lease, and reads what was said before. */
 static bool is_lone(const struct jr_pool *p)
 {
@@ -149,7 +156,7 @@ static void plan_flush(struct jr_pool *p, uint64_t delay_ms, bool urgent)
 
 void jr_pool_delta(struct jr_pool *p, enum jr_delta_type type, const struct jr_booking *b)
 {
-    if (type == JR_DELTA_DONE && forget_pending(p, b->request))
+    if (type == JR_DELTA_DONE && forget_pending(p, b->request) && !is_told(p, b->request))
         return;
     if (!may_send(p) || p->sync_lost)
         return; /* the base that comes has it */
