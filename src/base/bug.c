@@ -31,6 +31,7 @@ const char *jr_bug_name(enum jr_bug bug)
         "a worker ended that answers",
         "a reset at every start with one token",
         "an end not passed on by who leaves",
+        "a batch of the newest version that its writer knows",
     };
     return names[bug];
 }

@@ -324,7 +324,7 @@ static uint32_t version_known(const struct jr_pool *p)
     for (uint32_t i = 0; i < p->replicas.n; i++) {
         const struct jr_peer *peer = p->replicas.v[i];
         uint32_t max = peer->lease.sync_max ? peer->lease.sync_max : 1;
-        if (peer->has_lease && !peer->lease.sync_off && max < least)
+        if (peer->has_lease && !peer->lease.sync_off && max < least && !JR_BUG(VERSION_OF_WRITER))
             least = max;
     }
     return least;

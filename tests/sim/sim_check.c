@@ -239,6 +239,17 @@ static bool hear(struct sim_heard *h, const struct jr_sync_batch *b)
     return follows;
 }
 
+bool sim_check_read(const struct sim *sim, const struct sim_replica *r,
+                    const struct sim_sync_msg *m)
+{
+    bool reads = !r->sync_max || m->b.version <= r->sync_max;
+    bool lists = m->lists >> r->index & 1 && r->started_ms < m->sent_ms;
+    SIM_CHECK(sim, reads || !lists,
+              "LoadIsShared: replica %u cannot read version %u of %s, who lists it", r->index,
+              m->b.version, m->b.replica);
+    return reads;
+}
+
 bool sim_check_hear(struct sim_replica *r, const struct sim_sync_msg *m)
 {
     struct sim_heard *h = strcmp(m->b.replica, r->id) == 0 ? NULL : heard_of(r, m->b.replica);

@@ -37,7 +37,7 @@ static const struct {
 static const char *const features[SIM_X_END - SIM_FAULTS] = {
     [SIM_X_EXTERNAL - SIM_FAULTS] = "external", [SIM_X_LOWER - SIM_FAULTS] = "lower",
     [SIM_X_CAPS - SIM_FAULTS] = "caps",         [SIM_X_PARTS - SIM_FAULTS] = "parts",
-    [SIM_X_TOKEN - SIM_FAULTS] = "token",
+    [SIM_X_TOKEN - SIM_FAULTS] = "token",       [SIM_X_VERSIONS - SIM_FAULTS] = "versions",
 };
 
 const char *sim_fault_name(uint32_t f)
@@ -138,6 +138,7 @@ static void force_all(struct sim_config *c, uint64_t bits)
         lengthen_prompts(c);
     c->lower = c->lower || has(bits, SIM_X_LOWER);
     c->reset_token = c->reset_token || has(bits, SIM_X_TOKEN);
+    c->versions = c->versions || has(bits, SIM_X_VERSIONS);
 }
 
 static void leave_out(struct sim_config *c, uint64_t bits)
@@ -153,6 +154,7 @@ static void leave_out(struct sim_config *c, uint64_t bits)
         memset(c->entries_max, 0, sizeof c->entries_max);
     c->lower = c->lower && !has(bits, SIM_X_LOWER);
     c->reset_token = c->reset_token && !has(bits, SIM_X_TOKEN);
+    c->versions = c->versions && !has(bits, SIM_X_VERSIONS);
 }
 
 bool sim_config_has(const struct sim_config *c, uint32_t f)
@@ -165,6 +167,7 @@ bool sim_config_has(const struct sim_config *c, uint32_t f)
            : f == SIM_X_LOWER    ? c->lower
            : f == SIM_X_CAPS     ? caps
            : f == SIM_X_TOKEN    ? c->reset_token
+           : f == SIM_X_VERSIONS ? c->versions
                                  : c->prompt_blocks > 2;
 }
 
@@ -200,6 +203,8 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish
     draw_leave(c, seed);
     jr_rng_init(&rng, seed, 8);
     c->reset_token = jr_rng_below(&rng, 6) == 0;
+    jr_rng_init(&rng, seed, 10);
+    c->versions = jr_rng_below(&rng, 5) == 0;
     force_all(c, force);
     leave_out(c, wish ? wish->without : 0);
 }

@@ -59,6 +59,12 @@ static void do_control(struct sim *sim, struct sim_replica *r, const struct jr_a
     op->expected = a->u.expects ? a->u.expects_seq : sim_nats_last_control(sim);
 }
 
+static bool lists(const struct jr_pool *p, const struct sim_replica *r)
+{
+    const struct jr_peer *peer = r->pool ? jr_replicas_find(&p->replicas, r->id) : NULL;
+    return peer && peer->has_lease && peer->lease.incarnation == r->incarnation;
+}
+
 /* With what is live now, so that whoever reads it can be compared. */
 static void do_sync(struct sim *sim, struct sim_replica *r, const struct jr_sync_batch *b)
 {
@@ -74,6 +80,9 @@ static void do_sync(struct sim *sim, struct sim_replica *r, const struct jr_sync
         op->sync.live += jr_mix64(JR_CONTAINER_OF(it, struct jr_booked, node)->b.request);
         op->sync.n_live++;
     }
+    op->sync.sent_ms = sim->now_ms;
+    for (uint32_t i = 0; i < sim->c.replicas; i++)
+        op->sync.lists |= (uint64_t)lists(p, &sim->replicas[i]) << i;
     if (r->sync_at_ms > op->at_ms) /* one sender's batches stay in order */
         op->at_ms = r->sync_at_ms;
     r->sync_at_ms = op->at_ms;

@@ -106,6 +106,8 @@ static void feed_sync(struct sim *sim, struct sim_replica *r)
             continue;
         uint64_t gaps = r->pool->replicas.gaps;
         r->sync_next = m->seq + 1;
+        if (!sim_check_read(sim, r, m))
+            continue;
         bool follows = sim_check_hear(r, m);
         struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &m->b};
         sim_replica_event(sim, r, &ev);
@@ -150,6 +152,7 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
     *c = (struct jr_pool_config){.incarnation = r->incarnation,
                                  .seed = seed,
                                  .rules_max = r->rules,
+                                 .sync_max = r->sync_max,
                                  .namespace_ = "ns",
                                  .component = "backend",
                                  .durable = true,
@@ -202,6 +205,7 @@ void sim_replica_start(struct sim *sim, uint32_t i)
     memcpy(r->id, was.id, sizeof r->id);
     memcpy(r->dead_id, was.dead_id, sizeof r->dead_id);
     name_it(sim, r);
+    r->sync_max = sim->c.versions ? 1 + jr_rng_below(&sim->version_rng, 2) : 0;
     struct jr_pool_config c;
     configure(sim, r, jr_rng_u64(&sim->rng), &c);
     struct jr_trace t = {trace, r};

@@ -79,6 +79,7 @@ enum sim_feature {
     SIM_X_CAPS,                  /* each replica has an --index-max-entries of its own */
     SIM_X_PARTS,                 /* prompts so long that bases come in several parts */
     SIM_X_TOKEN,                 /* replicas are started with --router-reset-states TOKEN */
+    SIM_X_VERSIONS,              /* some read and write only an older version of replica sync */
     SIM_X_END,
 };
 
@@ -101,6 +102,7 @@ struct sim_config {
     bool lower;                         /* bridges tell of lower media (ADR 17) */
     uint32_t outside;                   /* requests of external data planes at once */
     bool reset_token;                   /* that each replica is started with */
+    bool versions;                      /* of replica sync: each life knows one, or both */
     uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
     uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
 };
@@ -126,6 +128,8 @@ struct sim_sync_msg {
     uint64_t live;          /* digest of the sender's live requests when it sent this */
     uint32_t n_live;
     bool says_all; /* no part of a base that another follows */
+    uint64_t sent_ms;
+    uint64_t lists; /* bits of those whose life of then its sender knew a lease of */
 };
 
 /* The last word of a session, as its stream keeps it. */
@@ -370,7 +374,8 @@ struct sim_replica {
     uint32_t n_ops, cap_ops;
     struct sim_request requests[SIM_REQUESTS];
     uint64_t next_request;
-    uint32_t rules; /* newest apply rules it knows; 0: all */
+    uint32_t rules;    /* newest apply rules it knows; 0: all */
+    uint32_t sync_max; /* newest version of replica sync it reads and writes; 0: the product's */
     FILE *trace;
 };
 
@@ -524,7 +529,7 @@ struct sim_failure {
 struct sim {
     uint64_t seed, now_ms, steps;
     struct sim_config c;
-    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng;
+    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng, version_rng;
     struct sim_outside outside[SIM_OUTSIDE];
     uint64_t upset_ms;                     /* when last one died, began or lost its connection */
     uint64_t outside_ids, outside_well_ms; /* since then everybody tells everybody */
@@ -574,6 +579,9 @@ void sim_step(struct sim *sim);
 bool sim_comparable(const struct sim *sim, const struct sim_replica *r);
 void sim_faults_step(struct sim *sim);
 void sim_check_step(struct sim *sim);
+/* Is it of a version that this one reads? Whoever lists it writes no other. */
+bool sim_check_read(const struct sim *sim, const struct sim_replica *r,
+                    const struct sim_sync_msg *m);
 /* A batch of a peer is about to be fed: true when it follows what was heard before, so that the
  * replica can miss nothing before it. */
 bool sim_check_hear(struct sim_replica *r, const struct sim_sync_msg *m);
