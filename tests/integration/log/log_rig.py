@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import threading
 import unittest
@@ -291,7 +292,7 @@ class LogTest(unittest.TestCase):
         for link in self.links:
             link.close()
         for p in self.procs.all:
-            p.send(18)  # SIGCONT
+            p.send(signal.SIGCONT)
         if jr.has_failed(self):
             self.procs.say_ends()
         self.procs.close()
@@ -441,6 +442,22 @@ class LogTest(unittest.TestCase):
             leading = [f for f in among or self.alive() if jr.pool(f.url)["leader"]]
             return leading[0] if len(leading) == 1 else None
         return jr.wait_for(one, "one leader", timeout)
+
+    def leads(self, f):
+        """Whether it says so; False also while it does not answer."""
+        status, text = jr.try_get(f.url + "/state", timeout=2)
+        return status == 200 and json.loads(text)["pools"][0]["leader"]
+
+    def fill_until(self, ended, f, other, what):
+        """Fills until f, which leads, is where its failpoint ends it. Should its lease lapse first, as on a
+        busy machine, the other one stands still until f leads again."""
+        def there():
+            if self.leads(other) and not ended():
+                other.send(signal.SIGSTOP)
+                jr.wait_for(lambda: ended() or self.leads(f), "%s leads again" % f.name)
+                other.send(signal.SIGCONT)
+            return ended() or self.fill(2) < 0
+        jr.wait_for(there, what, 60, 0.1)
 
     def said(self, f, words):
         """How many lines of its log, since it was started, have the words."""

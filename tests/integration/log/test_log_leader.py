@@ -19,7 +19,7 @@ class Paused(rig.LogTest):
         self.ready(other)
         self.begin_log()
         self.fill_chunks()
-        jr.wait_for(lambda: self.stopped(slow) or self.fill(2) < 0, "the pause at " + point, 40, 0.1)
+        self.fill_until(lambda: self.stopped(slow), slow, other, "the pause at " + point)
         # The other one leads, and writes both objects.
         self.replicas = [other]
         self.leader([other])

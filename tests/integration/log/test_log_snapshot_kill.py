@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGKILL at every step of the snapshot sequence. The other replica saw it all and leads next."""
-import http.client
 import unittest
 
 import jr_procs as jr
@@ -9,13 +8,6 @@ import log_rig as rig
 
 class Kill(rig.LogTest):
     threshold = 30
-
-    def led_or_died(self, f):
-        """A snapshot may be due at once: then it is dead as soon as it leads."""
-        try:
-            return jr.pool(f.url)["leader"]
-        except (OSError, http.client.HTTPException, jr.Failed):
-            return not f.running()
 
     def crash(self, point):
         """The leader dies at the point in its second snapshot or later; the other one goes on."""
@@ -34,10 +26,11 @@ class Kill(rig.LogTest):
         self.ready(victim)
         before = self.record()
         other.stop()
-        jr.wait_for(lambda: self.led_or_died(victim), "the victim leads")
+        # A snapshot may be due at once: then it is dead as soon as it leads.
+        jr.wait_for(lambda: self.leads(victim) or not victim.running(), "the victim leads")
         other = self.restart(other)
         self.ready(other)
-        jr.wait_for(lambda: not victim.running() or self.fill(2) < 0, "the crash at " + point, 40, 0.1)
+        self.fill_until(lambda: not victim.running(), victim, other, "the crash at " + point)
         self.assertEqual(victim.code(), -9)
         # Nothing of what was needed has gone, the next leader writes one, the dead one comes back.
         self.nothing_forgotten()
