@@ -406,9 +406,9 @@ class LogTest(unittest.TestCase):
         return seq
 
     def replaying(self, link, name="late"):
-        """A replica that is in the middle of its replay, over a link that was made slow. On a busy machine the
-        server now and then answers the creation of a consumer behind all its messages: then they are applied
-        at one go, and it starts again."""
+        """A replica that is in the middle of its replay, over a link that was made slow, and stays there: what
+        comes is held back until the link is healed. On a busy machine the server now and then answers the
+        creation of a consumer behind all its messages: then they are applied at one go, and it starts again."""
         link.slow = 0.02
         late = self.replica(name, url=link.url)
 
@@ -420,9 +420,12 @@ class LogTest(unittest.TestCase):
             return p if p.get("recovery_state") == "replay" and p["applied_seq"] else None
 
         for _ in range(8):
-            p = jr.wait_for(inside, "the middle of the replay", 60)
+            jr.wait_for(inside, "the middle of the replay", 60)
+            link.freeze("down")
+            p = jr.pool(late.url)
             if p["recovery_state"] == "replay":
                 break
+            link.heal()
             late.kill()
             late = self.restart(late)
         self.assertLess(p["applied_seq"], late.last_at_start)

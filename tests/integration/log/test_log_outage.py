@@ -15,9 +15,12 @@ class Outage(rig.LogTest):
         link = self.link()
         late = self.replaying(link)
         self.stop_nats()
+        link.cut()  # with what the server has sent
         jr.wait_for(lambda: not jr.get_json(late.url + "/state")["nats"]["connected"], "it is gone")
+        self.assertLess(jr.pool(late.url)["applied_seq"], late.last_at_start)
         self.start_nats()
         link.slow = 0
+        link.heal()
         self.ready(late)
         self.fill(10)
         self.settle()

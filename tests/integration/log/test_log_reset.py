@@ -28,6 +28,7 @@ class Reset(rig.LogTest):
         self.assertEqual(jr.pool(late.url)["recovery_state"], "replay")
         self.fill(10)
         link.slow = 0
+        link.heal()
         self.ready(late)
         self.reset_applied(1)
         self.fill(10)
