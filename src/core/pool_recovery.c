@@ -583,19 +583,34 @@ static uint64_t read_seq(const struct jr_pool *p)
     return jr_pool_recovery(p) == JR_REC_ADOPT ? p->seek_seq : p->state->seq;
 }
 
-/* The last messages may have been taken out, too, with none behind them that would show it. */
+/* A message at or before this one is on its way, or gone. */
+static uint64_t awaited_seq(const struct jr_pool *p)
+{
+    switch (jr_pool_recovery(p)) {
+    case JR_REC_REPLAY:
+    case JR_REC_REBUILD:
+    case JR_REC_ADOPT:
+        return p->target_seq;
+    case JR_REC_READY:
+        return p->facts.last_seq;
+    default:
+        return 0;
+    }
+}
+
+/* The last messages may have been taken out, too, with none behind them that would show it; and a
+ * consumer may live, and deliver nothing. */
 static void watch_stall(struct jr_pool *p)
 {
     enum jr_recovery at = jr_pool_recovery(p);
     uint64_t seq = read_seq(p);
-    bool reads = at == JR_REC_REPLAY || at == JR_REC_REBUILD || at == JR_REC_ADOPT;
-    bool stalls = reads && seq < p->target_seq && seq == p->stalled_seq;
+    bool stalls = seq < awaited_seq(p) && seq == p->stalled_seq;
     p->stalled_looks = stalls ? p->stalled_looks + 1 : 0;
     p->stalled_seq = seq;
     if (p->stalled_looks < STALLED_LOOKS)
         return;
     p->stalled_looks = 0;
-    if (at == JR_REC_REPLAY)
+    if (at == JR_REC_REPLAY || at == JR_REC_READY)
         jr_pool_on_reader_broken(p);
     else
         p->target_seq = seq;

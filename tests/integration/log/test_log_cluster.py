@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three servers, three copies of everything: the server that leads the bucket of the snapshots is
-killed while a snapshot is uploaded. Needs the newest nats-server (./dev setup --all)."""
+killed while a snapshot is uploaded, and consumers are paused. Needs the newest nats-server (./dev setup
+--all)."""
+import datetime
 import os
 import signal
 import unittest
@@ -68,6 +70,29 @@ class Cluster(rig.LogTest):
         self.nothing_forgotten()
         self.ready_from_snapshot(self.replica("cold", url=urls, **options), 60)
         self.settle(timeout=90)
+
+    def pause_consumers(self):
+        """They live, their heartbeats come, and they deliver nothing. How many."""
+        until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+        names = self.api("CONSUMER.NAMES." + rig.STREAM)["consumers"]
+        for name in names:
+            paused = self.api("CONSUMER.PAUSE.%s.%s" % (rig.STREAM, name), {"pause_until": until.isoformat()})
+            self.assertTrue(paused["paused"])
+        return len(names)
+
+    def test_consumers_deliver_nothing(self):
+        """Other consumers are made, and nobody is unready for it."""
+        urls = ",".join(s.url for s in self.servers)
+        self.fleet("a", "b", url=urls, nats_replicas=3)
+        self.fill(20)
+        self.at_rest()
+        self.assertEqual(self.pause_consumers(), 2)
+        behind = self.fill(20)
+        for f in self.replicas:
+            jr.wait_for(lambda: jr.pool(f.url)["applied_seq"] >= behind or self.assertEqual(
+                jr.try_get(f.url + "/ready")[0], 200), "%s reads on" % f.name, 60)
+            self.await_said(f, 'why="the reader lost its place"')
+        self.settle()
 
 
 if __name__ == "__main__":

@@ -267,6 +267,34 @@ static void test_the_last_messages_were_taken_out(void **state)
     rig_deinit(&r);
 }
 
+/* Its heartbeats come, and the messages do not: another consumer is made where it stood. Routing goes on. */
+static void test_a_consumer_that_delivers_nothing(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    rig_ready(&r, false);
+    rig_log_noop(&r, 1, 6);
+    for (int i = 0; i < 20; i++)
+        rig_facts(&r, 6); /* there is nothing to deliver */
+    for (int i = 0; i < 20; i++) {
+        rig_facts(&r, 8 + (uint64_t)i); /* it is slow */
+        rig_log_noop(&r, 7 + (uint64_t)i, 7 + (uint64_t)i);
+    }
+    for (int i = 0; i < 3; i++) {
+        rig_facts(&r, 27);
+        assert_int_equal(rig_at(&r), JR_REC_READY);
+    }
+    rig_facts(&r, 27);
+    assert_int_equal(rig_at(&r), JR_REC_VERIFY);
+    assert_true(r.pool->ready);
+    rig_info(&r, RIG_CREATED, 1, 27);
+    assert_int_equal(rig_find(&r, JR_ACT_START_READER)->u.start.applied, 26);
+    rig_log_noop(&r, 27, 27);
+    assert_int_equal(rig_at(&r), JR_REC_READY);
+    rig_deinit(&r);
+}
+
 static void test_misfit_tries_the_other(void **state)
 {
     (void)state;
@@ -744,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_a_message_was_taken_out),
         cmocka_unit_test(test_a_snapshot_ends_in_front_of_a_hole),
         cmocka_unit_test(test_the_last_messages_were_taken_out),
+        cmocka_unit_test(test_a_consumer_that_delivers_nothing),
         cmocka_unit_test(test_another_stream_of_the_same_name),
         cmocka_unit_test(test_misfit_tries_the_other),
         cmocka_unit_test(test_no_rebuild_before_the_members_are_known),
