@@ -13,10 +13,13 @@ import time
 import unittest
 
 import jr_log
+import jr_otlp
 import jr_procs as jr
 import jr_worker as play
 
 TTL = 2
+SYNC = "namespace-test-component-backend-active-sequences"
+ADMIT, FIRST_TOKEN, DONE = 1, 2, 4  # types of what is said there
 SEED = int(os.environ.get("JR_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
 
 
@@ -200,6 +203,12 @@ class Load(Fleet):
     def active(self, f):
         return jr.pool(f.url)["workers"][0]["active_requests"]
 
+    def last_words(self, pool, f):
+        """Of what f said last of its load, as NATS has it: is it a base, and the types of its deltas."""
+        last = pool.nats.api("STREAM.MSG.GET." + SYNC, {"last_by_subj": "%s.%s" % (SYNC, f.name)})
+        data = base64.b64decode(last["message"]["data"])
+        return bool(jr_otlp.many(data, 5)), {jr_otlp.one(d, 1) for d in jr_otlp.many(data, 7)}
+
     def test_bookings_are_shared_and_die_with_their_owner(self):
         w, go = self.held()
         pool = self.pool()
@@ -227,8 +236,12 @@ class Load(Fleet):
         jr.wait_for(lambda: self.active(b) == 0, "b's own has ended")
 
         # A life later it counts what b has, and b counts nothing of its former life.
+        def says_so(said):
+            return DONE in said[1] or said == (True, set())
+        jr.wait_for(lambda: says_so(self.last_words(pool, b)), "b has said so")
         go.clear()
         self.stream(b)
+        jr.wait_for(lambda: self.last_words(pool, b)[1] & {ADMIT, FIRST_TOKEN}, "b has said that it has one more")
         a = self.replicas[0] = self.procs.restart(a)
         self.procs.wait_ready(a)
         self.assertEqual(self.active(a), 1, "ready means that the peers' load is known")
@@ -249,6 +262,7 @@ class Load(Fleet):
         # One that starts while it is there does not wait for its base, and knows the load of the others.
         self.stream(b)
         self.stream(mute)
+        jr.wait_for(lambda: self.active(a) == 1, "b's request at a")
         self.assertEqual(a.stop(), 0, a.tail())
         a = self.replicas[0] = self.procs.restart(a)
         self.procs.wait_ready(a)
@@ -263,13 +277,12 @@ class Load(Fleet):
         a, b = self.replicas
         self.stream(a)
         jr.wait_for(lambda: self.active(b) == 1, "a's request at b")
-        stream = "namespace-test-component-backend-active-sequences"
-        pool.nats.api("STREAM.DELETE." + stream)
+        pool.nats.api("STREAM.DELETE." + SYNC)
         # What happens meanwhile nobody hears; a base says it when the stream is there again.
         self.stream(a)
         self.stream(b)
         jr.wait_for(lambda: self.active(a) == 3 and self.active(b) == 3, "both know all of both")
-        self.assertEqual(pool.nats.api("STREAM.INFO." + stream)["config"]["storage"], "memory")
+        self.assertEqual(pool.nats.api("STREAM.INFO." + SYNC)["config"]["storage"], "memory")
         for f in (a, b):
             self.assertEqual(jr.try_get(f.url + "/ready")[0], 200)
         go.set()
@@ -285,13 +298,9 @@ class Load(Fleet):
             self.assertEqual(jr.post(first.url + "/v1/completions",
                                      {"model": "tiny", "prompt": [1] * 9})[0], 200)
         self.assertEqual(first.stop(), 0, first.tail())
-        # The last it said of its load: a base, and nothing is in it.
-        stream = "namespace-test-component-backend-active-sequences"
-        last = base64.b64decode(pool.nats.api("STREAM.MSG.GET." + stream, {
-            "last_by_subj": "%s.%s" % (stream, first.name)})["message"]["data"])
-        fields = jr_log.fields(last)
-        self.assertIn(5, fields)
-        self.assertNotIn(7, fields)
+        # The last it said of its load: a base, and nothing is in it. It waits a second for NATS to have it.
+        jr.wait_for(lambda: self.last_words(pool, first)[0], "its last base")
+        self.assertEqual(self.last_words(pool, first), (True, set()))
         began = time.monotonic()
         self.assertIs(self.leader([other]), other)
         jr.wait_for(lambda: not any(p["listed"] for p in jr.pool(other.url)["peers"]),
@@ -390,6 +399,8 @@ class Thresholds(Fleet):
             t.start()
         for t in threads:
             t.join(120)
+        # Each knows what it was told itself: as soon as they agree, both know the last.
+        jr.wait_for(lambda: self.rows(self.replicas[0]) == self.rows(self.replicas[1]), "one view", 60)
         last = self.rows(self.replicas[0])[self.OTHER]
         self.assertEqual(last["active_prefill_tokens_threshold_frac"], 120)
         self.assertIn(last["active_prefill_tokens_threshold"], (120, 1020))

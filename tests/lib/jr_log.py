@@ -107,28 +107,6 @@ def packed(number, values):
     return field(number, 2, varint(len(body)) + body)
 
 
-def fields(data):
-    """The numbers of a message's fields, in order."""
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte, at = data[at], at + 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-    found, at = [], 0
-    while at < len(data):
-        tag = number()
-        found.append(tag >> 3)
-        at += {0: 0, 1: 8, 5: 4}.get(tag & 7, 0)
-        if tag & 7 in (0, 2):
-            n = number()
-            at += n if tag & 7 == 2 else 0
-    return found
-
-
 def stored(blocks, local, parent=None):
     """A run of blocks below the root, or below a block hash."""
     event = uint(1, 1)
