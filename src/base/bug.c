@@ -32,6 +32,7 @@ const char *jr_bug_name(enum jr_bug bug)
         "a reset at every start with one token",
         "an end not passed on by who leaves",
         "a batch of the newest version that its writer knows",
+        "parameters said by who has not read the log",
     };
     return names[bug];
 }

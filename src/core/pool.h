@@ -334,8 +334,8 @@ struct jr_action {
         struct {
             struct jr_control control;
             /* The last control message it was decided upon: another one since makes it void. Else
-             * the newest there is. */
-            bool expects;
+             * the newest there is; one that is past expects_seq makes it void when it must be read. */
+            bool expects, must_be_read;
             bool ends_worker; /* its lease is over: not published when its key is there again */
             uint64_t expects_seq;
         };

@@ -351,7 +351,9 @@ static struct jr_control *publish(struct jr_pool *p, enum jr_control_type type)
     /* Without a state it was decided upon what the log said up to here: one who slept since must
      * not undo what others put into it. */
     a->u.expects = p->rebuilding || jr_pool_recovery(p) == JR_REC_ADOPT;
-    a->u.expects_seq = p->control_seen;
+    /* Whoever slept does not know the parameters that somebody else has said meanwhile. */
+    a->u.must_be_read = type == JR_CONTROL_CONFIG && !JR_BUG(CONFIG_UNREAD);
+    a->u.expects_seq = a->u.must_be_read ? p->state->seq : p->control_seen;
     p->control_at_ms = p->now_ms;
     return &a->u.control;
 }

@@ -57,6 +57,7 @@ static void do_control(struct sim *sim, struct sim_replica *r, const struct jr_a
         c->n_ended ? jr_xmemdup(c->ended, c->n_ended * sizeof *c->ended) : NULL;
     op->ends_worker = a->u.ends_worker;
     op->expected = a->u.expects ? a->u.expects_seq : sim_nats_last_control(sim);
+    op->unread = a->u.must_be_read && op->expected > a->u.expects_seq;
 }
 
 static bool lists(const struct jr_pool *p, const struct sim_replica *r)
@@ -522,7 +523,7 @@ static void execute(struct sim *sim, struct sim_replica *r, struct sim_op *op)
         execute_purge(sim, r, op);
         break;
     case SIM_OP_CONTROL:
-        if (op->expected == sim_nats_last_control(sim) &&
+        if (op->expected == sim_nats_last_control(sim) && !op->unread &&
             !(op->ends_worker && sim_routing_is_back(sim, op->control.u.control.worker_id)))
             execute_control(sim, op);
         else

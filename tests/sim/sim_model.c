@@ -376,6 +376,11 @@ static void apply_control(struct sim *sim, const struct jr_control *c)
         apply_reset(sim, m, c);
         return;
     case JR_CONTROL_CONFIG:
+        SIM_CHECK(sim,
+                  sim->by_hand || !m->params.block_size ||
+                      m->params.index_entries_max == c->params.index_entries_max,
+                  "SaidOnce: the cap of %u entries becomes %u without a reset",
+                  (unsigned)m->params.index_entries_max, (unsigned)c->params.index_entries_max);
         m->params = c->params;
         return;
     case JR_CONTROL_USE_VERSION:

@@ -112,7 +112,9 @@ uint64_t sim_force_for(enum jr_bug bug)
 {
     const uint64_t late = UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_SNAPSHOT |
                           UINT64_C(1) << SIM_F_SLOW; /* a leader that is not one any more writes */
-    return bug == JR_BUG_LEADER_NO_FENCE ? late : 0;
+    const uint64_t stale = UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_RESET |
+                           UINT64_C(1) << SIM_X_CAPS; /* a leader that has not read what was said */
+    return bug == JR_BUG_LEADER_NO_FENCE ? late : bug == JR_BUG_CONFIG_UNREAD ? stale : 0;
 }
 
 /* ---------------------------------------------------------------- one that failed */

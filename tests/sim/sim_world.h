@@ -298,7 +298,7 @@ struct sim_op {
     struct jr_session_word word;
     struct jr_replica_lease lease;
     char object[32];
-    bool may_lead, lost, led, looked, ends_worker;
+    bool may_lead, lost, led, looked, ends_worker, unread;
     bool healthy;
     struct jr_worker_lease workers[SIM_WORKERS];
     struct jr_replica_lease replicas[SIM_SEATS];

@@ -34,6 +34,7 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_RESET_EACH_START] = "ResetOnce",
     [JR_BUG_LEAVES_UNHEARD] = "FreedOnce",
     [JR_BUG_VERSION_OF_WRITER] = "LoadIsShared",
+    [JR_BUG_CONFIG_UNREAD] = "SaidOnce",
 };
 
 static void test_each_is_found(void **state)

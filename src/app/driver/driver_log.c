@@ -572,6 +572,7 @@ struct control_job {
     struct jr_buf payload;
     uint64_t gone; /* worker that is said to be, or 0 */
     bool expects;  /* the caller knows the last control message */
+    bool must_be_read;
     uint64_t expects_seq;
     struct jr_errmsg e;
 };
@@ -591,15 +592,18 @@ static int worker_is_back(struct control_job *c)
     return err == JR_ENOTFOUND ? 0 : err;
 }
 
-/* The last control message there is now. */
+/* The last control message there is now, which the pool may have to know. */
 static int newest_control(struct control_job *c, const char *subject)
 {
     struct jr_stored *last = NULL;
     int err = jr_stored_last(c->d->nats, c->d->stream, subject, &last, &c->e);
     if (err < 0 && err != JR_ENOTFOUND)
         return err;
+    uint64_t read_seq = c->expects_seq;
     c->expects_seq = last ? last->seq : 0;
     jr_stored_destroy(last);
+    if (c->must_be_read && c->expects_seq > read_seq)
+        return jr_errmsg_set(&c->e, JR_ECONFLICT, "a control message was not read yet");
     return 0;
 }
 
@@ -647,6 +651,7 @@ void jr_driver_publish_control(struct jr_driver *d, const struct jr_action *a)
                               .d = d,
                               .gone = a->u.ends_worker ? control->worker_id : 0,
                               .expects = a->u.expects,
+                              .must_be_read = a->u.must_be_read,
                               .expects_seq = a->u.expects_seq};
     jr_buf_init(&c->payload, JR_BATCH_BYTES_MAX);
     int err = jr_event_encode_control(control, &c->payload);

@@ -464,6 +464,7 @@ static void test_config_once(void **state)
     const struct jr_action *a = rig_find(&r, JR_ACT_PUBLISH_CONTROL);
     assert_int_equal(a->u.control.type, JR_CONTROL_CONFIG);
     assert_int_equal(a->u.control.params.block_size, 16);
+    assert_true(a->u.must_be_read && a->u.expects_seq == r.pool->state->seq);
     gen_control(&g, 1, JR_CONTROL_CONFIG)->params = a->u.control.params;
     rig_tick(&r, 100);
     assert_null(rig_find(&r, JR_ACT_PUBLISH_CONTROL)); /* on its way */
