@@ -14,12 +14,11 @@ BLOCK = 4
 class Engines(rig.LogTest):
     workers = 0
 
-    def setUp(self):
-        super().setUp()
-        self.fleet("a", "b")
+    def start(self, ttl=rig.TTL):
+        self.fleet("a", "b", lease_ttl_secs=ttl)
         self.up = self.link()
         self.engine = self.procs.mocker("engine", bridge=True, nats=self.up.url, namespace=rig.NAMESPACE,
-                                        worker_id=7, lease_ttl_secs=rig.TTL, block_size=BLOCK,
+                                        worker_id=7, lease_ttl_secs=ttl, block_size=BLOCK,
                                         num_gpu_blocks_override=400, speedup_ratio=0, log_level="debug")
         self.asked = 0
         jr.wait_for(lambda: all(p["workers"] for p in self.views()), "the worker is listed")
@@ -79,6 +78,7 @@ class Engines(rig.LogTest):
 
     def test_batch_refused_while_there_is_more_to_send(self):
         """The stream is full, discard new: the refused batch is repeated before anything later."""
+        self.start()
         self.ask(20)
         self.at_rest()
         config = self.api("STREAM.INFO." + rig.STREAM)["config"]
@@ -100,6 +100,7 @@ class Engines(rig.LogTest):
 
     def test_bridge_cut_off_past_its_lease(self):
         """A lease that is over is a new life: a new incarnation, with the mirror."""
+        self.start()
         self.ask(20)
         self.at_rest()
         before = self.incarnation()
@@ -117,6 +118,7 @@ class Engines(rig.LogTest):
 
     def test_bridge_cut_off_within_its_lease(self):
         """Nothing ended: the batch under way is repeated, the incarnation stays."""
+        self.start(ttl=20)
         self.ask(20)
         self.at_rest()
         before = self.incarnation()
