@@ -52,6 +52,7 @@ class Link:
                 threading.Thread(target=self._pump, args=(a, b, way), daemon=True).start()
 
     def _pump(self, a, b, way):
+        before = b""  # the end of what passed: the needle may come in two pieces
         try:
             while True:
                 data = a.recv(2048 if self.slow and way == "down" else 65536)
@@ -60,9 +61,11 @@ class Link:
                 wait = self.delay[way] + (self.slow if way == "down" else 0)
                 if wait:
                     self.closing.wait(wait)
-                if way == "up" and self.watched and self.watched[0] in data:
-                    call, self.watched = self.watched[1], None
-                    call()
+                watched = self.watched if way == "up" else None
+                before = before[1 - len(watched[0]):] + data if watched else b""
+                if watched and watched[0] in before:
+                    before, self.watched = b"", None
+                    watched[1]()
                 with self.flow:
                     self.flow.wait_for(lambda: way not in self.frozen or self.is_cut)
                 if self.is_cut:
