@@ -45,10 +45,9 @@ class Divergence(rig.LogTest):
         wrong.kill()
         wrong = self.restart(wrong, failpoints="log.diverge=error*1")
         self.ready_from_snapshot(wrong)
-        restored = self.said(wrong, "snapshot.restored")
         self.fill(4)
         self.comes_back(wrong)
-        self.assertGreater(self.said(wrong, "snapshot.restored"), restored)
+        self.assertGreater(self.said(wrong, "snapshot.restored"), 1, "once to start, and again")
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ class Outage(rig.LogTest):
         b = self.replica("b", url=link.url, router_snapshot_threshold=30)
         self.ready(b)
         self.fill(20)
-        at = self.at_rest()[0]["applied_seq"]
+        self.at_rest()
         link.cut()
         jr.wait_for(lambda: not jr.get_json(b.url + "/state")["nats"]["connected"], "b is cut off")
         self.assertEqual(jr.get(b.url + "/ready")[0], 200, "routing outlives NATS")
+        at = jr.pool(b.url)["applied_seq"]
 
         def purged():
             self.fill_slowly(10)
