@@ -572,7 +572,7 @@ class LogTest(unittest.TestCase):
         """Of a replica that reads the messages on a server of its own, with no fault in sight."""
         server = self.procs.nats("control-nats")
         f = self.procs.frontend("control", nats=server.url, namespace=NAMESPACE, router_mode="kv",
-                                drain_delay_secs=0)
+                                drain_delay_secs=0, stale_worker_secs=3600)
         self.procs.wait_ready(f)
         client = jr_log.Nats(server.url)
         seq = 0

@@ -18,6 +18,8 @@ GAP = 231  # messages before it left the capture's stream behind the snapshot
 
 
 class Dynamo(rig.LogTest):
+    options = {"stale_worker_secs": 3600}  # nobody renews a lease of the capture's workers
+
     def put_radix_state(self, client, data):
         client.api("STREAM.CREATE.OBJ_" + BUCKET, {
             "name": "OBJ_" + BUCKET, "subjects": ["$O.%s.C.>" % BUCKET, "$O.%s.M.>" % BUCKET],
@@ -88,7 +90,7 @@ def radix_events(data):
 
 class Written(rig.LogTest):
     workers = 2
-    options = {"snapshot_compat": "dynamo-1.0"}
+    options = {"snapshot_compat": "dynamo-1.0", "stale_worker_secs": 3600}
 
     def read(self):
         """The object radix-state as the server has it, checked against its meta."""

@@ -87,6 +87,7 @@ class Mixed(rig.LogTest):
     """Batches and Dynamo's JSON in one stream, of one rank in turn, each block the child of the one before in
     the other payload: a message out of its place loses all that follows."""
     DEPTH = 600
+    options = {"stale_worker_secs": 3600}  # nobody renews a lease of its workers
 
     def publish_all(self, client, first):
         """One chain of worker 1 in both payloads, with ids; worker 2 as Dynamo writes, worker 3 in batches."""
