@@ -130,36 +130,38 @@ class Written(rig.LogTest):
                          self.said_by_bridges())
         return len(events)
 
-    def snapshot(self, f, times=1):
-        """One more of ours, and then one of Dynamo's."""
-        before = jr.metric(f.url, "jetrouter_dynamo_snapshots_total")
-        self.leader([f])
+    def written(self):
+        return sum(jr.metric(f.url, "jetrouter_dynamo_snapshots_total") for f in self.alive())
+
+    def snapshot(self):
+        """One more of ours, and then one of Dynamo's, by whoever leads."""
+        before = self.written()
         self.ask_snapshot()
-        jr.wait_for(lambda: jr.metric(f.url, "jetrouter_dynamo_snapshots_total") >= before + times,
-                    lambda: "radix-state is written\n" + f.tail(30))
+        jr.wait_for(lambda: self.written() > before,
+                    lambda: "radix-state is written\n" + "\n".join(f.tail(30) for f in self.alive()))
 
     def test_written_and_read(self):
         a, b = self.fleet("a", "b")
         self.bridge(2, rank=3, first=self.bridges[1])  # a second rank of the second worker
         self.fill(60)
         self.at_rest()
-        leader = self.leader()
-        self.snapshot(leader)
+        self.snapshot()
         self.assertGreater(self.check(), 100)
         # From here on what was said before is known from the object alone: it left the stream.
         self.written_down()
         self.api("STREAM.PURGE." + rig.STREAM, {"seq": self.last_seq()})
         self.fill(20)
         self.at_rest()
-        self.snapshot(leader)
+        self.snapshot()
         self.check()
         # Another leader has it from there, too.
+        leader = self.leader()
         other = b if leader is a else a
         self.kill(leader)
         self.leader([other])
         self.fill(20)
         self.at_rest()
-        self.snapshot(other)
+        self.snapshot()
         blocks = self.check()
         self.assertEqual(jr.metric(other.url, "jetrouter_dynamo_snapshot_left_out"), 0)
         self.assertEqual(jr.metric(other.url, "jetrouter_dynamo_snapshot_blocks"), blocks)
@@ -191,7 +193,7 @@ class Written(rig.LogTest):
                 if m["seq"] < GAP:
                     client.publish(rig.STREAM + ".kv-events", m["payload"].encode())
         self.at_rest_at(f, self.last_seq())
-        self.snapshot(f)
+        self.snapshot()
         before = jr.pool(f.url)
         self.assertEqual(before["entries"], 250)
         self.assertEqual(len(radix_events(self.read())), 250)
@@ -227,7 +229,7 @@ class Written(rig.LogTest):
         jr.wait_for(lambda: self.first_seq() > 1, "the purge")
         self.fill(10)
         self.at_rest()
-        self.snapshot(f)
+        self.snapshot()
         self.check()
         self.settle()
 

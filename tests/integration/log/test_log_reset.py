@@ -46,10 +46,11 @@ class Reset(rig.LogTest):
 
     def test_reset_twice_at_once_one_of_them_paused(self):
         """Both were decided at one epoch: one of them counts, the other is refused and not repeated."""
-        other = self.replica("other")
+        # Whoever leads may say something of its own: the other one does not come to it.
+        other = self.replica("other", lease_ttl_secs=10)
         self.ready(other)
         self.leader([other])
-        slow = self.replica("slow", failpoints="control.before_publish=stop*1")
+        slow = self.replica("slow", failpoints="control.before_publish=stop*1", lease_ttl_secs=10)
         self.ready(slow)
         self.begin_log()
         self.fill(20)
