@@ -90,7 +90,7 @@ static void test_compare_and_set(void **state)
 
 static void test_values_expire_unless_renewed(void **state)
 {
-    struct jr_js_kv_config c = {.bucket = "t", .ttl_ms = 600};
+    struct jr_js_kv_config c = {.bucket = "t", .ttl_ms = 3000};
     struct jr_js_kv_entry entry;
     struct jr_js_kv *t = NULL;
     uint64_t dead = 0, alive = 0;
@@ -100,7 +100,7 @@ static void test_values_expire_unless_renewed(void **state)
     assert_int_equal(jr_js_kv_open(nats, &c, &t, NULL, NULL), 0);
     assert_int_equal(jr_js_kv_create(t, "dead", "x", 1, &dead, NULL), 0);
     assert_int_equal(jr_js_kv_create(t, "alive", "x", 1, &alive, NULL), 0);
-    until = jr_test_now_ms() + 5000;
+    until = jr_test_now_ms() + 60000;
     for (;;) {
         int rv = jr_js_kv_get(t, "dead", &entry, NULL);
         jr_js_kv_entry_deinit(&entry);
@@ -211,20 +211,20 @@ static void test_watch(void **state)
 
     (void)state;
     assert_int_equal(jr_js_kv_watch_create(kv, loop, on_watch, &s, &w), 0);
-    PUMP_WAIT(loop, s.listed == 1, 5000); /* empty */
+    PUMP_WAIT(loop, s.listed == 1, 60000); /* empty */
     assert_int_equal(s.relists, 1);
     assert_int_equal(jr_js_kv_put(kv, "worker.1", "x", 1, NULL, NULL), 0);
     assert_int_equal(jr_js_kv_put(kv, "worker.2", "x", 1, NULL, NULL), 0);
     assert_int_equal(jr_js_kv_delete(kv, "worker.1", 0, NULL), 0);
-    PUMP_WAIT(loop, s.puts == 2 && s.deletes == 1, 5000);
+    PUMP_WAIT(loop, s.puts == 2 && s.deletes == 1, 60000);
     assert_string_equal(s.last_key, "worker.1");
     jr_test_nats_restart(&server);
-    PUMP_WAIT(loop, s.listed == 2, 10000);
+    PUMP_WAIT(loop, s.listed == 2, 60000);
     assert_int_equal(s.relists, 2);
     assert_true(s.lost >= 1);
     assert_int_equal(s.puts, 3); /* worker.2 again */
     jr_js_kv_watch_close(w, mark_done, &done);
-    PUMP_WAIT(loop, done, 5000);
+    PUMP_WAIT(loop, done, 60000);
 }
 
 /* ---- a bucket that another client is just having made ---- */
@@ -282,6 +282,79 @@ static void test_open_while_another_makes_it(void **state)
     assert_int_equal(jr_js_kv_put(kv, "alive", "x", 1, &rev, NULL), 0);
 }
 
+/* ---- the same, of who had it open before the server lost its data ---- */
+
+#define HOLDERS 4
+#define HELD    30
+
+static struct jr_js_kv *before[HOLDERS][HELD];
+static struct jr_nats *holders[HOLDERS];
+
+static void *hold(void *arg)
+{
+    const size_t me = (size_t)(uintptr_t)arg;
+
+    for (unsigned i = 0; i < HELD; i++) {
+        struct jr_js_kv_entry entry;
+        pthread_barrier_wait(&start_line);
+        /* Before, while and after the other makes it. */
+        for (unsigned k = 0; k < 20; k++)
+            if (jr_js_kv_get(before[me][i], "nothing", &entry, NULL) != JR_ENOTFOUND)
+                atomic_fetch_add(&race_errors, 1);
+    }
+    return NULL;
+}
+
+static void open_all(struct jr_nats *own, struct jr_js_kv **ret, bool at_once)
+{
+    for (unsigned i = 0; i < HELD; i++) {
+        char name[32];
+        struct jr_js_kv_config c = {.bucket = name};
+        snprintf(name, sizeof name, "held-%u", i);
+        if (!at_once)
+            pthread_barrier_wait(&start_line);
+        if (jr_js_kv_open(own, &c, &ret[i], NULL, NULL) != 0)
+            atomic_fetch_add(&race_errors, 1);
+    }
+}
+
+static void test_get_while_another_makes_it_again(void **state)
+{
+    static struct jr_js_kv *again[HELD];
+    struct jr_nats_config config = {.servers = server.url};
+    pthread_t threads[HOLDERS];
+    uint64_t rev;
+
+    (void)state;
+    atomic_store(&race_errors, 0);
+    for (unsigned i = 0; i < HOLDERS; i++) {
+        assert_int_equal(jr_nats_connect(&config, &holders[i], NULL), 0);
+        open_all(holders[i], before[i], true);
+    }
+    jr_test_nats_stop(&server);
+    jr_test_nats_wipe(&server);
+    jr_test_nats_restart(&server);
+    JR_TEST_WAIT(jr_nats_generation(nats) == 2, 60000);
+    pthread_barrier_init(&start_line, NULL, HOLDERS + 1);
+    for (unsigned i = 0; i < HOLDERS; i++) {
+        JR_TEST_WAIT(jr_nats_generation(holders[i]) == 2, 60000);
+        assert_int_equal(pthread_create(&threads[i], NULL, hold, (void *)(uintptr_t)i), 0);
+    }
+    open_all(nats, again, false);
+    for (unsigned i = 0; i < HOLDERS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&start_line);
+    assert_int_equal(atomic_load(&race_errors), 0);
+    assert_int_equal(jr_js_kv_put(again[0], "alive", "x", 1, &rev, NULL), 0);
+    for (unsigned r = 0; r < HELD; r++) {
+        jr_js_kv_destroy(again[r]);
+        for (unsigned i = 0; i < HOLDERS; i++)
+            jr_js_kv_destroy(before[i][r]);
+    }
+    for (unsigned i = 0; i < HOLDERS; i++)
+        jr_nats_close(holders[i]);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -293,6 +366,7 @@ int main(void)
         T(test_list_while_written),
         T(test_watch),
         T(test_open_while_another_makes_it),
+        T(test_get_while_another_makes_it_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
