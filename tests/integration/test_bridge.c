@@ -12,8 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BLOCK  16
-#define WORKER 4242
+#define BLOCK    16
+#define WORKER   4242
+#define LEASE_MS 6000 /* not over when the machine stands still for a second */
 
 struct log {
     struct jr_mem mem;
@@ -102,7 +103,7 @@ static void stop_reading(void)
 {
     bool done = false;
     jr_js_reader_close(t.reader, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 5000);
+    PUMP_WAIT(t.loop, done, 60000);
     log_deinit(&t.log);
     t.reader = NULL;
 }
@@ -176,7 +177,7 @@ static void stop_engine(void)
 {
     bool done = false;
     jr_mock_worker_close(t.worker, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 5000);
+    PUMP_WAIT(t.loop, done, 60000);
     t.worker = NULL;
 }
 
@@ -203,9 +204,9 @@ static void prompt(uint32_t first, uint32_t n)
                                   .content_type = "application/json",
                                   .body = b.p,
                                   .n_body = b.n,
-                                  .total_timeout_ms = 5000};
+                                  .total_timeout_ms = 60000};
     assert_int_equal(jr_http_client_whole(t.client, &fetch, 1 << 20, on_reply, &status), 0);
-    PUMP_WAIT(t.loop, status != 0, 10000);
+    PUMP_WAIT(t.loop, status != 0, 60000);
     assert_int_equal(status, 200);
     jr_buf_deinit(&b);
 }
@@ -232,7 +233,7 @@ static void start_hub(void)
                                           .metrics = t.metrics,
                                           .namespace_ = "ns",
                                           .component = "backend",
-                                          .lease_ttl_ms = 1500,
+                                          .lease_ttl_ms = LEASE_MS,
                                           .stream_max_bytes = 64 << 20,
                                           .nats_replicas = 1,
                                           .lower_media = t.lower_media};
@@ -244,7 +245,7 @@ static void stop_hub(void)
 {
     bool done = false;
     jr_bridge_hub_close(t.hub, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 20000);
+    PUMP_WAIT(t.loop, done, 60000);
     t.hub = NULL;
     t.bridge = NULL;
 }
@@ -253,7 +254,7 @@ static void stop_bridge(void)
 {
     bool done = false;
     jr_bridge_close(t.bridge, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 20000);
+    PUMP_WAIT(t.loop, done, 60000);
     t.bridge = NULL;
 }
 
@@ -266,7 +267,7 @@ static bool registered(void)
 static void open_buckets(void)
 {
     struct jr_errmsg e = {0};
-    struct jr_js_kv_config leases = {.bucket = t.hub->leases_bucket, .ttl_ms = 1500};
+    struct jr_js_kv_config leases = {.bucket = t.hub->leases_bucket, .ttl_ms = LEASE_MS};
     struct jr_js_kv_config state = {.bucket = t.hub->state_bucket};
     assert_int_equal(jr_js_kv_open(t.nats, &leases, &t.leases, NULL, &e), 0);
     assert_int_equal(jr_js_kv_open(t.nats, &state, &t.state, NULL, &e), 0);
@@ -287,7 +288,7 @@ static void up(uint32_t blocks, bool with_replay)
 {
     struct jr_errmsg e = {0};
     struct jr_http_client_config http = {
-        .connect_timeout_ms = 1000, .idle_timeout_ms = 1000, .idle_per_host_max = 2};
+        .connect_timeout_ms = 5000, .idle_timeout_ms = 5000, .idle_per_host_max = 2};
     memset(&t, 0, sizeof t);
     jr_test_nats_start(&t.server, NULL);
     assert_int_equal(jr_loop_create(&t.loop), 0);
@@ -298,7 +299,7 @@ static void up(uint32_t blocks, bool with_replay)
     start_engine(blocks);
     start_hub();
     start_bridge(with_replay);
-    PUMP_WAIT(t.loop, registered(), 10000);
+    PUMP_WAIT(t.loop, registered(), 60000);
     open_buckets();
     read_stream();
 }
@@ -311,7 +312,7 @@ static void down(void)
     if (t.worker)
         stop_engine();
     jr_http_client_close(t.client, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 5000);
+    PUMP_WAIT(t.loop, done, 60000);
     jr_js_kv_destroy(t.leases);
     jr_js_kv_destroy(t.state);
     jr_nats_close(t.nats);
@@ -329,7 +330,7 @@ static uint32_t engine_blocks(void)
     struct jr_bridge_rank rank;
     static struct jr_bridge_feed feed;
     struct jr_bridge_rank_config config = {.worker_id = 1};
-    assert_int_equal(ask_replay(t.replay, 0, 5000, 1000, 64 << 20, &replay), 0);
+    assert_int_equal(ask_replay(t.replay, 0, 60000, 60000, 64 << 20, &replay), 0);
     jr_bridge_rank_init(&rank, &config);
     jr_bridge_feed_init(&feed, &rank, BLOCK);
     for (uint32_t i = 0; i < replay.n; i++)
@@ -349,7 +350,7 @@ static void blocks_reach_the_log(void **state)
     up(40, true); /* small: it evicts */
     for (uint32_t i = 0; i < 30; i++)
         prompt(i % 7 * 1000, 100 + i);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 60000);
     assert_true(t.bridge->sources[0]->rank.mirror.n > 20);
     assert_true(t.bridge->sources[0]->rank.mirror.counters.removed > 0);
     assert_int_equal(t.log.state->counters.dropped_unknown_parent, 0);
@@ -373,13 +374,13 @@ static void bridge_restart(void **state)
     up(100, true);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 60000);
     uint64_t before = row()->incarnation, digest = jr_state_digest_blocks(t.log.state);
     stop_bridge();
     assert_int_equal(get_lease(&lease), JR_ENOTFOUND);
     prompt(7000, 64); /* nobody listens */
     start_bridge(true);
-    PUMP_WAIT(t.loop, registered() && agree(), 10000);
+    PUMP_WAIT(t.loop, registered() && agree(), 60000);
     assert_true(row()->incarnation != before);
     assert_int_equal(t.bridge->sources[0]->rank.mirror.n, engine_blocks());
     assert_true(jr_state_digest_blocks(t.log.state) != digest);
@@ -391,14 +392,14 @@ static void nats_restart(void **state)
     (void)state;
     up(200, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 60000);
     jr_test_nats_stop(&t.server);
-    PUMP_WAIT(t.loop, !jr_nats_connected(t.nats), 10000);
+    PUMP_WAIT(t.loop, !jr_nats_connected(t.nats), 60000);
     for (uint32_t i = 2; i < 6; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks(), 60000);
     jr_test_nats_restart(&t.server);
-    PUMP_WAIT(t.loop, registered() && agree() && t.bridge->sources[0]->rank.mirror.n >= 20, 20000);
+    PUMP_WAIT(t.loop, registered() && agree() && t.bridge->sources[0]->rank.mirror.n >= 20, 60000);
     down();
 }
 
@@ -412,12 +413,12 @@ static void requests_in_the_state_bucket(void **state)
     PUMP_WAIT(t.loop,
               agree() && jr_bridge_now_ms() - t.bridge->sources[0]->leased_at_ms >
                              JR_BRIDGE_REANNOUNCE_GRACE_MS,
-              10000);
+              60000);
     const uint64_t *begins = t.bridge->sources[0]->rank.counters.begins;
     uint64_t before = row()->incarnation;
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.0", "1", 1, NULL, &e), 0);
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.1", "1", 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, begins[JR_BEGIN_REANNOUNCE] == 1 && agree() && registered(), 10000);
+    PUMP_WAIT(t.loop, begins[JR_BEGIN_REANNOUNCE] == 1 && agree() && registered(), 60000);
     assert_true(row()->incarnation != before);
     assert_int_equal(jr_js_kv_get(t.state, "reannounce.4242.0", &entry, &e), JR_ENOTFOUND);
     jr_js_kv_entry_deinit(&entry);
@@ -426,10 +427,10 @@ static void requests_in_the_state_bucket(void **state)
     /* The first epoch that is seen is news to nobody; another one is. */
     static const char one[] = "{\"random\":\"5\",\"n\":1}", two[] = "{\"random\":\"5\",\"n\":2}";
     assert_int_equal(jr_js_kv_put(t.state, "epoch", one, sizeof one - 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, t.hub->has_epoch, 10000);
+    PUMP_WAIT(t.loop, t.hub->has_epoch, 60000);
     assert_int_equal(begins[JR_BEGIN_EPOCH], 0);
     assert_int_equal(jr_js_kv_put(t.state, "epoch", two, sizeof two - 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, begins[JR_BEGIN_EPOCH] == 1 && agree() && registered(), 10000);
+    PUMP_WAIT(t.loop, begins[JR_BEGIN_EPOCH] == 1 && agree() && registered(), 60000);
     down();
 }
 
@@ -439,20 +440,20 @@ static void engine_restart(void **state)
     up(100, true);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 20 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 20 && agree(), 60000);
     stop_engine();
     start_engine(100);
     /* Silent since: found out by the look at the end of its history. */
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree(), 20000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree(), 60000);
     prompt(9000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree() && registered(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree() && registered(), 60000);
     /* Talking at once. */
     stop_engine();
     start_engine(100);
     for (uint32_t i = 0; i < 3; i++)
         prompt(50000 + i * 1000, 64);
     uint32_t n = engine_blocks();
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == n && agree() && registered(), 20000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == n && agree() && registered(), 60000);
     assert_int_equal(t.bridge->sources[0]->feed.counters.restarts, 2);
     down();
 }
@@ -463,13 +464,13 @@ static void without_a_replay_socket(void **state)
     up(100, false);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, agree() && t.bridge->sources[0]->feed.counters.msgs >= 5, 10000);
+    PUMP_WAIT(t.loop, agree() && t.bridge->sources[0]->feed.counters.msgs >= 5, 60000);
     stop_engine();
-    PUMP_WAIT(t.loop, !t.bridge->healthy, 10000);
+    PUMP_WAIT(t.loop, !t.bridge->healthy, 60000);
     struct jr_worker_lease lease;
-    PUMP_WAIT(t.loop, get_lease(&lease) == JR_ENOTFOUND, 10000); /* it ends by itself */
+    PUMP_WAIT(t.loop, get_lease(&lease) == JR_ENOTFOUND, 60000); /* it ends by itself */
     start_engine(100);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree() && registered(), 20000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree() && registered(), 60000);
     assert_int_equal(get_lease(&lease), 0);
     assert_int_equal(lease.ranks[0].incarnation, row()->incarnation);
     down();
@@ -481,13 +482,13 @@ static void another_stream(void **state)
     struct jr_errmsg e = {0};
     up(100, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 60000);
     stop_reading();
     assert_int_equal(jr_stream_delete(t.nats, t.hub->stream, &e), 0);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.counters.begins[JR_BEGIN_STREAM] > 0, 20000);
-    PUMP_WAIT(t.loop, !t.hub->reopen && jr_bridge_rank_idle(&t.bridge->sources[0]->rank), 20000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.counters.begins[JR_BEGIN_STREAM] > 0, 60000);
+    PUMP_WAIT(t.loop, !t.hub->reopen && jr_bridge_rank_idle(&t.bridge->sources[0]->rank), 60000);
     read_stream();
-    PUMP_WAIT(t.loop, agree() && registered(), 20000);
+    PUMP_WAIT(t.loop, agree() && registered(), 60000);
     down();
 }
 
@@ -498,10 +499,10 @@ static void a_lost_lease(void **state)
     struct jr_worker_lease lease;
     up(100, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 60000);
     uint64_t before = row()->incarnation;
     assert_int_equal(jr_js_kv_delete(t.leases, "worker.4242", 0, &e), 0);
-    PUMP_WAIT(t.loop, t.bridge->lease_losses == 1 && registered() && agree(), 10000);
+    PUMP_WAIT(t.loop, t.bridge->lease_losses == 1 && registered() && agree(), 60000);
     assert_true(row()->incarnation != before);
     assert_int_equal(get_lease(&lease), 0);
     assert_int_equal(lease.ranks[0].incarnation, row()->incarnation);

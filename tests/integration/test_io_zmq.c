@@ -167,23 +167,23 @@ static void replay_of(bool old_form)
     for (int i = 0; i < 150; i++)
         send_number(pub);
     jr_zmq_pub_skip(pub, "step 150", 8);
-    assert_int_equal(ask_replay(at, 140, 5000, 1000, 1 << 20, &r), 0);
+    assert_int_equal(ask_replay(at, 140, 60000, 60000, 1 << 20, &r), 0);
     assert_true(r.complete);
     assert_int_equal(r.n, 11);
     assert_int_equal(r.msgs[0].seq, 140);
     assert_memory_equal(r.msgs[10].payload, "step 150", 8);
     jr_zmq_replay_deinit(&r);
     /* History is gone: the first sequence tells. */
-    assert_int_equal(ask_replay(at, 0, 5000, 1000, 1 << 20, &r), 0);
+    assert_int_equal(ask_replay(at, 0, 60000, 60000, 1 << 20, &r), 0);
     assert_true(r.complete);
     assert_int_equal(r.n, 100);
     assert_int_equal(r.msgs[0].seq, 51);
     jr_zmq_replay_deinit(&r);
-    assert_int_equal(ask_replay(at, 1000, 5000, 1000, 1 << 20, &r), 0);
+    assert_int_equal(ask_replay(at, 1000, 60000, 60000, 1 << 20, &r), 0);
     assert_true(r.complete);
     assert_int_equal(r.n, 0);
     jr_zmq_replay_deinit(&r);
-    assert_int_equal(ask_replay(at, 0, 5000, 1000, 100, &r), 0); /* our limit */
+    assert_int_equal(ask_replay(at, 0, 60000, 60000, 100, &r), 0); /* our limit */
     assert_false(r.complete);
     assert_true(r.n > 0 && r.n < 100);
     jr_zmq_replay_deinit(&r);

@@ -80,7 +80,7 @@ static void host_start(struct host *h, uint32_t blocks)
     h->blocks = blocks;
     h->stop.deliver = on_stop;
     assert_int_equal(pthread_create(&h->thread, NULL, host_run, h), 0);
-    JR_TEST_WAIT(atomic_load(&h->port) != 0, 10000);
+    JR_TEST_WAIT(atomic_load(&h->port) != 0, 60000);
 }
 
 static void host_stop(struct host *h)

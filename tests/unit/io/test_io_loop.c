@@ -248,8 +248,10 @@ static bool slice(void *ctx)
     struct self *self = ctx;
 
     self->n++;
-    if (self->n == 5)
+    if (self->n == 5) {
+        jr_timer_start(self->timer, 20, 0);
         return false; /* started again below */
+    }
     if (self->n == 8) {
         jr_idler_destroy(self->idler);
         jr_loop_stop(self->loop);
@@ -389,7 +391,6 @@ static void test_idler(void **state)
     self.idler = jr_idler_create(self.loop, slice, &self);
     self.timer = jr_timer_create(self.loop, start_again, &self);
     jr_idler_start(self.idler);
-    jr_timer_start(self.timer, 20, 0);
     jr_loop_run(self.loop);
     assert_int_equal(self.n, 8);
     jr_loop_destroy(self.loop);
