@@ -113,9 +113,7 @@ class Run:
     def rest(self, started=()):
         """Waits for rest and writes down where everybody is. started: who was started again since the last."""
         c = self.cluster
-        c.quiesce()
-        states = {f.name: f.state() for f in c.frontends}
-        seq = max(s["pools"][0]["applied_seq"] for s in states.values())
+        seq, states = c.quiesce()
         if c.follower:
             c.follower.await_seq(seq)
         line = {"t": time.monotonic(), "last_seq": seq, "part": c.follower.part if c.follower else 0,
@@ -142,6 +140,7 @@ class Run:
         url = "http://127.0.0.1:%d" % f.port
         for i, number in enumerate(self.rng.sample([i for i, p in enumerate(t.prompts) if len(p) % t.block], n)):
             c.quiesce(rest=0.1)
+            c.await_told()
             before = metric(url, "jetrouter_predicted_cached_tokens_total")
             r = Request("probe-%d" % i, number, False)
             t.one(r, f.port, {})

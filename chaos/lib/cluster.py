@@ -16,6 +16,7 @@ import time
 from jr_link import Link
 from jr_procs import ROOT, Failed, find_program, free_port
 
+from . import validate
 from .nats import Nats
 from .observe import AWAY, PREFIX, STREAM, Follower, Observer, Timeline
 from .process import Bridge, Frontend, Process, Worker, get_json, wait_for
@@ -280,17 +281,38 @@ class Cluster:
         self.await_workers(timeout)
 
     def quiesce(self, timeout=60, rest=1.0):
-        """After traffic: every replica at the stream's end, which no longer moves, and at rest."""
+        """After traffic: every replica at the stream's end, which no longer moves, and at rest. The position,
+        and the states that all of them were in then."""
         self.await_healthy(timeout)
         seen = {}
 
         def at_rest():
             last = self.last_seq()
-            pools = self.pools()
-            still = all(p["applied_seq"] == last and p["bookings"] == 0 and not p["index_is_old"] for p in pools.values())
-            if not still or seen.get("last") != last:
+            states = {f.name: f.state() for f in self.up()}
+            seen["moves"] = moves(states, last)
+            if seen["moves"] or seen.get("last") != last:
                 seen.update(last=last, at=time.monotonic())
                 return False
-            return time.monotonic() - seen["at"] > rest
-        wait_for(at_rest, lambda: "rest: stream at %d, replicas at %s" % (self.last_seq(), {
-            k: (p["applied_seq"], p["recovery_state"], p["bookings"]) for k, p in self.pools().items()}), timeout)
+            return time.monotonic() - seen["at"] > rest and (last, states)
+        return wait_for(at_rest, lambda: "rest: stream at %d; %s" % (self.last_seq(), "; ".join(seen["moves"])), timeout)
+
+    def await_told(self, timeout=60):
+        """What the engines hold is what every replica knows of them: the last events have come."""
+        def held(w):
+            answer = get_json(w.port, "/mock/cache")[1]
+            return answer and sum(len(r["blocks"]) for r in answer["ranks"])
+
+        def differences():
+            blocks = {w: (held(w), self.blocks_of(w)) for w in self.workers}
+            return ["worker %d: %s, %s" % (w.id, *b) for w, b in blocks.items() if set(b[1].values()) != {b[0]}]
+        wait_for(lambda: not differences(), lambda: "replicas know the blocks that engines hold; %s" % differences(), timeout)
+
+
+def moves(states, last):
+    """What keeps replicas from being at rest at a position, in words."""
+    out = validate.LoadReturnsToZero(states)
+    for name, s in states.items():
+        p = s and s["pools"][0]
+        if p and (p["applied_seq"] != last or p["index_is_old"]):
+            out.append("%s at %d, %s" % (name, p["applied_seq"], p["recovery_state"]))
+    return out

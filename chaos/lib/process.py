@@ -61,13 +61,27 @@ class Process:
 
     def kill(self):
         if self.popen:
-            self.note("kill", self.name, start=self.starts)
+            since = time.monotonic()
             self.popen.kill()
             self.popen.wait()
+            self.died(since)
 
-    def died(self):
-        """It ended by itself, at a failpoint: to clients that is the same as a kill."""
-        self.note("kill", self.name, start=self.starts)
+    def died(self, since):
+        """It ended between then and now; by itself, at a failpoint, is to clients the same as a kill."""
+        self.note("kill", self.name, start=self.starts, since=since)
+
+    def await_death(self, what, timeout):
+        """Until it has ended by itself; when it was last seen alive."""
+        seen = time.monotonic()
+
+        def gone():
+            nonlocal seen
+            now = time.monotonic()
+            seen = now if self.alive() else seen
+            return not self.alive()
+        wait_for(gone, what, timeout)
+        self.died(seen)
+        return seen
 
     def stop(self, timeout=30):
         """SIGTERM; the exit code, or Failed when it does not end."""

@@ -310,7 +310,7 @@ def sent_twice(arrivals, requests, kills):
     for ident, workers in arrivals.items():
         if len(workers) > 1:
             died = sum(1 for w in workers if any(
-                who == w and (ident not in ends or at <= ends[ident]) for at, who in kills))
+                who == w and (ident not in ends or since <= ends[ident]) for since, _, who in kills))
             if len(workers) - died > 1:
                 twice.append((ident, workers))
     return twice
@@ -329,24 +329,25 @@ def RoutedToLiveWorker(requests, kills, slack):
 
 
 def cut_at(kills, slack=0.3):
-    """Excuses requests whose answer was cut when a worker was killed: kills is [time]."""
+    """Excuses requests whose answer was cut when a worker was killed: kills is [(since, until, name)]."""
     def excused(r):
         cut = "cut before" in r.outcome or "IncompleteRead" in r.outcome or "error event" in r.outcome
-        return cut and any(at - 1 <= r.end and r.at <= at + slack for at in kills)
+        return cut and any(since - 1 <= r.end and r.at <= until + slack for since, until, _ in kills)
     return excused
 
 
 def in_flight_at(kills, slack=0.3):
-    """Excuses requests that were under way on a replica when it was killed: kills is [(time, name)]."""
+    """Excuses requests that were under way on a replica when it was killed: kills is [(since, until, name)]."""
     def excused(r):
-        return any(r.at <= at + slack and r.end >= at - slack and r.replica in (name, "") for at, name in kills)
+        return any(r.at <= until + slack and r.end >= since - slack and r.replica in (name, "") for since, until, name in kills)
     return excused
 
 
 # ---------------------------------------------------------------- all of it
 
 def kills_of(record, who):
-    return [(e["t"], e["who"]) for e in record.of("kill", who)]
+    """[(since, until, name)]: each ended in between."""
+    return [(e["since"], e["t"], e["who"]) for e in record.of("kill", who)]
 
 
 def excuses(record):
@@ -360,7 +361,7 @@ def excuses(record):
 def _clients(record):
     excused, worker_kills = excuses(record), kills_of(record, "w")
     left = [r for r in record.requests if not excused(r)]
-    out = RoutedToLiveWorker(left, [t for t, _ in worker_kills], 0.3) if worker_kills else TerminatesOnce(left)
+    out = RoutedToLiveWorker(left, worker_kills, 0.3) if worker_kills else TerminatesOnce(left)
     return out + SentOnce(record.arrivals, record.requests, worker_kills)
 
 

@@ -18,10 +18,9 @@ def crash_at(r, c, point):
     for f in c.frontends:
         if f is not victim:
             f.kill()
-    wait_for(lambda: not victim.alive(), "the crash at %s" % point, 90)
-    victim.died()
+    since = victim.await_death("the crash at %s" % point, 90)
     r.say("%s crashed at %s" % (victim.name, point))
-    before, since = c.snapshot_record(), time.monotonic() - 0.5
+    before = c.snapshot_record()
     for f in c.frontends:
         f.start()
     for f in c.frontends:

@@ -84,9 +84,9 @@ def restart(r, w, number):
     if number % 2:
         w.kill()
     else:
-        w.died()
+        since = time.monotonic()
         w.stop()
-        w.died()  # on a busy machine some time later
+        w.died(since)
     w.start()
     wait_for(lambda: r.cluster.healthy() is None, "a healthy cluster", 60)
     r.cluster.await_workers(60)

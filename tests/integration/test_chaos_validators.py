@@ -158,13 +158,20 @@ class Validators(unittest.TestCase):
             r.at, r.end, r.outcome, r.replica = at, end, outcome, replica
             return r
         self.breaks(validate.TerminatesOnce([request(1, 2, "status 502")]), "502")
-        excused = validate.in_flight_at([(1.5, "f1")])
+        kills = [(1.5, 1.5, "f1")]
+        excused = validate.in_flight_at(kills)
         self.holds(validate.TerminatesOnce([request(1, 2, "status 502", "f1")], excused))
         self.breaks(validate.TerminatesOnce([request(1, 2, "status 502", "f0")], excused), "f0")
         self.breaks(validate.TerminatesOnce([request(2, 3, "status 502", "f1")], excused), "f1")
-        self.holds(validate.RoutedToLiveWorker([request(1, 2, "cut before [DONE]")], [1.5], 0.3))
-        self.breaks(validate.RoutedToLiveWorker([request(1, 2, "status 502")], [1.5], 0.3), "502")
-        self.breaks(validate.RoutedToLiveWorker([request(3, 4, "cut before [DONE]")], [1.5], 0.3), "cut")
+        self.holds(validate.RoutedToLiveWorker([request(1, 2, "cut before [DONE]")], kills, 0.3))
+        self.breaks(validate.RoutedToLiveWorker([request(1, 2, "status 502")], kills, 0.3), "502")
+        self.breaks(validate.RoutedToLiveWorker([request(3, 4, "cut before [DONE]")], kills, 0.3), "cut")
+
+        # A machine that stands still between the look before a kill and the one behind it.
+        slowly = [(1, 3, "f1")]
+        self.holds(validate.TerminatesOnce([request(1.9, 2, "status 502", "f1")], validate.in_flight_at(slowly)))
+        self.holds(validate.RoutedToLiveWorker([request(1.9, 2, "cut before [DONE]")], slowly, 0.3))
+        self.breaks(validate.RoutedToLiveWorker([request(3.4, 3.5, "cut before [DONE]")], slowly, 0.3), "cut")
 
     def test_sent_once(self):
         r = Request("a", 0, True)
@@ -172,9 +179,9 @@ class Validators(unittest.TestCase):
         self.holds(validate.SentOnce({"a": ["w0"], "b": ["w1"]}, [r], []))
         self.breaks(validate.SentOnce({"a": ["w0", "w1"]}, [r], []), "w0 and w1")
         # w0 died before it had answered: another worker may get it, a third may not.
-        self.holds(validate.SentOnce({"a": ["w0", "w1"]}, [r], [(1.5, "w0")]))
-        self.breaks(validate.SentOnce({"a": ["w0", "w1"]}, [r], [(2.5, "w0")]), "w0 and w1")
-        self.breaks(validate.SentOnce({"a": ["w0", "w1", "w2"]}, [r], [(1.5, "w0")]), "w2")
+        self.holds(validate.SentOnce({"a": ["w0", "w1"]}, [r], [(1.5, 1.5, "w0")]))
+        self.breaks(validate.SentOnce({"a": ["w0", "w1"]}, [r], [(2.5, 2.5, "w0")]), "w0 and w1")
+        self.breaks(validate.SentOnce({"a": ["w0", "w1", "w2"]}, [r], [(1.5, 1.5, "w0")]), "w2")
 
     def test_streams(self):
         event = b'data: {"choices": [{"text": "a"}]}\n'
