@@ -31,7 +31,7 @@ class Approximate(unittest.TestCase):
         if self.cut.is_set() and request.command == "POST":
             self.cut.clear()
             return play.cut(request)
-        self.go.wait(20)
+        self.go.wait(120)
         return play.send_json(request, 200, REPLY)
 
     def frontend(self, **kw):

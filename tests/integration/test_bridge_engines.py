@@ -30,8 +30,8 @@ class Engines(unittest.TestCase):
 
     def bridge(self, **kw):
         port = jr.free_port()
-        p = self.procs.start_jetrouter("bridge", "bridge", nats_server=self.nats.url, lease_ttl_secs=2,
-                                       system_host="127.0.0.1", system_port=port, **kw)
+        p = self.procs.start_jetrouter("bridge", "bridge", nats_server=self.nats.url, system_host="127.0.0.1",
+                                       system_port=port, **{"lease_ttl_secs": 2, **kw})
         p.url = "http://127.0.0.1:%d" % port
         jr.wait_http(p.url + "/live", proc=p, timeout=WAIT)
         return p
@@ -150,7 +150,8 @@ class Engines(unittest.TestCase):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         bridge = self.bridge(engine_url=spec["engine_url"], kv_events_endpoint=spec["kv_events_endpoint"],
-                             kv_events_replay_endpoint=spec["kv_events_replay_endpoint"], worker_id=7)
+                             kv_events_replay_endpoint=spec["kv_events_replay_endpoint"], worker_id=7,
+                             lease_ttl_secs=10)
         self.wait_registered(bridge, [7])
         self.assertEqual(resource.prlimit(bridge.pid, resource.RLIMIT_NOFILE), (hard, hard))  # an engine takes some
         self.complete(0, 1000)

@@ -136,7 +136,7 @@ class Serving(Several):
             self.assertEqual(status(read_until(s, b"}")), 200)
         for s in socks + more:
             s.close()
-        jr.wait_for(lambda: jr.try_get(f.url + "/live"), "it has room again", timeout=PATIENCE)
+        jr.wait_for(lambda: jr.try_get(f.url + "/live")[0] == 200, "it has room again", timeout=PATIENCE)
 
     @staticmethod
     def is_closed(s):

@@ -35,7 +35,7 @@ class Queue(unittest.TestCase):
     def answer(self, request):
         n = json.loads(request.body)["prompt"][0]
         self.order.append(n)
-        self.hold(n).wait(30)
+        self.hold(n).wait(120)
         play.plain(request)
 
     def hold(self, n):
@@ -56,7 +56,7 @@ class Queue(unittest.TestCase):
 
         def run():
             status, _, text = jr.call("POST", self.front.url + "/v1/completions", body_of(n, **kw),
-                                      headers)
+                                      headers, timeout=120)
             result.extend([status, json.loads(text)])
         t = threading.Thread(target=run, daemon=True)
         t.start()

@@ -313,7 +313,7 @@ class Bookings(Case):
     def test_freed_before_it_is_adopted(self):
         """Told while the dead owner's lease is still listed: those that were freed are not adopted, and
         the others are as they were told to be."""
-        a, b = self.pair()
+        a, b = self.pair(lease_ttl_secs=8)
         for i in range(10):
             self.ask(a, "/select", {"token_ids": prompt(60 + i, 4), "request_id": "early %d" % i})
         self.both((a, b), 10, False)

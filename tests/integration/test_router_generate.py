@@ -110,7 +110,7 @@ class Generate(Case):
 
     def test_a_client_that_goes_away(self):
         r = self.router()
-        with play.Stream(r.url + "/generate", request(1000)) as s:
+        with play.Stream(r.url + "/generate", request(100000)) as s:  # a minute
             s.head()
             s.line()
             jr.wait_for(lambda: sum(w["active_requests"] for w in jr.pool(r.url)["workers"]) == 1,
@@ -161,7 +161,7 @@ class Death(unittest.TestCase):
     def test_ends_with_an_error_item(self):
         mockers = [self.mocker("one"), self.mocker("two")]
         r = self.router(migration_limit=0)
-        with play.Stream(r.url + "/generate", request(100), timeout=120) as s:
+        with play.Stream(r.url + "/generate", request(2000), timeout=120) as s:  # most of a minute
             self.begin(r, mockers, s)
             text, whole = s.rest()
         self.assertFalse(whole)

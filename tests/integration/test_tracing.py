@@ -189,7 +189,7 @@ class Tracing(Case):
         self.assertEqual(c.requests, [])
 
     def test_a_collector_that_is_away(self):
-        gone = jr_otlp.Collector()
+        gone = jr_otlp.Collector(jr.free_port())
         gone.close()
         w = self.worker()
         f, _ = self.traced(w, collector=gone, otel_bsp_max_queue_size=8, otel_bsp_schedule_delay=1,

@@ -118,7 +118,9 @@ class WholePath(unittest.TestCase):
             self.assertLess(time.monotonic(), end, "no purge")
             self.teach(n)
         self.b.kill()
+        before = jr.stream_last_seq(self.nats, self.stream)
         last_worker = Reply(self.a.url, prompt(5000)).worker
+        jr.wait_for(lambda: jr.stream_last_seq(self.nats, self.stream) > before, "its events")
         jr.wait_for(lambda: jr.pool(self.a.url)["applied_seq"]
                     == jr.stream_last_seq(self.nats, self.stream), "a at the end")
         held = jr.stream_last_seq(self.nats, self.stream)
@@ -216,10 +218,17 @@ class WholePath(unittest.TestCase):
         jr.wait_for(lambda: all(p["id"] != "c" or not p["listed"]
                                 for p in jr.pool(self.a.url)["peers"]), "a forgets c")
 
+    def slow(self, factor):
+        for url in self.mocker.urls:
+            self.assertEqual(jr.post(url + "/mock/faults?slow=%d" % factor)[0], 200)
+
     def test_load_returns_to_zero(self):
+        self.slow(50)  # until they were seen
+        self.addCleanup(self.slow, 1)
         conns = [self.stream_through(self.a.url, prompt(6000 + i), 100) for i in range(4)]
         jr.wait_for(lambda: sum(w["active_requests"] for w in jr.pool(self.b.url)["workers"]) == 4,
                     "b counts the requests of a")
+        self.slow(1)
         for conn, reply in conns[:2]:
             self.assertTrue(reply.read().endswith(b"data: [DONE]\n\n"))
         for conn, _ in conns:  # two clients go away in the middle
