@@ -147,6 +147,14 @@ static bool agree(void)
 
 /* ---------------------------------------------------------------- the engine */
 
+/* An engine that ends and starts again finds its ports as it left them. */
+static void take_ports(void)
+{
+    t.port = jr_test_free_port();
+    snprintf(t.kv, sizeof t.kv, "tcp://127.0.0.1:%u", jr_test_free_port());
+    snprintf(t.replay, sizeof t.replay, "tcp://127.0.0.1:%u", jr_test_free_port());
+}
+
 static void start_engine(uint32_t blocks)
 {
     struct jr_errmsg e = {0};
@@ -155,8 +163,7 @@ static void start_engine(uint32_t blocks)
         .model = "tiny",
         .host = "127.0.0.1",
         .port = t.port,
-        .pub = {.endpoint = t.kv[0] ? t.kv : "tcp://127.0.0.1:0",
-                .replay_endpoint = t.replay[0] ? t.replay : "tcp://127.0.0.1:0"},
+        .pub = {.endpoint = t.kv, .replay_endpoint = t.replay},
         .parser = t.parser,
     };
     jr_engine_config_init(&config.engine);
@@ -167,10 +174,7 @@ static void start_engine(uint32_t blocks)
     config.engine.hash_seed = ++t.engine_life;
     if (jr_mock_worker_create(t.loop, &config, &e, &t.worker) < 0)
         fail_msg("no engine: %s", e.text);
-    t.port = jr_mock_worker_port(t.worker);
     snprintf(t.url, sizeof t.url, "http://127.0.0.1:%u", t.port);
-    snprintf(t.kv, sizeof t.kv, "%s", jr_mock_worker_kv_endpoint(t.worker));
-    snprintf(t.replay, sizeof t.replay, "%s", jr_mock_worker_replay_endpoint(t.worker));
 }
 
 static void stop_engine(void)
@@ -296,6 +300,7 @@ static void up(uint32_t blocks, bool with_replay)
     assert_int_equal(jr_nats_connect(&nats, &t.nats, &e), 0);
     assert_int_equal(jr_http_client_create(t.loop, &http, &t.client), 0);
     assert_int_equal(jr_openai_parser_create(1 << 20, &t.parser), 0);
+    take_ports();
     start_engine(blocks);
     start_hub();
     start_bridge(with_replay);

@@ -137,7 +137,7 @@ static void hear(struct host *h, struct heard *r)
     struct jr_errmsg e = {{0}};
     memset(r, 0, sizeof *r);
     jr_arena_init(&r->arena, 16 << 20);
-    assert_int_equal(ask_replay(h->replay, 0, 10000, 2000, 16 << 20, &r->replay), 0);
+    assert_int_equal(ask_replay(h->replay, 0, 60000, 60000, 16 << 20, &r->replay), 0);
     assert_true(r->replay.complete);
     assert_true(r->replay.n <= 256);
     for (uint32_t i = 0; i < r->replay.n; i++) {
