@@ -20,7 +20,7 @@ struct jr_booked {
     uint64_t key;        /* in active; unique over all sets of the pool */
     bool in_active;
     uint64_t session, session_life; /* it belongs to (core/sessions.h); 0: none; set after add */
-    bool adopted;                   /* it was a dead replica's; set after add */
+    bool adopted;                   /* it was a dead replica's, too; set after add */
     bool again;     /* admitted once more: the peers know of it already; set after add */
     bool ended;     /* a peer's, and somebody says that it is over: it is nobody's orphan */
     bool of_prompt; /* the blocks are those that the request was routed by; set after add */

@@ -288,8 +288,11 @@ static void settle_orphans(struct jr_pool *p)
         uint64_t id = k->b.request, age_ms = p->now_ms - k->progress_at_ms;
         if (age_ms < p->config.lease_ttl_ms)
             return;
-        bool had = jr_bookings_find(&p->own, id) || peers_booking(p, id, &peer);
+        struct jr_booked *own = jr_bookings_find(&p->own, id);
+        bool had = own || peers_booking(p, id, &peer);
         bool ours = !had && (age_ms >= 2 * p->config.lease_ttl_ms || falls_to_us(p, id));
+        if (own)
+            own->adopted = true; /* its client asked again, and its owner may only sleep */
         if (ours)
             adopt(p, &k->b);
         if (had || ours)

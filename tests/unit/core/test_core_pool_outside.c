@@ -299,6 +299,31 @@ static void test_a_name_that_is_used_again(void **state)
     }
 }
 
+/* Its client asked again, here, while it was an orphan: its owner may only have slept, and has it still
+ * when that end is told, however long no lease has come or gone. */
+static void test_the_end_of_what_was_an_orphan_too(void **state)
+{
+    (void)state;
+    for (int orphan = 0; orphan < 2; orphan++) {
+        struct rig r;
+        rig_init(&r);
+        settle(&r);
+        if (orphan)
+            peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+        rig_members(&r, true, false);
+        rig_route(&r, REQUEST, NULL, 0);
+        for (int i = 0; i < 50; i++) {
+            rig_tick(&r, 100);
+            rig_members(&r, true, false);
+        }
+        tell(&r, true);
+        assert_false(is_known(&r));
+        uint32_t times = told(&r, JR_DELTA_ASK_DONE, UINT64_C(2) * RIG_TTL);
+        assert_true(orphan ? times >= 3 : times == 0);
+        rig_deinit(&r);
+    }
+}
+
 static uint64_t lot(const char *replica, uint64_t id)
 {
     return jr_hash_chain(jr_hash_bytes(NULL, replica, strlen(replica)), id);
@@ -575,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_a_lease_is_over_within_a_base),
         cmocka_unit_test(test_what_is_not_known_is_not_adopted),
         cmocka_unit_test(test_what_others_say_is_over_is_not_adopted),
+        cmocka_unit_test(test_the_end_of_what_was_an_orphan_too),
         cmocka_unit_test(test_an_orphan_that_nobody_takes),
         cmocka_unit_test(test_two_that_have_it),
         cmocka_unit_test(test_one_that_is_booked_and_waits),
