@@ -33,6 +33,8 @@ const char *jr_bug_name(enum jr_bug bug)
         "an end not passed on by who leaves",
         "a batch of the newest version that its writer knows",
         "parameters said by who has not read the log",
+        "beliefs that outlive their rank",
+        "beliefs of a peer's admissions left out",
     };
     return names[bug];
 }

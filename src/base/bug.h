@@ -36,6 +36,8 @@ enum jr_bug {
     JR_BUG_LEAVES_UNHEARD,   /* who ends says no word of what it was told just before */
     JR_BUG_VERSION_OF_WRITER, /* a batch is of the newest version that its writer knows */
     JR_BUG_CONFIG_UNREAD,     /* parameters are said whatever control message was not read */
+    JR_BUG_BELIEFS_STAY,      /* what is believed of a rank outlives its incarnation */
+    JR_BUG_BELIEFS_ALONE,     /* what a peer admits is not believed to be cached */
     JR_BUGS,
 };
 

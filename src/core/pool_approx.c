@@ -2,6 +2,7 @@
 /* What is believed to be cached because it was routed there: in approximate mode all there is, with
  * KV events what they have not said yet. core/approx.h has the rules. Replicas tell each other the
  * prompts they admit, so their beliefs agree as far as their sync does. */
+#include "base/bug.h"
 #include "core/pool_internal.h"
 
 #define TICK_WORK 1024
@@ -77,7 +78,8 @@ void jr_pool_believe(struct jr_pool *p, const struct jr_route *r, const struct j
 
 void jr_pool_believe_batch(struct jr_pool *p, const struct jr_sync_batch *batch)
 {
-    if (!p->approx || !p->config.assume_kv_reuse) /* their hashes stand for nothing then */
+    if (!p->approx || !p->config.assume_kv_reuse || /* their hashes stand for nothing then */
+        JR_BUG(BELIEFS_ALONE))
         return;
     for (uint32_t i = 0; i < batch->n_deltas; i++) {
         const struct jr_booking *b = &batch->deltas[i].b;
@@ -111,7 +113,8 @@ void jr_pool_approx_list(struct jr_pool *p, const struct jr_worker_lease *lease)
         const struct jr_rank_lease *was = rank_of(&w->lease, dp_rank);
         const struct jr_rank_lease *is = rank_of(lease, dp_rank);
         bool stays = is || (lease->n_ranks == 0 && dp_rank == 0);
-        if (!stays || (was && is && was->incarnation != is->incarnation))
+        bool other = was && is && was->incarnation != is->incarnation && !JR_BUG(BELIEFS_STAY);
+        if (!stays || other)
             drop(p, w->members[i]);
     }
 }

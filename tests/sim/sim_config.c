@@ -38,6 +38,7 @@ static const char *const features[SIM_X_END - SIM_FAULTS] = {
     [SIM_X_EXTERNAL - SIM_FAULTS] = "external", [SIM_X_LOWER - SIM_FAULTS] = "lower",
     [SIM_X_CAPS - SIM_FAULTS] = "caps",         [SIM_X_PARTS - SIM_FAULTS] = "parts",
     [SIM_X_TOKEN - SIM_FAULTS] = "token",       [SIM_X_VERSIONS - SIM_FAULTS] = "versions",
+    [SIM_X_BELIEFS - SIM_FAULTS] = "beliefs",   [SIM_X_APPROXIMATE - SIM_FAULTS] = "approximate",
 };
 
 const char *sim_fault_name(uint32_t f)
@@ -120,6 +121,17 @@ static void draw_sessions(struct sim_config *c, uint64_t seed, bool force)
     c->sessions_max = jr_rng_below(&rng, 8) ? 0 : between(&rng, 1, SIM_SESSIONS - 1);
 }
 
+/* They have dice of their own. */
+static void draw_beliefs(struct sim_config *c, uint64_t seed, uint64_t force)
+{
+    struct jr_rng rng;
+    jr_rng_init(&rng, seed, 11);
+    bool believes = jr_rng_below(&rng, 5) == 0, alone = jr_rng_below(&rng, 12) == 0;
+    c->approximate = alone || has(force, SIM_X_APPROXIMATE);
+    if (c->approximate || believes || has(force, SIM_X_BELIEFS))
+        c->belief_ms = between(&rng, 500, 20000);
+}
+
 /* Bases come in several parts. */
 static void lengthen_prompts(struct sim_config *c)
 {
@@ -155,6 +167,9 @@ static void leave_out(struct sim_config *c, uint64_t bits)
     c->lower = c->lower && !has(bits, SIM_X_LOWER);
     c->reset_token = c->reset_token && !has(bits, SIM_X_TOKEN);
     c->versions = c->versions && !has(bits, SIM_X_VERSIONS);
+    c->approximate = c->approximate && !has(bits, SIM_X_APPROXIMATE);
+    if (has(bits, SIM_X_BELIEFS) && !c->approximate)
+        c->belief_ms = 0;
 }
 
 bool sim_config_has(const struct sim_config *c, uint32_t f)
@@ -162,13 +177,15 @@ bool sim_config_has(const struct sim_config *c, uint32_t f)
     bool caps = false;
     for (uint32_t i = 0; i < SIM_REPLICAS; i++)
         caps = caps || c->entries_max[i];
-    return f < SIM_FAULTS        ? c->one_in[f] != 0
-           : f == SIM_X_EXTERNAL ? c->outside != 0
-           : f == SIM_X_LOWER    ? c->lower
-           : f == SIM_X_CAPS     ? caps
-           : f == SIM_X_TOKEN    ? c->reset_token
-           : f == SIM_X_VERSIONS ? c->versions
-                                 : c->prompt_blocks > 2;
+    return f < SIM_FAULTS           ? c->one_in[f] != 0
+           : f == SIM_X_EXTERNAL    ? c->outside != 0
+           : f == SIM_X_LOWER       ? c->lower
+           : f == SIM_X_CAPS        ? caps
+           : f == SIM_X_TOKEN       ? c->reset_token
+           : f == SIM_X_VERSIONS    ? c->versions
+           : f == SIM_X_BELIEFS     ? c->belief_ms != 0
+           : f == SIM_X_APPROXIMATE ? c->approximate
+                                    : c->prompt_blocks > 2;
 }
 
 void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish *wish)
@@ -205,6 +222,7 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish
     c->reset_token = jr_rng_below(&rng, 6) == 0;
     jr_rng_init(&rng, seed, 10);
     c->versions = jr_rng_below(&rng, 5) == 0;
+    draw_beliefs(c, seed, force);
     force_all(c, force);
     leave_out(c, wish ? wish->without : 0);
 }

@@ -339,7 +339,10 @@ static void round_done(struct sim *sim, struct sim_replica *r, const struct sim_
     ev.u.members.asked_at_ms = op->asked_at_ms;
     sim_check_listed(r, op);
     sim_routing_listed(sim, r, op);
+    struct sim_beliefs before;
+    sim_beliefs_before(sim, r, &before);
     sim_replica_event(sim, r, &ev);
+    sim_beliefs_listed(sim, r, &before);
     if (!op->looked)
         return;
     ev = (struct jr_event){.type = JR_EV_FACTS};

@@ -115,6 +115,7 @@ static void feed_sync(struct sim *sim, struct sim_replica *r)
                   "LoadIsShared: replica %u misses a batch of %s before %llu, which came", r->index,
                   m->b.replica, (unsigned long long)m->b.number);
         sim_check_sync(sim, r, m);
+        sim_beliefs_heard(sim, r, &m->b);
     }
     if (!r->sync_reading) {
         r->sync_reading = true;
@@ -183,6 +184,9 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
     c->track_output_blocks = sim->seed % 2 == 0;
     if (sim->c.reset_token)
         (void)jr_str_copy(c->reset_token, sizeof c->reset_token, "start");
+    c->approximate = sim->c.approximate;
+    if (sim->c.belief_ms)
+        c->approx = (struct jr_approx_config){sim->c.belief_ms, 1 << 20, 0.8};
     c->session_ttl_ms = sim->c.session_ttl_ms;
     c->sessions_max = sim->c.sessions_max;
 }

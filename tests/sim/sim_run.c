@@ -110,11 +110,17 @@ bool sim_run_many(const struct sim_batch *b, struct sim_failure *ret, struct sim
 
 uint64_t sim_force_for(enum jr_bug bug)
 {
-    const uint64_t late = UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_SNAPSHOT |
-                          UINT64_C(1) << SIM_F_SLOW; /* a leader that is not one any more writes */
-    const uint64_t stale = UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_RESET |
-                           UINT64_C(1) << SIM_X_CAPS; /* a leader that has not read what was said */
-    return bug == JR_BUG_LEADER_NO_FENCE ? late : bug == JR_BUG_CONFIG_UNREAD ? stale : 0;
+    switch (bug) {
+    case JR_BUG_LEADER_NO_FENCE: /* a leader that is not one any more writes */
+        return UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_SNAPSHOT |
+               UINT64_C(1) << SIM_F_SLOW;
+    case JR_BUG_CONFIG_UNREAD: /* a leader that has not read what was said */
+        return UINT64_C(1) << SIM_F_PAUSE | UINT64_C(1) << SIM_F_RESET | UINT64_C(1) << SIM_X_CAPS;
+    case JR_BUG_LEAVES_UNHEARD:
+        return UINT64_C(1) << SIM_F_LEAVE | UINT64_C(1) << SIM_X_EXTERNAL;
+    default:
+        return 0;
+    }
 }
 
 /* ---------------------------------------------------------------- one that failed */

@@ -12,8 +12,8 @@
  * sim_worker.c engines and bridges (the real src/app/bridge/rank.c and lower.c) · sim_engine.c what an
  * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_sessions.c
  * sessions: their stream, and what must hold of them · sim_outside.c requests of external data planes · sim_faults.c what goes wrong ·
- * sim_routing.c what may be known of workers · sim_model.c the log, applied naively · sim_check.c what must hold after every step · sim_run.c a
- * seed from its start to its end, in a process of its own. */
+ * sim_routing.c what may be known of workers · sim_beliefs.c what is believed of them · sim_model.c the log, applied naively ·
+ * sim_check.c what must hold after every step · sim_run.c a seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
 #define JR_SIM_WORLD_H
 
@@ -80,6 +80,8 @@ enum sim_feature {
     SIM_X_PARTS,                 /* prompts so long that bases come in several parts */
     SIM_X_TOKEN,                 /* replicas are started with --router-reset-states TOKEN */
     SIM_X_VERSIONS,              /* some read and write only an older version of replica sync */
+    SIM_X_BELIEFS,               /* what was routed is believed to be cached */
+    SIM_X_APPROXIMATE,           /* and nothing else is: no KV events */
     SIM_X_END,
 };
 
@@ -103,6 +105,8 @@ struct sim_config {
     uint32_t outside;                   /* requests of external data planes at once */
     bool reset_token;                   /* that each replica is started with */
     bool versions;                      /* of replica sync: each life knows one, or both */
+    bool approximate;                   /* replicas read no KV events */
+    uint32_t belief_ms;                 /* that what was routed is believed; 0: it is not */
     uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
     uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
 };
@@ -579,6 +583,17 @@ void sim_step(struct sim *sim);
 bool sim_comparable(const struct sim *sim, const struct sim_replica *r);
 void sim_faults_step(struct sim *sim);
 void sim_check_step(struct sim *sim);
+/* The admissions of a peer's batch that was fed are believed. */
+void sim_beliefs_heard(const struct sim *sim, const struct sim_replica *r,
+                       const struct jr_sync_batch *b);
+/* Before a list, and after: of a rank that is another now nothing is believed. */
+struct sim_beliefs {
+    uint64_t decisions, incarnation[SIM_WORKERS][SIM_RANKS];
+};
+void sim_beliefs_before(const struct sim *sim, const struct sim_replica *r,
+                        struct sim_beliefs *ret);
+void sim_beliefs_listed(const struct sim *sim, const struct sim_replica *r,
+                        const struct sim_beliefs *before);
 /* Is it of a version that this one reads? Whoever lists it writes no other. */
 bool sim_check_read(const struct sim *sim, const struct sim_replica *r,
                     const struct sim_sync_msg *m);

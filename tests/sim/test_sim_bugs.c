@@ -35,6 +35,8 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_LEAVES_UNHEARD] = "FreedOnce",
     [JR_BUG_VERSION_OF_WRITER] = "LoadIsShared",
     [JR_BUG_CONFIG_UNREAD] = "SaidOnce",
+    [JR_BUG_BELIEFS_STAY] = "BeliefsEnd",
+    [JR_BUG_BELIEFS_ALONE] = "BeliefsAreShared",
 };
 
 static void test_each_is_found(void **state)
