@@ -411,10 +411,12 @@ class Failures(Case):
         go = threading.Event()
         self.addCleanup(go.set)
         workers = [self.worker(lambda request: go.wait(60)) for _ in range(2)]
-        f = self.frontend(*workers, request_timeout_secs=0.5)
+        f = self.frontend(*workers, request_timeout_secs=2)
         status, _, reply = self.ask(f)
         self.assert_error(status, reply, 504, "--request-timeout-secs")
-        self.assertEqual(sum(len(w.posts()) for w in workers), 1)
+        asked = lambda: sum(len(w.posts()) for w in workers)
+        jr.wait_for(asked, "it was asked")
+        self.assertEqual(asked(), 1)
         self.assertEqual(jr.pool(f.url)["bookings"], 0)
 
     def die_mid_stream(self, sent):

@@ -212,8 +212,7 @@ class LeastPrivilege(unittest.TestCase):
             status, _, text = jr.call("POST", url + "/v1/completions", {
                 "model": "mock-model", "prompt": prompt, "max_tokens": 2})
             self.assertEqual(status, 200, text)
-            seen = jr.pool(a.url)["applied_seq"]
-            jr.wait_for(lambda: jr.pool(b.url)["applied_seq"] >= seen, "the replicas beside each other")
+            jr.wait_for(lambda: all(jr.pool(r.url)["blocks"] >= 8 for r in (a, b)), "its blocks at both")
             cached = json.loads(text)["usage"]["prompt_tokens_details"]["cached_tokens"]
         self.assertGreater(cached, 0)
         status, _, text = jr.call("POST", a.url + "/v1/completions", {

@@ -134,7 +134,7 @@ class Outage(unittest.TestCase):
     def hold(self, f):
         """A stream that goes on for long."""
         s = play.Stream(f.url + "/v1/completions", {
-            "model": "mock-model", "prompt": prompt(1), "max_tokens": 6000, "stream": True,
+            "model": "mock-model", "prompt": prompt(1), "max_tokens": 100000, "stream": True,
             "ignore_eos": True}, timeout=120)
         self.streams.append(s)
         self.assertEqual(s.head(), 200)

@@ -143,7 +143,7 @@ class Sessions(unittest.TestCase):
         return self.a, self.b
 
     def ends(self):
-        self.all_restart(1, WORKERS - 1)
+        self.all_restart(3, WORKERS - 1)
         for f in (self.a, self.b):
             self.known(f, 0)  # those that were bound for longer are not any more
         heard = jr.pool(self.b.url)["sessions"]["heard"]

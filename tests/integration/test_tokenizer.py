@@ -114,9 +114,14 @@ class Cache(Base):
         first = play.Stream(f.url + "/v1/completions", COMPLETION)  # will go away
         jr.wait_for(lambda: self.asked(w) == 1, "the leader asks")
         threads, got = self.together(f, [COMPLETION] * 8 + [{**COMPLETION, "prompt": "other"}])
-        jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == 10, "all are there")
+
+        def in_flight(n):
+            """So many are counted, and each loop was asked for its counters since: what it had begun it has told."""
+            jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == n, "%d are there" % n)
+            self.results(f)
+        in_flight(10)
         first.close()
-        jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == 9, "the first is gone")
+        in_flight(9)
         jr.wait_for(lambda: self.asked(w) == 2, "the other text is asked for")
         go.set()
         for t in threads:
