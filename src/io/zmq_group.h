@@ -38,6 +38,7 @@ uint64_t jr_zmq_group_turns(const struct jr_zmq_group *group);
 struct jr_zmq_member {
     struct jr_zmq_group *group; /* referenced: its memory stays until the member is released */
     void *socket;               /* NULL: none now; the thread's once the member has joined */
+    bool watched; /* the thread's; not beside what the lock guards, which is read as one word */
     /* It was woken, or its socket has news. Takes a burst of what is there; true: there is more. Where
      * it takes nothing it still has to hear the socket (jr_zmq_group_hear). */
     bool (*serve)(struct jr_zmq_member *m);
@@ -47,7 +48,6 @@ struct jr_zmq_member {
     void (*left)(struct jr_zmq_member *m);
     struct jr_list pending, ready, timed, waiting; /* private, all below */
     bool in_pending, leaving, gone;
-    bool watched;
 };
 #define JR_ZMQ_TICK_MS 20
 
