@@ -91,28 +91,19 @@ static void close_pubs(struct engine *g)
     g->n = 0;
 }
 
-static unsigned port_of(const char *endpoint)
-{
-    return (unsigned)strtoul(strrchr(endpoint, ':') + 1, NULL, 10);
-}
-
-/* Rank i at the ports of rank 0, i further: where some are taken, elsewhere. */
-static bool open_pubs(struct engine *g, uint32_t n)
+/* Rank i at the ports of rank 0, i further. */
+static void open_pubs(struct engine *g, uint32_t n)
 {
     struct jr_errmsg e = {0};
-    char kv[64] = "tcp://127.0.0.1:0", replay[64] = "tcp://127.0.0.1:0";
+    char kv[64], replay[64];
+    unsigned kv_port = jr_test_free_ports(n), replay_port = jr_test_free_ports(n);
     for (; g->n < n; g->n++) {
-        if (g->n) {
-            snprintf(kv, sizeof kv, "tcp://127.0.0.1:%u",
-                     port_of(jr_zmq_pub_endpoint(g->pubs[0])) + g->n);
-            snprintf(replay, sizeof replay, "tcp://127.0.0.1:%u",
-                     port_of(jr_zmq_pub_replay_endpoint(g->pubs[0])) + g->n);
-        }
+        snprintf(kv, sizeof kv, "tcp://127.0.0.1:%u", kv_port + g->n);
+        snprintf(replay, sizeof replay, "tcp://127.0.0.1:%u", replay_port + g->n);
         struct jr_zmq_pub_config config = {.endpoint = kv, .replay_endpoint = replay};
         if (jr_zmq_pub_create(&config, &g->pubs[g->n], &e) < 0)
-            return false;
+            fail_msg("no rank %u: %s", g->n, e.text);
     }
-    return true;
 }
 
 static void start_engine(struct engine *g, struct says says, uint32_t ranks)
@@ -120,11 +111,7 @@ static void start_engine(struct engine *g, struct says says, uint32_t ranks)
     memset(g, 0, sizeof *g);
     g->says = says;
     listen_http(g);
-    uint32_t tries = 0;
-    while (!open_pubs(g, ranks)) {
-        close_pubs(g);
-        assert_true(++tries < 100);
-    }
+    open_pubs(g, ranks);
 }
 
 static void stop_engine(struct engine *g)

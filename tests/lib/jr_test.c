@@ -168,7 +168,7 @@ static bool is_free(uint16_t port)
     return is;
 }
 
-uint16_t jr_test_free_port(void)
+uint16_t jr_test_free_ports(unsigned n)
 {
     uint32_t from;
 
@@ -176,10 +176,18 @@ uint16_t jr_test_free_port(void)
         give_up("no random number: %s", strerror(errno));
     for (uint32_t i = 0; i < PORT_TRIES; i++) {
         uint16_t port = (uint16_t)(PORT_FIRST + (from % PORT_SPAN + i * 17) % PORT_SPAN);
-        if (is_free(port) && claim_port(port))
+        unsigned got = 0;
+        while (got < n && is_free((uint16_t)(port + got)) && claim_port((uint16_t)(port + got)))
+            got++;
+        if (got == n)
             return port;
     }
-    give_up("no free port");
+    give_up("no %u free ports", n);
+}
+
+uint16_t jr_test_free_port(void)
+{
+    return jr_test_free_ports(1);
 }
 
 bool jr_test_port_open(uint16_t port)

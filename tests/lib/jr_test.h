@@ -53,6 +53,7 @@ static inline uint8_t *jr_test_fixture(const char *path, size_t *ret_n)
 /* A TCP port of 127.0.0.1 on which nobody listens now, below the range that outgoing connections use:
  * this process's until it ends. Another test gets others, also before anybody listens. */
 uint16_t jr_test_free_port(void);
+uint16_t jr_test_free_ports(unsigned n); /* the first of n that follow each other */
 /* Does somebody accept connections there? */
 bool jr_test_port_open(uint16_t port);
 
