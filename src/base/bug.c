@@ -31,6 +31,7 @@ const char *jr_bug_name(enum jr_bug bug)
         "a worker ended that answers",
         "a reset at every start with one token",
         "an end not passed on by who leaves",
+        "a mute consumer taken for idle",
         "a batch of the newest version that its writer knows",
         "parameters said by who has not read the log",
         "beliefs that outlive their rank",

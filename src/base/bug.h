@@ -34,6 +34,7 @@ enum jr_bug {
     JR_BUG_GONE_UNASKED,     /* no lease is enough for WorkerGone, whether /health answers or not */
     JR_BUG_RESET_EACH_START, /* a token that acted acts again */
     JR_BUG_LEAVES_UNHEARD,   /* who ends says no word of what it was told just before */
+    JR_BUG_MUTE_UNSEEN,      /* who is ready takes a consumer that delivers nothing for idle */
     JR_BUG_VERSION_OF_WRITER, /* a batch is of the newest version that its writer knows */
     JR_BUG_CONFIG_UNREAD,     /* parameters are said whatever control message was not read */
     JR_BUG_BELIEFS_STAY,      /* what is believed of a rank outlives its incarnation */

@@ -420,6 +420,7 @@ int jr_pool_on_outside(struct jr_pool *p, uint64_t id, bool done);
 void jr_pool_outside_booked(struct jr_pool *p, uint64_t id);
 void jr_pool_outside_heard(struct jr_pool *p, const struct jr_sync_batch *batch);
 void jr_pool_outside_tick(struct jr_pool *p);
+void jr_pool_outside_based(struct jr_pool *p); /* a base of ours begins */
 void jr_pool_outside_leave(struct jr_pool *p); /* says all words once more */
 
 /* pool_busy.c */

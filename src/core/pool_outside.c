@@ -238,6 +238,16 @@ static void say_again(struct jr_pool *p)
     }
 }
 
+/* The base that begins takes out of the stream what was said just before it, and who reads a little
+ * late never hears that: it is said again soon. */
+void jr_pool_outside_based(struct jr_pool *p)
+{
+    uint64_t at_ms = p->now_ms + WORD_WAIT_MS;
+    for (uint32_t i = 0; i < p->words.n; i++)
+        if (p->words.v[i].at_ms > at_ms)
+            p->words.v[i].at_ms = at_ms;
+}
+
 /* Nobody says them after us. */
 void jr_pool_outside_leave(struct jr_pool *p)
 {

@@ -592,7 +592,7 @@ static uint64_t awaited_seq(const struct jr_pool *p)
     case JR_REC_ADOPT:
         return p->target_seq;
     case JR_REC_READY:
-        return p->facts.last_seq;
+        return JR_BUG(MUTE_UNSEEN) ? 0 : p->facts.last_seq;
     default:
         return 0;
     }

@@ -218,6 +218,7 @@ static int begin_base(struct jr_pool *p)
     p->basing = true;
     p->need_base = p->sync_lost = false;
     p->base_at_ms = p->now_ms;
+    jr_pool_outside_based(p);
     return 0;
 }
 

@@ -32,6 +32,7 @@ static const struct {
     [SIM_F_GARBAGE] = {"garbage", 200, 4},
     [SIM_F_SESSIONS] = {"sessions", 300, 2},
     [SIM_F_LEAVE] = {"leave", 240, 3},
+    [SIM_F_MUTE] = {"mute", 500, 3},
 };
 
 static const char *const features[SIM_X_END - SIM_FAULTS] = {
@@ -100,12 +101,11 @@ static void draw_caps(struct sim_config *c, struct jr_rng *rng, bool force)
 }
 
 /* It has dice of its own. */
-static void draw_leave(struct sim_config *c, uint64_t seed)
+static void draw_alone(struct sim_config *c, uint64_t seed, enum sim_fault f, uint64_t dice)
 {
     struct jr_rng rng;
-    jr_rng_init(&rng, seed, 9);
-    c->one_in[SIM_F_LEAVE] =
-        jr_rng_below(&rng, faults[SIM_F_LEAVE].seeds) ? 0 : faults[SIM_F_LEAVE].one_in;
+    jr_rng_init(&rng, seed, dice);
+    c->one_in[f] = jr_rng_below(&rng, faults[f].seeds) ? 0 : faults[f].one_in;
 }
 
 /* They have dice of their own. */
@@ -217,7 +217,8 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish
     draw_sessions(c, seed, has(force, SIM_F_SESSIONS));
     jr_rng_init(&rng, seed, 7);
     c->outside = jr_rng_below(&rng, 5) ? 0 : between(&rng, 1, SIM_OUTSIDE);
-    draw_leave(c, seed);
+    draw_alone(c, seed, SIM_F_LEAVE, 9);
+    draw_alone(c, seed, SIM_F_MUTE, 12);
     jr_rng_init(&rng, seed, 8);
     c->reset_token = jr_rng_below(&rng, 6) == 0;
     jr_rng_init(&rng, seed, 10);

@@ -103,6 +103,7 @@ static void do_session(struct sim *sim, struct sim_replica *r, const struct jr_s
 static void start_reader(const struct sim *sim, struct sim_replica *r, const struct jr_action *a)
 {
     r->reading = true;
+    r->mute = false;
     r->read_next = a->u.start.applied + 1;
     r->read_created_ns = a->u.start.stream_created_ns;
     /* As the real reader, which looks at the message it stands on. */

@@ -52,6 +52,11 @@ static void replica_faults(struct sim *sim)
         r->skew_ns = s * INT64_C(1000000000);
         sim_say(sim, "the clock of replica %u is off by %lld s", r->index, (long long)s);
     }
+    if (sim_fault(sim, SIM_F_MUTE)) {
+        struct sim_replica *r = some_replica(sim, SIM_F_MUTE);
+        r->mute = true;
+        sim_say(sim, "the log's consumer of replica %u is mute", r->index);
+    }
     if (sim_fault(sim, SIM_F_SNAPSHOT)) {
         struct sim_replica *r = some_replica(sim, SIM_F_SNAPSHOT);
         struct jr_event ev = {.type = JR_EV_ADMIN_SNAPSHOT};

@@ -75,7 +75,7 @@ static void feed_log(struct sim *sim, struct sim_replica *r)
         return;
     }
     for (uint32_t k = jr_rng_below(&sim->rng, 12); k > 0 && r->reading && !r->crashing; k--) {
-        if (r->read_next > n->n_log)
+        if (r->mute || r->read_next > n->n_log)
             return;
         uint64_t before = r->pool->state->seq;
         struct jr_event ev = {.type = JR_EV_LOG, .u.log = &n->log[r->read_next - 1].m};

@@ -69,6 +69,7 @@ enum sim_fault {
     SIM_F_GARBAGE,    /* a message that nobody can decode */
     SIM_F_SESSIONS,   /* the session stream deleted, or a replica's consumer of it */
     SIM_F_LEAVE,      /* a replica is drained, says its last and takes its lease back */
+    SIM_F_MUTE,       /* a replica's consumer of the log lives, and delivers nothing any more */
     SIM_FAULTS,
 };
 
@@ -355,7 +356,7 @@ struct sim_replica {
     bool connected, held, take_lease, leader_key, leader_told, leading_up, round_running;
     uint64_t lease_revision, leader_renewed_ms, rounds;
     uint64_t object_revision[2], record_revision;
-    bool reading;
+    bool reading, mute; /* until another consumer is made */
     uint64_t read_next;
     int64_t read_created_ns;
     uint64_t read_branch;

@@ -33,6 +33,7 @@ static const char *const found_by[JR_BUGS] = {
     [JR_BUG_GONE_UNASKED] = "GoneIsGone",
     [JR_BUG_RESET_EACH_START] = "ResetOnce",
     [JR_BUG_LEAVES_UNHEARD] = "FreedOnce",
+    [JR_BUG_MUTE_UNSEEN] = "Converges",
     [JR_BUG_VERSION_OF_WRITER] = "LoadIsShared",
     [JR_BUG_CONFIG_UNREAD] = "SaidOnce",
     [JR_BUG_BELIEFS_STAY] = "BeliefsEnd",

@@ -100,6 +100,7 @@ static void test_words_are_repeated_until_heard(void **state)
     tell(&r, false);
     assert_int_equal(told(&r, JR_DELTA_ASK_FIRST_TOKEN, 100), 1);
     assert_true(told(&r, JR_DELTA_ASK_FIRST_TOKEN, 2000) >= 2);
+    (void)told(&r, JR_DELTA_ASK_FIRST_TOKEN, 4); /* one that was just said is on its way */
     peer_says(&r, 2, JR_DELTA_FIRST_TOKEN, REQUEST);
     assert_int_equal(told(&r, JR_DELTA_ASK_FIRST_TOKEN, 5000), 0);
     tell(&r, true);
@@ -107,6 +108,26 @@ static void test_words_are_repeated_until_heard(void **state)
     peer_says(&r, 3, JR_DELTA_DONE, REQUEST);
     assert_false(is_known(&r));
     assert_int_equal(told(&r, JR_DELTA_ASK_DONE, 5000), 0);
+    rig_deinit(&r);
+}
+
+/* A base takes out of the stream what was said just before it. */
+static void test_words_come_again_behind_a_base(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r);
+    settle(&r);
+    peer_says(&r, 1, JR_DELTA_ADMIT, REQUEST);
+    tell(&r, true);
+    assert_true(told(&r, JR_DELTA_ASK_DONE, 8000) >= 5);
+    while (told(&r, JR_DELTA_ASK_DONE, 2) == 0)
+        ;
+    assert_int_equal(told(&r, JR_DELTA_ASK_DONE, 300), 0); /* it is said each two seconds by now */
+    struct jr_sync_batch b = {.replica = "peer", .incarnation = 7, .number = 2, .want_base = true};
+    struct jr_event ev = {.type = JR_EV_SYNC, .u.sync = &b};
+    rig_step(&r, &ev);
+    assert_int_equal(told(&r, JR_DELTA_ASK_DONE, 300), 1);
     rig_deinit(&r);
 }
 
@@ -609,6 +630,7 @@ int main(void)
         cmocka_unit_test(test_a_name_that_is_used_again),
         cmocka_unit_test(test_words_of_who_knows_nobody),
         cmocka_unit_test(test_an_owner_says_on_what_it_heard),
+        cmocka_unit_test(test_words_come_again_behind_a_base),
         cmocka_unit_test(test_words_of_who_leaves),
         cmocka_unit_test(test_silent_ones_expire),
     };
