@@ -87,7 +87,7 @@ class Sessions(unittest.TestCase):
         self.honoured(bound, a.url)
 
         # The stream is gone: who lives says it again.
-        jr.js_api(self.nats, "STREAM.DELETE." + STREAM)
+        jr.delete_stream(self.nats, STREAM, [a, b])
         jr.wait_for(lambda: self.stream_has(18), "what the stream had", 60)
 
         # All restart, with a longer TTL, for which the stream is made to keep words.

@@ -169,6 +169,17 @@ def stream_last_seq(nats, stream):
     return stream_state(nats, stream)["last_seq"]
 
 
+def delete_stream(nats, stream, replicas):
+    """By hand, while the replicas stand still: the server forgets a stream before it removes its files, and
+    who makes it anew in between, as they do at once, has one whose files are gone."""
+    for f in replicas:
+        f.send(signal.SIGSTOP)
+    wait_for(lambda: all(f.stopped() for f in replicas), "they stand still")
+    js_api(nats, "STREAM.DELETE." + stream)
+    for f in replicas:
+        f.send(signal.SIGCONT)
+
+
 _given = {}
 atexit.register(lambda: [claim.close() for claim in _given.values()])
 
@@ -257,6 +268,11 @@ class Proc:
 
     def code(self):
         return self.popen.poll()
+
+    def stopped(self):
+        """By SIGSTOP."""
+        with open("/proc/%d/stat" % self.pid) as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
 
     def tail(self, lines=15):
         with open(self.log, errors="replace") as f:

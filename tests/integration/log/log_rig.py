@@ -404,6 +404,11 @@ class LogTest(unittest.TestCase):
         last = self.last_seq()
         jr.wait_for(lambda: self.scribe.next > last, "the scribe has written it down")
 
+    def delete_stream(self, stream):
+        """By hand, once it is written down."""
+        self.written_down()
+        jr.delete_stream(self.nats, stream, [f for f in self.alive() if not self.stopped(f)])
+
     def fill_slowly(self, n, each=10):
         """As fill, with the scribe never more than `each` behind: where old messages go by themselves."""
         for _ in range(n // each):
@@ -519,9 +524,7 @@ class LogTest(unittest.TestCase):
                 self.assertLessEqual(first, p["applied_seq"] + 1)
 
     def stopped(self, f):
-        """Whether the process is stopped (SIGSTOP)."""
-        with open("/proc/%d/stat" % f.pid) as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "T"
+        return f.stopped()
 
     def mirrors(self):
         """Blocks of each (worker, rank), as who has them says."""

@@ -59,10 +59,6 @@ class Holes(rig.LogTest):
 class Buckets(rig.LogTest):
     threshold = 30
 
-    def delete(self, bucket):
-        self.written_down()
-        self.api("STREAM.DELETE." + bucket)
-
     def led(self):
         try:
             return self.api("STREAM.MSG.GET.KV_%s-leases" % rig.PREFIX,
@@ -73,7 +69,7 @@ class Buckets(rig.LogTest):
     def test_leases(self):
         self.fleet("a", "b")
         self.next_snapshot()
-        self.delete("KV_%s-leases" % rig.PREFIX)
+        self.delete_stream("KV_%s-leases" % rig.PREFIX)
         jr.wait_for(self.led, "a leader's lease in the bucket")
         self.next_snapshot()
         self.settle()
@@ -81,14 +77,14 @@ class Buckets(rig.LogTest):
     def test_state(self):
         self.fleet("a", "b")
         self.next_snapshot()
-        self.delete("KV_" + rig.STATE)
+        self.delete_stream("KV_" + rig.STATE)
         self.next_snapshot()
         self.settle()
 
     def test_snapshots(self):
         self.fleet("a", "b")
         self.next_snapshot()
-        self.delete("OBJ_" + rig.OBJECTS)
+        self.delete_stream("OBJ_" + rig.OBJECTS)
         self.next_snapshot()
         self.settle()
 

@@ -12,8 +12,7 @@ class Stream(rig.LogTest):
     def recreate(self):
         """Another stream of the same name and settings."""
         config = self.api("STREAM.INFO." + rig.STREAM)["config"]
-        self.written_down()
-        self.api("STREAM.DELETE." + rig.STREAM)
+        self.delete_stream(rig.STREAM)
         self.api("STREAM.CREATE." + rig.STREAM, config)
 
     def begun(self, n):
@@ -55,8 +54,7 @@ class Lost(Stream):
     def test_stream_deleted(self):
         self.fleet("a", "b")
         self.fill(20)
-        self.written_down()
-        self.api("STREAM.DELETE." + rig.STREAM)
+        self.delete_stream(rig.STREAM)
         jr.wait_for(self.last_seq, "another stream", 60)
         self.begun(2)
         self.fill(20)
