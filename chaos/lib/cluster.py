@@ -9,8 +9,10 @@
 
 Ports come from below the ephemeral range, so that nobody else gets them while a process is down.
 """
+import csv
 import json
 import os
+import socket
 import time
 
 from jr_link import Link
@@ -24,6 +26,7 @@ from .process import Bridge, Frontend, Process, Worker, get_json, wait_for
 HAPROXY = """global
     maxconn 4000
     nbthread 1
+    stats socket ipv4@127.0.0.1:@stats@ level user
 defaults
     mode http
     timeout connect 2s
@@ -110,8 +113,8 @@ class Cluster:
         return self.links[name].url
 
     def _haproxy(self):
-        self.front_port = free_port()
-        text = HAPROXY.replace("@listen@", str(self.front_port))
+        self.front_port, self.stats_port = free_port(), free_port()
+        text = HAPROXY.replace("@listen@", str(self.front_port)).replace("@stats@", str(self.stats_port))
         for f in self.frontends:
             text += "    server %s 127.0.0.1:%d\n" % (f.name, f.port)
         with open(self.path("haproxy.cfg"), "w") as f:
@@ -138,6 +141,17 @@ class Cluster:
 
     def await_front(self):
         wait_for(lambda: get_json(self.front_port, "/ready")[0] == 200, "an answer through haproxy")
+
+    def await_balancer(self, f, sends):
+        """The load balancer has seen that a replica is ready, or that it ended: else it sends requests to one that
+        has just started, and none to the only one that is left."""
+        def says():
+            with socket.create_connection(("127.0.0.1", self.stats_port), timeout=5) as s, s.makefile() as answer:
+                s.sendall(b"show stat\n")
+                rows = csv.DictReader(answer.read().lstrip("# ").splitlines())
+                return next(r["status"] for r in rows if r["svname"] == f.name)
+        if self.haproxy and self.haproxy.alive():
+            wait_for(lambda: says().startswith("UP") == sends, lambda: "haproxy sees %s as it is; it says %s" % (f.name, says()))
 
     def start_nats(self):
         for s in self.servers:

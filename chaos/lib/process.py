@@ -125,6 +125,7 @@ class Frontend(Process):
         self.last_at_spawn = 0  # of the stream, read just before the start
 
     def start(self, env=None):
+        self.cluster.await_balancer(self, False)
         self.last_at_spawn = self.cluster.last_seq()
         super().start(env)
 
@@ -141,7 +142,7 @@ class Frontend(Process):
         return self.alive() and not self.paused and get_json(self.port, "/ready")[0] == 200
 
     def await_ready(self, timeout=60):
-        """Waits for the first 200 of /ready and writes down where the replica is then."""
+        """Waits for the first 200 of /ready, writes down where the replica is then, and waits until it gets requests."""
         def check():
             if not self.alive():
                 raise Failed("%s ended with %s: %s" % (self.name, self.popen.returncode, self.tail()))
@@ -152,6 +153,7 @@ class Frontend(Process):
             raise Failed("%s is ready and does not answer /state" % self.name)
         self.note("ready", self.name, start=self.starts, last_at_spawn=self.last_at_spawn, **{
             k: p[k] for k in ("applied_seq", "recovery_state", "applied_seq_at_ready", "stream_last_seq_at_start")})
+        self.cluster.await_balancer(self, True)
         return p
 
 
