@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "io/http_client.h"
 #include "io/http_upstream.h"
+#include "jr_test.h"
 #include "jr_test_net.h"
 #include "tls_pump.h"
 
@@ -483,10 +484,8 @@ static void test_connect_fails(void **state)
 {
     struct fixture *f = *state;
     struct jr_http_fetch fetch = {.method = "GET", .on_end = on_end, .ctx = f};
-    uint16_t port;
 
-    close(jr_test_listen(&port));
-    f->peer.port = port;
+    f->peer.port = jr_test_free_port(); /* nobody listens there */
     get(f, "/");
     assert_int_equal(f->err, JR_ECONN);
     fetch.url = "http://no-such-host.invalid/";
