@@ -208,7 +208,8 @@ class Tracing(Case):
 
     def test_what_a_collector_answers(self):
         w = self.worker()
-        f, c = self.traced(w)
+        # The three of a request go together, however long it takes: an answer is for all of them.
+        f, c = self.traced(w, otel_bsp_max_export_batch_size=3, otel_bsp_schedule_delay=600000)
         c.answers = [(429, {"Retry-After": "1"}, b"")]
         self.assertEqual(self.ask(f)[0], 200)
         self.wait_count(f, "sent", 3)
