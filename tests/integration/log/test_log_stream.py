@@ -159,6 +159,7 @@ class RolledBack(Stream):
         self.start_nats()
         self.fill(20)
         before = self.at_rest()
+        self.written_down()
         self.stop_nats()
         self.roll_back()
         self.start_nats()
@@ -202,6 +203,7 @@ class RolledBack(Stream):
         self.start_nats()
         self.fill(10)
         before = self.at_rest()[0]["applied_seq"]
+        self.written_down()
         link.cut()
         self.stop_nats()
         self.roll_back()
