@@ -35,7 +35,7 @@ class Ctl(rig.LogTest):
         self.assertGreater(jr.metric(f.url, "jetrouter_snapshot_bytes"), 0)
 
     def test_not_waited_for(self):
-        f = self.replica("a")
+        f = self.replica("a", lease_ttl_secs=20)
         self.ready(f)
         self.begin_log()
         self.leader()
