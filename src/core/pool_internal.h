@@ -266,7 +266,8 @@ struct jr_pool {
     bool sync_open;
     bool sync_lost; /* the peers miss something: no deltas before the next base */
     bool need_base; /* a peer asked for one */
-    bool leaving;   /* words are due behind the base */
+    bool leaves;    /* it ends: behind each base that it sends still, its words are due */
+    bool leaving;   /* they are */
     bool basing;    /* a base is begun: its next part is base_part */
     struct {
         JR_ARR_FIELDS(uint64_t);

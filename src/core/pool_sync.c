@@ -216,6 +216,7 @@ static int begin_base(struct jr_pool *p)
     p->base_part = 0;
     p->base_includes = p->batch_number;
     p->basing = true;
+    p->leaving = p->leaves;
     p->need_base = p->sync_lost = false;
     p->base_at_ms = p->now_ms;
     jr_pool_outside_based(p);
@@ -283,7 +284,8 @@ void jr_pool_sync_leave(struct jr_pool *p)
 {
     jr_pool_sync_lost(p);
     p->base_at_ms = 0;
-    p->leaving = !JR_BUG(LEAVES_UNHEARD);
+    p->leaves = !JR_BUG(LEAVES_UNHEARD);
+    p->leaving = p->leaves;
 }
 
 bool jr_pool_is_leaving(const struct jr_pool *p)

@@ -519,6 +519,12 @@ static void test_many_ends_in_an_outage(void **state)
     rig_deinit(&r);
 }
 
+static bool sends_base(const struct rig *r)
+{
+    const struct jr_action *a = rig_find(r, JR_ACT_PUBLISH_SYNC);
+    return a && a->u.sync.is_base;
+}
+
 /* Whoever leaves says its words once more, one of this very moment among them, behind its base: that takes
  * what went before out of the stream. */
 static void test_words_of_who_leaves(void **state)
@@ -538,6 +544,14 @@ static void test_words_of_who_leaves(void **state)
         assert_true(asks);
         const struct jr_action *first = rig_find(&r, JR_ACT_PUBLISH_SYNC);
         assert_true(first && first->u.sync.is_base);
+        asks = false; /* a peer wants a base before it is gone: that one, too, takes them out */
+        struct jr_sync_batch b = {.number = 2, .want_base = true};
+        peer_sends(&r, b, JR_DELTA_PROGRESS, 6);
+        for (int i = 0; i < 20 && !sends_base(&r); i++)
+            rig_tick(&r, 10);
+        assert_true(sends_base(&r));
+        (void)deltas(&r, &asks);
+        assert_true(asks);
         rig_deinit(&r);
     }
 }
