@@ -29,6 +29,7 @@ NAMESPACE = "faults"
 PREFIX = "namespace-%s-component-backend" % NAMESPACE
 STREAM = PREFIX + "-kv-events"
 STATE = PREFIX + "-state"
+LEASES = PREFIX + "-leases"
 OBJECTS = PREFIX + "-snapshots"
 AWAY = (OSError, ValueError, RuntimeError, KeyError)  # of a server that is not there
 
@@ -149,7 +150,7 @@ class Bridge:
         lease = {"worker_id": str(self.worker), "url": self.url, "model": "tiny", "block_size": 4,
                  "ranks": [{"dp_rank": r.rank, "incarnation": str(r.incarnation),
                             "acked_id": r.next_id - 1, "acked_seq": r.acked} for r in self.ranks]}
-        self.nats.publish("$KV.%s-leases.worker.%d" % (PREFIX, self.worker),
+        self.nats.publish("$KV.%s.worker.%d" % (LEASES, self.worker),
                           json.dumps(lease).encode())
 
     def _look(self):
@@ -287,7 +288,7 @@ class LogTest(unittest.TestCase):
     def tearDown(self):
         """Who still runs ends in order: also where a sanitizer speaks up."""
         for f in self.replicas:
-            if f.running() and not self.stopped(f):
+            if f.running() and not f.stopped():
                 self.assertEqual(f.stop(), 0, f.tail(60))
 
     def _close(self):
@@ -399,7 +400,7 @@ class LogTest(unittest.TestCase):
     def written_down(self):
         """The scribe has all that the stream holds, the first leader's parameters too: before messages are made
         to go."""
-        awake = [f for f in self.alive() if not self.stopped(f)]
+        awake = [f for f in self.alive() if not f.stopped()]
         jr.wait_for(lambda: not awake or any(jr.pool(f.url)["agreed_block_size"] for f in awake), "the parameters")
         last = self.last_seq()
         jr.wait_for(lambda: self.scribe.next > last, "the scribe has written it down")
@@ -407,7 +408,7 @@ class LogTest(unittest.TestCase):
     def delete_stream(self, stream):
         """By hand, once it is written down."""
         self.written_down()
-        jr.delete_stream(self.nats, stream, [f for f in self.alive() if not self.stopped(f)])
+        jr.delete_stream(self.nats, stream, [f for f in self.alive() if not f.stopped()])
 
     def fill_slowly(self, n, each=10):
         """As fill, with the scribe never more than `each` behind: where old messages go by themselves."""
@@ -522,9 +523,6 @@ class LogTest(unittest.TestCase):
             self.assertLessEqual(first, self.previous())
             for p in self.views():
                 self.assertLessEqual(first, p["applied_seq"] + 1)
-
-    def stopped(self, f):
-        return f.stopped()
 
     def mirrors(self):
         """Blocks of each (worker, rank), as who has them says."""

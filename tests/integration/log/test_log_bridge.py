@@ -54,8 +54,8 @@ class Engines(rig.LogTest):
         return rig.counts(jr.pool(self.replicas[0].url))
 
     def incarnation(self):
-        m = self.api("STREAM.MSG.GET.KV_%s-leases" % rig.PREFIX,
-                     {"last_by_subj": "$KV.%s-leases.worker.7" % rig.PREFIX})["message"]
+        m = self.api("STREAM.MSG.GET.KV_" + rig.LEASES,
+                     {"last_by_subj": "$KV.%s.worker.7" % rig.LEASES})["message"]
         return json.loads(rig.base64.b64decode(m["data"]))["ranks"][0]["incarnation"]
 
     def never_over_matches(self):

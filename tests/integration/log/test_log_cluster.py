@@ -10,7 +10,7 @@ import unittest
 import jr_procs as jr
 import log_rig as rig
 
-STREAMS = (rig.STREAM, "KV_" + rig.STATE, "KV_%s-leases" % rig.PREFIX, "OBJ_" + rig.OBJECTS)
+STREAMS = (rig.STREAM, "KV_" + rig.STATE, "KV_" + rig.LEASES, "OBJ_" + rig.OBJECTS)
 SERVER = os.path.join(jr.ROOT, "build", "go", "nats-server")
 
 
@@ -60,7 +60,7 @@ class Cluster(rig.LogTest):
         self.begin_log()
         victim = self.move_away("OBJ_" + rig.OBJECTS)
         self.fill_chunks()
-        jr.wait_for(lambda: self.stopped(a) or self.fill(2) < 0, "a is in the middle of its upload", 60, 0.1)
+        jr.wait_for(lambda: a.stopped() or self.fill(2) < 0, "a is in the middle of its upload", 60, 0.1)
         victim = self.move_away("OBJ_" + rig.OBJECTS)
         victim.kill()
         # Nobody answers for a stream that is without, and it may have led others, too.

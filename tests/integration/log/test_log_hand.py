@@ -61,15 +61,15 @@ class Buckets(rig.LogTest):
 
     def led(self):
         try:
-            return self.api("STREAM.MSG.GET.KV_%s-leases" % rig.PREFIX,
-                            {"last_by_subj": "$KV.%s-leases.leader" % rig.PREFIX})
+            return self.api("STREAM.MSG.GET.KV_" + rig.LEASES,
+                            {"last_by_subj": "$KV.%s.leader" % rig.LEASES})
         except RuntimeError:
             return None
 
     def test_leases(self):
         self.fleet("a", "b")
         self.next_snapshot()
-        self.delete_stream("KV_%s-leases" % rig.PREFIX)
+        self.delete_stream("KV_" + rig.LEASES)
         jr.wait_for(self.led, "a leader's lease in the bucket")
         self.next_snapshot()
         self.settle()
@@ -93,8 +93,8 @@ class Names(rig.LogTest):
     def test_two_replicas_of_one_name(self):
         """They take the lease from each other, and say why."""
         (a,) = self.fleet("a")
-        key = "$KV.%s-leases.replica.a" % rig.PREFIX
-        m = self.api("STREAM.MSG.GET.KV_%s-leases" % rig.PREFIX, {"last_by_subj": key})["message"]
+        key = "$KV.%s.replica.a" % rig.LEASES
+        m = self.api("STREAM.MSG.GET.KV_" + rig.LEASES, {"last_by_subj": key})["message"]
         twin = json.loads(base64.b64decode(m["data"]))
         twin["incarnation"] = "5"
         self.client().publish(key, json.dumps(twin).encode())

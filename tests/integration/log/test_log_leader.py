@@ -20,7 +20,7 @@ class Paused(rig.LogTest):
         self.ready(other)
         self.begin_log()
         self.fill_chunks()
-        self.fill_until(lambda: self.stopped(slow), slow, other, "the pause at " + point)
+        self.fill_until(slow.stopped, slow, other, "the pause at " + point)
         # The other one leads, and writes both objects.
         self.replicas = [other]
         self.leader([other])

@@ -37,7 +37,7 @@ class Reset(rig.LogTest):
     def reset_behind(self, other, slow):
         """While the one is stopped."""
         try:
-            jr.wait_for(lambda: self.stopped(slow), "the pause")
+            jr.wait_for(slow.stopped, "the pause")
             self.reset(other)
             jr.wait_for(lambda: jr.pool(other.url)["epoch"] == 1, "the other reset")
             self.fill(10)
