@@ -103,7 +103,7 @@ static void stop_reading(void)
 {
     bool done = false;
     jr_js_reader_close(t.reader, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 60000);
+    PUMP_WAIT(t.loop, done, JR_TEST_PATIENCE_MS);
     log_deinit(&t.log);
     t.reader = NULL;
 }
@@ -181,7 +181,7 @@ static void stop_engine(void)
 {
     bool done = false;
     jr_mock_worker_close(t.worker, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 60000);
+    PUMP_WAIT(t.loop, done, JR_TEST_PATIENCE_MS);
     t.worker = NULL;
 }
 
@@ -210,7 +210,7 @@ static void prompt(uint32_t first, uint32_t n)
                                   .n_body = b.n,
                                   .total_timeout_ms = 60000};
     assert_int_equal(jr_http_client_whole(t.client, &fetch, 1 << 20, on_reply, &status), 0);
-    PUMP_WAIT(t.loop, status != 0, 60000);
+    PUMP_WAIT(t.loop, status != 0, JR_TEST_PATIENCE_MS);
     assert_int_equal(status, 200);
     jr_buf_deinit(&b);
 }
@@ -249,7 +249,7 @@ static void stop_hub(void)
 {
     bool done = false;
     jr_bridge_hub_close(t.hub, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 60000);
+    PUMP_WAIT(t.loop, done, JR_TEST_PATIENCE_MS);
     t.hub = NULL;
     t.bridge = NULL;
 }
@@ -258,7 +258,7 @@ static void stop_bridge(void)
 {
     bool done = false;
     jr_bridge_close(t.bridge, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 60000);
+    PUMP_WAIT(t.loop, done, JR_TEST_PATIENCE_MS);
     t.bridge = NULL;
 }
 
@@ -304,7 +304,7 @@ static void up(uint32_t blocks, bool with_replay)
     start_engine(blocks);
     start_hub();
     start_bridge(with_replay);
-    PUMP_WAIT(t.loop, registered(), 60000);
+    PUMP_WAIT(t.loop, registered(), JR_TEST_PATIENCE_MS);
     open_buckets();
     read_stream();
 }
@@ -317,7 +317,7 @@ static void down(void)
     if (t.worker)
         stop_engine();
     jr_http_client_close(t.client, mark_done, &done);
-    PUMP_WAIT(t.loop, done, 60000);
+    PUMP_WAIT(t.loop, done, JR_TEST_PATIENCE_MS);
     jr_js_kv_destroy(t.leases);
     jr_js_kv_destroy(t.state);
     jr_nats_close(t.nats);
@@ -355,7 +355,8 @@ static void blocks_reach_the_log(void **state)
     up(40, true); /* small: it evicts */
     for (uint32_t i = 0; i < 30; i++)
         prompt(i % 7 * 1000, 100 + i);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(),
+              JR_TEST_PATIENCE_MS);
     assert_true(t.bridge->sources[0]->rank.mirror.n > 20);
     assert_true(t.bridge->sources[0]->rank.mirror.counters.removed > 0);
     assert_int_equal(t.log.state->counters.dropped_unknown_parent, 0);
@@ -379,13 +380,14 @@ static void bridge_restart(void **state)
     up(100, true);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks() && agree(),
+              JR_TEST_PATIENCE_MS);
     uint64_t before = row()->incarnation, digest = jr_state_digest_blocks(t.log.state);
     stop_bridge();
     assert_int_equal(get_lease(&lease), JR_ENOTFOUND);
     prompt(7000, 64); /* nobody listens */
     start_bridge(true);
-    PUMP_WAIT(t.loop, registered() && agree(), 60000);
+    PUMP_WAIT(t.loop, registered() && agree(), JR_TEST_PATIENCE_MS);
     assert_true(row()->incarnation != before);
     assert_int_equal(t.bridge->sources[0]->rank.mirror.n, engine_blocks());
     assert_true(jr_state_digest_blocks(t.log.state) != digest);
@@ -397,14 +399,15 @@ static void nats_restart(void **state)
     (void)state;
     up(200, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), JR_TEST_PATIENCE_MS);
     jr_test_nats_stop(&t.server);
-    PUMP_WAIT(t.loop, !jr_nats_connected(t.nats), 60000);
+    PUMP_WAIT(t.loop, !jr_nats_connected(t.nats), JR_TEST_PATIENCE_MS);
     for (uint32_t i = 2; i < 6; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == engine_blocks(), JR_TEST_PATIENCE_MS);
     jr_test_nats_restart(&t.server);
-    PUMP_WAIT(t.loop, registered() && agree() && t.bridge->sources[0]->rank.mirror.n >= 20, 60000);
+    PUMP_WAIT(t.loop, registered() && agree() && t.bridge->sources[0]->rank.mirror.n >= 20,
+              JR_TEST_PATIENCE_MS);
     down();
 }
 
@@ -418,12 +421,13 @@ static void requests_in_the_state_bucket(void **state)
     PUMP_WAIT(t.loop,
               agree() && jr_bridge_now_ms() - t.bridge->sources[0]->leased_at_ms >
                              JR_BRIDGE_REANNOUNCE_GRACE_MS,
-              60000);
+              JR_TEST_PATIENCE_MS);
     const uint64_t *begins = t.bridge->sources[0]->rank.counters.begins;
     uint64_t before = row()->incarnation;
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.0", "1", 1, NULL, &e), 0);
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.1", "1", 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, begins[JR_BEGIN_REANNOUNCE] == 1 && agree() && registered(), 60000);
+    PUMP_WAIT(t.loop, begins[JR_BEGIN_REANNOUNCE] == 1 && agree() && registered(),
+              JR_TEST_PATIENCE_MS);
     assert_true(row()->incarnation != before);
     assert_int_equal(jr_js_kv_get(t.state, "reannounce.4242.0", &entry, &e), JR_ENOTFOUND);
     jr_js_kv_entry_deinit(&entry);
@@ -432,10 +436,10 @@ static void requests_in_the_state_bucket(void **state)
     /* The first epoch that is seen is news to nobody; another one is. */
     static const char one[] = "{\"random\":\"5\",\"n\":1}", two[] = "{\"random\":\"5\",\"n\":2}";
     assert_int_equal(jr_js_kv_put(t.state, "epoch", one, sizeof one - 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, t.hub->has_epoch, 60000);
+    PUMP_WAIT(t.loop, t.hub->has_epoch, JR_TEST_PATIENCE_MS);
     assert_int_equal(begins[JR_BEGIN_EPOCH], 0);
     assert_int_equal(jr_js_kv_put(t.state, "epoch", two, sizeof two - 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, begins[JR_BEGIN_EPOCH] == 1 && agree() && registered(), 60000);
+    PUMP_WAIT(t.loop, begins[JR_BEGIN_EPOCH] == 1 && agree() && registered(), JR_TEST_PATIENCE_MS);
     down();
 }
 
@@ -445,20 +449,22 @@ static void engine_restart(void **state)
     up(100, true);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 20 && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 20 && agree(), JR_TEST_PATIENCE_MS);
     stop_engine();
     start_engine(100);
     /* Silent since: found out by the look at the end of its history. */
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree(), JR_TEST_PATIENCE_MS);
     prompt(9000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree() && registered(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree() && registered(),
+              JR_TEST_PATIENCE_MS);
     /* Talking at once. */
     stop_engine();
     start_engine(100);
     for (uint32_t i = 0; i < 3; i++)
         prompt(50000 + i * 1000, 64);
     uint32_t n = engine_blocks();
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == n && agree() && registered(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == n && agree() && registered(),
+              JR_TEST_PATIENCE_MS);
     assert_int_equal(t.bridge->sources[0]->feed.counters.restarts, 2);
     down();
 }
@@ -469,13 +475,16 @@ static void without_a_replay_socket(void **state)
     up(100, false);
     for (uint32_t i = 0; i < 5; i++)
         prompt(i * 1000, 64);
-    PUMP_WAIT(t.loop, agree() && t.bridge->sources[0]->feed.counters.msgs >= 5, 60000);
+    PUMP_WAIT(t.loop, agree() && t.bridge->sources[0]->feed.counters.msgs >= 5,
+              JR_TEST_PATIENCE_MS);
     stop_engine();
-    PUMP_WAIT(t.loop, !t.bridge->healthy, 60000);
+    PUMP_WAIT(t.loop, !t.bridge->healthy, JR_TEST_PATIENCE_MS);
     struct jr_worker_lease lease;
-    PUMP_WAIT(t.loop, get_lease(&lease) == JR_ENOTFOUND, 60000); /* it ends by itself */
+    PUMP_WAIT(t.loop, get_lease(&lease) == JR_ENOTFOUND,
+              JR_TEST_PATIENCE_MS); /* it ends by itself */
     start_engine(100);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree() && registered(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n == 0 && agree() && registered(),
+              JR_TEST_PATIENCE_MS);
     assert_int_equal(get_lease(&lease), 0);
     assert_int_equal(lease.ranks[0].incarnation, row()->incarnation);
     down();
@@ -487,13 +496,15 @@ static void another_stream(void **state)
     struct jr_errmsg e = {0};
     up(100, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), JR_TEST_PATIENCE_MS);
     stop_reading();
     assert_int_equal(jr_stream_delete(t.nats, t.hub->stream, &e), 0);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.counters.begins[JR_BEGIN_STREAM] > 0, 60000);
-    PUMP_WAIT(t.loop, !t.hub->reopen && jr_bridge_rank_idle(&t.bridge->sources[0]->rank), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.counters.begins[JR_BEGIN_STREAM] > 0,
+              JR_TEST_PATIENCE_MS);
+    PUMP_WAIT(t.loop, !t.hub->reopen && jr_bridge_rank_idle(&t.bridge->sources[0]->rank),
+              JR_TEST_PATIENCE_MS);
     read_stream();
-    PUMP_WAIT(t.loop, agree() && registered(), 60000);
+    PUMP_WAIT(t.loop, agree() && registered(), JR_TEST_PATIENCE_MS);
     down();
 }
 
@@ -504,10 +515,10 @@ static void a_lost_lease(void **state)
     struct jr_worker_lease lease;
     up(100, true);
     prompt(1000, 64);
-    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->sources[0]->rank.mirror.n >= 4 && agree(), JR_TEST_PATIENCE_MS);
     uint64_t before = row()->incarnation;
     assert_int_equal(jr_js_kv_delete(t.leases, "worker.4242", 0, &e), 0);
-    PUMP_WAIT(t.loop, t.bridge->lease_losses == 1 && registered() && agree(), 60000);
+    PUMP_WAIT(t.loop, t.bridge->lease_losses == 1 && registered() && agree(), JR_TEST_PATIENCE_MS);
     assert_true(row()->incarnation != before);
     assert_int_equal(get_lease(&lease), 0);
     assert_int_equal(lease.ranks[0].incarnation, row()->incarnation);
@@ -576,30 +587,31 @@ static void blocks_on_lower_media(void **state)
     t.metrics = jr_metrics_create();
     start_hub();
     start_bridge(true);
-    PUMP_WAIT(t.loop, registered() && rows_hold(0, 0, 0), 60000);
+    PUMP_WAIT(t.loop, registered() && rows_hold(0, 0, 0), JR_TEST_PATIENCE_MS);
     for (uint32_t i = 0; i < 4; i++) /* what is lost before the subscription, the replay has */
         say(pub, JR_ENGINE_STORED, JR_MEDIUM_GPU, i);
     say(pub, JR_ENGINE_STORED, JR_MEDIUM_CPU, 0);
     say(pub, JR_ENGINE_STORED, JR_MEDIUM_CPU, 1);
     say(pub, JR_ENGINE_STORED, JR_MEDIUM_DISK, 2);
-    PUMP_WAIT(t.loop, rows_hold(15, 15, 15), 60000);
+    PUMP_WAIT(t.loop, rows_hold(15, 15, 15), JR_TEST_PATIENCE_MS);
     for (uint32_t i = 4; i-- > 1;)
         say(pub, JR_ENGINE_REMOVED, JR_MEDIUM_GPU, i);
-    PUMP_WAIT(t.loop, rows_hold(1, 3, 7), 60000);
+    PUMP_WAIT(t.loop, rows_hold(1, 3, 7), JR_TEST_PATIENCE_MS);
     assert_true(measured(JR_METRIC_BRIDGE_LOWER_BLOCKS, "host") == 2);
     assert_true(measured(JR_METRIC_BRIDGE_LOWER_BLOCKS, "disk") == 1);
     assert_true(measured(JR_METRIC_BRIDGE_ROW_BLOCKS, "host") == 2);
     assert_true(measured(JR_METRIC_BRIDGE_ROW_BLOCKS, "any") == 3);
     assert_true(measured(JR_METRIC_BRIDGE_ROW_BATCHES_TOTAL, "any") >= 2);
-    PUMP_WAIT(t.loop, measured(JR_METRIC_BRIDGE_ROW_PENDING_EVENTS, "any") == 0, 60000);
+    PUMP_WAIT(t.loop, measured(JR_METRIC_BRIDGE_ROW_PENDING_EVENTS, "any") == 0,
+              JR_TEST_PATIENCE_MS);
     /* They begin anew together. */
     uint64_t before = row()->incarnation;
     PUMP_WAIT(t.loop,
               jr_bridge_now_ms() - t.bridge->sources[0]->leased_at_ms >
                   JR_BRIDGE_REANNOUNCE_GRACE_MS,
-              60000);
+              JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_js_kv_put(t.state, "reannounce.4242.64", "1", 1, NULL, &e), 0);
-    PUMP_WAIT(t.loop, row()->incarnation != before && rows_hold(1, 3, 7), 60000);
+    PUMP_WAIT(t.loop, row()->incarnation != before && rows_hold(1, 3, 7), JR_TEST_PATIENCE_MS);
     assert_int_equal(t.log.effects & JR_EFFECT_REANNOUNCE, 0);
     down();
     jr_metrics_destroy(t.metrics);

@@ -73,11 +73,11 @@ static void test_a_publish_without_an_answer_ends(void **state)
     jr_test_nats_pause(&server);
     assert_int_equal(jr_js_publisher_create(&config, &publisher), 0);
     assert_int_equal(jr_js_publish_async(publisher, &pub, on_ack, &err), 0);
-    PUMP_WAIT(loop, err < 0, 60000);
+    PUMP_WAIT(loop, err < 0, JR_TEST_PATIENCE_MS);
     assert_int_equal(err, JR_ETIMEOUT);
     jr_test_nats_resume(&server);
     jr_js_publisher_close(publisher, mark_done, &closed);
-    PUMP_WAIT(loop, closed, 60000);
+    PUMP_WAIT(loop, closed, JR_TEST_PATIENCE_MS);
 }
 
 static void drop(struct jr_js_msg *msg, void *ctx)
@@ -107,12 +107,13 @@ static void test_a_reader_tries_again(void **state)
 
     (void)state;
     assert_int_equal(jr_js_reader_create(&config, &reader), 0);
-    PUMP_WAIT(loop, lost, 60000); /* there is no stream: it waits until the next time */
+    PUMP_WAIT(loop, lost,
+              JR_TEST_PATIENCE_MS); /* there is no stream: it waits until the next time */
     jr_stream_config_sync(&stream, "s", 60000, 1);
     assert_int_equal(jr_stream_open(nats, &stream, NULL, NULL), 0);
-    PUMP_WAIT(loop, has_begun(reader), 60000);
+    PUMP_WAIT(loop, has_begun(reader), JR_TEST_PATIENCE_MS);
     jr_js_reader_close(reader, mark_done, &closed);
-    PUMP_WAIT(loop, closed, 60000);
+    PUMP_WAIT(loop, closed, JR_TEST_PATIENCE_MS);
 }
 
 int main(void)

@@ -100,7 +100,7 @@ static void test_values_expire_unless_renewed(void **state)
     assert_int_equal(jr_js_kv_open(nats, &c, &t, NULL, NULL), 0);
     assert_int_equal(jr_js_kv_create(t, "dead", "x", 1, &dead, NULL), 0);
     assert_int_equal(jr_js_kv_create(t, "alive", "x", 1, &alive, NULL), 0);
-    until = jr_test_now_ms() + 60000;
+    until = jr_test_now_ms() + JR_TEST_PATIENCE_MS;
     for (;;) {
         int rv = jr_js_kv_get(t, "dead", &entry, NULL);
         jr_js_kv_entry_deinit(&entry);
@@ -211,20 +211,20 @@ static void test_watch(void **state)
 
     (void)state;
     assert_int_equal(jr_js_kv_watch_create(kv, loop, on_watch, &s, &w), 0);
-    PUMP_WAIT(loop, s.listed == 1, 60000); /* empty */
+    PUMP_WAIT(loop, s.listed == 1, JR_TEST_PATIENCE_MS); /* empty */
     assert_int_equal(s.relists, 1);
     assert_int_equal(jr_js_kv_put(kv, "worker.1", "x", 1, NULL, NULL), 0);
     assert_int_equal(jr_js_kv_put(kv, "worker.2", "x", 1, NULL, NULL), 0);
     assert_int_equal(jr_js_kv_delete(kv, "worker.1", 0, NULL), 0);
-    PUMP_WAIT(loop, s.puts == 2 && s.deletes == 1, 60000);
+    PUMP_WAIT(loop, s.puts == 2 && s.deletes == 1, JR_TEST_PATIENCE_MS);
     assert_string_equal(s.last_key, "worker.1");
     jr_test_nats_restart(&server);
-    PUMP_WAIT(loop, s.listed == 2, 60000);
+    PUMP_WAIT(loop, s.listed == 2, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.relists, 2);
     assert_true(s.lost >= 1);
     assert_int_equal(s.puts, 3); /* worker.2 again */
     jr_js_kv_watch_close(w, mark_done, &done);
-    PUMP_WAIT(loop, done, 60000);
+    PUMP_WAIT(loop, done, JR_TEST_PATIENCE_MS);
 }
 
 /* ---- a bucket that another client is just having made ---- */
@@ -334,10 +334,10 @@ static void test_get_while_another_makes_it_again(void **state)
     jr_test_nats_stop(&server);
     jr_test_nats_wipe(&server);
     jr_test_nats_restart(&server);
-    JR_TEST_WAIT(jr_nats_generation(nats) == 2, 60000);
+    JR_TEST_WAIT(jr_nats_generation(nats) == 2, JR_TEST_PATIENCE_MS);
     pthread_barrier_init(&start_line, NULL, HOLDERS + 1);
     for (unsigned i = 0; i < HOLDERS; i++) {
-        JR_TEST_WAIT(jr_nats_generation(holders[i]) == 2, 60000);
+        JR_TEST_WAIT(jr_nats_generation(holders[i]) == 2, JR_TEST_PATIENCE_MS);
         assert_int_equal(pthread_create(&threads[i], NULL, hold, (void *)(uintptr_t)i), 0);
     }
     open_all(nats, again, false);

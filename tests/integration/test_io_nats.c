@@ -95,7 +95,7 @@ static void test_connects_and_says_why_not(void **state)
     struct jr_errmsg e = {""};
 
     (void)state;
-    PUMP_WAIT(loop, n_connected == 1, 60000);
+    PUMP_WAIT(loop, n_connected == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_nats_connect(&config, &other, &e), JR_ENONATS);
     assert_true(e.text[0] != '\0');
 
@@ -128,7 +128,7 @@ static void test_no_jetstream_is_said(void **state)
     snprintf(url, sizeof url, "nats://127.0.0.1:%u", number);
     char *argv[] = {binary, (char *)"-a", (char *)"127.0.0.1", (char *)"-p", port, NULL};
     pid_t pid = jr_test_spawn(argv, NULL);
-    JR_TEST_WAIT(jr_test_port_open(number), 60000);
+    JR_TEST_WAIT(jr_test_port_open(number), JR_TEST_PATIENCE_MS);
     config.servers = url;
     assert_int_equal(jr_nats_connect(&config, &other, &e), JR_ENOJETSTREAM);
     jr_test_stop(pid, SIGTERM);
@@ -168,13 +168,14 @@ static void test_keeps_trying_in_the_background(void **state)
 
     (void)state;
     jr_test_nats_stop(&server);
-    PUMP_WAIT(loop, n_disconnected == 1, 60000);
+    PUMP_WAIT(loop, n_disconnected == 1, JR_TEST_PATIENCE_MS);
     n_connected = 0;
     assert_int_equal(jr_nats_connect(&config, &other, NULL), 0);
     assert_false(jr_nats_connected(other));
     assert_int_equal(jr_stream_info(other, "X", &info, NULL), JR_ENONATS);
     jr_test_nats_restart(&server);
-    PUMP_WAIT(loop, jr_nats_connected(other) && jr_nats_connected(nats) && n_connected == 2, 60000);
+    PUMP_WAIT(loop, jr_nats_connected(other) && jr_nats_connected(nats) && n_connected == 2,
+              JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_nats_generation(other), 1);
     assert_int_equal(jr_nats_generation(nats), 2);
     assert_int_equal(jr_stream_info(other, "X", &info, NULL), JR_ENOTFOUND);
@@ -195,7 +196,7 @@ static void test_refused_in_the_background_is_told(void **state)
     jr_test_nats_start(&locked, with_token);
     config.servers = locked.url;
     assert_int_equal(jr_nats_connect(&config, &other, &e), 0);
-    PUMP_WAIT(loop, n_closed == 1, 60000);
+    PUMP_WAIT(loop, n_closed == 1, JR_TEST_PATIENCE_MS);
     assert_false(jr_nats_connected(other));
     jr_nats_close(other);
     jr_test_nats_end(&locked);
@@ -233,12 +234,12 @@ static void test_nothing_is_buffered_offline(void **state)
     (void)state;
     make_stream("S");
     jr_test_nats_stop(&server);
-    JR_TEST_WAIT(!jr_nats_connected(nats), 60000);
+    JR_TEST_WAIT(!jr_nats_connected(nats), JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_js_publish(nats, &pub, &ack, NULL), JR_ENONATS);
     assert_int_equal(jr_nats_publish(nats, "S.a", "x", 1), JR_ENONATS);
     assert_int_equal(jr_stream_purge_below(nats, "S", 0, 2, NULL, NULL), JR_ENONATS);
     jr_test_nats_restart(&server);
-    JR_TEST_WAIT(jr_nats_connected(nats), 60000);
+    JR_TEST_WAIT(jr_nats_connected(nats), JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_stream_info(nats, "S", &info, NULL), 0);
     assert_int_equal(info.last_seq, 0);
 }
@@ -556,7 +557,7 @@ static void stop_reader(struct seen *s)
     bool done = false;
 
     jr_js_reader_close(s->reader, mark_done, &done);
-    PUMP_WAIT(loop, done, 60000);
+    PUMP_WAIT(loop, done, JR_TEST_PATIENCE_MS);
 }
 
 static void test_reader_reads_from_its_position(void **state)
@@ -569,13 +570,13 @@ static void test_reader_reads_from_its_position(void **state)
     publish_many("S.a", 20);
     start_reader(
         &s, &(struct jr_js_reader_config){.stream = "S", .position = {.seq = 5}, .decode = decode});
-    PUMP_WAIT(loop, s.msgs == 15 && s.live == 1, 60000);
+    PUMP_WAIT(loop, s.msgs == 15 && s.live == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.last, 20);
     assert_int_equal(s.restarted, 1);
     assert_int_equal(s.decoded, 15);
     assert_string_equal(s.last_text, "message 19");
     publish_many("S.a", 3);
-    PUMP_WAIT(loop, s.last == 23, 60000);
+    PUMP_WAIT(loop, s.last == 23, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.live, 1);
     assert_int_equal(s.holes + s.lost, 0);
     jr_js_reader_counters_get(s.reader, &counters);
@@ -592,16 +593,16 @@ static void test_reader_goes_on_after_a_server_restart(void **state)
     make_stream("S");
     publish_many("S.a", 10);
     start_reader(&s, &(struct jr_js_reader_config){.stream = "S"});
-    PUMP_WAIT(loop, s.last == 10, 60000);
+    PUMP_WAIT(loop, s.last == 10, JR_TEST_PATIENCE_MS);
     jr_test_nats_restart(&server);
-    JR_TEST_WAIT(jr_nats_generation(nats) == 2, 60000);
+    JR_TEST_WAIT(jr_nats_generation(nats) == 2, JR_TEST_PATIENCE_MS);
     publish_many("S.a", 10);
-    PUMP_WAIT(loop, s.last == 20, 60000);
+    PUMP_WAIT(loop, s.last == 20, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.msgs, 20);
     assert_int_equal(s.holes, 0);
     assert_int_equal(s.restarted, 2);
     assert_int_equal(s.lost, 1);
-    PUMP_WAIT(loop, s.live == 2, 60000);
+    PUMP_WAIT(loop, s.live == 2, JR_TEST_PATIENCE_MS);
     stop_reader(&s);
 }
 
@@ -614,12 +615,12 @@ static void test_reader_survives_a_killed_server(void **state)
     make_stream("S");
     publish_many("S.a", 10);
     start_reader(&s, &(struct jr_js_reader_config){.stream = "S"});
-    PUMP_WAIT(loop, s.last == 10, 60000);
+    PUMP_WAIT(loop, s.last == 10, JR_TEST_PATIENCE_MS);
     jr_test_nats_kill(&server);
     jr_test_nats_restart(&server);
-    JR_TEST_WAIT(jr_nats_generation(nats) == 2, 60000);
+    JR_TEST_WAIT(jr_nats_generation(nats) == 2, JR_TEST_PATIENCE_MS);
     publish_many("S.a", 5);
-    PUMP_WAIT(loop, s.last == 15, 60000);
+    PUMP_WAIT(loop, s.last == 15, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.msgs, 15);
     assert_int_equal(s.holes, 0);
     stop_reader(&s);
@@ -644,10 +645,10 @@ static void test_reader_flags_a_new_consumer(void **state)
     make_stream("S");
     publish_many("S.a", 4);
     start_reader(&s, &(struct jr_js_reader_config){.stream = "S"});
-    PUMP_WAIT(loop, s.last == 4, 60000);
+    PUMP_WAIT(loop, s.last == 4, JR_TEST_PATIENCE_MS);
     delete_consumers("S");
     publish_many("S.a", 4);
-    PUMP_WAIT(loop, s.last == 8, 60000);
+    PUMP_WAIT(loop, s.last == 8, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.restarted, 2);
     assert_int_equal(s.lost, 1);
     assert_int_equal(s.err, JR_ETIMEOUT); /* heartbeats */
@@ -669,18 +670,19 @@ static void test_reader_skips_a_subject(void **state)
     publish_many("S.b", 2);
     publish_many("S.a", 4);
     start_reader(&s, &(struct jr_js_reader_config){.stream = "S", .skip_subject = "S.a"});
-    PUMP_WAIT(loop, s.live == 1, 60000);
+    PUMP_WAIT(loop, s.live == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.msgs, 3);
     assert_int_equal(s.last, 5);
     publish_many("S.aa", 1);
-    PUMP_WAIT(loop, s.last == 10, 60000);
+    PUMP_WAIT(loop, s.last == 10, JR_TEST_PATIENCE_MS);
     publish_many("S.a", 2);
-    JR_TEST_WAIT((jr_js_reader_counters_get(s.reader, &counters), counters.last_seq == 12), 60000);
+    JR_TEST_WAIT((jr_js_reader_counters_get(s.reader, &counters), counters.last_seq == 12),
+                 JR_TEST_PATIENCE_MS);
     assert_int_equal(counters.msgs, 12);
     assert_int_equal(s.msgs, 4);
     delete_consumers("S");
     publish_many("S.a", 1);
-    PUMP_WAIT(loop, s.last == 13, 60000);
+    PUMP_WAIT(loop, s.last == 13, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.restarted, 2);
     assert_int_equal(s.stopped, 0);
     assert_int_equal(s.msgs, 5);
@@ -713,16 +715,16 @@ static void test_reader_is_patient(void **state)
     make_stream("S");
     start_reader(
         &s, &(struct jr_js_reader_config){.stream = "S", .patience_ms = JR_READER_PATIENCE_MS_MAX});
-    PUMP_WAIT(loop, s.live == 1, 60000);
+    PUMP_WAIT(loop, s.live == 1, JR_TEST_PATIENCE_MS);
     s.hold = 24;
     publish_many("S.a", 24);
-    PUMP_WAIT(loop, s.n_held == 24, 60000);
+    PUMP_WAIT(loop, s.n_held == 24, JR_TEST_PATIENCE_MS);
     assert_true(batches_of(&s) <= 12);
     let_go(&s);
     jr_js_reader_patience(s.reader, 0);
     for (unsigned i = 1; i <= 24; i++) {
         publish_text("S.a", "one");
-        PUMP_WAIT(loop, s.n_held == i, 60000);
+        PUMP_WAIT(loop, s.n_held == i, JR_TEST_PATIENCE_MS);
     }
     assert_int_equal(batches_of(&s), 24);
     let_go(&s);
@@ -737,18 +739,18 @@ static void test_reader_stops_at_a_different_history(void **state)
     make_stream("S");
     publish_many("S.a", 10);
     start_reader(&s, &(struct jr_js_reader_config){.stream = "S"});
-    PUMP_WAIT(loop, s.last == 10, 60000);
+    PUMP_WAIT(loop, s.last == 10, JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_stream_delete(nats, "S", NULL), 0);
     make_stream("S");
     publish_many("S.a", 12);
-    PUMP_WAIT(loop, s.stopped == 1, 60000);
+    PUMP_WAIT(loop, s.stopped == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.err, JR_EHISTORY);
     assert_int_equal(s.msgs, 10);
     stop_reader(&s);
 
     assert_int_equal(jr_stream_purge_below(nats, "S", 0, 8, NULL, NULL), 0);
     start_reader(&gap, &(struct jr_js_reader_config){.stream = "S", .position = {.seq = 3}});
-    PUMP_WAIT(loop, gap.stopped == 1, 60000);
+    PUMP_WAIT(loop, gap.stopped == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(gap.err, JR_EGAP);
     assert_int_equal(gap.msgs, 0);
     stop_reader(&gap);
@@ -764,14 +766,14 @@ static void test_sync_reader_recreates_its_stream(void **state)
     jr_stream_config_sync(&sync, "SY", 30000, 1);
     start_reader(
         &s, &(struct jr_js_reader_config){.stream = "SY", .from = JR_READ_ALL, .create = &sync});
-    PUMP_WAIT(loop, s.live == 1, 60000);
+    PUMP_WAIT(loop, s.live == 1, JR_TEST_PATIENCE_MS);
     publish_many("SY.r1", 3);
-    PUMP_WAIT(loop, s.msgs == 3, 60000);
+    PUMP_WAIT(loop, s.msgs == 3, JR_TEST_PATIENCE_MS);
     jr_test_nats_restart(&server);
-    PUMP_WAIT(loop, s.live == 2, 60000);
+    PUMP_WAIT(loop, s.live == 2, JR_TEST_PATIENCE_MS);
     s.last = 0;
     publish_many("SY.r1", 2);
-    PUMP_WAIT(loop, s.msgs == 5, 60000);
+    PUMP_WAIT(loop, s.msgs == 5, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.restarted, 2);
     assert_int_equal(s.last, 2);
     stop_reader(&s);
@@ -788,7 +790,7 @@ static void test_slow_loop_slows_the_reader(void **state)
     publish_many("S.a", 500);
     start_reader(
         &s, &(struct jr_js_reader_config){.stream = "S", .window_msgs = 8, .heartbeat_ms = 200});
-    PUMP_WAIT(loop, s.n_held == 8, 60000);
+    PUMP_WAIT(loop, s.n_held == 8, JR_TEST_PATIENCE_MS);
     jr_test_sleep_ms(1500); /* beyond the heartbeats */
     pump(loop);
     assert_in_range(s.msgs, 8, 9);
@@ -797,7 +799,7 @@ static void test_slow_loop_slows_the_reader(void **state)
     s.hold = 0;
     for (unsigned i = 0; i < s.n_held; i++)
         jr_js_msg_destroy(s.held[i]);
-    PUMP_WAIT(loop, s.last == 500, 60000);
+    PUMP_WAIT(loop, s.last == 500, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.msgs, 500);
     assert_int_equal(s.holes, 0);
     stop_reader(&s);
@@ -812,7 +814,7 @@ static void test_reader_closes_when_blocked(void **state)
     make_stream("S");
     publish_many("S.a", 50);
     start_reader(&s, &(struct jr_js_reader_config){.stream = "S", .window_msgs = 4});
-    PUMP_WAIT(loop, s.n_held == 4, 60000);
+    PUMP_WAIT(loop, s.n_held == 4, JR_TEST_PATIENCE_MS);
     stop_reader(&s);
     for (unsigned i = 0; i < s.n_held; i++)
         jr_js_msg_destroy(s.held[i]);
@@ -874,7 +876,7 @@ static void stop_publisher(struct jr_js_publisher *p)
     bool done = false;
 
     jr_js_publisher_close(p, mark_done, &done);
-    PUMP_WAIT(loop, done, 60000);
+    PUMP_WAIT(loop, done, JR_TEST_PATIENCE_MS);
 }
 
 static void test_publisher_window_and_order(void **state)
@@ -898,16 +900,16 @@ static void test_publisher_window_and_order(void **state)
         assert_int_equal(rv, JR_EAGAIN);
         a.eagain++;
         a.room = false;
-        PUMP_WAIT(loop, a.room, 60000);
+        PUMP_WAIT(loop, a.room, JR_TEST_PATIENCE_MS);
     }
-    PUMP_WAIT(loop, a.ok + a.failed == 2000, 60000);
+    PUMP_WAIT(loop, a.ok + a.failed == 2000, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.failed, 0);
     assert_int_equal(a.err, 0);
     assert_int_equal(a.last_seq, 2000);
     assert_true(a.eagain > 0);
     struct jr_pub again = {.subject = "S.a", .payload = "hello", .n = 5, .msg_id = "m7"};
     assert_int_equal(jr_js_publish_async(p, &again, on_ack, &a), 0);
-    PUMP_WAIT(loop, a.duplicates == 1, 60000);
+    PUMP_WAIT(loop, a.duplicates == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.last_seq, 8);
     jr_js_publisher_counters_get(p, &counters);
     assert_int_equal(counters.acked, 2001);
@@ -928,12 +930,12 @@ static void test_publisher_gathers_outcomes(void **state)
     for (unsigned i = 1; i <= 40; i++) {
         assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
         if (i % 10 == 0)
-            PUMP_WAIT(loop, a.ok == i, 60000);
+            PUMP_WAIT(loop, a.ok == i, JR_TEST_PATIENCE_MS);
     }
     assert_int_equal(a.err, 0);
     assert_int_equal(jr_js_publish_async(p, &bad, on_ack, &a), 0);
     assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
-    PUMP_WAIT(loop, a.ok == 41 && a.failed == 1, 60000);
+    PUMP_WAIT(loop, a.ok == 41 && a.failed == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, JR_ECONFLICT);
     for (unsigned i = 0; i < 10; i++)
         assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
@@ -950,13 +952,13 @@ static void test_publisher_errors(void **state)
 
     (void)state;
     assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
-    PUMP_WAIT(loop, a.failed == 1, 60000);
+    PUMP_WAIT(loop, a.failed == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, JR_ENOTFOUND);
     make_stream("S");
     pub = (struct jr_pub){.subject = "S.m", .payload = "x", .n = 1, .expect_last = true};
     assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
     assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
-    PUMP_WAIT(loop, a.failed == 2 && a.ok == 1, 60000);
+    PUMP_WAIT(loop, a.failed == 2 && a.ok == 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, JR_ECONFLICT);
     stop_publisher(p);
     p = start_publisher(&a, 16, 600);
@@ -964,14 +966,14 @@ static void test_publisher_errors(void **state)
     jr_test_nats_pause(&server); /* connected, but no answer */
     began = jr_test_now_ms();
     assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
-    PUMP_WAIT(loop, a.failed == 3, 60000);
+    PUMP_WAIT(loop, a.failed == 3, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, JR_ETIMEOUT);
     assert_true(jr_test_now_ms() - began >= 590);
     jr_test_nats_resume(&server);
     jr_test_nats_stop(&server);
-    JR_TEST_WAIT(!jr_nats_connected(nats), 60000);
+    JR_TEST_WAIT(!jr_nats_connected(nats), JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_js_publish_async(p, &pub, on_ack, &a), 0);
-    PUMP_WAIT(loop, a.failed == 4, 60000);
+    PUMP_WAIT(loop, a.failed == 4, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, JR_ENONATS);
     stop_publisher(p);
 }

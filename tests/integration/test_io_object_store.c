@@ -333,7 +333,7 @@ static void test_without_a_server(void **state)
     assert_int_equal(jr_object_store_open_existing(nats, "b-snapshots", &other, NULL), 0);
     jr_object_store_destroy(other);
     jr_test_nats_stop(&server);
-    JR_TEST_WAIT(!jr_nats_connected(nats), 60000);
+    JR_TEST_WAIT(!jr_nats_connected(nats), JR_TEST_PATIENCE_MS);
     assert_int_equal(jr_object_info(store, "x", &info, NULL), JR_ENONATS);
     assert_int_equal(jr_upload_begin(store, &up, NULL), JR_ENONATS);
 }

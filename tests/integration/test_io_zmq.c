@@ -84,7 +84,7 @@ static void stop_sub(struct jr_zmq_sub *sub)
     bool done = false;
 
     jr_zmq_sub_close(sub, mark_done, &done);
-    PUMP_WAIT(loop, done, 60000);
+    PUMP_WAIT(loop, done, JR_TEST_PATIENCE_MS);
 }
 
 static void send_number(struct jr_zmq_pub *pub)
@@ -98,7 +98,7 @@ static void send_number(struct jr_zmq_pub *pub)
 /* PUB drops what it sends before the subscription has arrived. */
 static void send_until_heard(struct jr_zmq_pub *pub, struct seen *s)
 {
-    uint64_t until = jr_test_now_ms() + 60000;
+    uint64_t until = jr_test_now_ms() + JR_TEST_PATIENCE_MS;
 
     while (s->n == 0) {
         send_number(pub);
@@ -129,7 +129,7 @@ static void live_both_ways(bool engine_connects)
     send_until_heard(pub, &s);
     while (jr_zmq_pub_next_seq(pub) < 3000)
         send_number(pub);
-    PUMP_WAIT(loop, s.last == 2999, 60000);
+    PUMP_WAIT(loop, s.last == 2999, JR_TEST_PATIENCE_MS);
     assert_int_equal(s.holes, 0);
     assert_string_equal(s.text, "step 2999");
     assert_string_equal(s.topic, "kv-events");
@@ -232,7 +232,7 @@ static void stop_asker(struct jr_zmq_asker *asker)
     bool done = false;
 
     jr_zmq_asker_close(asker, mark_done, &done);
-    PUMP_WAIT(loop, done, 60000);
+    PUMP_WAIT(loop, done, JR_TEST_PATIENCE_MS);
 }
 
 /* Without its end marker the replay ends by silence, incomplete. */
@@ -245,9 +245,9 @@ static void test_replay_that_loses_its_end(void **state)
     raw_open(&raw);
     struct jr_zmq_asker *asker = start_asker(&a, raw.at, 60000, 100);
     jr_zmq_asker_ask(asker, 0);
-    PUMP_WAIT(loop, raw_asked(&raw), 60000);
+    PUMP_WAIT(loop, raw_asked(&raw), JR_TEST_PATIENCE_MS);
     raw_answer(&raw, RAW_SEQ_7, "x");
-    PUMP_WAIT(loop, a.done, 60000);
+    PUMP_WAIT(loop, a.done, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, 0);
     assert_int_equal(a.replay.n, 1);
     assert_int_equal(a.replay.msgs[0].seq, 7);
@@ -268,18 +268,18 @@ static void test_replay_that_comes_late(void **state)
     raw_open(&raw);
     struct jr_zmq_asker *asker = start_asker(&a, raw.at, 300, 300);
     jr_zmq_asker_ask(asker, 7);
-    PUMP_WAIT(loop, raw_asked(&raw), 60000);
+    PUMP_WAIT(loop, raw_asked(&raw), JR_TEST_PATIENCE_MS);
     first = raw;
-    PUMP_WAIT(loop, a.done, 60000);
+    PUMP_WAIT(loop, a.done, JR_TEST_PATIENCE_MS);
     assert_int_equal(a.err, JR_ETIMEOUT);
     do { /* on a busy machine this may come too late, too */
         a.done = false;
         jr_zmq_asker_ask(asker, 7);
-        PUMP_WAIT(loop, raw_asked(&raw), 60000);
+        PUMP_WAIT(loop, raw_asked(&raw), JR_TEST_PATIENCE_MS);
         raw_answer(&first, RAW_SEQ_END, "");
         raw_answer(&raw, RAW_SEQ_7, "x");
         raw_answer(&raw, RAW_SEQ_END, "");
-        PUMP_WAIT(loop, a.done, 60000);
+        PUMP_WAIT(loop, a.done, JR_TEST_PATIENCE_MS);
     } while (a.err == JR_ETIMEOUT);
     assert_true(a.replay.complete);
     assert_int_equal(a.replay.n, 1);
@@ -287,7 +287,7 @@ static void test_replay_that_comes_late(void **state)
     first = raw;
     a.done = false;
     jr_zmq_asker_ask(asker, 8);
-    PUMP_WAIT(loop, raw_asked(&raw), 60000);
+    PUMP_WAIT(loop, raw_asked(&raw), JR_TEST_PATIENCE_MS);
     assert_int_equal(raw.asker_n, first.asker_n);
     assert_memory_equal(raw.asker, first.asker, first.asker_n);
     stop_asker(asker); /* with a question under way */
@@ -311,14 +311,14 @@ static void test_replay_beside_hung_ones(void **state)
         raw_open(&hung[i]);
         hanging[i] = start_asker(&never[i], hung[i].at, i == 0 ? 500 : 600000, 600000);
         jr_zmq_asker_ask(hanging[i], 0);
-        PUMP_WAIT(loop, raw_asked(&hung[i]), 60000);
+        PUMP_WAIT(loop, raw_asked(&hung[i]), JR_TEST_PATIENCE_MS);
     }
     for (int i = 0; i < N; i++) {
         asker[i] = start_asker(&a[i], jr_zmq_pub_replay_endpoint(pub), 60000, 60000);
         jr_zmq_asker_ask(asker[i], 0);
     }
     for (int i = 0; i < N; i++) {
-        PUMP_WAIT(loop, a[i].done, 60000);
+        PUMP_WAIT(loop, a[i].done, JR_TEST_PATIENCE_MS);
         assert_true(a[i].replay.complete && a[i].replay.n == 1);
         jr_zmq_replay_deinit(&a[i].replay);
         stop_asker(asker[i]);
@@ -347,7 +347,7 @@ static void test_malformed_frames_are_counted(void **state)
     assert_int_equal(zmq_bind(raw, "tcp://127.0.0.1:*"), 0);
     zmq_getsockopt(raw, ZMQ_LAST_ENDPOINT, at, &n);
     sub = start_sub(&s, at, false, 0);
-    for (uint64_t until = jr_test_now_ms() + 60000; counters.malformed < 20;) {
+    for (uint64_t until = jr_test_now_ms() + JR_TEST_PATIENCE_MS; counters.malformed < 20;) {
         assert_true(jr_test_now_ms() < until);
         zmq_send(raw, "kv", 2, 0);
         zmq_send(raw, "kv", 2, ZMQ_SNDMORE);
@@ -378,7 +378,7 @@ static void test_slow_loop_and_close_when_blocked(void **state)
     send_until_heard(pub, &s);
     while (jr_zmq_pub_next_seq(pub) < 500)
         send_number(pub);
-    PUMP_WAIT(loop, s.n_held == 4, 60000);
+    PUMP_WAIT(loop, s.n_held == 4, JR_TEST_PATIENCE_MS);
     jr_test_sleep_ms(100);
     pump(loop);
     assert_int_equal(s.n, 4);
@@ -419,24 +419,24 @@ static void test_stalled_while_engines_connect(void **state)
     snprintf(at, sizeof at, "tcp://127.0.0.1:%u", jr_test_free_port());
     struct jr_zmq_sub *sub = start_sub(&s, at, true, 2);
     engine[0] = raw_engine(ctx, at);
-    PUMP_WAIT(loop, is_subscribed(engine[0]), 60000);
+    PUMP_WAIT(loop, is_subscribed(engine[0]), JR_TEST_PATIENCE_MS);
     for (int i = 0; i < 4; i++) {
         zmq_send(engine[0], "kv", 2, ZMQ_SNDMORE);
         zmq_send(engine[0], "12345678", 8, ZMQ_SNDMORE);
         zmq_send(engine[0], "x", 1, 0);
     }
-    PUMP_WAIT(loop, s.n_held == 2, 60000);
+    PUMP_WAIT(loop, s.n_held == 2, JR_TEST_PATIENCE_MS);
     uint64_t before = jr_zmq_group_turns(group);
     for (int i = 1; i < N; i++) {
         engine[i] = raw_engine(ctx, at);
         PUMP_WAIT(loop, is_subscribed(engine[i]) || jr_zmq_group_turns(group) - before > TURNS_MAX,
-                  60000);
+                  JR_TEST_PATIENCE_MS);
     }
     assert_true(jr_zmq_group_turns(group) - before <= TURNS_MAX);
     assert_int_equal(s.n, 2);
     for (int i = 0; i < 2; i++)
         jr_zmq_msg_destroy(s.held[i]);
-    PUMP_WAIT(loop, s.n == 4, 60000);
+    PUMP_WAIT(loop, s.n == 4, JR_TEST_PATIENCE_MS);
     stop_sub(sub);
     for (int i = 0; i < N; i++)
         zmq_close(engine[i]);
@@ -502,7 +502,7 @@ static void test_group(void **state)
         send_number(pub[k % N]);
     for (size_t i = 0; i < 4; i++) {
         uint64_t last = jr_zmq_pub_next_seq(pub[13 * i]) - 1;
-        PUMP_WAIT(loop, s[i].last == last, 60000);
+        PUMP_WAIT(loop, s[i].last == last, JR_TEST_PATIENCE_MS);
         assert_int_equal(s[i].holes, 0);
     }
     for (int i = 0; i < N; i += 3) {
@@ -566,7 +566,7 @@ static void test_many_engines(void **state)
         jr_zmq_asker_ask(asker[i], 0);
     }
     for (int i = 0; i < N; i++) {
-        PUMP_WAIT(loop, a[i].done, 60000);
+        PUMP_WAIT(loop, a[i].done, JR_TEST_PATIENCE_MS);
         assert_true(a[i].replay.complete && a[i].replay.n >= s[i].n);
         jr_zmq_replay_deinit(&a[i].replay);
     }
@@ -579,16 +579,16 @@ static void test_many_engines(void **state)
     for (int i = 0; i < N; i++) {
         uint64_t last = jr_zmq_pub_next_seq(pub[i]) - 1;
         if (i != SLOW)
-            PUMP_WAIT(loop, s[i].last == last, 60000);
+            PUMP_WAIT(loop, s[i].last == last, JR_TEST_PATIENCE_MS);
         assert_int_equal(s[i].holes, 0);
     }
-    PUMP_WAIT(loop, s[SLOW].n_held == WINDOW, 60000);
+    PUMP_WAIT(loop, s[SLOW].n_held == WINDOW, JR_TEST_PATIENCE_MS);
     jr_zmq_sub_counters_get(sub[SLOW], &counters);
     assert_int_equal(counters.msgs, s[SLOW].n);
     /* It is taken care of again, and has lost nothing. */
     for (unsigned k = 0; k < WINDOW; k++)
         jr_zmq_msg_destroy(s[SLOW].held[k]);
-    PUMP_WAIT(loop, s[SLOW].last == jr_zmq_pub_next_seq(pub[SLOW]) - 1, 60000);
+    PUMP_WAIT(loop, s[SLOW].last == jr_zmq_pub_next_seq(pub[SLOW]) - 1, JR_TEST_PATIENCE_MS);
     assert_int_equal(s[SLOW].holes, 0);
     for (int i = 0; i < N; i++) {
         stop_sub(sub[i]);

@@ -23,6 +23,9 @@ uint64_t jr_test_seeds(uint64_t by_default);
 uint64_t jr_test_now_ms(void); /* monotonic */
 void jr_test_sleep_ms(unsigned ms);
 
+/* For what must come, though the machine stands still meanwhile. */
+#define JR_TEST_PATIENCE_MS 60000
+
 /* Poll until cond says yes (true) or timeout_ms are over (false). */
 bool jr_test_wait_for(bool (*cond)(void *ctx), void *ctx, unsigned timeout_ms);
 /* The same for an expression, as a statement; fails the test when it does not come true. */
