@@ -248,7 +248,8 @@ bool jr_frontend_degraded(struct jr_frontend *f, uint64_t *ret_ms, int64_t *ret_
         if (v.degraded_since_ms && (!since || v.degraded_since_ms < since))
             since = v.degraded_since_ms;
     }
-    *ret_ms = since && since < now ? now - since : 0;
+    /* The first millisecond counts as one: 0 means that it is not degraded. */
+    *ret_ms = !since ? 0 : since < now ? now - since : 1;
     *ret_since = since ? (jr_unix_ns() / 1000000 - (int64_t)*ret_ms) / 1000 : 0;
     return since != 0;
 }
