@@ -66,6 +66,11 @@ void jr_stream_config_sync(struct jr_stream_config *ret, const char *name, int64
 void jr_stream_config_sessions(struct jr_stream_config *ret, const char *name, int64_t max_age_ms,
                                uint32_t replicas);
 
+/* A server (2.9) forgets a stream that is deleted before it removes its files: one made anew in
+ * between loses its files to that, answers on, and keeps nothing. Who misses a stream that was there
+ * in this connection waits for so long before it opens it. */
+#define JR_STREAM_SETTLE_MS 1000
+
 /* An existing stream is taken as it is (Dynamo's workers may have made it): look at ret. */
 JR_MUST_CHECK int jr_stream_open(struct jr_nats *nats, const struct jr_stream_config *config,
                                  struct jr_stream_info *ret, struct jr_errmsg *e);

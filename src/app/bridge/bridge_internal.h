@@ -208,6 +208,8 @@ bool jr_bridge_refused(const struct jr_bridge *b);
 /* Adding: JR_ELIMIT. */
 JR_MUST_CHECK int jr_bridge_hub_add(struct jr_bridge_hub *h, struct jr_bridge *b);
 void jr_bridge_hub_remove(struct jr_bridge_hub *h, struct jr_bridge *b);
+/* The outcome of a job: what was deleted under us is made anew, a little later. */
+void jr_bridge_hub_missing(struct jr_bridge_hub *h, int err);
 void jr_bridge_hub_maybe_ended(struct jr_bridge_hub *h); /* a bridge has ended */
 void jr_bridge_hub_maybe_gone(struct jr_bridge_hub *h);  /* and its memory is gone */
 void jr_bridge_log_summary(const struct jr_bridge *b);

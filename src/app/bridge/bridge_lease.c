@@ -125,7 +125,7 @@ static void done_lease(struct jr_job *job)
         else if (job->err == 0)
             on_lease_written(b, l);
         else
-            b->hub->reopen = b->hub->reopen || job->err == JR_ENOTFOUND;
+            jr_bridge_hub_missing(b->hub, job->err);
         if (job->err < 0)
             jr_log(JR_LOG_WARN, "bridge.lease_failed", "key=%s error=%s words=\"%s\"", b->lease_key,
                    jr_err_name(job->err), l->e.text);

@@ -29,7 +29,7 @@ static void on_failed(struct jr_bridge_flow *f, int err)
     struct jr_bridge_source *s = f->source;
     struct jr_bridge_hub *h = s->bridge->hub;
     jr_bridge_rank_failed(f->rank, jr_bridge_now_ms());
-    h->reopen = h->reopen || err == JR_ENOTFOUND;
+    jr_bridge_hub_missing(h, err);
     if (!s->bridge->ended)
         jr_log(JR_LOG_WARN, "bridge.publish_failed", "worker=%llu dp_rank=%u stream=%s error=%s",
                worker_of(s), f->rank->config.dp_rank, h->stream, jr_err_name(err));

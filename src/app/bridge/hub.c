@@ -332,6 +332,14 @@ static void take_poll(struct jr_bridge_hub *h, const struct poll_job *p)
         take_sizes(h->bridges[i], p);
 }
 
+void jr_bridge_hub_missing(struct jr_bridge_hub *h, int err)
+{
+    if (err != JR_ENOTFOUND || h->reopen)
+        return;
+    h->reopen = true;
+    h->open_at_ms = jr_bridge_now_ms() + JR_STREAM_SETTLE_MS;
+}
+
 static void done_poll(struct jr_job *job)
 {
     struct poll_job *p = (struct poll_job *)(void *)job;
@@ -342,7 +350,7 @@ static void done_poll(struct jr_job *job)
         if (job->err < 0 && jr_nats_connected(h->config.nats))
             jr_log(JR_LOG_WARN, "bridge.poll_failed", "bucket=%s error=%s words=\"%s\"",
                    h->state_bucket, jr_err_name(job->err), p->e.text);
-        h->reopen = h->reopen || job->err == JR_ENOTFOUND;
+        jr_bridge_hub_missing(h, job->err);
     }
     jr_xfree(p->rows);
     jr_xfree(p);

@@ -454,6 +454,7 @@ void jr_driver_nats(struct jr_driver *d, bool connected)
         return;
     }
     jr_timer_stop(d->open_retry);
+    d->missing = false;
     jr_retold_over(&d->open_failed);
     jr_driver_not_leader(d);
     if (!d->connected)
@@ -508,7 +509,9 @@ static int name_streams(struct jr_driver *d)
 
 static void on_open_retry(void *ctx)
 {
-    jr_driver_open(ctx);
+    struct jr_driver *d = ctx;
+    d->missing = false;
+    jr_driver_open(d);
 }
 
 static int start_nats_side(struct jr_driver *d)

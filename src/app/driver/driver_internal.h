@@ -94,6 +94,7 @@ struct jr_driver {
     bool connected; /* told to the pool */
     bool opened;    /* streams and buckets are there */
     bool opening;
+    bool missing;                /* one was deleted under us: open_retry makes it anew */
     uint64_t opening_generation; /* of the connection that is being opened on */
     struct jr_retold open_failed;
     struct jr_timer *open_retry;
@@ -179,7 +180,8 @@ void jr_driver_close_rest(struct jr_driver *d); /* second half of close, when th
 
 /* driver_log.c */
 void jr_driver_open(struct jr_driver *d); /* streams and buckets, then tell the pool */
-/* The outcome of a job: where a stream or bucket was deleted under us it is made anew. */
+/* The outcome of a job: where a stream or bucket was deleted under us it is made anew, a little later
+ * (JR_STREAM_SETTLE_MS). */
 void jr_driver_make_missing(struct jr_driver *d, int err);
 void jr_driver_stream_info(struct jr_driver *d, uint64_t seq);
 /* Lane. The stream's settings, where it begins and ends, and who else reads it. */

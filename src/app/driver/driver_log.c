@@ -177,8 +177,10 @@ void jr_driver_open(struct jr_driver *d)
 
 void jr_driver_make_missing(struct jr_driver *d, int err)
 {
-    if (err == JR_ENOTFOUND)
-        jr_driver_open(d);
+    if (err != JR_ENOTFOUND || d->missing || d->closing)
+        return;
+    d->missing = true;
+    jr_timer_start(d->open_retry, JR_STREAM_SETTLE_MS, 0);
 }
 
 /* ---------------------------------------------------------------- facts */

@@ -2,6 +2,7 @@
 """What an operator may do to the streams by hand: messages taken out of the middle, buckets deleted."""
 import base64
 import json
+import time
 import unittest
 
 import jr_procs as jr
@@ -71,6 +72,16 @@ class Buckets(rig.LogTest):
         self.next_snapshot()
         self.delete_stream("KV_" + rig.LEASES)
         jr.wait_for(self.led, "a leader's lease in the bucket")
+        self.next_snapshot()
+        self.settle()
+
+    def test_leases_of_living_replicas(self):
+        """Made anew only when the server has had time to remove the files, which an older one does late."""
+        self.fleet("a", "b")
+        began = time.monotonic()
+        self.api("STREAM.DELETE.KV_" + rig.LEASES)
+        jr.wait_for(self.led, "a leader's lease in the bucket")
+        self.assertGreaterEqual(time.monotonic() - began, 1)
         self.next_snapshot()
         self.settle()
 
