@@ -110,7 +110,8 @@ static int load_hashes(struct jr_pool *p, const struct jr_route *r, struct jr_bo
 }
 
 /* The booking takes the place of one of the same request, if there is one and it is not the same: then that
- * one's use of its session ends. */
+ * one's use of its session ends. Where that one is gone and there is no memory for the new, peers have it
+ * until a base. */
 static int replace(struct jr_pool *p, const struct jr_booking *b, struct jr_booked **ret)
 {
     const struct jr_booked *was = jr_bookings_find(&p->own, b->request);
@@ -121,6 +122,8 @@ static int replace(struct jr_pool *p, const struct jr_booking *b, struct jr_book
     const struct jr_booked *is = jr_bookings_find(&p->own, b->request);
     if (!is || !is->session)
         jr_pool_session_end(p, &before);
+    if (again && !is)
+        jr_pool_sync_lost(p);
     if (err == 0)
         (*ret)->again = again;
     return err;

@@ -141,6 +141,35 @@ static void test_the_end_of_a_request_that_came_back_is_told(void **state)
     }
 }
 
+/* A request comes back, and there is no memory to book it anew: its first booking is gone, and the peers
+ * hear that, whichever allocation it was. */
+static void test_a_booking_that_memory_took_is_told(void **state)
+{
+    (void)state;
+    static const uint64_t prefix[] = {11, 12};
+    uint32_t taken = 0;
+    bool failed = true;
+    for (int n = 0; failed; n++) {
+        struct rig r;
+        rig_init(&r);
+        sync_settle(&r);
+        rig_route(&r, 1, prefix, 1);
+        assert_int_equal(batch_at(&r, 0)->n_deltas, 1);
+        r.pool->mem.fail_after = n;
+        rig_route(&r, 1, prefix, 2);
+        failed = r.pool->mem.fail_after < 0;
+        r.pool->mem.fail_after = -1;
+        if (!jr_bookings_find(&r.pool->own, 1)) {
+            taken++;
+            const struct jr_sync_batch *b = after_ms(&r, 2000);
+            assert_true(b && b->is_base);
+            assert_int_equal(b->n_deltas, 0);
+        }
+        rig_deinit(&r);
+    }
+    assert_true(taken > 0);
+}
+
 /* How far an answer is waits longer than the rest, and goes with what goes before. */
 static void test_progress_waits(void **state)
 {
@@ -584,6 +613,7 @@ int main(void)
         cmocka_unit_test(test_deltas_are_gathered),
         cmocka_unit_test(test_alone_more_is_gathered),
         cmocka_unit_test(test_the_end_of_a_request_that_came_back_is_told),
+        cmocka_unit_test(test_a_booking_that_memory_took_is_told),
         cmocka_unit_test(test_progress_waits),
         cmocka_unit_test(test_many_batches_of_one_step),
         cmocka_unit_test(test_a_base_in_parts),
