@@ -5,7 +5,6 @@
 #include "base/str.h"
 #include "io/js_consumer.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +23,6 @@ struct jr_js_kv {
     char subject[JR_STREAM_NAME_MAX]; /* $KV.{bucket}.> */
     const char *subjects[1];
     struct jr_stream_config config; /* its strings are ours */
-    atomic_uint_least64_t made_in;  /* the connection in which its store was seen last */
 };
 
 static bool bucket_valid(const char *bucket)
@@ -82,7 +80,6 @@ int jr_js_kv_open(struct jr_nats *nats, const struct jr_js_kv_config *config, st
         return jr_errmsg_set(e, JR_EINVAL, "bucket %s: a TTL is at least %d ms", config->bucket,
                              TTL_MS_MIN);
     kv = kv_new(nats, config);
-    atomic_store(&kv->made_in, jr_nats_generation(nats));
     rv = jr_stream_open(nats, &kv->config, &info, e);
     if (rv != 0) {
         jr_xfree(kv);
@@ -187,22 +184,6 @@ static bool is_marker(const char *operation, const char *reason)
     return (operation != NULL && strcmp(operation, "PUT") != 0) || reason != NULL;
 }
 
-/* A server that came back without its data may be making the bucket just now, for another client, and
- * must not be asked for a message then: see jr_stream_info. */
-static int look_once_a_connection(struct jr_js_kv *kv, struct jr_errmsg *e)
-{
-    struct jr_stream_info info;
-    const uint64_t generation = jr_nats_generation(kv->nats);
-    int rv;
-
-    if (atomic_load(&kv->made_in) == generation)
-        return 0;
-    rv = jr_stream_info(kv->nats, kv->stream, &info, e);
-    if (rv == 0)
-        atomic_store(&kv->made_in, generation);
-    return rv;
-}
-
 int jr_js_kv_get(struct jr_js_kv *kv, const char *key, struct jr_js_kv_entry *ret,
                  struct jr_errmsg *e)
 {
@@ -213,9 +194,7 @@ int jr_js_kv_get(struct jr_js_kv *kv, const char *key, struct jr_js_kv_entry *re
     if (!key_valid(key))
         return jr_errmsg_set(e, JR_EINVAL, "key \"%s\": not a valid key", key);
     snprintf(subject, sizeof subject, "%s%s", kv->prefix, key);
-    int rv = look_once_a_connection(kv, e);
-    if (rv == 0)
-        rv = jr_stored_last(kv->nats, kv->stream, subject, &st, e);
+    int rv = jr_stored_last(kv->nats, kv->stream, subject, &st, e);
     if (rv != 0)
         return rv;
     ret->revision = st->seq;

@@ -118,6 +118,11 @@ static void info_of(const jsStreamInfo *si, struct jr_stream_info *ret)
     ret->replicas = (uint32_t)si->Config->Replicas;
 }
 
+static uint64_t name_hash(const char *stream)
+{
+    return jr_event_payload_hash(stream, strlen(stream));
+}
+
 static int ask_info(struct jr_nats *nats, const char *stream, struct jr_stream_info *ret,
                     struct jr_errmsg *e)
 {
@@ -137,14 +142,17 @@ static int ask_info(struct jr_nats *nats, const char *stream, struct jr_stream_i
 int jr_stream_info(struct jr_nats *nats, const char *stream, struct jr_stream_info *ret,
                    struct jr_errmsg *e)
 {
+    const uint64_t generation = jr_nats_generation(nats);
     int rv = not_connected(nats, e, "stream info");
 
     for (unsigned i = 0; rv == 0 && i < MAKING_TRIES; i++) {
         if (i > 0)
             nats_Sleep(MAKING_WAIT_MS);
         rv = ask_info(nats, stream, ret, e);
-        if (rv != 0 || ret->created_ns != 0)
+        if (rv != 0 || ret->created_ns != 0) {
+            jr_nats_see_stream(nats, name_hash(stream), rv == 0 ? generation : 0);
             return rv;
+        }
     }
     return rv != 0 ? rv
                    : jr_errmsg_set(e, JR_ETIMEOUT, "%s: the server is still making it", stream);
@@ -304,6 +312,27 @@ int jr_stream_foreign(struct jr_nats *nats, const char *stream, struct jr_stream
 
 /* --- single messages --- */
 
+/* A server that came back without its data may be making the stream just now, for another client, and
+ * must not be asked for a message then: see jr_stream_info. So the first read of a connection looks. */
+static int look_once_a_connection(struct jr_nats *nats, const char *stream, struct jr_errmsg *e)
+{
+    struct jr_stream_info info = {0};
+    int rv = not_connected(nats, e, "message");
+
+    if (rv != 0 || jr_nats_saw_stream(nats, name_hash(stream)))
+        return rv;
+    return jr_stream_info(nats, stream, &info, e);
+}
+
+/* One that is gone is looked at before it is read again. */
+static int read_failed(struct jr_nats *nats, const char *stream, natsStatus s, jsErrCode code,
+                       struct jr_errmsg *e, const char *what)
+{
+    if (code == JSStreamNotFoundErr)
+        jr_nats_see_stream(nats, name_hash(stream), 0);
+    return jr_nats_error(s, (int)code, e, what);
+}
+
 static int stored_of(natsMsg *m, struct jr_stored **ret)
 {
     struct jr_stored *st = jr_xalloc(sizeof *st);
@@ -324,7 +353,7 @@ int jr_stored_get(struct jr_nats *nats, const char *stream, uint64_t seq, struct
 {
     natsMsg *m = NULL;
     jsErrCode code = 0;
-    int rv = not_connected(nats, e, "message");
+    int rv = look_once_a_connection(nats, stream, e);
 
     if (rv != 0)
         return rv;
@@ -332,7 +361,7 @@ int jr_stored_get(struct jr_nats *nats, const char *stream, uint64_t seq, struct
         return jr_errmsg_set(e, JR_ENOTFOUND, "%s: there is no message 0", stream);
     natsStatus s = js_GetMsg(&m, jr_nats_js(nats), stream, seq, NULL, &code);
     if (s != NATS_OK)
-        return jr_nats_error(s, (int)code, e, stream);
+        return read_failed(nats, stream, s, code, e, stream);
     return stored_of(m, ret);
 }
 
@@ -341,13 +370,13 @@ int jr_stored_last(struct jr_nats *nats, const char *stream, const char *subject
 {
     natsMsg *m = NULL;
     jsErrCode code = 0;
-    int rv = not_connected(nats, e, "message");
+    int rv = look_once_a_connection(nats, stream, e);
 
     if (rv != 0)
         return rv;
     natsStatus s = js_GetLastMsg(&m, jr_nats_js(nats), stream, subject, NULL, &code);
     if (s != NATS_OK)
-        return jr_nats_error(s, (int)code, e, subject);
+        return read_failed(nats, stream, s, code, e, subject);
     return stored_of(m, ret);
 }
 

@@ -23,6 +23,7 @@
 #define LOOK_MS             2000 /* between two looks why it does not reconnect */
 #define CONNECT_TIMEOUT_MS  5000 /* to one server, until it has answered */
 #define SERVERS_MAX         32
+#define SEEN_MAX            64 /* streams; a pool has seven */
 #define PAYLOAD_DEFAULT     (1 << 20)
 
 #define DROP_WAIT_MS        1000
@@ -63,6 +64,7 @@ struct jr_nats {
     struct dropped_sub *dropped;
     char nkey_seed[64];       /* "" unless the seed itself was given */
     struct jr_nats_told told; /* again: why it does not reconnect */
+    atomic_uint_least64_t seen[SEEN_MAX];
 };
 
 struct event_msg {
@@ -85,6 +87,23 @@ jsCtx *jr_nats_js(struct jr_nats *nats)
 uint32_t jr_nats_timeout_ms(const struct jr_nats *nats)
 {
     return nats->timeout_ms;
+}
+
+static uint64_t seen_key(uint64_t name_hash, uint64_t generation)
+{
+    return name_hash ^ (generation * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+bool jr_nats_saw_stream(const struct jr_nats *nats, uint64_t name_hash)
+{
+    uint64_t key = seen_key(name_hash, jr_nats_generation(nats));
+    return atomic_load(&nats->seen[name_hash % SEEN_MAX]) == key;
+}
+
+void jr_nats_see_stream(struct jr_nats *nats, uint64_t name_hash, uint64_t generation)
+{
+    uint64_t key = generation ? seen_key(name_hash, generation) : 0;
+    atomic_store(&nats->seen[name_hash % SEEN_MAX], key);
 }
 
 static void nats_release(struct jr_nats *nats)

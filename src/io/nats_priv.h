@@ -10,6 +10,10 @@
 natsConnection *jr_nats_nc(struct jr_nats *nats);
 jsCtx *jr_nats_js(struct jr_nats *nats);
 uint32_t jr_nats_timeout_ms(const struct jr_nats *nats);
+/* Which streams were seen to be whole in the connection that stands. Any thread. Few are remembered: one that
+ * was forgotten is looked at again. A generation of 0 forgets it. */
+bool jr_nats_saw_stream(const struct jr_nats *nats, uint64_t name_hash);
+void jr_nats_see_stream(struct jr_nats *nats, uint64_t name_hash, uint64_t generation);
 /* Takes sub (may be NULL): no more messages, then its end. May wait a second; never on a loop. */
 void jr_nats_drop_sub(struct jr_nats *nats, natsSubscription *sub);
 
