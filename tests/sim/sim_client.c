@@ -35,7 +35,8 @@ void sim_client_rejected(struct sim *sim, struct sim_replica *r, uint64_t id, in
     struct sim_request *q = find(r, id);
     SIM_CHECK(sim, q, "replica %u refuses request %llu, which nobody asks any more", r->index,
               (unsigned long long)id);
-    if (err == JR_ENOWORKER)
+    sim_policy_rejected(sim, q, err);
+    if (err == JR_ENOWORKER && !q->pinned)
         sim_routing_rejected(sim, r, q->excluded, q->attempt);
     *q = (struct sim_request){0};
 }
@@ -76,6 +77,7 @@ static void ask(struct sim *sim, struct sim_replica *r, struct sim_request *q)
     ev.u.route.n_exclude = q->attempt;
     q->session = q->attempt ? q->session : sim_session_draw(sim);
     ev.u.route.session = q->session;
+    sim_policy_ask(sim, q, &ev.u.route);
     sim->n.requests++;
     sim_replica_event(sim, r, &ev);
 }
@@ -157,6 +159,8 @@ void sim_client_step(struct sim *sim, struct sim_replica *r, struct sim_request 
 {
     if (r->crashing || r->leave_ms)
         return;
+    if (q->stage == SIM_ASKED)
+        sim_policy_waits(sim, r, q);
     if (q->stage == SIM_NONE) {
         if (!sim->quiet && sim_chance(sim, 30))
             ask(sim, r, q);

@@ -40,6 +40,7 @@ static const char *const features[SIM_X_END - SIM_FAULTS] = {
     [SIM_X_CAPS - SIM_FAULTS] = "caps",         [SIM_X_PARTS - SIM_FAULTS] = "parts",
     [SIM_X_TOKEN - SIM_FAULTS] = "token",       [SIM_X_VERSIONS - SIM_FAULTS] = "versions",
     [SIM_X_BELIEFS - SIM_FAULTS] = "beliefs",   [SIM_X_APPROXIMATE - SIM_FAULTS] = "approximate",
+    [SIM_X_POLICY - SIM_FAULTS] = "policy",
 };
 
 const char *sim_fault_name(uint32_t f)
@@ -151,6 +152,7 @@ static void force_all(struct sim_config *c, uint64_t bits)
     c->lower = c->lower || has(bits, SIM_X_LOWER);
     c->reset_token = c->reset_token || has(bits, SIM_X_TOKEN);
     c->versions = c->versions || has(bits, SIM_X_VERSIONS);
+    c->policy = c->policy || has(bits, SIM_X_POLICY);
 }
 
 static void leave_out(struct sim_config *c, uint64_t bits)
@@ -167,6 +169,7 @@ static void leave_out(struct sim_config *c, uint64_t bits)
     c->lower = c->lower && !has(bits, SIM_X_LOWER);
     c->reset_token = c->reset_token && !has(bits, SIM_X_TOKEN);
     c->versions = c->versions && !has(bits, SIM_X_VERSIONS);
+    c->policy = c->policy && !has(bits, SIM_X_POLICY);
     c->approximate = c->approximate && !has(bits, SIM_X_APPROXIMATE);
     if (has(bits, SIM_X_BELIEFS) && !c->approximate)
         c->belief_ms = 0;
@@ -185,6 +188,7 @@ bool sim_config_has(const struct sim_config *c, uint32_t f)
            : f == SIM_X_VERSIONS    ? c->versions
            : f == SIM_X_BELIEFS     ? c->belief_ms != 0
            : f == SIM_X_APPROXIMATE ? c->approximate
+           : f == SIM_X_POLICY      ? c->policy
                                     : c->prompt_blocks > 2;
 }
 
@@ -224,6 +228,8 @@ void sim_config_swarm(struct sim_config *c, uint64_t seed, const struct sim_wish
     jr_rng_init(&rng, seed, 10);
     c->versions = jr_rng_below(&rng, 5) == 0;
     draw_beliefs(c, seed, force);
+    jr_rng_init(&rng, seed, 13);
+    c->policy = jr_rng_below(&rng, 4) == 0;
     force_all(c, force);
     leave_out(c, wish ? wish->without : 0);
 }

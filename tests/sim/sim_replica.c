@@ -20,8 +20,10 @@ static void check_queue(const struct sim *sim, const struct sim_replica *r)
         const struct jr_waiting *w = JR_CONTAINER_OF(it, struct jr_waiting, node);
         struct jr_look look;
         jr_pool_look(r->pool, &w->route, &w->sched->profile->classes[w->class].room, &look);
-        SIM_CHECK(sim, look.with_room == 0 && look.eligible > 0, "request %llu of replica %u waits",
-                  (unsigned long long)w->route.id, r->index);
+        SIM_CHECK(sim, look.with_room == 0 && look.eligible + look.overloaded > 0,
+                  "request %llu of replica %u waits, %u workers and %u busy, %u with room",
+                  (unsigned long long)w->route.id, r->index, look.eligible, look.overloaded,
+                  look.with_room);
     }
 }
 
@@ -181,6 +183,10 @@ static void configure(const struct sim *sim, const struct sim_replica *r, uint64
         c->queue_policy = (enum jr_queue_policy)(sim->seed % 9 / 3);
         c->queue_max = 8;
     }
+    if (sim->c.policy) {
+        c->policy = sim_policy();
+        c->busy = (struct jr_busy_limits){.has_prefill_frac = true, .prefill_frac = 0.9};
+    }
     c->track_output_blocks = sim->seed % 2 == 0;
     if (sim->c.reset_token)
         (void)jr_str_copy(c->reset_token, sizeof c->reset_token, "start");
@@ -328,6 +334,7 @@ void sim_replica_step(struct sim *sim, uint32_t i)
         feed_log(sim, r);
         feed_sync(sim, r);
         sim_sessions_feed(sim, r);
+        sim_policy_step(sim, r);
         for (uint32_t k = 0; k < sim->c.requests; k++)
             sim_client_step(sim, r, &r->requests[k]);
     }

@@ -79,7 +79,16 @@ static void bind(struct sim_replica *r, struct sim_session *s, uint64_t worker_i
         .worker_id = worker_id, .dp_rank = dp_rank, .life = ++r->session_lives};
 }
 
-/* May it go there? Not where it failed, nor to a worker that is no candidate. */
+static bool is_busy(const struct jr_pool *p, const struct sim_session *s)
+{
+    struct jr_route route = {
+        .has_pin = true, .pin_worker = s->worker_id, .has_pin_rank = true, .pin_rank = s->dp_rank};
+    struct jr_look look;
+    jr_pool_look(p, &route, &(struct jr_policy_room){0}, &look);
+    return look.overloaded > 0;
+}
+
+/* May it go there? Not where it failed, nor to a worker that is no candidate, or above a threshold. */
 static bool can_take(const struct sim_replica *r, const struct sim_request *q,
                      const struct sim_session *s)
 {
@@ -91,7 +100,7 @@ static bool can_take(const struct sim_replica *r, const struct sim_request *q,
     const struct jr_worker *w = jr_workers_find(&r->pool->workers, s->worker_id);
     for (uint32_t i = 0; w && i < w->lease.n_ranks; i++)
         if (w->lease.ranks[i].dp_rank == s->dp_rank)
-            return true;
+            return !is_busy(r->pool, s);
     return false;
 }
 

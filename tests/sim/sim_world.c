@@ -129,6 +129,7 @@ struct sim *sim_create(uint64_t seed, const struct sim_config *config)
     jr_rng_init(&sim->session_rng, seed, 78);
     jr_rng_init(&sim->outside_rng, seed, 79);
     jr_rng_init(&sim->version_rng, seed, 80);
+    jr_rng_init(&sim->policy_rng, seed, 81);
     sim->faults = true;
     sim->decoder = jr_event_decoder_create();
     jr_arena_init(&sim->arena, JR_EVENT_ARENA_MAX);

@@ -12,7 +12,7 @@
  * sim_worker.c engines and bridges (the real src/app/bridge/rank.c and lower.c) · sim_engine.c what an
  * engine does with its blocks · sim_replica.c replicas · sim_driver.c what their drivers do · sim_client.c requests · sim_sessions.c
  * sessions: their stream, and what must hold of them · sim_outside.c requests of external data planes · sim_faults.c what goes wrong ·
- * sim_routing.c what may be known of workers · sim_beliefs.c what is believed of them · sim_model.c the log, applied naively ·
+ * sim_routing.c what may be known of workers · sim_beliefs.c what is believed of them · sim_policy.c who waits, and how long · sim_model.c the log, applied naively ·
  * sim_check.c what must hold after every step · sim_run.c a seed from its start to its end, in a process of its own. */
 #ifndef JR_SIM_WORLD_H
 #define JR_SIM_WORLD_H
@@ -83,6 +83,7 @@ enum sim_feature {
     SIM_X_VERSIONS,              /* some read and write only an older version of replica sync */
     SIM_X_BELIEFS,               /* what was routed is believed to be cached */
     SIM_X_APPROXIMATE,           /* and nothing else is: no KV events */
+    SIM_X_POLICY,                /* requests of classes and priorities, workers that are busy */
     SIM_X_END,
 };
 
@@ -107,6 +108,7 @@ struct sim_config {
     bool reset_token;                   /* that each replica is started with */
     bool versions;                      /* of replica sync: each life knows one, or both */
     bool approximate;                   /* replicas read no KV events */
+    bool policy;                        /* of the queue, and busy thresholds */
     uint32_t belief_ms;                 /* that what was routed is believed; 0: it is not */
     uint32_t session_ttl_ms;            /* of session affinity; 0: there is none */
     uint32_t sessions_max;              /* that a replica keeps; 0: as many as there are */
@@ -320,6 +322,9 @@ struct sim_request {
     uint32_t attempt, tokens;
     uint64_t excluded[SIM_ATTEMPTS];
     uint64_t session, session_life; /* it belongs to; 0: none */
+    uint64_t since_ms;              /* of the attempt */
+    uint32_t wait_max_ms;           /* in the queue; 0: no end */
+    bool pinned;                    /* to a worker, which may be none */
 };
 
 /* What a replica may know of a session, by the words of docs/protocol.md. */
@@ -534,7 +539,7 @@ struct sim_failure {
 struct sim {
     uint64_t seed, now_ms, steps;
     struct sim_config c;
-    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng, version_rng;
+    struct jr_rng rng, fault_rng[SIM_FAULTS], session_rng, outside_rng, version_rng, policy_rng;
     struct sim_outside outside[SIM_OUTSIDE];
     uint64_t upset_ms;                     /* when last one died, began or lost its connection */
     uint64_t outside_ids, outside_well_ms; /* since then everybody tells everybody */
@@ -584,6 +589,13 @@ void sim_step(struct sim *sim);
 bool sim_comparable(const struct sim *sim, const struct sim_replica *r);
 void sim_faults_step(struct sim *sim);
 void sim_check_step(struct sim *sim);
+/* What a request asks of the queue, whether it may give up now, and whether it may still wait. */
+const struct jr_policy *sim_policy(void);
+void sim_policy_ask(struct sim *sim, struct sim_request *q, struct jr_route *route);
+void sim_policy_rejected(const struct sim *sim, const struct sim_request *q, int err);
+void sim_policy_waits(const struct sim *sim, const struct sim_replica *r,
+                      const struct sim_request *q);
+void sim_policy_step(struct sim *sim, struct sim_replica *r); /* thresholds change */
 /* The admissions of a peer's batch that was fed are believed. */
 void sim_beliefs_heard(const struct sim *sim, const struct sim_replica *r,
                        const struct jr_sync_batch *b);
