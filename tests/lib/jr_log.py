@@ -204,10 +204,10 @@ class Pool:
         return seq
 
     def fill(self, worker, n, rng, begin=True):
-        """n batches of random runs, some of them removed again; the last sequence."""
+        """n batches of random runs, some of them removed again, never all; the last sequence."""
         seq, runs = 0, []
         for i in range(n):
-            if runs and rng.random() < 0.2:
+            if len(runs) > 1 and rng.random() < 0.2:
                 events = [removed(runs.pop(rng.randrange(len(runs))))]
             else:
                 blocks = [rng.getrandbits(64) for _ in range(rng.randint(1, 12))]
