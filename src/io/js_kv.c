@@ -109,6 +109,8 @@ static int write_key(struct jr_js_kv *kv, const char *key, struct jr_pub pub,
     snprintf(subject, sizeof subject, "%s%s", kv->prefix, key);
     pub.subject = subject;
     int rv = jr_js_publish(kv->nats, &pub, &ack, e);
+    if (rv == JR_ENOTFOUND)
+        jr_stream_forget(kv->nats, kv->stream);
     if (rv == 0 && ret_revision != NULL)
         *ret_revision = ack.seq;
     return rv;

@@ -450,25 +450,17 @@ static int read_consumer(struct jr_js_reader *r, struct jr_js_consumer *c, struc
     }
 }
 
-/* One that was read before was deleted: JR_STREAM_SETTLE_MS. What is in memory has no files. */
-static int make(struct jr_js_reader *r, struct jr_errmsg *e)
-{
-    struct jr_stream_info info;
-    bool had_files = atomic_load(&r->creations) > 0 && !r->create_config.memory;
-
-    if (had_files && jr_stream_info(r->nats, r->stream, &info, NULL) == JR_ENOTFOUND)
-        pause_ms(r, JR_STREAM_SETTLE_MS);
-    return jr_stream_open(r->nats, &r->create_config, NULL, e);
-}
-
 /* The stream is there and its history is ours. */
 static int prepare(struct jr_js_reader *r, struct jr_errmsg *e)
 {
     struct jr_stream_info info;
     int rv;
 
-    if (r->from != JR_READ_POSITION)
-        return r->create ? make(r, e) : 0;
+    if (r->from != JR_READ_POSITION) {
+        if (!r->create)
+            return 0;
+        return jr_stream_open(r->nats, &r->create_config, NULL, e);
+    }
     rv = jr_stream_check(r->nats, r->stream, &r->position, &info, e);
     if (rv == JR_ENOTFOUND && r->position.created_ns != 0)
         return jr_errmsg_set(e, JR_EHISTORY, "%s: the stream is gone", r->stream);

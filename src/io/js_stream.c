@@ -324,12 +324,16 @@ static int look_once_a_connection(struct jr_nats *nats, const char *stream, stru
     return jr_stream_info(nats, stream, &info, e);
 }
 
-/* One that is gone is looked at before it is read again. */
+void jr_stream_forget(struct jr_nats *nats, const char *stream)
+{
+    jr_nats_see_stream(nats, name_hash(stream), 0);
+}
+
 static int read_failed(struct jr_nats *nats, const char *stream, natsStatus s, jsErrCode code,
                        struct jr_errmsg *e, const char *what)
 {
     if (code == JSStreamNotFoundErr)
-        jr_nats_see_stream(nats, name_hash(stream), 0);
+        jr_stream_forget(nats, stream);
     return jr_nats_error(s, (int)code, e, what);
 }
 

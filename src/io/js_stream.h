@@ -68,7 +68,7 @@ void jr_stream_config_sessions(struct jr_stream_config *ret, const char *name, i
 
 /* A server (2.9) forgets a stream that is deleted before it removes its files: one made anew in
  * between loses its files to that, answers on, and keeps nothing. Who misses a stream that was there
- * in this connection waits for so long before it opens it. */
+ * in this connection waits for so long before it opens it; a reader has missed heartbeats before. */
 #define JR_STREAM_SETTLE_MS 1000
 
 /* An existing stream is taken as it is (Dynamo's workers may have made it): look at ret. */

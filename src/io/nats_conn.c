@@ -23,7 +23,7 @@
 #define LOOK_MS             2000 /* between two looks why it does not reconnect */
 #define CONNECT_TIMEOUT_MS  5000 /* to one server, until it has answered */
 #define SERVERS_MAX         32
-#define SEEN_MAX            64 /* streams; a pool has seven */
+#define SEEN_MAX            1024 /* streams by hash; a pool has seven, a process may have many */
 #define PAYLOAD_DEFAULT     (1 << 20)
 
 #define DROP_WAIT_MS        1000

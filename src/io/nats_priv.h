@@ -14,6 +14,8 @@ uint32_t jr_nats_timeout_ms(const struct jr_nats *nats);
  * was forgotten is looked at again. A generation of 0 forgets it. */
 bool jr_nats_saw_stream(const struct jr_nats *nats, uint64_t name_hash);
 void jr_nats_see_stream(struct jr_nats *nats, uint64_t name_hash, uint64_t generation);
+/* js_stream.c: the stream was not found; the next single message that is asked of it looks first. */
+void jr_stream_forget(struct jr_nats *nats, const char *stream);
 /* Takes sub (may be NULL): no more messages, then its end. May wait a second; never on a loop. */
 void jr_nats_drop_sub(struct jr_nats *nats, natsSubscription *sub);
 

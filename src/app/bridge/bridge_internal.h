@@ -65,7 +65,8 @@ struct jr_bridge_hub {
     struct jr_js_publisher *publisher;
     struct jr_js_kv *leases, *state;
     bool opened;
-    bool reopen; /* something was missing: make it again */
+    bool reopen;      /* something was missing: make it again */
+    uint64_t seen_in; /* the connection in which all was there last */
     bool opening, polling;
     struct jr_retold open_failed;
     uint64_t open_at_ms, poll_at_ms;
@@ -208,7 +209,8 @@ bool jr_bridge_refused(const struct jr_bridge *b);
 /* Adding: JR_ELIMIT. */
 JR_MUST_CHECK int jr_bridge_hub_add(struct jr_bridge_hub *h, struct jr_bridge *b);
 void jr_bridge_hub_remove(struct jr_bridge_hub *h, struct jr_bridge *b);
-/* The outcome of a job: what was deleted under us is made anew, a little later. */
+/* The outcome of a job: what was deleted under us is made anew, a little later; what a server that came
+ * back does not have, at once. */
 void jr_bridge_hub_missing(struct jr_bridge_hub *h, int err);
 void jr_bridge_hub_maybe_ended(struct jr_bridge_hub *h); /* a bridge has ended */
 void jr_bridge_hub_maybe_gone(struct jr_bridge_hub *h);  /* and its memory is gone */

@@ -179,7 +179,8 @@ struct poll_job {
     struct poll_row *rows; /* by worker, then by rank */
     uint32_t n_rows;
     bool want_info;
-    int64_t created_ns; /* 0: not asked */
+    uint64_t generation; /* the connection in which it began */
+    int64_t created_ns;  /* 0: not asked */
     bool has_epoch;
     struct jr_epoch epoch;
     bool has_size;
@@ -337,7 +338,8 @@ void jr_bridge_hub_missing(struct jr_bridge_hub *h, int err)
     if (err != JR_ENOTFOUND || h->reopen)
         return;
     h->reopen = true;
-    h->open_at_ms = jr_bridge_now_ms() + JR_STREAM_SETTLE_MS;
+    bool deleted = h->seen_in == jr_nats_generation(h->config.nats);
+    h->open_at_ms = deleted ? jr_bridge_now_ms() + JR_STREAM_SETTLE_MS : 0;
 }
 
 static void done_poll(struct jr_job *job)
@@ -350,6 +352,7 @@ static void done_poll(struct jr_job *job)
         if (job->err < 0 && jr_nats_connected(h->config.nats))
             jr_log(JR_LOG_WARN, "bridge.poll_failed", "bucket=%s error=%s words=\"%s\"",
                    h->state_bucket, jr_err_name(job->err), p->e.text);
+        h->seen_in = job->err == 0 ? p->generation : h->seen_in;
         jr_bridge_hub_missing(h, job->err);
     }
     jr_xfree(p->rows);
@@ -370,6 +373,7 @@ static void begin_poll(struct jr_bridge_hub *h)
     struct poll_job *p = jr_xalloc(sizeof *p);
     *p = (struct poll_job){.job = {.run = run_poll, .done = done_poll},
                            .h = h,
+                           .generation = jr_nats_generation(h->config.nats),
                            .want_info = h->polls % JR_BRIDGE_INFO_EVERY == 0};
     size_t rows_max = (size_t)h->n_bridges * JR_RANKS_INLINE * (1 + JR_LOWERS) + 1;
     p->rows = jr_xalloc(rows_max * sizeof *p->rows);
@@ -419,9 +423,11 @@ bool jr_bridge_hub_ready(const struct jr_bridge_hub *h)
 
 const char *jr_bridge_hub_not_ready(const struct jr_bridge_hub *h)
 {
-    if (!jr_nats_connected(h->config.nats) || !h->open_failed.words.text[0])
+    if (!jr_nats_connected(h->config.nats))
         return "NATS is not reached";
-    return h->open_failed.words.text;
+    if (h->open_failed.words.text[0])
+        return h->open_failed.words.text;
+    return "the streams are not open yet";
 }
 
 /* ---------------------------------------------------------------- its bridges */
