@@ -95,7 +95,7 @@ class Approximate(unittest.TestCase):
         self.assertFalse(self.cut.is_set(), "nobody failed")
         self.assertEqual(jr.metric(f.url, "jetrouter_proxy_retries_total"), 1)
         self.assertEqual(int(head["x-jetrouter-predicted-tokens"]), 64 * 199)
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
         self.assertEqual(f.stop(), 0)
 
     def test_load_spreads(self):

@@ -226,7 +226,7 @@ class Mockers(unittest.TestCase):
         for body in ({**COMPLETION, "stream": True}, COMPLETION, {**COMPLETION, "prompt": []},
                      {**COMPLETION, "model": "other"}):
             jr.post(self.f.url + "/v1/completions", body)
-        jr.wait_for(lambda: jr.pool(self.f.url)["bookings"] == 0, "no bookings")
+        jr.wait_booked_out(self.f.url)
         jr.wait_for(lambda: jr.get_json(self.f.url + "/state")["replica"]["inflight"] == 0, "nothing in flight")
 
 
@@ -366,7 +366,7 @@ class Failures(Case):
         for _ in range(4):
             self.assertEqual(self.ask(f)[0], 200)
         self.assertGreaterEqual(jr.metric(f.url, "jetrouter_proxy_retries_total"), 2)
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
 
     def test_what_a_worker_has_read_it_is_not_sent_again(self):
         """The kept connection ends after the request was read, before a byte of the answer."""
@@ -398,7 +398,7 @@ class Failures(Case):
         self.assert_error(status, reply, 503, "every worker failed")
         self.assertEqual(head["retry-after"], "1")
         self.assertEqual([len(w.posts()) for w in workers], [1] * 3)
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
 
     def test_pinned_request_is_not_sent_elsewhere(self):
         bad, good = self.worker(play.cut), self.worker()
@@ -417,7 +417,7 @@ class Failures(Case):
         asked = lambda: sum(len(w.posts()) for w in workers)
         jr.wait_for(asked, "it was asked")
         self.assertEqual(asked(), 1)
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
 
     def die_mid_stream(self, sent):
         def answer(request):
@@ -433,7 +433,7 @@ class Failures(Case):
         self.assertFalse(whole, "the connection must be cut")
         self.assertEqual(text[:len(sent)], sent)
         self.assertEqual(spare.posts(), [], "never sent again after a byte was relayed")
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
         return text[len(sent):]
 
     def test_worker_dies_between_events(self):
@@ -503,7 +503,7 @@ class Failures(Case):
                     s.reply.close()
                 jr.wait_for(lambda: jr.get_json(f.url + "/state")["replica"]["inflight"] == 0,
                             "ended")
-                self.assertEqual(jr.pool(f.url)["bookings"], 0)
+                jr.wait_booked_out(f.url)
         jr.wait_for(lambda: len(gone) == 3, "the worker's side has ended")
         self.assertEqual(gone, [True] * 3)
         self.assertEqual(jr.metric(f.url, "dynamo_frontend_disconnected_clients"), 3)
@@ -519,7 +519,7 @@ class Failures(Case):
         s.close()
         s.reply.close()
         jr.wait_for(lambda: jr.get_json(m.urls[0] + "/load") == {"server_load": 0}, "cancelled")
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
 
 
 class Admin(Case):

@@ -80,7 +80,7 @@ class Cuts(Case):
         n = len(EVENTS) - 1
         tokens = 'dynamo_frontend_output_sequence_tokens_sum{model="tiny"}'
         self.assertEqual(jr.metric(self.f.url, tokens), 2 * n)
-        self.assertEqual(jr.pool(self.f.url)["bookings"], 0)
+        jr.wait_booked_out(self.f.url)
 
 
 if __name__ == "__main__":

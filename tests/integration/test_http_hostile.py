@@ -580,7 +580,7 @@ class Worker(Base):
         self.assertEqual(len(silent[0].posts()) + len(silent[1].posts()),
                          2 + jr.metric(f.url, "jetrouter_proxy_retries_total"))
         self.assertGreaterEqual(len(silent[0].posts()), 1)
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
 
 
 class Storm(Base):

@@ -45,7 +45,7 @@ class Case(unittest.TestCase):
         def loads():
             return [w["active_requests"] for w in jr.pool(url)["workers"]]
         jr.wait_for(lambda: not any(loads()), lambda: "no booking; there are %s" % loads(), timeout=MINUTE)
-        self.assertEqual(jr.metric(url, "jetrouter_http_requests_inflight"), 0)
+        jr.wait_for(lambda: jr.metric(url, "jetrouter_http_requests_inflight") == 0, "no request under way", timeout=MINUTE)
 
 
 class Fleet(Case):

@@ -57,7 +57,7 @@ class Pass(Case):
         go.set()
         for t in threads:
             t.join(60)
-        jr.wait_for(lambda: jr.pool(f.url)["bookings"] == 0, "no bookings", 60)
+        jr.wait_booked_out(f.url)
 
     def test_streams_are_relayed(self):
         parts = [b"event: response.created\ndata: {}\n\n", b"event: response.output_text.delta\ndata: {\"x\":1}\n\n"]
@@ -76,7 +76,7 @@ class Pass(Case):
             self.assertEqual(first, parts[0])  # before the second was sent
             seen.set()
             self.assertEqual(s.rest(), (parts[1], True))
-        self.assertEqual(jr.pool(f.url)["bookings"], 0)
+        jr.wait_booked_out(f.url)
 
     def test_what_is_no_json(self):
         w = self.worker(echo)

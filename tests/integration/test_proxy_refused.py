@@ -28,7 +28,7 @@ def says(status, body=None, more=()):
 
 class Refused(Case):
     def nothing_left(self, f):
-        jr.wait_for(lambda: jr.pool(f.url)["bookings"] == 0, "no booking", timeout=60)
+        jr.wait_booked_out(f.url)
 
     def test_another_worker_gets_it(self):
         for status in (502, 503, 504):

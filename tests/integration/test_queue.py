@@ -93,7 +93,7 @@ class Queue(unittest.TestCase):
         self.assertEqual(self.order, [1, 5, 4, 2])
         self.assertEqual([r[0] for r in results], [200] * 4)
         self.assertEqual(self.queue()["waiting"], 0)
-        self.assertEqual(jr.pool(self.front.url)["bookings"], 0)
+        jr.wait_booked_out(self.front.url)
         self.assertEqual(jr.metric(self.front.url, "jetrouter_queue_wait_seconds_count"), 3)
 
     def test_policies(self):
@@ -117,7 +117,7 @@ class Queue(unittest.TestCase):
         jr.wait_for(lambda: first and second, "answers")
         self.assertEqual([first[0], second[0]], [504, 504])
         self.assertEqual(self.queue()["waiting"], 0)
-        self.assertEqual(jr.pool(self.front.url)["bookings"], 0)
+        jr.wait_booked_out(self.front.url)
 
     def test_drain_lets_the_waiting_through(self):
         self.start(router_queue_threshold="0")

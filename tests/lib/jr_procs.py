@@ -129,6 +129,11 @@ def pool(url):
     return get_json(url + "/state")["pools"][0]
 
 
+def wait_booked_out(url, timeout=60):
+    """Nothing is booked any more: of an answer that a client has, the end may still be on its way to the pool."""
+    wait_for(lambda: pool(url)["bookings"] == 0, lambda: "no booking; there are %d" % pool(url)["bookings"], timeout)
+
+
 def metric(url, name):
     """Sum over all labels."""
     status, text = try_get(url + "/metrics")
