@@ -10,7 +10,8 @@ SMOKE = False
 SECONDS = 8
 REPLICAS = 4
 LOST = 1        # points of the cached share
-UNEVEN = 0.1    # of the mean: so much more than with one replica may the busiest worker get
+UNEVEN = 0.1    # of the mean: so much more than with one replica may the busiest worker get, in some round: those
+                # who herd do it in every one, and a round alone is off by as much
 STALLED = 0.97  # of the rate: below, the machine did not keep it, and the figures are of the machine
 
 
@@ -52,5 +53,7 @@ def run(r):
         r.say("the machine did not keep %d streams a second: nothing is compared" % replay.rate)
     else:
         r.require(share(all_) >= share(one) - LOST, "replicas find less in caches than one does")
-        r.require(spread(all_) <= spread(one) + UNEVEN, "replicas herd: one worker gets more than its share")
+        least, most = min(spread([x]) for x in all_), max(spread([x]) for x in one)
+        r.require(least <= most + UNEVEN, "replicas herd: one worker gets more than its share in every round, "
+                  "%.3f of the mean at least, and %.3f at most through one" % (least, most))
     r.settle()
