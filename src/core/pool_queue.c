@@ -160,6 +160,7 @@ static int push(struct jr_pool *p, struct jr_waiting *w, const struct jr_policy_
         .strict_priority = r->strict_priority,
         .score = jr_queue_score(class->queue_policy, r->priority_jump_s, (double)p->now_ms / 1000,
                                 look->least_uncached),
+        .newest_first = class->queue_policy == JR_QUEUE_LCFS,
         .at_ms = p->now_ms,
         .request = w,
     };

@@ -69,7 +69,7 @@ bool jr_queue_before(const struct jr_queue_entry *a, const struct jr_queue_entry
         return a->strict_priority > b->strict_priority;
     if (a->score > b->score || a->score < b->score)
         return a->score > b->score;
-    return a->arrival < b->arrival;
+    return a->newest_first ? a->arrival > b->arrival : a->arrival < b->arrival;
 }
 
 static void put(struct jr_queue_lane *lane, uint32_t place, struct jr_queue_entry *e)

@@ -9,7 +9,8 @@
  *                           └─► place    lane (7, 0):  heap of entries
  *
  * Order in a lane: strict priority (higher first), then the policy's score (higher first), then
- * arrival. The scores, with jump = max(0, priority jump) in seconds:
+ * arrival, which decides between two of one millisecond: the last one first in lcfs, else the first. The
+ * scores, with jump = max(0, priority jump) in seconds:
  *     fcfs  jump - arrival            wspt  (1 + jump) / max(1, uncached tokens)
  *     lcfs  jump + arrival
  * (Dynamo 1.1, lib/kv-router scheduling; lcfs is for comparison only.)
@@ -29,6 +30,7 @@ struct jr_queue_entry {
     uint64_t id;
     uint32_t strict_priority;
     double score;
+    bool newest_first;          /* of equal ones, which have the same policy */
     uint64_t arrival;           /* count of pushes: breaks ties */
     uint64_t at_ms;             /* when it was pushed */
     void *request;              /* the caller's; given back by pop and remove */

@@ -117,6 +117,29 @@ static void test_policies(void **state)
     assert_true(jr_queue_score(JR_QUEUE_LCFS, 0, 2, 0) > jr_queue_score(JR_QUEUE_LCFS, 0, 1, 0));
 }
 
+/* Two of one millisecond have one score. */
+static void test_equal_ones_go_by_arrival(void **state)
+{
+    (void)state;
+    for (int newest = 0; newest < 2; newest++) {
+        struct jr_mem mem;
+        struct jr_queue q;
+        jr_mem_init(&mem);
+        jr_queue_init(&q, &mem, 10);
+        for (uint64_t id = 1; id <= 3; id++)
+            assert_int_equal(
+                jr_queue_push(&q, 0, &(struct jr_queue_entry){.id = id, .newest_first = newest}),
+                0);
+        for (uint64_t i = 1; i <= 3; i++) {
+            uint64_t id = jr_queue_front(&q, 0)->id;
+            assert_int_equal(id, newest ? 4 - i : i);
+            (void)jr_queue_remove(&q, id);
+        }
+        jr_queue_deinit(&q, NULL, NULL);
+        jr_mem_deinit(&mem);
+    }
+}
+
 static void test_out_of_memory(void **state)
 {
     (void)state;
@@ -142,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_model),
         cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_equal_ones_go_by_arrival),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,7 +67,7 @@ static bool goes_first(const struct model_request *a, const struct model_request
         return a->r.strict_priority > b->r.strict_priority;
     if (fabs(a->score - b->score) > 1e-12)
         return a->score > b->score;
-    return a->arrival < b->arrival;
+    return md.policy == JR_QUEUE_LCFS ? a->arrival > b->arrival : a->arrival < b->arrival;
 }
 
 /* Answers of the step, in their order. */
