@@ -10,8 +10,8 @@
 natsConnection *jr_nats_nc(struct jr_nats *nats);
 jsCtx *jr_nats_js(struct jr_nats *nats);
 uint32_t jr_nats_timeout_ms(const struct jr_nats *nats);
-/* Which streams were seen to be whole in the connection that stands. Any thread. Few are remembered: one that
- * was forgotten is looked at again. A generation of 0 forgets it. */
+/* Which streams were seen to be whole in the connection that stands. Any thread. One that another
+ * pushed out is looked at again. A generation of 0 forgets it. */
 bool jr_nats_saw_stream(const struct jr_nats *nats, uint64_t name_hash);
 void jr_nats_see_stream(struct jr_nats *nats, uint64_t name_hash, uint64_t generation);
 /* js_stream.c: the stream was not found; the next single message that is asked of it looks first. */

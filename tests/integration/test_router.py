@@ -99,7 +99,8 @@ class BestWorker(Case):
                 if c["worker_id"] != worker:
                     self.assertEqual(c["overlap_blocks"], 0)
                     self.assertEqual(c["potential_prefill_tokens"], len(ids))
-        jr.wait_booked_out(r.url)
+        jr.wait_for(lambda: [w["active_requests"] for w in jr.pool(r.url)["workers"]] == [0, 0],
+                    "no load on either worker")
 
     def test_override(self):
         """Without credit for what is cached, both cost the same; what is no number is refused."""

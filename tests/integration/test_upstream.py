@@ -98,7 +98,7 @@ class QueryOnly(Fleet):
         self.assertEqual(said["worker_id"]["prefill_worker_id"], said["worker_id"]["decode_worker_id"])
         self.assertIn(str(said["worker_id"]["decode_worker_id"]), {str(w["worker_id"]) for w in self.rows(f)})
         self.assertTrue(said["token_ids"] and all(isinstance(t, int) for t in said["token_ids"]))
-        jr.wait_booked_out(f.url)
+        jr.wait_for(lambda: [w["active_requests"] for w in self.rows(f)] == [0, 0], "no load on either worker")
 
 
 class Thresholds(Fleet):

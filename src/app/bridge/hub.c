@@ -352,7 +352,8 @@ static void done_poll(struct jr_job *job)
         if (job->err < 0 && jr_nats_connected(h->config.nats))
             jr_log(JR_LOG_WARN, "bridge.poll_failed", "bucket=%s error=%s words=\"%s\"",
                    h->state_bucket, jr_err_name(job->err), p->e.text);
-        h->seen_in = job->err == 0 ? p->generation : h->seen_in;
+        if (job->err == 0)
+            h->seen_in = p->generation;
         jr_bridge_hub_missing(h, job->err);
     }
     jr_xfree(p->rows);
